@@ -1,0 +1,7 @@
+-- +goose Up
+-- Functions of their era only: nothing to do.
+-- +goose StatementBegin
+insert into graphile_worker.migrations (id, breaking) values (4, false);
+
+select pg_notify('worker:migrate', '{"migrationNumber":4,"breaking":false}');
+-- +goose StatementEnd

@@ -1,0 +1,178 @@
+-- +goose Up
+-- The functions notify, with the number of jobs; the trigger could not know it.
+-- +goose StatementBegin
+insert into graphile_worker.migrations (id, breaking) values (18, false);
+
+drop trigger if exists _900_after_insert on graphile_worker._private_jobs;
+-- The trigger's function.
+do $gw$
+declare
+  routine regprocedure;
+begin
+  for routine in
+    select p.oid
+    from pg_catalog.pg_proc p
+    join pg_catalog.pg_class ledger on ledger.relnamespace = p.pronamespace
+    where ledger.oid = (select m.tableoid from graphile_worker.migrations m limit 1)
+      and p.proname in (
+      'tg_jobs__after_insert'
+      )
+  loop
+    execute 'drop function ' || routine;
+  end loop;
+end
+$gw$;
+
+create or replace function graphile_worker.add_jobs(
+  specs graphile_worker.job_spec[],
+  job_key_preserve_run_at boolean default false
+) returns setof graphile_worker._private_jobs language plpgsql as $gw$
+begin
+  insert into graphile_worker._private_tasks (identifier)
+  select distinct s.identifier
+  from unnest(specs) s
+  where not exists (select from graphile_worker._private_tasks t where t.identifier = s.identifier)
+  on conflict do nothing;
+
+  insert into graphile_worker._private_job_queues (queue_name)
+  select distinct s.queue_name
+  from unnest(specs) s
+  where s.queue_name is not null
+    and not exists (select from graphile_worker._private_job_queues q where q.queue_name = s.queue_name)
+  on conflict do nothing;
+
+  update graphile_worker._private_jobs j
+  set key = null, attempts = j.max_attempts, updated_at = now()
+  from unnest(specs) s
+  where j.key = s.job_key and not j.is_available;
+
+  if cardinality(specs) > 0 then
+    perform pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || cardinality(specs) || '}');
+  end if;
+
+  return query
+  insert into graphile_worker._private_jobs as j
+    (task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags)
+  select
+    t.id,
+    q.id,
+    coalesce(s.payload, '{}'),
+    coalesce(s.run_at, now()),
+    coalesce(s.max_attempts, 25),
+    s.job_key,
+    coalesce(s.priority, 0),
+    (select jsonb_object_agg(flag, true) from unnest(s.flags) flag)
+  from unnest(specs) with ordinality
+    s (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place)
+  join graphile_worker._private_tasks t on t.identifier = s.identifier
+  left join graphile_worker._private_job_queues q on q.queue_name = s.queue_name
+  order by s.place
+  on conflict (key) do update set
+    task_id = excluded.task_id,
+    job_queue_id = excluded.job_queue_id,
+    payload = case
+      when json_typeof(j.payload) = 'array' and json_typeof(excluded.payload) = 'array'
+        then (j.payload::jsonb || excluded.payload::jsonb)::json
+      else excluded.payload
+    end,
+    run_at = case
+      when job_key_preserve_run_at and j.attempts = 0 then j.run_at
+      else excluded.run_at
+    end,
+    max_attempts = excluded.max_attempts,
+    priority = excluded.priority,
+    flags = excluded.flags,
+    revision = j.revision + 1,
+    attempts = 0,
+    last_error = null,
+    updated_at = now()
+  where j.locked_at is null
+  returning j.*;
+end
+$gw$;
+
+create or replace function graphile_worker.add_job(
+  identifier text,
+  payload json default null,
+  queue_name text default null,
+  run_at timestamptz default null,
+  max_attempts int default null,
+  job_key text default null,
+  priority int default null,
+  flags text[] default null,
+  job_key_mode text default 'replace'
+) returns graphile_worker._private_jobs language plpgsql as $gw$
+declare
+  added graphile_worker._private_jobs;
+begin
+  if add_job.job_key is null or add_job.job_key_mode is null
+    or add_job.job_key_mode in ('replace', 'preserve_run_at')
+  then
+    select made.* into added
+    from graphile_worker.add_jobs(
+      array[row(
+        add_job.identifier, add_job.payload, add_job.queue_name, add_job.run_at, add_job.max_attempts,
+        add_job.job_key, add_job.priority, add_job.flags
+      )::graphile_worker.job_spec],
+      coalesce(add_job.job_key_mode = 'preserve_run_at', false)
+    ) made;
+  elsif add_job.job_key_mode = 'unsafe_dedupe' then
+    insert into graphile_worker._private_tasks (identifier)
+    select add_job.identifier
+    where not exists (select from graphile_worker._private_tasks t where t.identifier = add_job.identifier)
+    on conflict do nothing;
+
+    insert into graphile_worker._private_job_queues (queue_name)
+    select add_job.queue_name
+    where add_job.queue_name is not null
+      and not exists (select from graphile_worker._private_job_queues q where q.queue_name = add_job.queue_name)
+    on conflict do nothing;
+
+    insert into graphile_worker._private_jobs as j
+      (task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags)
+    values (
+      (select t.id from graphile_worker._private_tasks t where t.identifier = add_job.identifier),
+      (select q.id from graphile_worker._private_job_queues q where q.queue_name = add_job.queue_name),
+      coalesce(add_job.payload, '{}'),
+      coalesce(add_job.run_at, now()),
+      coalesce(add_job.max_attempts, 25),
+      add_job.job_key,
+      coalesce(add_job.priority, 0),
+      (select jsonb_object_agg(flag, true) from unnest(add_job.flags) flag)
+    )
+    on conflict (key) do update set revision = j.revision + 1, updated_at = now()
+    returning j.* into added;
+    if added.revision = 0 then
+      perform pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}');
+    end if;
+  else
+    raise exception 'Unknown job_key_mode "%": it is replace, preserve_run_at or unsafe_dedupe', add_job.job_key_mode
+      using errcode = 'GWBKM';
+  end if;
+  return added;
+end
+$gw$;
+
+create or replace function graphile_worker.remove_job(job_key text)
+returns graphile_worker._private_jobs language plpgsql strict as $gw$
+declare
+  removed graphile_worker._private_jobs;
+begin
+  delete from graphile_worker._private_jobs j
+  where j.key = remove_job.job_key
+    and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+  returning j.* into removed;
+  if found then
+    perform pg_notify('jobs:insert', '{"r":' || random() || ',"count":-1}');
+    return removed;
+  end if;
+  update graphile_worker._private_jobs j
+  set key = null, attempts = j.max_attempts, updated_at = now()
+  where j.key = remove_job.job_key
+  returning j.* into removed;
+  return removed;
+end
+$gw$;
+
+select pg_notify('worker:migrate', '{"migrationNumber":18,"breaking":false}');
+-- +goose StatementEnd

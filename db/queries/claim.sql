@@ -1,0 +1,66 @@
+-- Claiming: from runnable rows to rows that this worker holds.
+
+-- name: ClaimJobs :many
+-- One statement, in four steps. "runnable" walks the jobs in their order and
+-- locks up to max_jobs of them; a job of a named queue passes only if its queue
+-- row is free, which the walk locks first: other claimers then skip the whole
+-- queue, so none can start its second job before its first. "chosen" keeps one
+-- job a queue. "held_queues" and "held_jobs" write the locks.
+with runnable as materialized (
+  select j.id, j.job_queue_id, j.priority, j.run_at
+  from graphile_worker._private_jobs j
+  where j.is_available
+    and j.run_at <= now()
+    and j.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
+    ))
+    and (
+      j.job_queue_id is null
+      or (
+        select q.is_available
+        from graphile_worker._private_job_queues q
+        where q.id = j.job_queue_id and q.is_available
+        for update skip locked
+      )
+    )
+  order by j.priority, j.run_at
+  limit @max_jobs::int
+  for update of j skip locked
+), ranked as (
+  select r.id, r.job_queue_id,
+    row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place
+  from runnable r
+), chosen as (
+  select r.id, r.job_queue_id from ranked r where r.job_queue_id is null or r.place = 1
+), held_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = @worker_id::text, locked_at = now()
+  from chosen c
+  where q.id = c.job_queue_id
+), held_jobs as (
+  update graphile_worker._private_jobs j
+  set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
+  from chosen c
+  where j.id = c.id
+  returning j.*
+)
+select
+  h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error, h.created_at,
+  h.updated_at, h.key, h.locked_at, h.revision, h.flags,
+  (select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id)::text as task,
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue,
+  (select count(*) from runnable)::int as seen
+from held_jobs h
+order by h.priority, h.run_at, h.id;
+
+-- name: ListHeldJobs :many
+-- What this worker holds according to the database, but for what it knows of:
+-- the jobs of a claim whose answer never arrived.
+select
+  h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error, h.created_at,
+  h.updated_at, h.key, h.locked_at, h.revision, h.flags,
+  (select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id)::text as task,
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue
+from graphile_worker._private_jobs h
+where h.locked_by = @worker_id::text and not (h.id = any (@known::bigint[]))
+order by h.priority, h.run_at, h.id;

@@ -1,0 +1,75 @@
+-- Adding and removing, as the client does it.
+
+-- name: AddJob :one
+select
+  j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
+  j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
+  t.identifier as task, q.queue_name as queue
+from graphile_worker.add_job(
+  identifier => @task::text,
+  payload => @payload::json,
+  queue_name => sqlc.narg(queue)::text,
+  run_at => sqlc.narg(run_at)::timestamptz,
+  max_attempts => sqlc.narg(max_attempts)::int,
+  job_key => sqlc.narg(key)::text,
+  priority => @priority::int,
+  flags => @flags::text[],
+  job_key_mode => @key_mode::text
+) j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id;
+
+-- name: AddJobs :many
+-- The arrays are the specs' fields in turn; '' and 0 stand for "not given", as
+-- no spec can mean them. Flags come as a JSON array, since specs have different
+-- numbers of them.
+select
+  j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
+  j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
+  t.identifier as task, q.queue_name as queue
+from graphile_worker.add_jobs(
+  specs => array(
+    select row(
+      s.task,
+      s.payload::json,
+      nullif(s.queue, ''),
+      s.run_at,
+      nullif(s.max_attempts, 0)::smallint,
+      nullif(s.key, ''),
+      s.priority::smallint,
+      case when s.flags <> '' then array(select json_array_elements_text(s.flags::json)) end
+    )::graphile_worker.job_spec
+    from (
+      select
+        unnest(@tasks::text[]) as task,
+        unnest(@payloads::text[]) as payload,
+        unnest(@queues::text[]) as queue,
+        unnest(@run_ats::timestamptz[]) as run_at,
+        unnest(@max_attempts::int[]) as max_attempts,
+        unnest(@keys::text[]) as key,
+        unnest(@priorities::int[]) as priority,
+        unnest(@flags::text[]) as flags,
+        generate_subscripts(@tasks::text[], 1) as place
+    ) s
+    order by s.place
+  ),
+  job_key_preserve_run_at => @preserve_run_at::boolean
+) j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id;
+
+-- name: RemoveJob :one
+select
+  j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
+  j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
+  t.identifier as task, q.queue_name as queue
+from graphile_worker.remove_job(@key::text) j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+where j.id is not null;
+
+-- name: TaskNames :many
+select t.id, t.identifier from graphile_worker._private_tasks t where t.id = any (@ids::int[]);
+
+-- name: QueueNames :many
+select q.id, q.queue_name from graphile_worker._private_job_queues q where q.id = any (@ids::int[]);

@@ -1,0 +1,96 @@
+-- The migrator: what is recorded, what is there, and one run at a time. It runs
+-- these texts through database/sql, since goose does, so they take no more than
+-- what any driver can pass.
+
+-- name: ServerVersion :one
+select current_setting('server_version_num')::int as version;
+
+-- name: LockMigrations :exec
+-- Held until the transaction ends, and not until the session does: a session is
+-- not the caller's own behind a transaction pooler.
+select pg_advisory_xact_lock(@space::int, hashtext(@schema::text));
+
+-- name: LedgerShape :one
+select
+  exists (select from pg_catalog.pg_namespace n where n.nspname = @schema::text) as has_schema,
+  exists (
+    select from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = @schema::text and c.relname = 'migrations' and c.relkind in ('r', 'p')
+  ) as has_ledger,
+  exists (
+    select from pg_catalog.pg_attribute a
+    join pg_catalog.pg_class c on c.oid = a.attrelid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = @schema::text and c.relname = 'migrations' and c.relkind in ('r', 'p')
+      and a.attname = 'breaking' and not a.attisdropped
+  ) as has_breaking;
+
+-- name: LedgerRows :many
+select m.id, m.ts, m.breaking from graphile_worker.migrations m order by m.id;
+
+-- name: EarlyLedgerRows :many
+-- For a ledger from before there was a column "breaking".
+select m.id, m.ts from graphile_worker.migrations m order by m.id;
+
+-- name: MarkBreaking :exec
+update graphile_worker.migrations m set breaking = true where m.id = any (@ids::int[]);
+
+-- name: InsertLedgerRow :exec
+-- The row is there already, as every migration file inserts its own first.
+insert into graphile_worker.migrations (id, breaking) values (@id::int, @breaking::boolean)
+on conflict (id) do nothing;
+
+-- name: LockedJobs :one
+-- What keeps revision 11 from running; before it, the view is a table.
+select exists (
+  select from graphile_worker.jobs j where j.locked_at >= now() - interval '4 hours'
+) as found;
+
+-- name: SchemaMarks :one
+-- Which runtime's functions are installed, as far as their texts tell.
+select
+  coalesce(bool_or(p.proname = 'add_job' and position('GWNOR' in p.prosrc) > 0), false)::boolean as key_locks,
+  coalesce(bool_or(p.proname = 'add_jobs' and position('-- made by gworker' in p.prosrc) > 0), false)::boolean
+    as own_adding,
+  coalesce(bool_or(position('-- made by gworker' in p.prosrc) > 0), false)::boolean as own
+from pg_catalog.pg_proc p
+join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+where n.nspname = @schema::text;
+
+-- name: SchemaObjects :many
+-- A line an object, of names and types only: what else the catalog prints
+-- differs from one PostgreSQL to the next.
+select o.line::text as line
+from (
+  select c.relnamespace as home,
+    case c.relkind when 'v' then 'view ' when 'c' then 'type ' else 'table ' end || c.relname as line
+  from pg_catalog.pg_class c
+  where c.relkind in ('r', 'p', 'v', 'c')
+  union all
+  select c.relnamespace,
+    'column ' || c.relname || '.' || a.attname || ' ' || t.typname
+  from pg_catalog.pg_attribute a
+  join pg_catalog.pg_class c on c.oid = a.attrelid
+  join pg_catalog.pg_type t on t.oid = a.atttypid
+  where c.relkind in ('r', 'p', 'v', 'c') and a.attnum > 0 and not a.attisdropped
+  union all
+  select k.connamespace, 'constraint ' || c.relname || '.' || k.conname
+  from pg_catalog.pg_constraint k
+  join pg_catalog.pg_class c on c.oid = k.conrelid
+  union all
+  select c.relnamespace, 'index ' || c.relname || '.' || x.relname
+  from pg_catalog.pg_index i
+  join pg_catalog.pg_class c on c.oid = i.indrelid
+  join pg_catalog.pg_class x on x.oid = i.indexrelid
+  union all
+  select p.pronamespace, 'function ' || p.proname || '(' || coalesce((
+      select string_agg(t.typname::text, ', ' order by a.place)
+      from unnest(p.proargtypes::oid[]) with ordinality a (type, place)
+      join pg_catalog.pg_type t on t.oid = a.type
+    ), '') || ')'
+  from pg_catalog.pg_proc p
+) o
+join pg_catalog.pg_namespace n on n.oid = o.home
+where n.nspname = @schema::text
+order by 1;
