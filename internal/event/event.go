@@ -1,0 +1,224 @@
+// Package event is the one stream of everything observable. The flow emits
+// typed events; logs, hooks, metrics, subscriptions and tests consume them and
+// nothing else. No component logs or counts on its own.
+//
+// Events are values, emitted on the goroutine where the thing happened and
+// handed to every observer before the flow goes on. The one thing not to break:
+// an observer cannot hurt the flow; a panic in one is caught and itself
+// reported.
+package event
+
+import (
+	"time"
+
+	"github.com/gworker/gworker/internal/job"
+)
+
+// Event is any of the types of this package.
+type Event interface{ event() }
+
+// WorkerStarted: the worker begins to claim jobs.
+type WorkerStarted struct {
+	WorkerID    string
+	Concurrency int
+	Tasks       []string
+	Schema      string
+}
+
+// WorkerStopping: the worker claims no further jobs and waits for those that
+// run.
+type WorkerStopping struct {
+	WorkerID string
+	Running  int
+	Cause    error
+}
+
+// JobsAborted: the time for a graceful shutdown is over, and the contexts of
+// the jobs that still run have ended.
+type JobsAborted struct {
+	WorkerID string
+	Running  int
+}
+
+// WorkerStopped: everything is in order; Err is what Run returns.
+type WorkerStopped struct {
+	WorkerID string
+	Err      error
+}
+
+// JobsClaimed: a claim took jobs. Asked is how many it could have taken.
+type JobsClaimed struct {
+	WorkerID string
+	Count    int
+	Asked    int
+	Duration time.Duration
+}
+
+// ClaimFailed: a claim ended with an error; the next try comes after RetryIn.
+type ClaimFailed struct {
+	WorkerID string
+	Err      error
+	RetryIn  time.Duration
+}
+
+// JobsAdopted: a claim whose answer was lost turned out to have taken effect,
+// and its jobs run after all.
+type JobsAdopted struct {
+	WorkerID string
+	Count    int
+}
+
+// JobStarted: the handler is about to be called.
+type JobStarted struct {
+	WorkerID string
+	Job      *job.Claimed
+}
+
+// JobEnded: the handler returned. Its outcome is not written yet.
+type JobEnded struct {
+	WorkerID string
+	Job      *job.Claimed
+	Outcome  job.Outcome
+	Duration time.Duration
+}
+
+// JobCompleted: the job is done and its row deleted.
+type JobCompleted struct {
+	WorkerID string
+	Job      *job.Claimed
+	Duration time.Duration
+}
+
+// JobFailed: the attempt failed, its error is stored, and the job runs again at
+// NextRunAt.
+type JobFailed struct {
+	WorkerID  string
+	Job       *job.Claimed
+	Err       error
+	NextRunAt time.Time
+	Duration  time.Duration
+}
+
+// JobPermanentlyFailed: the last attempt failed; the row stays with its error.
+type JobPermanentlyFailed struct {
+	WorkerID string
+	Job      *job.Claimed
+	Err      error
+	Duration time.Duration
+}
+
+// JobReturned: the run was cut off and the job is runnable again.
+type JobReturned struct {
+	WorkerID string
+	Job      *job.Claimed
+	Err      error
+	Duration time.Duration
+}
+
+// JobLost: when its outcome was to be written, the job was no longer locked by
+// this run's claim, so nothing was written. Err is the run's own error, if any.
+// Unsure says that an earlier try to write had an unknown end and may have been
+// the one that ended the job.
+type JobLost struct {
+	WorkerID string
+	Job      *job.Claimed
+	Err      error
+	Unsure   bool
+}
+
+// OutcomesDelayed: outcomes could not be written; they are kept and tried again
+// after RetryIn.
+type OutcomesDelayed struct {
+	WorkerID string
+	Count    int
+	Err      error
+	RetryIn  time.Duration
+}
+
+// OutcomesAbandoned: the worker ended before outcomes could be written. Their
+// jobs stay locked until recovery frees them, and then run again.
+type OutcomesAbandoned struct {
+	WorkerID string
+	JobIDs   []int64
+	Err      error
+}
+
+// TaskOutput: a task that runs as a process of its own wrote a line.
+type TaskOutput struct {
+	WorkerID string
+	Job      *job.Claimed
+	Line     string
+	// IsError is true for a line on the process's standard error.
+	IsError bool
+}
+
+// ListenerConnected: notifications arrive from now on; earlier ones may be
+// missed.
+type ListenerConnected struct{ WorkerID string }
+
+// ListenerLost: notifications do not arrive; polling goes on.
+type ListenerLost struct {
+	WorkerID string
+	Err      error
+	RetryIn  time.Duration
+}
+
+// DatabaseUnreachable: the database cannot be reached at start; the next try
+// comes after RetryIn.
+type DatabaseUnreachable struct {
+	Err     error
+	RetryIn time.Duration
+}
+
+// RevisionApplied: a migration ran.
+type RevisionApplied struct {
+	Schema   string
+	Revision int
+	Breaking bool
+}
+
+// SchemaWarning: something about the schema is worth a person's look.
+type SchemaWarning struct {
+	Schema  string
+	Message string
+}
+
+// BreakingMigration: another process applied a breaking revision to this
+// worker's schema; the worker stops.
+type BreakingMigration struct {
+	WorkerID string
+	Schema   string
+	Revision int
+}
+
+// ObserverPanicked: an observer panicked on an event.
+type ObserverPanicked struct {
+	Value any
+	Stack string
+	On    Event
+}
+
+func (WorkerStarted) event()        {}
+func (WorkerStopping) event()       {}
+func (JobsAborted) event()          {}
+func (WorkerStopped) event()        {}
+func (JobsClaimed) event()          {}
+func (ClaimFailed) event()          {}
+func (JobsAdopted) event()          {}
+func (JobStarted) event()           {}
+func (JobEnded) event()             {}
+func (JobCompleted) event()         {}
+func (JobFailed) event()            {}
+func (JobPermanentlyFailed) event() {}
+func (JobReturned) event()          {}
+func (JobLost) event()              {}
+func (OutcomesDelayed) event()      {}
+func (OutcomesAbandoned) event()    {}
+func (TaskOutput) event()           {}
+func (ListenerConnected) event()    {}
+func (ListenerLost) event()         {}
+func (DatabaseUnreachable) event()  {}
+func (RevisionApplied) event()      {}
+func (SchemaWarning) event()        {}
+func (BreakingMigration) event()    {}
+func (ObserverPanicked) event()     {}

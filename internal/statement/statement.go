@@ -1,0 +1,198 @@
+// Package statement runs what sqlc generated from db/queries: every text is
+// rendered once for the configured schema, bounded by a time-out of its own,
+// named in its errors, and prepared once per connection unless that is switched
+// off.
+//
+// What comes in is a pgx pool, connection or transaction, or a *sql.Tx of any
+// driver; what goes out is a dbgen.DBTX. The one thing not to break: a
+// statement's context ends only after its result was read, so that no row is
+// cut off between the server's answer and its reader.
+package statement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/schema"
+)
+
+// DefaultTimeout bounds a statement when the configuration does not.
+const DefaultTimeout = 30 * time.Second
+
+// Options say how statements are run.
+type Options struct {
+	// Schema is where the queue lives; the zero value is graphile_worker.
+	Schema schema.Name
+	// Timeout bounds each statement, the wait for a pooled connection
+	// included. Zero means DefaultTimeout.
+	Timeout time.Duration
+	// Unprepared sends every statement without a name, for proxies that give a
+	// session's transactions to different server connections.
+	Unprepared bool
+}
+
+// Set is the program's statements, rendered for one schema. It is made once
+// and safe for concurrent use.
+type Set struct {
+	options  Options
+	rendered map[string]string // nil for the default schema
+}
+
+// NewSet renders every statement of dbgen for the schema.
+func NewSet(o Options) *Set {
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	s := &Set{options: o}
+	if !o.Schema.IsDefault() {
+		s.rendered = make(map[string]string, len(dbgen.Texts))
+		for _, text := range dbgen.Texts {
+			s.rendered[text] = o.Schema.Render(text)
+		}
+	}
+	return s
+}
+
+// On returns the statements to run on db.
+func (s *Set) On(db dbgen.DBTX) *dbgen.Queries {
+	return dbgen.New(bound{set: s, db: db})
+}
+
+// Timeout returns the bound that each statement runs under.
+func (s *Set) Timeout() time.Duration { return s.options.Timeout }
+
+// Text returns a statement's text for the schema of the set.
+func (s *Set) Text(sql string) string {
+	if s.rendered == nil {
+		return sql
+	}
+	if text, ok := s.rendered[sql]; ok {
+		return text
+	}
+	return s.options.Schema.Render(sql)
+}
+
+// Name returns the name under which a statement stands in db/queries.
+func Name(sql string) string {
+	rest, ok := strings.CutPrefix(sql, "-- name: ")
+	if !ok {
+		return "statement"
+	}
+	name, _, _ := strings.Cut(rest, " ")
+	return name
+}
+
+// TimeoutError is the error of a statement that its own time-out ended.
+type TimeoutError struct {
+	// Statement is its name in db/queries.
+	Statement string
+	// After is the bound.
+	After time.Duration
+	Err   error
+}
+
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("statement %s did not end within %s: %v", e.Statement, e.After, e.Err)
+}
+
+func (e *TimeoutError) Unwrap() error { return e.Err }
+
+// Timeout makes the error a net.Error-like time-out for callers that ask.
+func (e *TimeoutError) Timeout() bool { return true }
+
+var errOwnTimeout = errors.New("statement time-out")
+
+// bound is a Set on one connection, pool or transaction.
+type bound struct {
+	set *Set
+	db  dbgen.DBTX
+}
+
+func (b bound) begin(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, b.set.options.Timeout, errOwnTimeout)
+}
+
+func (b bound) args(args []any) []any {
+	if !b.set.options.Unprepared {
+		return args
+	}
+	return append([]any{pgx.QueryExecModeExec}, args...)
+}
+
+// explain names the statement in err, and says so if its own time-out ended it.
+func (b bound) explain(ctx context.Context, sql string, err error) error {
+	switch {
+	case err == nil || errors.Is(err, pgx.ErrNoRows):
+		return err
+	case errors.Is(context.Cause(ctx), errOwnTimeout):
+		return &TimeoutError{Statement: Name(sql), After: b.set.options.Timeout, Err: err}
+	}
+	return fmt.Errorf("statement %s: %w", Name(sql), err)
+}
+
+func (b bound) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	ctx, cancel := b.begin(ctx)
+	defer cancel()
+	tag, err := b.db.Exec(ctx, b.set.Text(sql), b.args(args)...)
+	return tag, b.explain(ctx, sql, err)
+}
+
+func (b bound) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	ctx, cancel := b.begin(ctx)
+	rows, err := b.db.Query(ctx, b.set.Text(sql), b.args(args)...)
+	if err != nil {
+		err = b.explain(ctx, sql, err)
+		cancel()
+		return nil, err
+	}
+	return &boundRows{Rows: rows, bound: b, ctx: ctx, cancel: cancel, sql: sql}, nil
+}
+
+func (b bound) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	ctx, cancel := b.begin(ctx)
+	row := b.db.QueryRow(ctx, b.set.Text(sql), b.args(args)...)
+	return &boundRow{row: row, bound: b, ctx: ctx, cancel: cancel, sql: sql}
+}
+
+type boundRow struct {
+	row    pgx.Row
+	bound  bound
+	ctx    context.Context
+	cancel context.CancelFunc
+	sql    string
+}
+
+func (r *boundRow) Scan(dest ...any) error {
+	defer r.cancel()
+	return r.bound.explain(r.ctx, r.sql, r.row.Scan(dest...))
+}
+
+type boundRows struct {
+	pgx.Rows
+	bound  bound
+	ctx    context.Context
+	cancel context.CancelFunc
+	sql    string
+}
+
+func (r *boundRows) Next() bool {
+	if r.Rows.Next() {
+		return true
+	}
+	r.cancel()
+	return false
+}
+
+func (r *boundRows) Close() {
+	r.Rows.Close()
+	r.cancel()
+}
+
+func (r *boundRows) Err() error { return r.bound.explain(r.ctx, r.sql, r.Rows.Err()) }
