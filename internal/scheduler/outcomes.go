@@ -1,0 +1,212 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
+)
+
+// maxErrorBytes bounds what is stored as last_error; the rest of a longer text
+// is cut.
+const maxErrorBytes = 64 << 10
+
+// outcomes puts groups of outcomes into statements, one for each kind, and
+// reports each job's end once the database has it.
+type outcomes struct {
+	queries  *dbgen.Queries
+	workerID string
+	events   *event.Stream
+}
+
+// write writes a group. left is what is not known to be written; freed says that
+// jobs may have become runnable by it. unsure says that an earlier try to write
+// this group had an unknown end.
+func (o *outcomes) write(ctx context.Context, group []ended, unsure bool) (left []ended, freed bool, err error) {
+	byKind := make(map[job.Kind][]ended, 3)
+	for _, e := range group {
+		byKind[e.outcome.Kind] = append(byKind[e.outcome.Kind], e)
+	}
+	for _, e := range byKind[job.Settled] {
+		o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
+		freed = freed || e.job.Queue != ""
+	}
+	for _, e := range byKind[job.Lost] {
+		o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err})
+	}
+	steps := []struct {
+		kind  job.Kind
+		write func(context.Context, []ended) (map[int64]written, error)
+	}{
+		{job.Completed, o.complete},
+		{job.Failed, o.fail},
+		{job.Returned, o.giveBack},
+	}
+	for _, step := range steps {
+		part := byKind[step.kind]
+		if len(part) == 0 {
+			continue
+		}
+		done, stepErr := o.together(ctx, part, step.write)
+		for _, e := range part {
+			w, ok := done[e.job.ID]
+			switch {
+			case ok && w.held:
+				freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned
+				o.report(e, w)
+			case ok:
+				o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: unsure})
+				freed = freed || unsure
+			default:
+				left = append(left, e)
+			}
+		}
+		if stepErr != nil && err == nil {
+			err = stepErr
+		}
+	}
+	return left, freed, err
+}
+
+// written is what a statement did with one job.
+type written struct {
+	// held says that the lock was still the claim's, so that the outcome is
+	// stored.
+	held      bool
+	permanent bool
+	runAt     time.Time
+}
+
+// together writes the outcomes in one statement. If the database refuses that,
+// it writes them one by one, so that one bad outcome does not hold up the rest.
+func (o *outcomes) together(
+	ctx context.Context, part []ended, write func(context.Context, []ended) (map[int64]written, error),
+) (map[int64]written, error) {
+	done, err := write(ctx, part)
+	if err == nil || len(part) == 1 || !retry.Refused(err) || retry.Of(err) != retry.No {
+		return done, err
+	}
+	done = make(map[int64]written, len(part))
+	for i := range part {
+		one, oneErr := write(ctx, part[i:i+1])
+		if oneErr != nil {
+			err = oneErr
+			continue
+		}
+		for id, w := range one {
+			done[id] = w
+		}
+	}
+	if len(done) == len(part) {
+		return done, nil
+	}
+	return done, err
+}
+
+// columns are the outcomes' locks as statement arguments.
+func columns(part []ended) (ids []int64, attempts []int32, lockedAts []pgtype.Timestamptz) {
+	for _, e := range part {
+		ids = append(ids, e.job.ID)
+		attempts = append(attempts, int32(e.job.Lock.Attempt))
+		lockedAts = append(lockedAts, pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true})
+	}
+	return ids, attempts, lockedAts
+}
+
+// verdict starts with every job of the part as no longer held.
+func verdict(part []ended) map[int64]written {
+	done := make(map[int64]written, len(part))
+	for _, e := range part {
+		done[e.job.ID] = written{}
+	}
+	return done
+}
+
+func (o *outcomes) complete(ctx context.Context, part []ended) (map[int64]written, error) {
+	ids, attempts, lockedAts := columns(part)
+	held, err := o.queries.CompleteJobs(ctx, dbgen.CompleteJobsParams{
+		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("writing that %d jobs are complete: %w", len(part), err)
+	}
+	done := verdict(part)
+	for _, id := range held {
+		done[id] = written{held: true}
+	}
+	return done, nil
+}
+
+func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, error) {
+	ids, attempts, lockedAts := columns(part)
+	texts := make([]string, len(part))
+	for i, e := range part {
+		texts[i] = errorText(e.outcome.Err)
+	}
+	rows, err := o.queries.FailJobs(ctx, dbgen.FailJobsParams{
+		Ids: ids, Attempts: attempts, LockedAts: lockedAts, Errors: texts, WorkerID: o.workerID,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("writing that %d jobs failed: %w", len(part), err)
+	}
+	done := verdict(part)
+	for _, row := range rows {
+		done[row.ID] = written{held: true, permanent: row.Permanent, runAt: row.RunAt.Time}
+	}
+	return done, nil
+}
+
+func (o *outcomes) giveBack(ctx context.Context, part []ended) (map[int64]written, error) {
+	ids, attempts, lockedAts := columns(part)
+	keys := make([]string, len(part))
+	for i, e := range part {
+		keys[i] = e.job.Key
+	}
+	held, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{
+		Ids: ids, Attempts: attempts, LockedAts: lockedAts, Keys: keys, WorkerID: o.workerID,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("returning %d jobs to the queue: %w", len(part), err)
+	}
+	done := verdict(part)
+	for _, id := range held {
+		done[id] = written{held: true}
+	}
+	return done, nil
+}
+
+func (o *outcomes) report(e ended, w written) {
+	switch {
+	case e.outcome.Kind == job.Completed:
+		o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
+	case e.outcome.Kind == job.Returned:
+		o.events.Emit(event.JobReturned{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Duration: e.duration})
+	case w.permanent:
+		o.events.Emit(event.JobPermanentlyFailed{
+			WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Duration: e.duration,
+		})
+	default:
+		o.events.Emit(event.JobFailed{
+			WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, NextRunAt: w.runAt, Duration: e.duration,
+		})
+	}
+}
+
+// errorText is an error as PostgreSQL can store it.
+func errorText(err error) string {
+	if err == nil {
+		return "the job failed without an error"
+	}
+	text := strings.ReplaceAll(strings.ToValidUTF8(err.Error(), "\uFFFD"), "\x00", "\uFFFD")
+	if len(text) > maxErrorBytes {
+		text = strings.ToValidUTF8(text[:maxErrorBytes], "") + " [cut]"
+	}
+	return text
+}

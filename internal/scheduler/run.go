@@ -1,0 +1,65 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+)
+
+// ended is one run that is over.
+type ended struct {
+	job      *job.Claimed
+	outcome  job.Outcome
+	duration time.Duration
+}
+
+// PanicError is the failure of a job whose handler panicked. Its text, which
+// becomes the job's last_error, holds the stack.
+type PanicError struct {
+	Value any
+	Stack string
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n\n%s", e.Value, e.Stack) }
+
+// Unwrap returns the value if the handler panicked with an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// errGoexit is the failure of a handler that ended its goroutine.
+var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit) instead of returning")
+
+// runOne runs one job from start to end. Whatever the handler does, the end is
+// handed on, also while a Goexit unwinds the goroutine.
+func (p *pool) runOne(ctx context.Context, j *job.Claimed) {
+	e := ended{job: j, outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
+	began := time.Now()
+	defer func() {
+		if value := recover(); value != nil {
+			e.outcome = job.Outcome{Kind: job.Failed, Err: &PanicError{Value: value, Stack: string(debug.Stack())}}
+		}
+		e.duration = time.Since(began)
+		if e.outcome.Kind == job.Failed && errors.Is(context.Cause(ctx), ErrShutdown) {
+			// Cut off rather than failed: the attempt does not count.
+			e.outcome.Kind = job.Returned
+		}
+		p.events.Emit(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})
+		p.finish(e)
+	}()
+	p.events.Emit(event.JobStarted{WorkerID: p.workerID, Job: j})
+	handler, ok := p.handlers[j.Task]
+	if !ok {
+		// A claim asks for known tasks only, so this is an adopted job of
+		// another worker's making; it is not ours to fail.
+		e.outcome = job.Outcome{Kind: job.Returned, Err: fmt.Errorf("this worker has no task %q", j.Task)}
+		return
+	}
+	e.outcome = handler(ctx, j)
+}

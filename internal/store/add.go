@@ -1,0 +1,137 @@
+// Package store is how the client reaches the jobs: it turns specs into the
+// arguments of generated statements and rows into jobs, in a pool, a pgx
+// transaction or a database/sql transaction alike.
+//
+// Validated specs come in, rows as stored go out. The one thing not to break:
+// every function is one statement on the caller's connection, and reads
+// afterwards at most names, so that inside a caller's transaction a job exists
+// exactly if that transaction commits.
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/job"
+)
+
+// Spec is a validated job spec. Empty strings and zeros mean "not given".
+type Spec struct {
+	Task        string
+	Payload     json.RawMessage
+	Queue       string
+	RunAt       time.Time
+	MaxAttempts int
+	Key         string
+	KeyMode     string
+	Priority    int
+	Flags       []string
+}
+
+// ErrNotFound says that no job has the key.
+var ErrNotFound = errors.New("no such job")
+
+// ErrKeyBusy says that the row of a job's key was held by somebody else.
+var ErrKeyBusy = errors.New("the job's key is busy")
+
+// keyBusyState is the SQLSTATE that add_job raises for ErrKeyBusy.
+const keyBusyState = "GWNOR"
+
+// Add adds one job.
+func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
+	row, err := q.AddJob(ctx, dbgen.AddJobParams{
+		Task: s.Task, Payload: s.Payload, Queue: given(s.Queue), RunAt: timestamp(s.RunAt),
+		MaxAttempts: givenInt(s.MaxAttempts), Key: given(s.Key), Priority: int32(s.Priority),
+		Flags: s.Flags, KeyMode: s.KeyMode,
+	})
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == keyBusyState {
+		return nil, fmt.Errorf("%w: %w", ErrKeyBusy, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	rows := []storedRow{storedRow(row)}
+	jobs, err := resolve(ctx, q, rows)
+	if err != nil {
+		return nil, err
+	}
+	return jobs[0], nil
+}
+
+// AddAll adds any number of jobs in one statement. Their key modes are the
+// same: preserve says which. It returns the jobs in the order of insertion; a
+// spec whose key is busy has none.
+func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) ([]*job.Row, error) {
+	n := len(specs)
+	args := dbgen.AddJobsParams{
+		Tasks: make([]string, n), Payloads: make([]string, n), Queues: make([]string, n),
+		RunAts: make([]pgtype.Timestamptz, n), MaxAttempts: make([]int32, n), Keys: make([]string, n),
+		Priorities: make([]int32, n), Flags: make([]string, n), PreserveRunAt: preserve,
+	}
+	for i, s := range specs {
+		args.Tasks[i], args.Payloads[i], args.Queues[i] = s.Task, string(s.Payload), s.Queue
+		args.RunAts[i], args.MaxAttempts[i], args.Keys[i] = timestamp(s.RunAt), int32(s.MaxAttempts), s.Key
+		args.Priorities[i] = int32(s.Priority)
+		if len(s.Flags) > 0 {
+			flags, err := json.Marshal(s.Flags)
+			if err != nil {
+				return nil, fmt.Errorf("encoding the flags of job %d: %w", i, err)
+			}
+			args.Flags[i] = string(flags)
+		}
+	}
+	found, err := q.AddJobs(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]storedRow, len(found))
+	for i, row := range found {
+		rows[i] = storedRow(row)
+	}
+	return resolve(ctx, q, rows)
+}
+
+// Remove removes the job with the key, or, if it runs, keeps it from being
+// retried.
+func Remove(ctx context.Context, q *dbgen.Queries, key string) (*job.Row, error) {
+	row, err := q.RemoveJob(ctx, key)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := resolve(ctx, q, []storedRow{storedRow(row)})
+	if err != nil {
+		return nil, err
+	}
+	return jobs[0], nil
+}
+
+func given(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func givenInt(n int) *int32 {
+	if n == 0 {
+		return nil
+	}
+	v := int32(n)
+	return &v
+}
+
+func timestamp(t time.Time) pgtype.Timestamptz {
+	return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()}
+}
