@@ -1,0 +1,103 @@
+package migrate
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// An IncompatibleError says that the ledger holds a breaking revision that is
+// not known here. Nothing was changed, and the schema must not be worked on;
+// every Graphile Worker exits with status 57 then.
+type IncompatibleError struct {
+	// Revision is the newest one in the ledger.
+	Revision int
+	// Breaking is the newest breaking one.
+	Breaking int
+	// Supported is the newest revision that can be worked on.
+	Supported int
+}
+
+func (e *IncompatibleError) Error() string {
+	return fmt.Sprintf("Database is using Graphile Worker schema revision %d which includes breaking migration %d, "+
+		"but the currently running worker only supports up to revision %d. It would be unsafe to continue; "+
+		"please ensure all versions of Graphile Worker are compatible.", e.Revision, e.Breaking, e.Supported)
+}
+
+func (*IncompatibleError) ownMigrationError() {}
+
+// A ServerVersionError says that the server is too old.
+type ServerVersionError struct {
+	// Number is the server's server_version_num, such as 110022.
+	Number int
+}
+
+func (e *ServerVersionError) Error() string {
+	return fmt.Sprintf("This version of Graphile Worker requires PostgreSQL v12.0 or greater "+
+		"(detected `server_version_num` = %d)", e.Number)
+}
+
+func (*ServerVersionError) ownMigrationError() {}
+
+// A LockedJobsError says that revision 11 was not applied, and nothing changed
+// by it, because a worker is running jobs or has left locks behind.
+type LockedJobsError struct {
+	// Err is what the server said, if it was asked to apply the revision.
+	Err error
+}
+
+func (e *LockedJobsError) Error() string {
+	return "There are locked jobs present; migration 11 cannot complete. Please ensure all workers are shut down " +
+		"cleanly and all locked jobs and queues are unlocked before attempting this migration."
+}
+
+func (e *LockedJobsError) Unwrap() error { return e.Err }
+
+func (*LockedJobsError) ownMigrationError() {}
+
+// A MissingObjectsError says that a schema which ought to be complete is not.
+type MissingObjectsError struct {
+	Schema string
+	// Missing are the objects, such as "view jobs" or "index _private_jobs.jobs_main_index".
+	Missing []string
+}
+
+func (e *MissingObjectsError) Error() string {
+	return fmt.Sprintf("schema %q is incomplete although its ledger says otherwise. Missing: %s. "+
+		"Restore them, or let the Graphile Worker that made the newest revision migrate first.",
+		e.Schema, strings.Join(e.Missing, "; "))
+}
+
+func (*MissingObjectsError) ownMigrationError() {}
+
+func sqlState(err error) string {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		return answer.Code
+	}
+	return ""
+}
+
+// raced reports whether err is what a migration meets when another process, of
+// any runtime, migrates the same schema at the same moment.
+func raced(err error) bool {
+	switch sqlState(err) {
+	case "23505", "42P06", "42P07", "42710": // it exists already: a row, schema, table or index, anything else
+		return true
+	case "40P01", "40001": // each waited for what the other had made
+		return true
+	}
+	return false
+}
+
+// notYet reports whether err is what reading a ledger meets that is being made,
+// or extended, at that moment.
+func notYet(err error) bool {
+	switch sqlState(err) {
+	case "42P01", "42703", "3F000":
+		return true
+	}
+	return false
+}

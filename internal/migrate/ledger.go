@@ -1,0 +1,52 @@
+package migrate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/gworker/gworker/internal/schema"
+)
+
+// A Ledger is the revisions that are recorded in a schema.
+type Ledger struct {
+	// Installed says that there is a ledger at all.
+	Installed bool
+	// Newest is the highest id, 0 if there is none.
+	Newest int
+	// Revisions are the rows, by id.
+	Revisions []Revision
+}
+
+// Breaking reports whether the ledger holds a breaking revision above id.
+func (l Ledger) Breaking(above int) bool {
+	return slices.ContainsFunc(l.Revisions, func(r Revision) bool { return r.Breaking && r.ID > above })
+}
+
+// CheckLedger reads the ledger and changes nothing. Its error is an
+// *IncompatibleError if the schema must not be worked on; the Ledger is
+// returned then too.
+//
+// It is what a running worker asks when it hears of a migration, since that
+// notification may be about another schema.
+func CheckLedger(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (Ledger, error) {
+	db := stdlib.OpenDBFromPool(pool)
+	defer db.Close()
+	var err error
+	for range 5 {
+		s := &state{}
+		err = readLedger(ctx, db, name, s)
+		if err == nil {
+			return s.ledger(), s.compatible()
+		}
+		if !notYet(err) {
+			break
+		}
+	}
+	return Ledger{}, fmt.Errorf("reading the ledger of schema %q: %w", name, err)
+}
+
+func isBreakingHere(id int) bool { return slices.Contains(breakingHere, id) }

@@ -1,0 +1,136 @@
+// Package migrate installs the schema and brings it up to date: goose over
+// db/migrations, with the ledger that all Graphile Workers share as its store.
+//
+// What comes in is a pool and a schema's name; what goes out is a schema in
+// which every object of revision 20 exists, or an error that says what stands
+// in the way. The one thing not to break: other runtimes migrate the same
+// schema and take no lock of ours, so each revision claims its ledger row
+// before it does anything else, and whoever finds the row taken reads the
+// ledger again and goes on from there.
+//
+// Revisions 1 to 18 mean the same to everybody. 19 and 20 do not, so of those a
+// row in the ledger is not enough: they count as applied when the catalog shows
+// what they do (see state.applied). Nothing above 20 is ever written here.
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/gworker/gworker/internal/schema"
+)
+
+const (
+	// Newest is the last revision that Up writes.
+	Newest = 20
+	// Known is the last revision that gworker knows of: what Rust's workers
+	// have added after Newest.
+	Known = 22
+)
+
+// Options say what to migrate and who is told. The zero value migrates the
+// default schema and tells nobody.
+type Options struct {
+	// Schema is where the queue lives; the zero value is graphile_worker.
+	Schema schema.Name
+	// OnApplied, if not nil, is called for each revision that the run has
+	// applied, in their order, from the goroutine that called Up.
+	OnApplied func(Revision)
+	// OnWarning, if not nil, is called with what a person should read and
+	// nobody need act on at once.
+	OnWarning func(string)
+}
+
+// A Revision is one row of the ledger.
+type Revision struct {
+	ID int
+	// At is when the revision was applied.
+	At time.Time
+	// Breaking says that workers which do not know the revision must stop.
+	Breaking bool
+}
+
+// A Result is what a run has done.
+type Result struct {
+	// Applied are the revisions that this run has applied, with their rows as
+	// they are in the ledger; empty if there was nothing to do.
+	Applied []Revision
+	// Ledger is the ledger after the run.
+	Ledger Ledger
+}
+
+// Up applies what is missing and checks that everything is there. It can be
+// called by any number of processes at once; they take turns. It needs one
+// connection of the pool, and while there is something to apply a second one of
+// its own.
+//
+// The errors that callers tell apart: *IncompatibleError, *ServerVersionError,
+// *LockedJobsError and *MissingObjectsError. Revisions that were applied before
+// an error stay applied, and are in the Result.
+func Up(ctx context.Context, pool *pgxpool.Pool, o Options) (Result, error) {
+	db := stdlib.OpenDBFromPool(pool)
+	defer db.Close()
+	r := &run{options: o, source: source{db: db, schema: o.Schema}}
+
+	now, err := r.source.read(ctx)
+	if err != nil {
+		return Result{}, r.explain(err)
+	}
+	if err := now.refusal(); err != nil {
+		return Result{}, err
+	}
+	if len(now.pending()) > 0 {
+		release, err := lock(ctx, pool, o.Schema)
+		if err != nil {
+			return Result{}, r.explain(err)
+		}
+		now, err = r.untilDone(ctx)
+		release()
+		if err != nil {
+			return r.result(now), r.explain(err)
+		}
+	}
+	if missing := now.missing(); len(missing) > 0 {
+		return r.result(now), &MissingObjectsError{Schema: o.Schema.String(), Missing: missing}
+	}
+	r.warnOfNewer(now)
+	return r.result(now), nil
+}
+
+// explain says what was being done, except where an error says so itself.
+func (r *run) explain(err error) error {
+	var own interface{ ownMigrationError() }
+	if errors.As(err, &own) {
+		return err
+	}
+	return fmt.Errorf("migrating schema %q: %w", r.options.Schema, err)
+}
+
+func (r *run) result(now *state) Result {
+	result := Result{}
+	if now == nil {
+		return result
+	}
+	result.Ledger = now.ledger()
+	for _, id := range r.applied {
+		if row, ok := now.row(id); ok {
+			result.Applied = append(result.Applied, row)
+		}
+	}
+	return result
+}
+
+func (r *run) warnOfNewer(now *state) {
+	newest := now.newest()
+	if newest <= Known || r.options.OnWarning == nil {
+		return
+	}
+	r.options.OnWarning(fmt.Sprintf("schema %q is at revision %d and this worker knows revisions up to %d. "+
+		"Nothing newer is marked as breaking, so it goes on; update it when you can.",
+		r.options.Schema, newest, Known))
+}

@@ -1,0 +1,202 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3"
+
+	"github.com/gworker/gworker/db"
+	"github.com/gworker/gworker/internal/dbgen"
+)
+
+// How often a run tries again without anybody having got further, and how long
+// it waits before the first of those tries; each wait is twice the last.
+const (
+	triesWithoutProgress = 6
+	firstWait            = 20 * time.Millisecond
+)
+
+// schemaFile makes the schema; goose passes over it.
+const schemaFile = "000000_schema.sql"
+
+// A ledger from before the column: the rows there keep their meaning.
+const addBreakingColumn = `alter table graphile_worker.migrations
+  add column if not exists breaking boolean not null default false`
+
+// run is one call of Up.
+type run struct {
+	options Options
+	source  source
+	applied []int
+}
+
+// untilDone applies what is pending until nothing is, however often another
+// process comes first.
+func (r *run) untilDone(ctx context.Context) (now *state, err error) {
+	best, tries, wait := -1, 0, firstWait
+	for {
+		next, err := r.source.read(ctx)
+		if err != nil {
+			return now, err
+		}
+		now = next
+		if err := now.refusal(); err != nil {
+			return now, err
+		}
+		if len(now.pending()) == 0 {
+			return now, nil
+		}
+		if at := now.applied(); at > best {
+			best, tries, wait = at, 0, firstWait
+		}
+		err = r.apply(ctx, now)
+		switch {
+		case err == nil && tries > 0:
+			// It was all applied, twice, and still does not show.
+			return r.incomplete(ctx, now)
+		case err != nil && !raced(err):
+			return now, lockedJobs(err)
+		case err != nil && tries == triesWithoutProgress:
+			return now, fmt.Errorf("somebody else seems to be migrating too, but no further: %w", err)
+		}
+		tries++
+		if err == nil {
+			continue
+		}
+		if err := pause(ctx, wait); err != nil {
+			return now, err
+		}
+		wait *= 2
+	}
+}
+
+// incomplete is the end of a run whose revisions do not show in the catalog.
+func (r *run) incomplete(ctx context.Context, before *state) (*state, error) {
+	now, err := r.source.read(ctx)
+	if err != nil {
+		return before, err
+	}
+	if len(now.pending()) == 0 {
+		return now, nil
+	}
+	return now, &MissingObjectsError{Schema: r.options.Schema.String(), Missing: now.missing()}
+}
+
+// apply lets goose apply what is pending.
+func (r *run) apply(ctx context.Context, now *state) error {
+	if err := r.prepare(ctx, now); err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectCustom, r.source.db, r.options.Schema.FS(db.Migrations),
+		goose.WithStore(store{schema: r.options.Schema}),
+		goose.WithDisableGlobalRegistry(true),
+	)
+	if err != nil {
+		return fmt.Errorf("reading the migrations: %w", err)
+	}
+	results, err := provider.Up(ctx)
+	var partial *goose.PartialError
+	if errors.As(err, &partial) {
+		results = partial.Applied
+		err = &revisionError{id: int(partial.Failed.Source.Version), err: partial.Err}
+	}
+	if tellErr := r.tell(ctx, results); err == nil {
+		err = tellErr
+	}
+	return err
+}
+
+// tell reports what was applied, as the ledger has it.
+func (r *run) tell(ctx context.Context, results []*goose.MigrationResult) error {
+	if len(results) == 0 {
+		return nil
+	}
+	now := &state{}
+	if err := readLedger(ctx, r.source.db, r.options.Schema, now); err != nil {
+		return err
+	}
+	for _, result := range results {
+		id := int(result.Source.Version)
+		if !slices.Contains(r.applied, id) {
+			r.applied = append(r.applied, id)
+		}
+		if row, ok := now.row(id); ok && r.options.OnApplied != nil {
+			r.options.OnApplied(row)
+		}
+	}
+	return nil
+}
+
+// prepare makes what has to be there before the first file runs.
+func (r *run) prepare(ctx context.Context, now *state) error {
+	switch {
+	case !now.hasSchema:
+		text, err := fs.ReadFile(r.options.Schema.FS(db.Migrations), schemaFile)
+		if err != nil {
+			return fmt.Errorf("reading the migrations: %w", err)
+		}
+		if _, err := r.source.db.ExecContext(ctx, string(text)); err != nil {
+			return fmt.Errorf("creating the schema: %w", err)
+		}
+	case now.hasLedger && !now.hasBreaking:
+		if err := r.extendLedger(ctx); err != nil {
+			return fmt.Errorf(`adding column "breaking" to the ledger: %w`, err)
+		}
+	}
+	return nil
+}
+
+func (r *run) extendLedger(ctx context.Context) error {
+	tx, err := r.source.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, r.options.Schema.Render(addBreakingColumn)); err != nil {
+		return err
+	}
+	ids := make([]int32, len(breakingHere))
+	for i, id := range breakingHere {
+		ids[i] = int32(id)
+	}
+	text := r.options.Schema.Render(dbgen.MarkBreaking)
+	if _, err := tx.ExecContext(ctx, text, pgx.QueryExecModeExec, ids); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// revisionError says which revision could not be applied.
+type revisionError struct {
+	id  int
+	err error
+}
+
+func (e *revisionError) Error() string { return fmt.Sprintf("applying revision %d: %v", e.id, e.err) }
+func (e *revisionError) Unwrap() error { return e.err }
+
+// lockedJobs is revision 11's guard by its name.
+func lockedJobs(err error) error {
+	var failed *revisionError
+	if errors.As(err, &failed) && failed.id == 11 && sqlState(err) == "22012" {
+		return &LockedJobsError{Err: err}
+	}
+	return err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
