@@ -1,0 +1,205 @@
+// Package devpg runs a PostgreSQL for development and for tests: the one that
+// DATABASE_URL names, else the server programs found on the machine, else ones
+// that it downloads.
+//
+// What comes in is where the data should be; what goes out is a server and the
+// URL of a database on it. The one thing not to break: it never touches a
+// cluster that it did not make, so all it has lies in a folder of its own,
+// cluster below it and lock beside.
+//
+// The server listens on the loopback interface only, and asks for no password:
+// whoever has an account on the machine can connect while it runs. It ends with
+// the process that started it, also when that is killed: a shell that waits for
+// the end of its standard input is left to tell the server. As root, whom
+// PostgreSQL refuses, the server runs under the account postgres or nobody, and
+// its data is in a folder which that account can reach.
+//
+// Downloads come from Maven Central, or from the mirror of it that
+// GWORKER_POSTGRES_REPOSITORY names.
+package devpg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Options say which server is wanted. The zero value is one with temporary data,
+// or the one that DATABASE_URL names.
+type Options struct {
+	// DataDir keeps the data between runs; it is made if it is missing. Empty:
+	// a temporary folder, which Close removes.
+	DataDir string
+	// Port is where the server listens; 0 means the one it had the last time
+	// if that is free, else any free one.
+	Port int
+	// Fast gives up what only a crash of the machine needs. A crash of the
+	// server loses nothing.
+	Fast bool
+	// Settings are put on top of the server's defaults, for this start.
+	Settings map[string]string
+	// Database is created if it is missing; empty means none.
+	Database string
+	// Progress, if not nil, is told what takes time.
+	Progress func(string)
+	// IgnoreEnvironment starts a server even if DATABASE_URL is set.
+	IgnoreEnvironment bool
+}
+
+// A Server is one that can be connected to, until Stop. Its methods are safe for
+// concurrent use.
+type Server struct {
+	options  Options
+	external string // its URL, if it is not ours
+	adopted  bool   // another process runs it
+
+	mu        sync.Mutex
+	cluster   cluster
+	process   *process // nil while stopped
+	port      int
+	temporary *folder
+}
+
+// Start starts a server, or finds one that runs already: that of DATABASE_URL,
+// or one that another process runs on the same DataDir. Those two are left alone
+// by Stop.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	s := &Server{options: o}
+	if o.Progress == nil {
+		s.options.Progress = func(string) {}
+	}
+	var err error
+	if env := os.Getenv("DATABASE_URL"); env != "" && !o.IgnoreEnvironment {
+		s.external = env
+	} else if err = s.own(ctx); err != nil {
+		return nil, err
+	}
+	if o.Database == "" {
+		return s, nil
+	}
+	if err := s.createDatabase(ctx, o.Database); err != nil {
+		return nil, errors.Join(fmt.Errorf("creating database %q: %w", o.Database, err), s.Close(context.WithoutCancel(ctx)))
+	}
+	return s, nil
+}
+
+// own starts a server on data of its own.
+func (s *Server) own(ctx context.Context) (err error) {
+	account, err := serverAccount()
+	if err != nil {
+		return err
+	}
+	var place *folder
+	if s.options.DataDir == "" {
+		sweep()
+		place, err = temporaryFolder(account)
+	} else {
+		place, err = keptFolder(s.options.DataDir, account)
+	}
+	if err != nil {
+		return err
+	}
+	if s.options.DataDir == "" {
+		s.temporary = place
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, place.remove())
+			}
+		}()
+	} else {
+		// Whoever comes second finds a finished cluster, or a server.
+		if err := place.lock(ctx); err != nil {
+			return err
+		}
+		defer place.unlock()
+	}
+	s.cluster = cluster{dir: filepath.Join(place.path, "pgdata"), account: account, fast: s.options.Fast}
+	if port := s.cluster.runningPort(ctx); port != 0 {
+		s.options.Progress(fmt.Sprintf("using the PostgreSQL that already runs on %s", place.path))
+		s.adopted, s.port = true, port
+		return nil
+	}
+	if err := s.cluster.prepare(ctx, s.options.Progress); err != nil {
+		return err
+	}
+	return s.start(ctx)
+}
+
+// Stop stops the server in an orderly way and keeps its data. It does nothing if
+// the server is not this one's to stop, or stopped already.
+func (s *Server) Stop(ctx context.Context) error { return s.end(ctx, signalFast) }
+
+// Crash stops the server the way a power cut would: nothing is written any more,
+// and the next start has to recover.
+func (s *Server) Crash(ctx context.Context) error { return s.end(ctx, signalImmediate) }
+
+// Close stops the server and removes its data if that was temporary.
+func (s *Server) Close(ctx context.Context) error {
+	err := s.Stop(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.temporary != nil {
+		err = errors.Join(err, s.temporary.remove())
+		s.temporary = nil
+	}
+	return err
+}
+
+// Restart starts a stopped server again, on the same port.
+func (s *Server) Restart(ctx context.Context) error {
+	if s.external != "" || s.adopted {
+		return errors.New("restarting a PostgreSQL that another process runs")
+	}
+	return s.start(ctx)
+}
+
+// External says that the server was running already.
+func (s *Server) External() bool { return s.external != "" || s.adopted }
+
+// URL is the connection string for a database of the server.
+func (s *Server) URL(database string) string {
+	if s.external == "" {
+		return serverURL(s.port, database)
+	}
+	if u, err := url.Parse(s.external); err == nil && strings.HasPrefix(u.Scheme, "postgres") {
+		u.Path = "/" + database
+		return u.String()
+	}
+	// libpq's key=value form, where the last one counts.
+	quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database)
+	return s.external + " dbname='" + quoted + "'"
+}
+
+func serverURL(port int, database string) string {
+	u := url.URL{
+		Scheme: "postgres", User: url.User(superuser), Host: fmt.Sprintf("127.0.0.1:%d", port), Path: "/" + database,
+		RawQuery: "sslmode=disable", // whatever PGSSLMODE asks for, and for drivers that ask by themselves
+	}
+	return u.String()
+}
+
+// createDatabase makes a database unless it is there, whoever comes first.
+func (s *Server) createDatabase(ctx context.Context, name string) error {
+	if conn, err := pgx.Connect(ctx, s.URL(name)); err == nil {
+		return conn.Close(ctx)
+	}
+	conn, err := pgx.Connect(ctx, s.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, "create database "+pgx.Identifier{name}.Sanitize())
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) && (answer.Code == "42P04" || answer.Code == "23505") {
+		return nil
+	}
+	return err
+}

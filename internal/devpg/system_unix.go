@@ -1,0 +1,153 @@
+//go:build unix
+
+package devpg
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// account is who runs the server: we ourselves, or for root somebody else.
+type account struct {
+	name  string
+	other bool
+	uid   uint32
+	gid   uint32
+}
+
+// serverAccount is this process's own, or for root the first that exists of
+// those that machines have.
+func serverAccount() (account, error) {
+	if os.Geteuid() != 0 {
+		return account{}, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		found, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(found.Uid, 10, 32)
+		gid, err2 := strconv.ParseUint(found.Gid, 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return account{}, fmt.Errorf("account %q: %w", name, err)
+		}
+		return account{name: name, other: true, uid: uint32(uid), gid: uint32(gid)}, nil
+	}
+	return account{}, errors.New("root cannot run PostgreSQL, and there is no account postgres or nobody to run it: " +
+		"start this as another user, or set DATABASE_URL to a server that runs")
+}
+
+// run makes the command run under the account.
+func (a account) run(cmd *exec.Cmd) {
+	if !a.other {
+		return
+	}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
+}
+
+// own gives a new, empty folder to the account.
+func (a account) own(dir string) error {
+	if !a.other {
+		return nil
+	}
+	return os.Chown(dir, int(a.uid), int(a.gid))
+}
+
+// reaches reports whether the account may go to a folder, as far as it exists.
+func (a account) reaches(dir string) bool {
+	if !a.other {
+		return true
+	}
+	for {
+		info, err := os.Stat(dir)
+		if err == nil && !a.enters(info) {
+			return false
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return true
+		}
+		dir = up
+	}
+}
+
+func (a account) enters(info os.FileInfo) bool {
+	mode := info.Mode()
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		switch {
+		case owner.Uid == a.uid:
+			return mode&0o100 != 0
+		case owner.Gid == a.gid:
+			return mode&0o010 != 0
+		}
+	}
+	return mode&0o001 != 0
+}
+
+// stopSignal is a way to end a server.
+type stopSignal = syscall.Signal
+
+const (
+	signalFast      = syscall.SIGINT  // ends sessions, writes everything, stops
+	signalImmediate = syscall.SIGQUIT // stops
+)
+
+func signalProcess(p *os.Process, how stopSignal) error { return p.Signal(how) }
+
+func processExists(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
+}
+
+func ownGroup(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+}
+
+func lockFile(file *os.File) error {
+	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return errLocked
+	}
+	return err
+}
+
+// watchdog is a shell that ends the server when this process ends, in whatever
+// way, and so closes its standard input.
+type watchdog struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+}
+
+func watch(pid int) (*watchdog, error) {
+	cmd := exec.Command("/bin/sh", "-c", `read -r _; kill -INT "$1" 2>/dev/null`, "gworker-watchdog", strconv.Itoa(pid))
+	cmd.Dir = "/"
+	ownGroup(cmd)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &watchdog{cmd: cmd, stdin: stdin}, nil
+}
+
+// release ends the watchdog, not the server.
+func (w *watchdog) release() {
+	_ = w.cmd.Process.Kill()
+	_ = w.cmd.Wait()
+	_ = w.stdin.Close()
+}
