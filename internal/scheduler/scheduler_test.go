@@ -1,0 +1,394 @@
+package scheduler_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/statement"
+	"github.com/gworker/gworker/internal/testdb"
+)
+
+func TestMain(m *testing.M) { testdb.Main(m) }
+
+const patience = 60 * time.Second
+
+// lossy is a database whose answers get lost: the statement runs, and the
+// caller gets a broken connection instead of its result.
+type lossy struct {
+	*pgxpool.Pool
+	mu   sync.Mutex
+	lose map[string]int // how many answers of a statement are still to be lost
+}
+
+func (l *lossy) losing(sql string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	name := statement.Name(sql)
+	if l.lose[name] == 0 {
+		return false
+	}
+	l.lose[name]--
+	return true
+}
+
+func (l *lossy) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	rows, err := l.Pool.Query(ctx, sql, args...)
+	if err == nil && l.losing(sql) {
+		rows.Close() // reads to the end: the statement has taken effect
+		return nil, io.ErrUnexpectedEOF
+	}
+	return rows, err
+}
+
+func (l *lossy) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return l.Pool.Exec(ctx, sql, args...)
+}
+
+// fixture is one scheduler on a database of its own.
+type fixture struct {
+	pool   *pgxpool.Pool
+	db     *lossy
+	events chan event.Event
+	config scheduler.Config
+}
+
+func newFixture(t *testing.T, handlers map[string]scheduler.Handler) *fixture {
+	pool := testdb.Pool(t, testdb.Migrated(t))
+	f := &fixture{pool: pool, db: &lossy{Pool: pool, lose: map[string]int{}}, events: make(chan event.Event, 10_000)}
+	f.config = scheduler.Config{
+		Queries:  statement.NewSet(statement.Options{}).On(f.db),
+		WorkerID: "gworker_test", Handlers: handlers, Concurrency: 4, PollInterval: 20 * time.Millisecond,
+		StatementTimeout: 30 * time.Second, AbortTimeout: 30 * time.Second,
+		Events: event.NewStream(func(e event.Event) { f.events <- e }),
+	}
+	return f
+}
+
+func (f *fixture) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	if _, err := f.pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) jobs(t *testing.T) (n int) {
+	t.Helper()
+	if err := f.pool.QueryRow(t.Context(), "select count(*) from graphile_worker._private_jobs").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// wait returns the next event of type E.
+func wait[E event.Event](t *testing.T, f *fixture) E {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		select {
+		case e := <-f.events:
+			if typed, ok := e.(E); ok {
+				return typed
+			}
+		case <-timeout:
+			var zero E
+			t.Fatalf("no %T within %s", zero, patience)
+		}
+	}
+}
+
+// run runs s until stop, which waits for its end.
+func run(t *testing.T, s *scheduler.Scheduler) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Errorf("Run: %v", err)
+				}
+			case <-time.After(patience):
+				t.Error("Run did not end")
+			}
+		})
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func completes(context.Context, *job.Claimed) job.Outcome { return job.Outcome{Kind: job.Completed} }
+
+func TestJobsOfAClaimWhoseAnswerWasLostRun(t *testing.T) {
+	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
+	f.exec(t, "select graphile_worker.add_job('x') from generate_series(1, 3)")
+	f.db.lose["ClaimJobs"] = 1
+	f.db.lose["ListHeldJobs"] = 1 // and so does the first question after them
+	stop := run(t, scheduler.New(f.config))
+	if adopted := wait[event.JobsAdopted](t, f); adopted.Count != 3 {
+		t.Errorf("adopted %d jobs, want 3", adopted.Count)
+	}
+	for range 3 {
+		if done := wait[event.JobCompleted](t, f); done.Job.Attempts != 1 {
+			t.Errorf("job %d ran as attempt %d", done.Job.ID, done.Job.Attempts)
+		}
+	}
+	stop()
+	if n := f.jobs(t); n != 0 {
+		t.Errorf("%d jobs left", n)
+	}
+}
+
+func TestOutcomeWhoseAnswerWasLostIsWrittenAgainAndNotTwice(t *testing.T) {
+	f := newFixture(t, map[string]scheduler.Handler{
+		"done": completes,
+		"fail": func(context.Context, *job.Claimed) job.Outcome {
+			return job.Outcome{Kind: job.Failed, Err: errors.New("no")}
+		},
+	})
+	f.exec(t, "select graphile_worker.add_job('done'), graphile_worker.add_job('fail')")
+	f.db.lose["CompleteJobs"], f.db.lose["FailJobs"] = 2, 1
+	s := scheduler.New(f.config)
+	stop := run(t, s)
+	for lost := 0; lost < 2; {
+		switch e := (<-f.events).(type) {
+		case event.OutcomesDelayed:
+			s.DatabaseBack() // no need to wait for seconds
+		case event.JobLost:
+			lost++
+			if !e.Unsure {
+				t.Errorf("job %d reported as lost for sure", e.Job.ID)
+			}
+		case event.JobCompleted, event.JobFailed:
+			t.Errorf("%T although its answer was lost", e)
+		}
+	}
+	stop()
+	var attempts int
+	var lastError string
+	if err := f.pool.QueryRow(t.Context(), "select attempts, last_error from graphile_worker._private_jobs").Scan(&attempts, &lastError); err != nil {
+		t.Fatal(err)
+	}
+	if attempts != 1 || lastError != "no" {
+		t.Errorf("failed job has attempts %d, error %q", attempts, lastError)
+	}
+}
+
+// TestOutcomeIsFenced takes the lock away while the job runs, in the ways that
+// this can happen.
+func TestOutcomeIsFenced(t *testing.T) {
+	for name, steal := range map[string]string{
+		"another worker": "update graphile_worker._private_jobs set locked_by = 'other'",
+		"recovered":      "update graphile_worker._private_jobs set locked_by = null, locked_at = null, attempts = attempts - 1",
+		"claimed again by this worker after a recovery": "update graphile_worker._private_jobs set locked_at = now() + interval '1 second'",
+		"another attempt": "update graphile_worker._private_jobs set attempts = attempts + 1",
+	} {
+		for _, kind := range []job.Kind{job.Completed, job.Failed, job.Returned} {
+			t.Run(fmt.Sprintf("%s/%d", name, kind), func(t *testing.T) {
+				var f *fixture
+				f = newFixture(t, map[string]scheduler.Handler{"x": func(ctx context.Context, j *job.Claimed) job.Outcome {
+					f.exec(t, steal)
+					return job.Outcome{Kind: kind, Err: errors.New("no")}
+				}})
+				f.config.Concurrency = 1
+				f.exec(t, "select graphile_worker.add_job('x', run_at => now() - interval '1 minute')")
+				ctx, cancel := context.WithCancel(t.Context())
+				f.config.Events = event.NewStream(func(e event.Event) {
+					if _, ended := e.(event.JobEnded); ended {
+						cancel() // one run is enough
+					}
+					f.events <- e
+				})
+				if err := scheduler.New(f.config).Run(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if lost := wait[event.JobLost](t, f); lost.Unsure {
+					t.Error("reported as unsure")
+				}
+				var lastError *string
+				if err := f.pool.QueryRow(t.Context(), "select last_error from graphile_worker._private_jobs").Scan(&lastError); err != nil {
+					t.Fatalf("the row that another holds: %v", err)
+				}
+				if lastError != nil {
+					t.Errorf("last_error was written: %q", *lastError)
+				}
+			})
+		}
+	}
+}
+
+// TestRetiredJobEnds: a job that is replaced while it runs has lost its key and
+// used up its attempts, but its lock is still the claim's.
+func TestRetiredJobEnds(t *testing.T) {
+	for kind, want := range map[job.Kind]string{job.Completed: "", job.Failed: "25 attempts, error no", job.Returned: "25 attempts"} {
+		var f *fixture
+		f = newFixture(t, map[string]scheduler.Handler{"x": func(context.Context, *job.Claimed) job.Outcome {
+			f.exec(t, "select graphile_worker.add_job('y', job_key => 'k')")
+			return job.Outcome{Kind: kind, Err: errors.New("no")}
+		}})
+		f.exec(t, "select graphile_worker.add_job('x', job_key => 'k')")
+		if err := scheduler.New(f.config).RunOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		err := f.pool.QueryRow(t.Context(), `select attempts || ' attempts' || coalesce(', error ' || last_error, '')
+			from graphile_worker.jobs where task_identifier = 'x' and locked_by is null and key is null`).Scan(&got)
+		if errors.Is(err, pgx.ErrNoRows) {
+			got, err = "", nil
+		}
+		if err != nil || got != want {
+			t.Errorf("outcome %d left %q (%v), want %q", kind, got, err, want)
+		}
+	}
+}
+
+func TestGracefulShutdownLetsJobsFinish(t *testing.T) {
+	started, finish := make(chan struct{}), make(chan struct{})
+	f := newFixture(t, map[string]scheduler.Handler{"x": func(ctx context.Context, _ *job.Claimed) job.Outcome {
+		close(started)
+		<-finish
+		if ctx.Err() != nil {
+			t.Error("the job's context ended during a graceful shutdown")
+		}
+		return job.Outcome{Kind: job.Completed}
+	}})
+	f.exec(t, "select graphile_worker.add_job('x')")
+	stop := run(t, scheduler.New(f.config))
+	<-started
+	f.exec(t, "select graphile_worker.add_job('y')")
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	if e := wait[event.WorkerStopping](t, f); e.Running != 1 {
+		t.Errorf("%d jobs running at the stop, want 1", e.Running)
+	}
+	close(finish)
+	<-stopped
+	if n := f.jobs(t); n != 1 {
+		t.Errorf("%d jobs left, want the one added during the shutdown", n)
+	}
+}
+
+func TestAbortedJobsGoBackWithTheirAttempt(t *testing.T) {
+	started := make(chan struct{})
+	f := newFixture(t, map[string]scheduler.Handler{"x": func(ctx context.Context, _ *job.Claimed) job.Outcome {
+		close(started)
+		<-ctx.Done()
+		if !errors.Is(context.Cause(ctx), scheduler.ErrShutdown) {
+			t.Errorf("cause is %v", context.Cause(ctx))
+		}
+		return job.Outcome{Kind: job.Failed, Err: ctx.Err()}
+	}})
+	f.config.AbortTimeout = time.Millisecond
+	f.exec(t, "select graphile_worker.add_job('x', job_key => 'k', queue_name => 'q')")
+	stop := run(t, scheduler.New(f.config))
+	<-started
+	stop()
+	wait[event.JobReturned](t, f)
+	f.wantReturned(t)
+}
+
+func TestForcedShutdownDoesNotWaitForHandlers(t *testing.T) {
+	started, release := make(chan struct{}), make(chan struct{})
+	ended := make(chan struct{})
+	f := newFixture(t, map[string]scheduler.Handler{"x": func(context.Context, *job.Claimed) job.Outcome {
+		defer close(ended)
+		close(started)
+		<-release // ignores its context
+		return job.Outcome{Kind: job.Completed}
+	}})
+	f.config.AbortTimeout = time.Millisecond
+	f.exec(t, "select graphile_worker.add_job('x', job_key => 'k', queue_name => 'q')")
+	s := scheduler.New(f.config)
+	stop := run(t, s)
+	<-started
+	s.Force()
+	stop()
+	f.wantReturned(t)
+	close(release) // its late end must change nothing
+	<-ended
+	f.wantReturned(t)
+}
+
+func (f *fixture) wantReturned(t *testing.T) {
+	t.Helper()
+	var row, queue string
+	err := f.pool.QueryRow(t.Context(), `select concat_ws('|', attempts, key, locked_by, last_error, is_available),
+		(select concat_ws('|', locked_by, is_available) from graphile_worker._private_job_queues)
+		from graphile_worker._private_jobs`).Scan(&row, &queue)
+	if err != nil || row != "0|k|t" || queue != "t" {
+		t.Errorf("returned job is %q, its queue %q (%v)", row, queue, err)
+	}
+}
+
+// TestOneBadOutcomeDoesNotHoldUpOthers: a trigger of the operator's refuses one
+// row of a group.
+func TestOneBadOutcomeDoesNotHoldUpOthers(t *testing.T) {
+	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
+	f.config.StatementTimeout = 10 * time.Millisecond // what the shutdown gives to the last outcomes
+	f.config.Concurrency = 10
+	f.exec(t, `create function refuse() returns trigger language plpgsql as $$ begin
+		if old.priority = 5 then raise exception 'not this one'; end if; return old; end $$`)
+	f.exec(t, `create trigger refuse before delete on graphile_worker._private_jobs for each row execute function refuse()`)
+	f.exec(t, "select graphile_worker.add_job('x', priority => n) from generate_series(1, 9) n")
+	stop := run(t, scheduler.New(f.config))
+	for range 8 {
+		wait[event.JobCompleted](t, f)
+	}
+	stop()
+	abandoned := wait[event.OutcomesAbandoned](t, f)
+	if len(abandoned.JobIDs) != 1 || !strings.Contains(abandoned.Err.Error(), "not this one") {
+		t.Errorf("abandoned %v: %v", abandoned.JobIDs, abandoned.Err)
+	}
+	if n := f.jobs(t); n != 1 {
+		t.Errorf("%d jobs left, want the refused one", n)
+	}
+}
+
+func TestRunOnceGivesUpOnABrokenSchema(t *testing.T) {
+	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
+	f.exec(t, "alter table graphile_worker._private_jobs rename to gone")
+	err := scheduler.New(f.config).RunOnce(t.Context())
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) || answer.Code != "42P01" || !strings.Contains(err.Error(), "ClaimJobs") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestClaimOrder(t *testing.T) {
+	var mu sync.Mutex
+	var order []int64
+	f := newFixture(t, map[string]scheduler.Handler{"x": func(_ context.Context, j *job.Claimed) job.Outcome {
+		mu.Lock()
+		defer mu.Unlock()
+		order = append(order, j.ID)
+		return job.Outcome{Kind: job.Completed}
+	}})
+	f.config.Concurrency = 1
+	f.exec(t, `select graphile_worker.add_job('x', priority => p, run_at => now() - make_interval(mins => m))
+		from (values (0, 1), (0, 3), (1, 9), (-1, 1), (0, 2)) v (p, m)`)
+	if err := scheduler.New(f.config).RunOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(order, []int64{4, 2, 5, 1, 3}) {
+		t.Errorf("ran in the order %v", order)
+	}
+}
+
+var _ dbgen.DBTX = (*lossy)(nil)
