@@ -27,11 +27,13 @@ select
   ) as has_breaking;
 
 -- name: LedgerRows :many
-select m.id, m.ts, m.breaking from graphile_worker.migrations m order by m.id;
+-- Times are microseconds since 1970: as text, which is how they come without
+-- prepared statements, they would depend on the session's datestyle.
+select m.id, (extract(epoch from m.ts) * 1000000)::bigint as applied_at, m.breaking from graphile_worker.migrations m order by m.id;
 
 -- name: EarlyLedgerRows :many
 -- For a ledger from before there was a column "breaking".
-select m.id, m.ts from graphile_worker.migrations m order by m.id;
+select m.id, (extract(epoch from m.ts) * 1000000)::bigint as applied_at from graphile_worker.migrations m order by m.id;
 
 -- name: MarkBreaking :exec
 update graphile_worker.migrations m set breaking = true where m.id = any (@ids::int[]);

@@ -7,17 +7,15 @@ package dbgen
 
 import (
 	"context"
-
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const EarlyLedgerRows = `-- name: EarlyLedgerRows :many
-select m.id, m.ts from graphile_worker.migrations m order by m.id
+select m.id, (extract(epoch from m.ts) * 1000000)::bigint as applied_at from graphile_worker.migrations m order by m.id
 `
 
 type EarlyLedgerRowsRow struct {
-	ID int32
-	Ts pgtype.Timestamptz
+	ID        int32
+	AppliedAt int64
 }
 
 // For a ledger from before there was a column "breaking".
@@ -30,7 +28,7 @@ func (q *Queries) EarlyLedgerRows(ctx context.Context) ([]EarlyLedgerRowsRow, er
 	var items []EarlyLedgerRowsRow
 	for rows.Next() {
 		var i EarlyLedgerRowsRow
-		if err := rows.Scan(&i.ID, &i.Ts); err != nil {
+		if err := rows.Scan(&i.ID, &i.AppliedAt); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -58,19 +56,27 @@ func (q *Queries) InsertLedgerRow(ctx context.Context, arg InsertLedgerRowParams
 }
 
 const LedgerRows = `-- name: LedgerRows :many
-select m.id, m.ts, m.breaking from graphile_worker.migrations m order by m.id
+select m.id, (extract(epoch from m.ts) * 1000000)::bigint as applied_at, m.breaking from graphile_worker.migrations m order by m.id
 `
 
-func (q *Queries) LedgerRows(ctx context.Context) ([]GraphileWorkerMigration, error) {
+type LedgerRowsRow struct {
+	ID        int32
+	AppliedAt int64
+	Breaking  bool
+}
+
+// Times are microseconds since 1970: as text, which is how they come without
+// prepared statements, they would depend on the session's datestyle.
+func (q *Queries) LedgerRows(ctx context.Context) ([]LedgerRowsRow, error) {
 	rows, err := q.db.Query(ctx, LedgerRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []GraphileWorkerMigration
+	var items []LedgerRowsRow
 	for rows.Next() {
-		var i GraphileWorkerMigration
-		if err := rows.Scan(&i.ID, &i.Ts, &i.Breaking); err != nil {
+		var i LedgerRowsRow
+		if err := rows.Scan(&i.ID, &i.AppliedAt, &i.Breaking); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

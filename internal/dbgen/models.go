@@ -4,16 +4,6 @@
 
 package dbgen
 
-import (
-	"github.com/jackc/pgx/v5/pgtype"
-)
-
-type GraphileWorkerMigration struct {
-	ID       int32
-	Ts       pgtype.Timestamptz
-	Breaking bool
-}
-
 type GraphileWorkerPrivateTask struct {
 	ID         int32
 	Identifier string

@@ -95,13 +95,15 @@ func readLedger(ctx context.Context, db reader, name schema.Name, s *state) erro
 	}
 	return query(ctx, db, name, text, nil, func(rows *sql.Rows) error {
 		var r Revision
+		var microseconds int64
 		var err error
 		if s.hasBreaking {
-			err = rows.Scan(&r.ID, &r.At, &r.Breaking)
+			err = rows.Scan(&r.ID, &microseconds, &r.Breaking)
 		} else {
-			err = rows.Scan(&r.ID, &r.At)
+			err = rows.Scan(&r.ID, &microseconds)
 			r.Breaking = isBreakingHere(r.ID)
 		}
+		r.At = time.UnixMicro(microseconds)
 		s.rows = append(s.rows, r)
 		return err
 	})
