@@ -7,7 +7,7 @@ select
   t.identifier as task, q.queue_name as queue
 from graphile_worker.add_job(
   identifier => @task::text,
-  payload => @payload::json,
+  payload => cast(@payload::text as json),
   queue_name => sqlc.narg(queue)::text,
   run_at => sqlc.narg(run_at)::timestamptz,
   max_attempts => sqlc.narg(max_attempts)::int,

@@ -7,7 +7,6 @@ package dbgen
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -70,7 +69,7 @@ type ClaimJobsParams struct {
 
 type ClaimJobsRow struct {
 	ID          int64
-	Payload     json.RawMessage
+	Payload     []byte
 	Priority    int16
 	RunAt       pgtype.Timestamptz
 	Attempts    int16
@@ -81,7 +80,7 @@ type ClaimJobsRow struct {
 	Key         *string
 	LockedAt    pgtype.Timestamptz
 	Revision    int32
-	Flags       json.RawMessage
+	Flags       []byte
 	Task        string
 	Queue       string
 	Seen        int32
@@ -148,7 +147,7 @@ type ListHeldJobsParams struct {
 
 type ListHeldJobsRow struct {
 	ID          int64
-	Payload     json.RawMessage
+	Payload     []byte
 	Priority    int16
 	RunAt       pgtype.Timestamptz
 	Attempts    int16
@@ -159,7 +158,7 @@ type ListHeldJobsRow struct {
 	Key         *string
 	LockedAt    pgtype.Timestamptz
 	Revision    int32
-	Flags       json.RawMessage
+	Flags       []byte
 	Task        string
 	Queue       string
 }

@@ -7,7 +7,6 @@ package dbgen
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -20,7 +19,7 @@ select
   t.identifier as task, q.queue_name as queue
 from graphile_worker.add_job(
   identifier => $1::text,
-  payload => $2::json,
+  payload => cast($2::text as json),
   queue_name => $3::text,
   run_at => $4::timestamptz,
   max_attempts => $5::int,
@@ -35,7 +34,7 @@ left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
 
 type AddJobParams struct {
 	Task        string
-	Payload     json.RawMessage
+	Payload     string
 	Queue       *string
 	RunAt       pgtype.Timestamptz
 	MaxAttempts *int32
@@ -47,7 +46,7 @@ type AddJobParams struct {
 
 type AddJobRow struct {
 	ID          int64
-	Payload     json.RawMessage
+	Payload     []byte
 	Priority    int16
 	RunAt       pgtype.Timestamptz
 	Attempts    int16
@@ -59,7 +58,7 @@ type AddJobRow struct {
 	LockedAt    pgtype.Timestamptz
 	LockedBy    *string
 	Revision    int32
-	Flags       json.RawMessage
+	Flags       []byte
 	TaskID      int32
 	JobQueueID  *int32
 	Task        *string
@@ -154,7 +153,7 @@ type AddJobsParams struct {
 
 type AddJobsRow struct {
 	ID          int64
-	Payload     json.RawMessage
+	Payload     []byte
 	Priority    int16
 	RunAt       pgtype.Timestamptz
 	Attempts    int16
@@ -166,7 +165,7 @@ type AddJobsRow struct {
 	LockedAt    pgtype.Timestamptz
 	LockedBy    *string
 	Revision    int32
-	Flags       json.RawMessage
+	Flags       []byte
 	TaskID      int32
 	JobQueueID  *int32
 	Task        *string
@@ -267,7 +266,7 @@ where j.id is not null
 
 type RemoveJobRow struct {
 	ID          int64
-	Payload     json.RawMessage
+	Payload     []byte
 	Priority    int16
 	RunAt       pgtype.Timestamptz
 	Attempts    int16
@@ -279,7 +278,7 @@ type RemoveJobRow struct {
 	LockedAt    pgtype.Timestamptz
 	LockedBy    *string
 	Revision    int32
-	Flags       json.RawMessage
+	Flags       []byte
 	TaskID      int32
 	JobQueueID  *int32
 	Task        *string

@@ -21,9 +21,15 @@ type Ledger struct {
 	Revisions []Revision
 }
 
-// Breaking reports whether the ledger holds a breaking revision above id.
-func (l Ledger) Breaking(above int) bool {
-	return slices.ContainsFunc(l.Revisions, func(r Revision) bool { return r.Breaking && r.ID > above })
+// Since are the revisions that l has and before did not, by id.
+func (l Ledger) Since(before Ledger) []Revision {
+	var added []Revision
+	for _, r := range l.Revisions {
+		if !slices.ContainsFunc(before.Revisions, func(old Revision) bool { return old.ID == r.ID }) {
+			added = append(added, r)
+		}
+	}
+	return added
 }
 
 // CheckLedger reads the ledger and changes nothing. Its error is an

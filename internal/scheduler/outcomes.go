@@ -27,9 +27,8 @@ type outcomes struct {
 }
 
 // write writes a group. left is what is not known to be written; freed says that
-// jobs may have become runnable by it. unsure says that an earlier try to write
-// this group had an unknown end.
-func (o *outcomes) write(ctx context.Context, group []ended, unsure bool) (left []ended, freed bool, err error) {
+// jobs may have become runnable by it.
+func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, freed bool, err error) {
 	byKind := make(map[job.Kind][]ended, 3)
 	for _, e := range group {
 		byKind[e.outcome.Kind] = append(byKind[e.outcome.Kind], e)
@@ -62,9 +61,10 @@ func (o *outcomes) write(ctx context.Context, group []ended, unsure bool) (left 
 				freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned
 				o.report(e, w)
 			case ok:
-				o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: unsure})
-				freed = freed || unsure
+				o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
+				freed = freed || e.unsure
 			default:
+				e.unsure = e.unsure || !retry.Refused(stepErr)
 				left = append(left, e)
 			}
 		}

@@ -14,7 +14,8 @@ import (
 // releaser writes outcomes. While one group is being written the next gathers,
 // so an idle worker adds no delay and a busy one writes large groups. Outcomes
 // that cannot be written are kept and tried again until the database has them
-// or the worker is told to end.
+// or the worker is told to end; those that the database refuses do not hold up
+// the others.
 type releaser struct {
 	out      outcomes
 	workerID string
@@ -32,8 +33,9 @@ type releaser struct {
 	cut     context.CancelFunc // give up what is left
 
 	mu      sync.Mutex
-	waiting []ended
-	writing []ended
+	waiting []ended // for the next group
+	writing []ended // the group that is being written
+	delayed []ended // could not be written; joins the next group after a while
 }
 
 func newReleaser(c Config, requeued func()) *releaser {
@@ -77,18 +79,17 @@ func (r *releaser) signal(c chan struct{}) {
 func (r *releaser) pending() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.waiting) + len(r.writing)
+	return len(r.waiting) + len(r.writing) + len(r.delayed)
 }
 
 func (r *releaser) ids() []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ids := make([]int64, 0, len(r.waiting)+len(r.writing))
-	for _, e := range r.waiting {
-		ids = append(ids, e.job.ID)
-	}
-	for _, e := range r.writing {
-		ids = append(ids, e.job.ID)
+	var ids []int64
+	for _, some := range [][]ended{r.waiting, r.writing, r.delayed} {
+		for _, e := range some {
+			ids = append(ids, e.job.ID)
+		}
 	}
 	return ids
 }
@@ -118,88 +119,118 @@ func (r *releaser) close(forced <-chan struct{}) {
 
 func (r *releaser) loop(ctx context.Context) {
 	defer close(r.stopped)
+	again := newRetrying()
+	defer again.timer.Stop()
+	stopping := r.stopCtx.Done()
 	for {
-		group := r.gather()
+		group := r.gather(again.blocked)
 		if len(group) == 0 {
 			select {
 			case <-r.arrived:
-				continue
-			case <-r.stopCtx.Done():
-				if r.pending() == 0 {
-					return
-				}
-				continue
+			case <-again.timer.C:
+				r.requeue(again)
+			case <-r.kicked:
+				r.requeue(again)
+			case <-stopping:
+				stopping = nil
+				r.requeue(again)
+			case <-ctx.Done():
+				r.giveUp(again.cause)
+				return
 			}
+			if r.stopCtx.Err() != nil && r.pending() == 0 {
+				return
+			}
+			continue
 		}
-		if err := r.write(ctx, group); err != nil {
-			r.giveUp(err)
-			return
+		left, freed, err := r.out.write(ctx, group)
+		allWritten := r.written(left)
+		if freed {
+			r.requeued()
+		}
+		if err == nil {
+			if allWritten {
+				again.waits = nil
+			}
+			continue
+		}
+		wait := again.after(err)
+		if ctx.Err() == nil {
+			r.events.Emit(event.OutcomesDelayed{WorkerID: r.workerID, Count: len(left), Err: err, RetryIn: wait})
 		}
 	}
 }
 
 // gather takes everything that waits as the next group.
-func (r *releaser) gather() []ended {
+func (r *releaser) gather(blocked bool) []ended {
+	if blocked {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.writing, r.waiting = r.waiting, nil
 	return r.writing
 }
 
-// written takes outcomes that the database has out of the group.
-func (r *releaser) written(left []ended) {
+// requeue lets what was delayed join the next group.
+func (r *releaser) requeue(again *retrying) {
+	again.blocked, again.due = false, time.Time{}
 	r.mu.Lock()
-	r.writing = left
-	empty := len(left) == 0 && len(r.waiting) == 0
+	defer r.mu.Unlock()
+	r.waiting, r.delayed = append(r.delayed, r.waiting...), nil
+}
+
+// written forgets the group but for what is left of it, and reports whether
+// nothing is delayed.
+func (r *releaser) written(left []ended) (allWritten bool) {
+	r.mu.Lock()
+	r.writing = nil
+	r.delayed = append(r.delayed, left...)
+	allWritten = len(r.delayed) == 0
+	empty := allWritten && len(r.waiting) == 0
 	r.mu.Unlock()
 	if empty {
 		r.signal(r.emptied)
 	}
-}
-
-// write writes a group, again and again until all of it is written. It returns
-// an error only when ctx ends.
-func (r *releaser) write(ctx context.Context, group []ended) error {
-	var waits backoff.BackOff
-	class := retry.No
-	for unsure := false; ; {
-		left, freed, err := r.out.write(ctx, group, unsure)
-		r.written(left)
-		if freed {
-			r.requeued()
-		}
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return err
-		}
-		if len(left) < len(group) || waits == nil || retry.Of(err) != class {
-			class = retry.Of(err)
-			waits = retry.Backoff(class)
-		}
-		unsure = unsure || !retry.Refused(err)
-		group = left
-		if err := r.wait(ctx, waits.NextBackOff(), len(group), err); err != nil {
-			return err
-		}
-	}
-}
-
-func (r *releaser) wait(ctx context.Context, wait time.Duration, count int, cause error) error {
-	r.events.Emit(event.OutcomesDelayed{WorkerID: r.workerID, Count: count, Err: cause, RetryIn: wait})
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-r.kicked:
-	case <-ctx.Done():
-		return cause
-	}
-	return nil
+	return allWritten
 }
 
 // giveUp reports what the worker could not write before it had to end.
 func (r *releaser) giveUp(err error) {
 	r.events.Emit(event.OutcomesAbandoned{WorkerID: r.workerID, JobIDs: r.ids(), Err: err})
+}
+
+// retrying is when to write again what could not be written.
+type retrying struct {
+	timer *time.Timer
+	due   time.Time // zero if no try is due
+	waits backoff.BackOff
+	class retry.Class
+	cause error
+	// blocked says that the database is in no state to take any outcome, so
+	// that the others wait as well.
+	blocked bool
+}
+
+func newRetrying() *retrying {
+	timer := time.NewTimer(0)
+	timer.Stop()
+	return &retrying{timer: timer}
+}
+
+// after sets the time of the next try, unless one is due already, and returns
+// how far away it is.
+func (r *retrying) after(err error) time.Duration {
+	class := retry.Of(err)
+	r.cause, r.blocked = err, class != retry.No
+	if class == r.class && !r.due.IsZero() {
+		return time.Until(r.due)
+	}
+	if r.waits == nil || class != r.class {
+		r.class, r.waits = class, retry.Backoff(class)
+	}
+	wait := r.waits.NextBackOff()
+	r.due = time.Now().Add(wait)
+	r.timer.Reset(wait)
+	return wait
 }

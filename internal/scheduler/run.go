@@ -16,6 +16,8 @@ type ended struct {
 	job      *job.Claimed
 	outcome  job.Outcome
 	duration time.Duration
+	// unsure says that a try to write the outcome had an unknown end.
+	unsure bool
 }
 
 // PanicError is the failure of a job whose handler panicked. Its text, which

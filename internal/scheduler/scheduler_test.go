@@ -361,6 +361,32 @@ func TestOneBadOutcomeDoesNotHoldUpOthers(t *testing.T) {
 	}
 }
 
+// TestRefusedOutcomeDoesNotHoldUpLaterOnes: the refused one is alone in its
+// group and waits for its next try when the others end.
+func TestRefusedOutcomeDoesNotHoldUpLaterOnes(t *testing.T) {
+	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
+	f.config.StatementTimeout = 10 * time.Millisecond
+	f.exec(t, `create function refuse() returns trigger language plpgsql as $$ begin
+		if old.priority = 5 then raise exception 'not this one'; end if; return old; end $$`)
+	f.exec(t, `create trigger refuse before delete on graphile_worker._private_jobs for each row execute function refuse()`)
+	f.exec(t, "select graphile_worker.add_job('x', priority => 5)")
+	s := scheduler.New(f.config)
+	stop := run(t, s)
+	wait[event.OutcomesDelayed](t, f)
+	f.exec(t, "select graphile_worker.add_job('x', priority => n) from generate_series(1, 4) n")
+	s.Wake()
+	for range 4 {
+		wait[event.JobCompleted](t, f)
+	}
+	f.exec(t, "drop trigger refuse on graphile_worker._private_jobs")
+	s.DatabaseBack()
+	wait[event.JobCompleted](t, f)
+	stop()
+	if n := f.jobs(t); n != 0 {
+		t.Errorf("%d jobs left", n)
+	}
+}
+
 func TestRunOnceGivesUpOnABrokenSchema(t *testing.T) {
 	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
 	f.exec(t, "alter table graphile_worker._private_jobs rename to gone")

@@ -46,7 +46,17 @@ type Runner struct {
 
 // Run runs the statements of one file for one job. Completion is part of the
 // transaction, so a success is job.Settled.
+//
+// Where ctx has ended, its cause is part of the error.
 func (r Runner) Run(ctx context.Context, j *job.Claimed, statements string) job.Outcome {
+	outcome := r.run(ctx, j, statements)
+	if cause := context.Cause(ctx); cause != nil && outcome.Kind == job.Failed {
+		outcome.Err = fmt.Errorf("%w: %w", cause, outcome.Err)
+	}
+	return outcome
+}
+
+func (r Runner) run(ctx context.Context, j *job.Claimed, statements string) job.Outcome {
 	conn, err := r.Pool.Acquire(ctx)
 	if err != nil {
 		return failed(fmt.Errorf("waiting for a connection: %w", err))
@@ -84,9 +94,6 @@ func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx, j *j
 	// The simple protocol takes any number of statements. Their results are
 	// read and dropped.
 	if err := conn.Conn().PgConn().Exec(ctx, statements).Close(); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = fmt.Errorf("%w: %w", cause, err)
-		}
 		return err
 	}
 	if conn.Conn().PgConn().TxStatus() == 'I' {

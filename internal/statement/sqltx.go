@@ -3,7 +3,6 @@ package statement
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -60,16 +59,6 @@ func plainArgs(args []any) ([]any, error) {
 	types := pgtype.NewMap()
 	plain := make([]any, len(args))
 	for i, arg := range args {
-		switch v := arg.(type) {
-		case json.RawMessage:
-			if v != nil {
-				plain[i] = string(v)
-			}
-			continue
-		case []byte:
-			plain[i] = v
-			continue
-		}
 		if reflect.ValueOf(arg).Kind() != reflect.Slice {
 			plain[i] = arg
 			continue
@@ -101,15 +90,7 @@ func (r sqlRows) Values() ([]any, error)                       { return nil, err
 func (r sqlRows) RawValues() [][]byte                          { return nil }
 func (r sqlRows) Conn() *pgx.Conn                              { return nil }
 func (r sqlRows) TypeMap() *pgtype.Map                         { return nil }
-
-func (r sqlRows) Scan(dest ...any) error {
-	for i, d := range dest {
-		if raw, ok := d.(*json.RawMessage); ok {
-			dest[i] = (*[]byte)(raw) // database/sql scans NULL into no named type
-		}
-	}
-	return r.rows.Scan(dest...)
-}
+func (r sqlRows) Scan(dest ...any) error                       { return r.rows.Scan(dest...) }
 
 type firstRow struct{ rows sqlRows }
 

@@ -48,7 +48,7 @@ const keyBusyState = "GWNOR"
 // Add adds one job.
 func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
 	row, err := q.AddJob(ctx, dbgen.AddJobParams{
-		Task: s.Task, Payload: s.Payload, Queue: given(s.Queue), RunAt: timestamp(s.RunAt),
+		Task: s.Task, Payload: string(s.Payload), Queue: given(s.Queue), RunAt: timestamp(s.RunAt),
 		MaxAttempts: givenInt(s.MaxAttempts), Key: given(s.Key), Priority: int32(s.Priority),
 		Flags: s.Flags, KeyMode: s.KeyMode,
 	})
