@@ -1,0 +1,98 @@
+package listener
+
+import (
+	"context"
+	"sync"
+)
+
+// Notification is one NOTIFY.
+type Notification struct{ Channel, Payload string }
+
+// Batch is what came in since the last one.
+type Batch struct {
+	// Notifications are in the order of their first arrival. Notifications
+	// that are equal in channel and payload are kept once per batch, as
+	// PostgreSQL itself does within a transaction.
+	Notifications []Notification
+
+	// Gap says that notifications may be missing. It is set in the first batch
+	// after every connection, the first one included, and when the buffer was
+	// full. A batch may have a Gap and nothing else.
+	Gap bool
+
+	// Dropped counts the notifications that the full buffer had no room for.
+	Dropped int
+}
+
+// queue holds the next batch while the consumer is busy with the last one.
+type queue struct {
+	limit int
+	ready chan struct{} // holds a token when there may be a batch
+
+	mu   sync.Mutex
+	next Batch
+	seen map[Notification]struct{}
+}
+
+func newQueue(limit int) *queue {
+	return &queue{limit: limit, ready: make(chan struct{}, 1), seen: make(map[Notification]struct{})}
+}
+
+// add never waits: the connection is read at the pace of the server.
+func (q *queue) add(n Notification) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, twice := q.seen[n]; twice {
+		return
+	}
+	if len(q.next.Notifications) < q.limit {
+		q.seen[n] = struct{}{}
+		q.next.Notifications = append(q.next.Notifications, n)
+	} else {
+		q.next.Dropped++
+		q.next.Gap = true
+	}
+	q.signal()
+}
+
+// gap notes that something may be missing.
+func (q *queue) gap() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.next.Gap = true
+	q.signal()
+}
+
+func (q *queue) signal() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the batch so far, and false if there is nothing in it.
+func (q *queue) take() (Batch, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	batch := q.next
+	q.next = Batch{}
+	clear(q.seen)
+	return batch, batch.Gap || len(batch.Notifications) > 0
+}
+
+// consume hands batches to handle until ctx ends.
+func (q *queue) consume(ctx context.Context, handle func(context.Context, Batch)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.ready:
+		}
+		if ctx.Err() != nil { // both were ready
+			return
+		}
+		if batch, some := q.take(); some {
+			handle(ctx, batch)
+		}
+	}
+}
