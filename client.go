@@ -1,0 +1,166 @@
+package gworker
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/statement"
+	"github.com/gworker/gworker/internal/store"
+)
+
+// ClientConfig configures a Client. The zero value connects as libpq would,
+// from the PG* environment variables, to the schema graphile_worker.
+type ClientConfig struct {
+	// Pool is the pool to use; it stays the caller's to close. nil means that
+	// the client opens one of its own from DatabaseURL.
+	Pool *pgxpool.Pool
+
+	// DatabaseURL is a connection string in URL or keyword form. It must be
+	// empty if Pool is given. Empty without a Pool means the PG* environment
+	// variables.
+	DatabaseURL string
+
+	// Schema is the schema of the queue. Empty means graphile_worker.
+	Schema string
+
+	// StatementTimeout bounds each statement, waiting for a connection of the
+	// pool included. 0 means 30 s.
+	StatementTimeout time.Duration
+
+	// NoPreparedStatements sends statements without preparing them, as
+	// transaction-pooling proxies such as PgBouncer need it. By default each
+	// statement is prepared once per connection.
+	NoPreparedStatements bool
+}
+
+// JobAdder is what adds and removes jobs: a Client, or a TxClient for one
+// transaction. Code that adds jobs can take a JobAdder and leave the choice to
+// its caller.
+type JobAdder interface {
+	AddJob(ctx context.Context, spec JobSpec) (*JobRow, error)
+	AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error)
+	RemoveJob(ctx context.Context, key string) (*JobRow, error)
+}
+
+// Client adds and removes jobs. It is safe for concurrent use.
+type Client struct {
+	adder
+	pool       *pgxpool.Pool
+	ownsPool   bool
+	statements *statement.Set
+	options    statement.Options
+}
+
+// TxClient adds and removes jobs inside one transaction: they exist exactly if
+// it commits, and workers hear of them then. It may be used as its transaction
+// may be, by one goroutine at a time.
+type TxClient struct{ adder }
+
+var (
+	_ JobAdder = (*Client)(nil)
+	_ JobAdder = (*TxClient)(nil)
+)
+
+// NewClient makes a client. It does not connect yet. Errors name the field of
+// the configuration that cannot be used.
+func NewClient(config ClientConfig) (*Client, error) {
+	options, err := statementOptions("ClientConfig", config.Schema, config.StatementTimeout, config.NoPreparedStatements)
+	if err != nil {
+		return nil, err
+	}
+	pool, owns, err := openPool("ClientConfig", config.Pool, config.DatabaseURL, 0)
+	if err != nil {
+		return nil, err
+	}
+	c := newClient(pool, options)
+	c.ownsPool = owns
+	return c, nil
+}
+
+func newClient(pool *pgxpool.Pool, options statement.Options) *Client {
+	set := statement.NewSet(options)
+	return &Client{adder: adder{queries: set.On(pool)}, pool: pool, statements: set, options: options}
+}
+
+// Close closes the client's own pool. A pool that was given to it stays open.
+func (c *Client) Close() {
+	if c.ownsPool {
+		c.pool.Close()
+	}
+}
+
+// WithTx returns a client for the transaction tx, which may be of any pool or
+// connection to the client's database.
+func (c *Client) WithTx(tx pgx.Tx) *TxClient {
+	return &TxClient{adder{queries: c.statements.On(tx)}}
+}
+
+// WithSQLTx is WithTx for a database/sql transaction, of any PostgreSQL driver.
+func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
+	return &TxClient{adder{queries: c.statements.OnSQL(tx)}}
+}
+
+// adder is the one implementation of JobAdder, on whatever queries run.
+type adder struct{ queries *dbgen.Queries }
+
+// AddJob adds a job and returns it as stored. If a job with the spec's key
+// exists, the spec's KeyMode decides. A spec that cannot be stored is refused
+// with a *FieldError before the database is asked.
+func (a adder) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
+	encoded, err := spec.encode("JobSpec")
+	if err != nil {
+		return nil, fmt.Errorf("adding a job: %w", err)
+	}
+	row, err := store.Add(ctx, a.queries, encoded)
+	if err != nil {
+		return nil, fmt.Errorf("adding a job of task %q: %w", spec.Task, err)
+	}
+	return row, nil
+}
+
+// AddJobs adds any number of jobs in one statement, all of them or none, and
+// returns them as stored, in the order of the specs. All specs must have the
+// same KeyMode, KeyReplace or KeyPreserveRunAt, and no two the same Key.
+//
+// In one rare case there are fewer rows than specs: when another session
+// holds the row of a spec's key in just that moment. The error is ErrKeyBusy
+// then; the returned jobs were added and the others not, except inside a
+// transaction of the caller, whose to decide it is.
+func (a adder) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error) {
+	if len(specs) == 0 {
+		return nil, nil
+	}
+	encoded, err := encodeAll(specs)
+	if err != nil {
+		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)
+	}
+	preserve := KeyMode(encoded[0].KeyMode) == KeyPreserveRunAt
+	rows, err := store.AddAll(ctx, a.queries, encoded, preserve)
+	if err != nil {
+		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)
+	}
+	if len(rows) < len(specs) {
+		return rows, fmt.Errorf("adding %d jobs: %d were not added: %w", len(specs), len(specs)-len(rows), ErrKeyBusy)
+	}
+	return rows, nil
+}
+
+// RemoveJob removes the job with the given key and returns it as it was. A job
+// that runs at that moment cannot be removed: it loses its key, and if it fails
+// it is not tried again. Without such a job the error is ErrJobNotFound.
+func (a adder) RemoveJob(ctx context.Context, key string) (*JobRow, error) {
+	if err := checkText("key", key, maxKeyLength); err != nil {
+		return nil, fmt.Errorf("removing a job: %w", err)
+	}
+	row, err := store.Remove(ctx, a.queries, key)
+	if err != nil {
+		return nil, fmt.Errorf("removing the job with key %q: %w", key, err)
+	}
+	return row, nil
+}

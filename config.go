@@ -1,0 +1,158 @@
+package gworker
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+)
+
+// The defaults of Config.
+const (
+	DefaultConcurrency                  = 10
+	DefaultPollInterval                 = 2 * time.Second
+	DefaultConnectTimeout               = 30 * time.Second
+	DefaultStatementTimeout             = 30 * time.Second
+	DefaultGracefulShutdownAbortTimeout = 5 * time.Second
+)
+
+// Config configures a Worker. Every zero value is the default; only Tasks must
+// be given. NewWorker validates it once and names the field that cannot be
+// used; it keeps a copy, so later changes have no effect.
+type Config struct {
+	// Pool is the connection pool to use; it stays the caller's to close. nil
+	// means that the worker opens one of its own from DatabaseURL.
+	//
+	// A worker needs two connections of it now and then (to claim, and to write
+	// outcomes) and one for each running SQL task; its listener has a
+	// connection of its own beside the pool, made from the pool's
+	// configuration.
+	Pool *pgxpool.Pool
+
+	// DatabaseURL is a connection string in URL or keyword form. It must be
+	// empty if Pool is given. Empty without a Pool means libpq's PG*
+	// environment variables.
+	DatabaseURL string
+
+	// MaxPoolSize bounds the worker's own pool. 0 means Concurrency + 4, unless
+	// DatabaseURL says pool_max_conns. It must be 0 if Pool is given.
+	MaxPoolSize int
+
+	// Schema is the schema of the queue, any name that PostgreSQL takes; it is
+	// quoted where needed. Empty means graphile_worker.
+	Schema string
+
+	// Tasks are the tasks that this worker runs. Jobs of other tasks are left
+	// to other workers. At least one is needed, and no identifier twice.
+	Tasks []Task
+
+	// Concurrency is how many jobs run at once. 0 means 10.
+	Concurrency int
+
+	// PollInterval is the longest time between two looks for runnable jobs.
+	// Notifications make new jobs start at once; polling finds those whose
+	// time has come and those whose notification was lost. 0 means 2 s.
+	PollInterval time.Duration
+
+	// ConnectTimeout is how long Run waits for a database that cannot be
+	// reached when it starts. 0 means 30 s. Later on it waits without end.
+	ConnectTimeout time.Duration
+
+	// StatementTimeout bounds each of the worker's own statements, waiting for
+	// a connection of the pool included, and how long a shutdown tries to write
+	// the last outcomes. Statements of SQL tasks are not bounded. 0 means 30 s.
+	StatementTimeout time.Duration
+
+	// GracefulShutdownAbortTimeout is how long running jobs may go on after
+	// Run's context has ended; then their contexts end too, with the cause
+	// ErrShutdown. 0 means 5 s.
+	GracefulShutdownAbortTimeout time.Duration
+
+	// NoPreparedStatements sends statements without preparing them, as
+	// transaction-pooling proxies such as PgBouncer need it. By default each
+	// statement is prepared once per connection. The listener needs a real
+	// session all the same; without one, polling does its work.
+	NoPreparedStatements bool
+
+	// NoMigrations leaves the schema as it is. By default Run installs it, or
+	// brings it up to date, before the first claim.
+	NoMigrations bool
+
+	// Logger gets what is worth a line: one at info for each job, failures at
+	// error. nil means no logs.
+	Logger *zap.Logger
+
+	// Observers get every event (see Event), from many goroutines at once. The
+	// worker waits for them, so they should be quick. A panic in one is caught
+	// and reported as ObserverPanicked.
+	Observers []func(Event)
+}
+
+// validate returns the configuration with its defaults filled in.
+func (c Config) validate() (Config, error) {
+	durations := []struct {
+		name    string
+		value   *time.Duration
+		initial time.Duration
+	}{
+		{"PollInterval", &c.PollInterval, DefaultPollInterval},
+		{"ConnectTimeout", &c.ConnectTimeout, DefaultConnectTimeout},
+		{"StatementTimeout", &c.StatementTimeout, DefaultStatementTimeout},
+		{"GracefulShutdownAbortTimeout", &c.GracefulShutdownAbortTimeout, DefaultGracefulShutdownAbortTimeout},
+	}
+	for _, d := range durations {
+		if *d.value < 0 {
+			return c, problem("Config."+d.name, "is %s: it cannot be negative", *d.value)
+		}
+		if *d.value == 0 {
+			*d.value = d.initial
+		}
+	}
+	const mostSlots = 100_000
+	switch {
+	case c.Concurrency < 0 || c.Concurrency > mostSlots:
+		return c, problem("Config.Concurrency", "is %d: it can be 1 to %d, or 0 for the default", c.Concurrency, mostSlots)
+	case c.Concurrency == 0:
+		c.Concurrency = DefaultConcurrency
+	}
+	switch {
+	case c.MaxPoolSize < 0:
+		return c, problem("Config.MaxPoolSize", "is %d: it cannot be negative", c.MaxPoolSize)
+	case c.MaxPoolSize != 0 && c.Pool != nil:
+		return c, problem("Config.MaxPoolSize", "is given as well as Config.Pool, whose own limit counts")
+	case c.MaxPoolSize == 1:
+		return c, problem("Config.MaxPoolSize", "is 1: a worker needs at least 2 connections")
+	case c.MaxPoolSize == 0 && c.Pool == nil && !strings.Contains(c.DatabaseURL, "pool_max_conns"):
+		c.MaxPoolSize = c.Concurrency + 4
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return c, c.validateTasks()
+}
+
+func (c Config) validateTasks() error {
+	if len(c.Tasks) == 0 {
+		return problem("Config.Tasks", "is empty: a worker needs at least one task")
+	}
+	seen := make(map[string]int, len(c.Tasks))
+	for i, task := range c.Tasks {
+		field := fmt.Sprintf("Config.Tasks[%d]", i)
+		if task.identifier == "" {
+			return problem(field, "has no identifier")
+		}
+		if err := checkText(field+"'s identifier", task.identifier, maxTaskLength); err != nil {
+			return err
+		}
+		if task.bind == nil {
+			return problem(field, "(%q) has no handler", task.identifier)
+		}
+		if first, ok := seen[task.identifier]; ok {
+			return problem(field, "has the identifier %q, as Config.Tasks[%d] has", task.identifier, first)
+		}
+		seen[task.identifier] = i
+	}
+	return nil
+}

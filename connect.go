@@ -1,0 +1,123 @@
+package gworker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/schema"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+// openPool returns the pool to use, and whether it was made here.
+func openPool(owner string, given *pgxpool.Pool, url string, size int) (*pgxpool.Pool, bool, error) {
+	if given != nil {
+		if url != "" {
+			return nil, false, problem(owner+".DatabaseURL", "is given as well as %s.Pool: give one of them", owner)
+		}
+		return given, false, nil
+	}
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, false, problem(owner+".DatabaseURL", "cannot be used: %s", withoutSecrets(err))
+	}
+	if size > 0 {
+		config.MaxConns = int32(size)
+	}
+	prepare(config.ConnConfig)
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		return nil, false, fmt.Errorf("making a connection pool: %w", err)
+	}
+	return pool, true, nil
+}
+
+// prepare sets what our own connections have and a caller's pool decides for
+// itself.
+func prepare(config *pgx.ConnConfig) {
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "gworker"
+	}
+	// Without prepared statements times come as text, of which pgx reads this
+	// form.
+	if config.RuntimeParams["datestyle"] == "" {
+		config.RuntimeParams["datestyle"] = "ISO"
+	}
+	// A statement that its time-out ends is cancelled on the server too, and
+	// its connection stays usable if the server answers soon.
+	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
+	}
+}
+
+var unparsed = regexp.MustCompile("(?s)^cannot parse `.*`: ")
+
+// withoutSecrets is the text of a connection string's parse error without the
+// connection string, in which a password may stand where nobody expects it.
+func withoutSecrets(err error) string {
+	return unparsed.ReplaceAllLiteralString(err.Error(), "")
+}
+
+func statementOptions(owner, schemaName string, timeout time.Duration, unprepared bool) (statement.Options, error) {
+	name, err := schema.Parse(schemaName)
+	if err != nil {
+		return statement.Options{}, problem(owner+".Schema", "cannot be used: %v", err)
+	}
+	if timeout < 0 {
+		return statement.Options{}, problem(owner+".StatementTimeout", "is %s: it cannot be negative", timeout)
+	}
+	return statement.Options{Schema: name, Timeout: timeout, Unprepared: unprepared}, nil
+}
+
+// connect waits until the database answers, for as long as limit. It gives up
+// at once where waiting cannot help.
+func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *event.Stream) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	waits := backoff.NewExponentialBackOff()
+	waits.InitialInterval, waits.MaxInterval = 200*time.Millisecond, 5*time.Second
+	for {
+		err := pool.Ping(ctx)
+		if err == nil {
+			return nil
+		}
+		if !maybeLater(err) {
+			return fmt.Errorf("connecting to the database: %w", err)
+		}
+		wait := waits.NextBackOff()
+		if deadline, _ := ctx.Deadline(); time.Now().Add(wait).After(deadline) {
+			return fmt.Errorf("connecting to the database: gave up after %s: %w", limit, err)
+		}
+		events.Emit(event.DatabaseUnreachable{Err: err, RetryIn: wait})
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("connecting to the database: %w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// maybeLater reports whether a failed connection may succeed without anybody
+// changing the configuration: not where the server has answered and refused.
+func maybeLater(err error) bool {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		return retry.Of(err) != retry.No
+	}
+	var network net.Error
+	var connect *pgconn.ConnectError
+	return errors.As(err, &network) || errors.As(err, &connect) || errors.Is(err, context.DeadlineExceeded)
+}

@@ -1,0 +1,35 @@
+// Package gworker runs jobs from a queue in PostgreSQL: Graphile Worker for Go.
+//
+// A job is a row in the schema that the Node and Rust Graphile Workers use, so
+// that all of them can work one queue side by side. Jobs are added by a
+// [Client], inside the caller's own transaction if that is wanted, or from any
+// language by the SQL function graphile_worker.add_job. A [Worker] hears of
+// them through LISTEN/NOTIFY, claims as many as it has free slots and calls
+// their handlers.
+//
+//	worker, err := gworker.NewWorker(gworker.Config{
+//		DatabaseURL: os.Getenv("DATABASE_URL"),
+//		Tasks: []gworker.Task{gworker.NewTask("send_email", sendEmail)},
+//	})
+//	...
+//	err = worker.Run(ctx)
+//
+// # Guarantees
+//
+// A job runs at least once. It runs again where the worker cannot know that it
+// was done: when the process dies or loses the database between the start of
+// the handler and the moment its outcome is stored. An outcome is stored only
+// while the job is locked by the very claim that ran it.
+//
+// Jobs of one named queue run one after another, whichever workers run them.
+//
+// # Time
+//
+// All times in the database are compared by the database's clock; a worker
+// whose clock differs does no harm.
+//
+// # A listener of its own
+//
+// [Listener] is a reliable LISTEN for services that want notifications without
+// a worker.
+package gworker

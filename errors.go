@@ -1,0 +1,68 @@
+package gworker
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/statement"
+	"github.com/gworker/gworker/internal/store"
+)
+
+var (
+	// ErrJobNotFound is returned where a job was named that does not exist.
+	ErrJobNotFound = store.ErrNotFound
+
+	// ErrKeyBusy is returned when a job could not be added because another
+	// session held the row of its key at that moment. Trying again is safe.
+	ErrKeyBusy = store.ErrKeyBusy
+
+	// ErrShutdown is the cause (see [context.Cause]) of a handler's context that
+	// ends because the worker has waited for the handler as long as
+	// Config.GracefulShutdownAbortTimeout allows.
+	ErrShutdown = scheduler.ErrShutdown
+
+	// ErrBreakingMigration is returned by Run when another process has applied
+	// a breaking revision to the worker's schema. The worker has shut down
+	// gracefully; the binary exits with status 57 then, as other Graphile
+	// Workers do.
+	ErrBreakingMigration = errors.New("a breaking migration was applied to the schema by another process")
+
+	// ErrAlreadyRun is returned by the second call of Run or RunOnce: a Worker
+	// is used once.
+	ErrAlreadyRun = errors.New("this worker has been run already: make a new one")
+)
+
+// FieldError says which field of a configuration or a job spec cannot be used,
+// and why.
+type FieldError struct {
+	// Field is the field's path, such as "JobSpec.Task" or "specs[3].Priority".
+	Field string
+	// Problem says what is wrong with its value and what the limit is.
+	Problem string
+}
+
+func (e *FieldError) Error() string { return e.Field + " " + e.Problem }
+
+// problem makes a FieldError.
+func problem(field, format string, args ...any) error {
+	return &FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}
+}
+
+// A StatementTimeoutError is the error of one of gworker's own statements that
+// did not end within StatementTimeout. It names the statement.
+type StatementTimeoutError = statement.TimeoutError
+
+// A PanicError is what a handler's panic becomes: the failure of its job. Its
+// text, stored as the job's last error, holds the stack.
+type PanicError = scheduler.PanicError
+
+// An IncompatibleSchemaError is returned when the schema holds a breaking
+// revision that is newer than this version of gworker. Nothing was changed; the
+// binary exits with status 57 then, as other Graphile Workers do.
+type IncompatibleSchemaError = migrate.IncompatibleError
+
+// A LockedJobsError is returned when revision 11 could not be applied because a
+// worker is running jobs or has left locks behind. Nothing of it was changed.
+type LockedJobsError = migrate.LockedJobsError

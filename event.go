@@ -1,0 +1,46 @@
+package gworker
+
+import "github.com/gworker/gworker/internal/event"
+
+// Event is something that happened in a worker: any of the event types of this
+// package. Observers get every event and switch on its type:
+//
+//	func(e gworker.Event) {
+//		switch e := e.(type) {
+//		case gworker.JobFailed:
+//			failures.Add(e.Job.Task, 1)
+//		}
+//	}
+type Event = event.Event
+
+// The events of a worker's life, each documented in the table of docs/events.md.
+type (
+	WorkerStarted       = event.WorkerStarted
+	WorkerStopping      = event.WorkerStopping
+	WorkerStopped       = event.WorkerStopped
+	DatabaseUnreachable = event.DatabaseUnreachable
+	ListenerConnected   = event.ListenerConnected
+	ListenerLost        = event.ListenerLost
+	RevisionApplied     = event.RevisionApplied
+	SchemaWarning       = event.SchemaWarning
+	BreakingMigration   = event.BreakingMigration
+	ObserverPanicked    = event.ObserverPanicked
+)
+
+// The events of jobs.
+type (
+	JobsClaimed          = event.JobsClaimed
+	ClaimFailed          = event.ClaimFailed
+	JobsAdopted          = event.JobsAdopted
+	JobStarted           = event.JobStarted
+	JobEnded             = event.JobEnded
+	JobCompleted         = event.JobCompleted
+	JobFailed            = event.JobFailed
+	JobPermanentlyFailed = event.JobPermanentlyFailed
+	JobReturned          = event.JobReturned
+	JobLost              = event.JobLost
+	JobsAborted          = event.JobsAborted
+	OutcomesDelayed      = event.OutcomesDelayed
+	OutcomesAbandoned    = event.OutcomesAbandoned
+	TaskOutput           = event.TaskOutput
+)

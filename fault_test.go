@@ -1,0 +1,299 @@
+package gworker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
+)
+
+// TestDatabaseGoesAwayUnderLoad stops the server twice, once orderly and once
+// not, while jobs run. Every job must end, and a job may run again only where
+// its outcome could not be stored, which the worker then knows.
+func TestDatabaseGoesAwayUnderLoad(t *testing.T) {
+	server := testdb.PrivateServer(t)
+	url := server.URL("postgres")
+	pool := testdb.Pool(t, url)
+	client := newClient(t, pool)
+	if err := client.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const jobs = 600
+	specs := make([]gworker.JobSpec, jobs)
+	for i := range specs {
+		specs[i] = gworker.JobSpec{Task: "x", Payload: i}
+		if i%3 == 0 {
+			specs[i].Queue = fmt.Sprintf("queue %d", i%9)
+		}
+	}
+	if _, err := client.AddJobs(t.Context(), specs); err != nil {
+		t.Fatal(err)
+	}
+
+	var mu sync.Mutex
+	runs := map[int]int{}
+	running := map[int]bool{}
+	reached := map[int]chan struct{}{jobs / 4: make(chan struct{}), jobs / 2: make(chan struct{})}
+	gate := make(chan struct{}, 1) // what lets a job pass while the server is stopped and started
+	gate <- struct{}{}
+	w := start(t, gworker.Config{
+		DatabaseURL: url, Concurrency: 8, PollInterval: 100 * time.Millisecond, StatementTimeout: 5 * time.Second,
+		Tasks: []gworker.Task{gworker.NewTask("x", func(_ context.Context, job *gworker.Job[int]) error {
+			mu.Lock()
+			if running[job.Payload] {
+				t.Errorf("job %d runs twice at once", job.Payload)
+			}
+			running[job.Payload] = true
+			runs[job.Payload]++
+			if ch, ok := reached[len(runs)]; ok && runs[job.Payload] == 1 {
+				close(ch)
+			}
+			mu.Unlock()
+			token := <-gate
+			gate <- token
+			mu.Lock()
+			running[job.Payload] = false
+			mu.Unlock()
+			return nil
+		})},
+	})
+
+	interrupt := func(at int, stop func(context.Context) error) {
+		select {
+		case <-reached[at]:
+		case <-time.After(patience):
+			t.Fatalf("%d jobs did not start", at)
+		}
+		<-gate // from here on running jobs wait, so some are under way
+		if err := stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		gate <- struct{}{} // they end while there is no database
+		waitFor(t, w.events, func(e gworker.ClaimFailed) bool { return true })
+		if err := server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	interrupt(jobs/4, server.Stop)
+	interrupt(jobs/2, server.Crash)
+
+	timeout := time.After(patience)
+	for {
+		_, change := w.events.snapshot()
+		if n, err := tryCount(t, url); err == nil && n == 0 {
+			break
+		}
+		select {
+		case <-change:
+		case <-timeout:
+			t.Fatalf("jobs left after the database came back; %d of %d started", len(runs), jobs)
+		}
+	}
+	if err := w.stop(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if len(runs) != jobs {
+		t.Errorf("%d of %d jobs ran", len(runs), jobs)
+	}
+	again := 0
+	for _, n := range runs {
+		again += n - 1
+	}
+	if again > 0 {
+		t.Errorf("%d runs were repeated, although this worker lived all along", again)
+	}
+	if n := count[gworker.OutcomesAbandoned](w.events); n > 0 {
+		t.Errorf("outcomes abandoned")
+	}
+}
+
+func tryCount(t *testing.T, url string) (n int, err error) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return 0, err
+	}
+	defer pool.Close()
+	err = pool.QueryRow(ctx, "select count(*) from graphile_worker._private_jobs").Scan(&n)
+	return n, err
+}
+
+func TestRunWaitsForADatabaseThatComesUp(t *testing.T) {
+	server := testdb.PrivateServer(t)
+	url := server.URL("postgres")
+	if err := server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, gworker.Config{DatabaseURL: url, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
+	waitFor[gworker.DatabaseUnreachable](t, w.events, nil)
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor[gworker.WorkerStarted](t, w.events, nil)
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRunGivesUpOnADatabaseThatDoesNotComeUp(t *testing.T) {
+	e := newEvents()
+	worker, err := gworker.NewWorker(gworker.Config{
+		DatabaseURL: "postgres://u:hunter2@127.0.0.1:1/db", ConnectTimeout: 500 * time.Millisecond,
+		Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}, Observers: []func(gworker.Event){e.observe},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = worker.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "gave up after 500ms") || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("error is %v", err)
+	}
+	if count[gworker.DatabaseUnreachable](e) == 0 {
+		t.Error("nothing said that the database cannot be reached")
+	}
+	if err := worker.Run(t.Context()); !errors.Is(err, gworker.ErrAlreadyRun) {
+		t.Errorf("second Run: %v", err)
+	}
+}
+
+func TestStatementTimeoutNamesTheStatement(t *testing.T) {
+	pool := migrated(t)
+	client, err := gworker.NewClient(gworker.ClientConfig{Pool: pool, StatementTimeout: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), "lock table graphile_worker._private_jobs in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.AddJob(t.Context(), gworker.JobSpec{Task: "x"})
+	var timeout *gworker.StatementTimeoutError
+	if !errors.As(err, &timeout) || timeout.Statement != "AddJob" || !strings.Contains(err.Error(), "AddJob did not end within 100ms") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestBigPayloadRuns(t *testing.T) {
+	pool := migrated(t)
+	big := strings.Repeat("0123456789", 1<<20)
+	add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Payload: big})
+	got := 0
+	runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
+		gworker.NewTask("x", func(_ context.Context, job *gworker.Job[string]) error { got = len(job.Payload); return nil }),
+	}})
+	if got != len(big) {
+		t.Errorf("handler got %d bytes, want %d", got, len(big))
+	}
+}
+
+func TestBreakingMigrationStopsTheWorker(t *testing.T) {
+	pool := migrated(t)
+	w := start(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
+	waitFor[gworker.ListenerConnected](t, w.events, nil)
+	// Another schema's breaking migration is none of ours.
+	exec(t, pool, `select pg_notify('worker:migrate', '{"migrationNumber":1001,"breaking":true}')`)
+	exec(t, pool, "select graphile_worker.add_job('x')")
+	waitFor[gworker.JobCompleted](t, w.events, nil)
+
+	exec(t, pool, "insert into graphile_worker.migrations (id, breaking) values (1001, true)")
+	exec(t, pool, `select pg_notify('worker:migrate', '{"migrationNumber":1001,"breaking":true}')`)
+	stopped := waitFor[gworker.WorkerStopped](t, w.events, nil)
+	if !errors.Is(stopped.Err, gworker.ErrBreakingMigration) || !errors.Is(w.stop(), gworker.ErrBreakingMigration) {
+		t.Errorf("Run returned %v", stopped.Err)
+	}
+}
+
+func TestWorkerOnAnySchemaWithoutPreparedStatements(t *testing.T) {
+	url := testdb.Empty(t)
+	pool := testdb.Pool(t, url)
+	odd := `my "odd" Schema`
+	done := 0
+	config := gworker.Config{
+		DatabaseURL: url, Schema: odd, NoPreparedStatements: true, Concurrency: 1,
+		Tasks: append(sqlTasks(t, map[string]string{"sql": "create table seen ()"}),
+			gworker.NewRawTask("go", func(ctx context.Context, job *gworker.RawJob) error {
+				done++
+				if done == 1 {
+					return errors.New("again")
+				}
+				_, err := job.Client().AddJob(ctx, gworker.JobSpec{Task: "sql", Queue: "q"})
+				return err
+			})),
+	}
+	client, err := gworker.NewClient(gworker.ClientConfig{Pool: pool, Schema: odd, NoPreparedStatements: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	add(t, client, gworker.JobSpec{Task: "go"})
+	add(t, client, gworker.JobSpec{Task: "go"})
+	e := runOnce(t, config)
+	if count[gworker.JobCompleted](e) != 2 || count[gworker.JobFailed](e) != 1 {
+		seen, _ := e.snapshot()
+		t.Errorf("events: %s", describe(seen))
+	}
+	exec(t, pool, "select from seen")
+	var prepared int
+	scan(t, pool, `select count(*) from "my ""odd"" Schema".migrations`, nil, &prepared)
+	if prepared != 20 {
+		t.Errorf("%d revisions in the odd schema", prepared)
+	}
+}
+
+func TestObserverPanicHarmsNothing(t *testing.T) {
+	pool := migrated(t)
+	add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
+	e := runOnce(t, gworker.Config{
+		Pool: pool, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
+		Observers: []func(gworker.Event){func(e gworker.Event) {
+			if _, ok := e.(gworker.JobStarted); ok {
+				panic("bad observer")
+			}
+		}},
+	})
+	waitFor[gworker.JobCompleted](t, e, nil)
+	if panicked := waitFor[gworker.ObserverPanicked](t, e, nil); panicked.Value != "bad observer" {
+		t.Errorf("reported %+v", panicked)
+	}
+}
+
+func TestConfigIsValidated(t *testing.T) {
+	task := gworker.NewRawTask("x", nothing)
+	ok := []gworker.Task{task}
+	for _, c := range []struct {
+		config gworker.Config
+		field  string
+		says   string
+	}{
+		{gworker.Config{}, "Config.Tasks", "at least one"},
+		{gworker.Config{Tasks: []gworker.Task{task, task}}, "Config.Tasks[1]", `"x"`},
+		{gworker.Config{Tasks: []gworker.Task{{}}}, "Config.Tasks[0]", "no identifier"},
+		{gworker.Config{Tasks: []gworker.Task{gworker.NewRawTask("x", nil)}}, "Config.Tasks[0]", "no handler"},
+		{gworker.Config{Tasks: []gworker.Task{gworker.NewRawTask(strings.Repeat("x", 129), nothing)}}, "Config.Tasks[0]'s identifier", "128"},
+		{gworker.Config{Tasks: ok, Concurrency: -1}, "Config.Concurrency", "-1"},
+		{gworker.Config{Tasks: ok, PollInterval: -time.Second}, "Config.PollInterval", "-1s"},
+		{gworker.Config{Tasks: ok, StatementTimeout: -1}, "Config.StatementTimeout", "negative"},
+		{gworker.Config{Tasks: ok, MaxPoolSize: 1}, "Config.MaxPoolSize", "at least 2"},
+		{gworker.Config{Tasks: ok, Schema: "pg_x"}, "Config.Schema", "pg_"},
+		{gworker.Config{Tasks: ok, Schema: "a\x00b"}, "Config.Schema", "NUL"},
+		{gworker.Config{Tasks: ok, DatabaseURL: "postgres://h:port/"}, "Config.DatabaseURL", "cannot be used"},
+	} {
+		_, err := gworker.NewWorker(c.config)
+		wantFieldError(t, err, c.field, c.says)
+	}
+}

@@ -1,0 +1,53 @@
+package gworker
+
+import (
+	"encoding/json"
+
+	"go.uber.org/zap"
+
+	"github.com/gworker/gworker/internal/job"
+)
+
+// JobRow is a job as it stands in the database. Within a handler its Attempts
+// includes the present run.
+type JobRow = job.Row
+
+// Job is a job as its handler gets it. T is the type of the payload.
+//
+// A Job belongs to its handler's call; it must not be used after the handler
+// has returned.
+type Job[T any] struct {
+	// JobRow is the row as it was when the job was claimed. Its own Payload
+	// field, reachable as job.JobRow.Payload, is the stored JSON.
+	JobRow
+
+	// Payload is the decoded payload.
+	Payload T
+
+	env     *environment
+	claimed *job.Claimed
+}
+
+// RawJob is a job whose payload is left as the JSON text that is stored.
+type RawJob = Job[json.RawMessage]
+
+// Logger returns a logger that carries the job's id, task and attempt. It is
+// never nil; without Config.Logger it discards.
+func (j *Job[T]) Logger() *zap.Logger {
+	if j.env == nil {
+		return zap.NewNop()
+	}
+	return j.env.jobLogger(j.claimed)
+}
+
+// Client returns a client on the worker's own database and schema, or nil if
+// the job was not made by a worker.
+func (j *Job[T]) Client() *Client {
+	if j.env == nil {
+		return nil
+	}
+	return j.env.client
+}
+
+// LastAttempt reports whether a failure of this run would be permanent.
+func (j *Job[T]) LastAttempt() bool { return j.Attempts >= j.MaxAttempts }

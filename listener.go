@@ -1,0 +1,154 @@
+package gworker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/listener"
+)
+
+// ErrListenerRunning is returned by a Listener's Run that begins while another
+// one goes on.
+var ErrListenerRunning = listener.ErrRunning
+
+// ListenerConfig configures a Listener. Only Channels must be given.
+type ListenerConfig struct {
+	// Pool is where the configuration of the connection comes from,
+	// BeforeConnect included; the pool stays the caller's to close. The
+	// listener's connection is one of its own beside the pool. nil means
+	// DatabaseURL.
+	Pool *pgxpool.Pool
+
+	// DatabaseURL is a connection string in URL or keyword form. It must be
+	// empty if Pool is given. Empty without a Pool means libpq's PG*
+	// environment variables. It must lead to a real session: behind a
+	// transaction-pooling proxy nothing arrives.
+	DatabaseURL string
+
+	// Channels are the names to listen to, 1 to 63 bytes each, as they are:
+	// they are quoted where needed, and so upper case stays upper case.
+	Channels []string
+
+	// OnState is told of each change, in order, from Run's goroutine. It must
+	// not block: nothing is read meanwhile. This is the place for a log line.
+	// nil means nobody is told.
+	OnState func(ListenerState)
+
+	// Buffer is how many distinct notifications are kept while the consumer is
+	// busy. More are dropped, counted, and reported as a gap. 0 means 1024.
+	Buffer int
+
+	// PingInterval is how long the connection may be silent before it is
+	// checked. 0 means 30 s.
+	PingInterval time.Duration
+}
+
+// ListenerBatch is what came in since the last batch. If Gap is set,
+// notifications may be missing, as after every connection: look at the tables.
+type ListenerBatch = listener.Batch
+
+// ListenerNotification is one NOTIFY.
+type ListenerNotification = listener.Notification
+
+// ListenerState is a change in a listener's life.
+type ListenerState = listener.State
+
+// ListenerStateKind is what a listener is doing.
+type ListenerStateKind = listener.StateKind
+
+// The kinds of a ListenerState.
+const (
+	ListenerStateConnecting = listener.Connecting
+	ListenerStateConnected  = listener.Connected
+	ListenerStateLost       = listener.Lost
+)
+
+// Listener is a LISTEN that goes on through lost connections, for services that
+// want notifications without a worker. PostgreSQL keeps no notifications for
+// sessions that are away; a listener says when some may be missing, and a
+// consumer that looks at its tables then misses nothing.
+type Listener struct{ inner *listener.Listener }
+
+// NewListener makes a listener. It does not connect yet. Errors name the field
+// of the configuration that cannot be used.
+func NewListener(config ListenerConfig) (*Listener, error) {
+	l, err := newListener(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a listener: %w", err)
+	}
+	return l, nil
+}
+
+func newListener(config ListenerConfig) (*Listener, error) {
+	connect, err := listenerConnect(config)
+	if err != nil {
+		return nil, err
+	}
+	inner, err := listener.New(listener.Config{
+		Connect:      connect,
+		Channels:     config.Channels,
+		OnState:      config.OnState,
+		Buffer:       config.Buffer,
+		PingInterval: config.PingInterval,
+	})
+	var field *listener.FieldError
+	if errors.As(err, &field) {
+		return nil, problem("ListenerConfig."+field.Field, "%s", field.Problem)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Listener{inner: inner}, nil
+}
+
+// listenerConnect is how a listener of its own opens its connection.
+func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, error), error) {
+	if config.Pool != nil {
+		if config.DatabaseURL != "" {
+			return nil, problem("ListenerConfig.DatabaseURL", "is given as well as ListenerConfig.Pool: give one of them")
+		}
+		return func(ctx context.Context) (*pgx.Conn, error) {
+			return connectBeside(ctx, config.Pool.Config())
+		}, nil
+	}
+	// Parsed as for a pool, so that one connection string serves both.
+	parsed, err := pgxpool.ParseConfig(config.DatabaseURL)
+	if err != nil {
+		return nil, problem("ListenerConfig.DatabaseURL", "cannot be used: %s", withoutSecrets(err))
+	}
+	prepare(parsed.ConnConfig)
+	return func(ctx context.Context) (*pgx.Conn, error) {
+		return connectBeside(ctx, parsed.Copy())
+	}, nil
+}
+
+// connectBeside opens a listener's connection as a pool with this configuration
+// opens its own. It changes config.
+func connectBeside(ctx context.Context, config *pgxpool.Config) (*pgx.Conn, error) {
+	if config.BeforeConnect != nil {
+		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
+			return nil, fmt.Errorf("preparing the listener's connection: %w", err)
+		}
+	}
+	listener.KeepAlive(config.ConnConfig)
+	return pgx.ConnectConfig(ctx, config.ConnConfig)
+}
+
+// Run listens until ctx ends and returns its cause; until then a lost
+// connection is opened again, after waits that grow from 50 ms to 60 s. All
+// that Run started is over when it returns. A listener may run again, but not
+// twice at once.
+//
+// handle gets what came in. It is called on one goroutine, one call at a time,
+// with a context that ends with ctx; Run waits for it. It may take its time:
+// meanwhile notifications gather for the next batch, equal ones once. What has
+// gathered when ctx ends is not delivered any more. A panic in handle is not
+// caught.
+func (l *Listener) Run(ctx context.Context, handle func(ctx context.Context, batch ListenerBatch)) error {
+	return l.inner.Run(ctx, handle)
+}

@@ -1,0 +1,131 @@
+package gworker
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+)
+
+// logObserver writes the events that are worth a line. An event whose level is
+// off costs the look at its type.
+func logObserver(logger *zap.Logger) event.Observer {
+	core := logger.Core()
+	line := func(level zapcore.Level, message string, fields ...zap.Field) {
+		if entry := logger.Check(level, message); entry != nil {
+			entry.Write(fields...)
+		}
+	}
+	return func(e event.Event) {
+		level := levelOf(e)
+		if !core.Enabled(level) {
+			return
+		}
+		switch e := e.(type) {
+		case event.JobStarted:
+			line(level, "job started", jobFields(e.Job)...)
+		case event.JobCompleted:
+			line(level, "job completed", ended(e.Job, e.Duration, nil)...)
+		case event.JobFailed:
+			line(level, "job failed", append(ended(e.Job, e.Duration, e.Err), zap.Time("next_run_at", e.NextRunAt))...)
+		case event.JobPermanentlyFailed:
+			line(level, "job failed permanently", ended(e.Job, e.Duration, e.Err)...)
+		case event.JobReturned:
+			line(level, "job returned to the queue", ended(e.Job, e.Duration, e.Err)...)
+		case event.JobLost:
+			line(level, lostMessage(e), append(jobFields(e.Job), zap.Error(e.Err))...)
+		case event.TaskOutput:
+			line(level, e.Line, jobFields(e.Job)...)
+		default:
+			logWorker(level, line, e)
+		}
+	}
+}
+
+func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Field), e event.Event) {
+	switch e := e.(type) {
+	case event.WorkerStarted:
+		line(level, "worker started", zap.String("worker", e.WorkerID), zap.String("schema", e.Schema),
+			zap.Int("concurrency", e.Concurrency), zap.Strings("tasks", e.Tasks))
+	case event.WorkerStopping:
+		line(level, "worker stopping", zap.String("worker", e.WorkerID), zap.Int("running", e.Running))
+	case event.JobsAborted:
+		line(level, "ending the contexts of jobs that still run", zap.Int("running", e.Running))
+	case event.WorkerStopped:
+		line(level, "worker stopped", zap.String("worker", e.WorkerID), zap.Error(e.Err))
+	case event.JobsClaimed:
+		line(level, "claimed", zap.Int("jobs", e.Count), zap.Int("asked", e.Asked), zap.Duration("duration", e.Duration))
+	case event.ClaimFailed:
+		line(level, "claiming failed; trying again", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+	case event.JobsAdopted:
+		line(level, "running jobs of a claim whose answer was lost", zap.Int("jobs", e.Count))
+	case event.OutcomesDelayed:
+		line(level, "outcomes could not be stored; kept, trying again",
+			zap.Int("jobs", e.Count), zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+	case event.OutcomesAbandoned:
+		line(level, "outcomes could not be stored before the end; these jobs stay locked until recovery frees them",
+			zap.Int64s("job_ids", e.JobIDs), zap.Error(e.Err))
+	case event.ListenerConnected:
+		line(level, "listening for new jobs", zap.String("worker", e.WorkerID))
+	case event.ListenerLost:
+		line(level, "listener lost its connection; polling meanwhile", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+	case event.DatabaseUnreachable:
+		line(level, "cannot reach the database yet; trying again", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+	case event.RevisionApplied:
+		line(level, "migrated", zap.String("schema", e.Schema), zap.Int("revision", e.Revision), zap.Bool("breaking", e.Breaking))
+	case event.SchemaWarning:
+		line(level, e.Message, zap.String("schema", e.Schema))
+	case event.BreakingMigration:
+		line(level, "another process applied a breaking migration; shutting down",
+			zap.String("schema", e.Schema), zap.Int("revision", e.Revision))
+	case event.ObserverPanicked:
+		line(level, "an observer panicked", zap.Any("value", e.Value), zap.String("stack", e.Stack))
+	}
+}
+
+func levelOf(e event.Event) zapcore.Level {
+	switch e := e.(type) {
+	case event.JobStarted, event.JobEnded, event.JobsClaimed, event.ListenerConnected:
+		return zap.DebugLevel
+	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomesAbandoned,
+		event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration:
+		return zap.ErrorLevel
+	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
+		event.SchemaWarning, event.JobsAdopted:
+		return zap.WarnLevel
+	case event.TaskOutput:
+		if e.IsError {
+			return zap.ErrorLevel
+		}
+	}
+	return zap.InfoLevel
+}
+
+func jobFields(j *job.Claimed) []zap.Field {
+	fields := []zap.Field{
+		zap.Int64("job_id", j.ID), zap.String("task", j.Task),
+		zap.Int("attempt", j.Attempts), zap.Int("max_attempts", j.MaxAttempts),
+	}
+	if j.Queue != "" {
+		fields = append(fields, zap.String("queue", j.Queue))
+	}
+	return fields
+}
+
+func ended(j *job.Claimed, took time.Duration, err error) []zap.Field {
+	fields := append(jobFields(j), zap.Duration("duration", took))
+	if err != nil {
+		fields = append(fields, zap.NamedError("error", err))
+	}
+	return fields
+}
+
+func lostMessage(e event.JobLost) string {
+	if e.Unsure {
+		return "job's outcome was stored by an earlier try whose answer was lost, or the job was taken over; nothing more to store"
+	}
+	return "job was no longer locked by this worker when its run ended; nothing was stored"
+}

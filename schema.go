@@ -1,0 +1,67 @@
+package gworker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/schema"
+)
+
+// SchemaStatus is what Client.SchemaStatus finds.
+type SchemaStatus = migrate.Status
+
+// RevisionStatus is one revision of a SchemaStatus.
+type RevisionStatus = migrate.RevisionStatus
+
+// Migrate installs the schema or brings it up to date. Running it again changes
+// nothing, and any number of processes may run it at once. Workers do it by
+// themselves when they start.
+//
+// Observers are told of each revision that is applied (RevisionApplied) and of
+// anything else worth a look (SchemaWarning). The error is an
+// *IncompatibleSchemaError if the schema must not be worked on with this version
+// of gworker.
+func (c *Client) Migrate(ctx context.Context, observers ...func(Event)) error {
+	consumers := make([]event.Observer, len(observers))
+	for i, o := range observers {
+		consumers[i] = o
+	}
+	return migrateSchema(ctx, c.pool, c.options.Schema, event.NewStream(consumers...))
+}
+
+// SchemaStatus tells which revisions the schema has, and what Migrate would do.
+// It changes nothing, and works on a database without the schema too.
+func (c *Client) SchemaStatus(ctx context.Context) (SchemaStatus, error) {
+	return migrate.Inspect(ctx, c.pool, c.options.Schema)
+}
+
+func migrateSchema(ctx context.Context, pool *pgxpool.Pool, name schema.Name, events *event.Stream) error {
+	_, err := migrate.Up(ctx, pool, migrate.Options{
+		Schema: name,
+		OnApplied: func(r migrate.Revision) {
+			events.Emit(event.RevisionApplied{Schema: name.String(), Revision: r.ID, Breaking: r.Breaking})
+		},
+		OnWarning: func(message string) {
+			events.Emit(event.SchemaWarning{Schema: name.String(), Message: message})
+		},
+	})
+	return err
+}
+
+// prepareSchema migrates the schema, or checks that it can be used as it is.
+func (w *Worker) prepareSchema(ctx context.Context) (migrate.Ledger, error) {
+	if !w.config.NoMigrations {
+		if err := migrateSchema(ctx, w.pool, w.options.Schema, w.events); err != nil {
+			return migrate.Ledger{}, err
+		}
+	}
+	ledger, err := migrate.CheckLedger(ctx, w.pool, w.options.Schema)
+	if err == nil && !ledger.Installed {
+		err = fmt.Errorf("schema %q is not installed, and Config.NoMigrations keeps this worker from installing it", w.options.Schema)
+	}
+	return ledger, err
+}

@@ -1,0 +1,188 @@
+package gworker
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gworker/gworker/internal/store"
+)
+
+// The limits of the shared schema, in characters where they are lengths.
+const (
+	maxTaskLength  = 128
+	maxQueueLength = 128
+	maxKeyLength   = 512
+)
+
+// KeyMode says what adding a job does when a job with the same key exists.
+type KeyMode string
+
+const (
+	// KeyReplace replaces the existing job's task, queue, payload, run time,
+	// attempt limit, priority and flags, and starts its attempts anew. If the
+	// existing job runs at that moment, a new job is added beside it instead,
+	// and the running one is not retried. It is the default.
+	KeyReplace KeyMode = "replace"
+
+	// KeyPreserveRunAt is KeyReplace, but a job that has not been tried yet
+	// keeps its run time.
+	KeyPreserveRunAt KeyMode = "preserve_run_at"
+
+	// KeyUnsafeDedupe leaves an existing job as it is, even if it runs or has
+	// permanently failed: nothing new is added then, and the new payload may
+	// never be seen by a handler. Hence its name.
+	KeyUnsafeDedupe KeyMode = "unsafe_dedupe"
+)
+
+// JobSpec describes a job to add. Only Task is required.
+type JobSpec struct {
+	// Task is the identifier of the task that shall run the job: 1 to 128
+	// characters.
+	Task string
+
+	// Payload is the job's argument, any value that encoding/json marshals. A
+	// json.RawMessage is stored untouched. nil is stored as {}.
+	Payload any
+
+	// Queue names a queue, of up to 128 characters, whose jobs run one after
+	// another. "" means no queue: the job runs beside any other.
+	Queue string
+
+	// RunAt is the time before which the job shall not run. The zero time means
+	// now, by the database's clock.
+	RunAt time.Time
+
+	// MaxAttempts is how often the job is tried before it stays failed: 1 to
+	// 32767. 0 means the schema's default, 25.
+	MaxAttempts int
+
+	// Key identifies the job for later adds and for RemoveJob: up to 512
+	// characters. "" means no key.
+	Key string
+
+	// KeyMode says what happens when a job with the same Key exists. "" means
+	// KeyReplace.
+	KeyMode KeyMode
+
+	// Priority orders runnable jobs, lower numbers first: -32768 to 32767. 0 is
+	// the schema's default.
+	Priority int
+
+	// Flags are names by which workers can be told to leave jobs alone.
+	Flags []string
+}
+
+// encode validates a spec; field is how errors name it.
+func (s JobSpec) encode(field string) (store.Spec, error) {
+	e := store.Spec{
+		Task: s.Task, Queue: s.Queue, RunAt: s.RunAt, MaxAttempts: s.MaxAttempts,
+		Key: s.Key, KeyMode: string(s.KeyMode), Priority: s.Priority, Flags: s.Flags,
+	}
+	if e.KeyMode == "" {
+		e.KeyMode = string(KeyReplace)
+	}
+	checks := []error{
+		checkText(field+".Task", s.Task, maxTaskLength),
+		checkText(field+".Queue", s.Queue, maxQueueLength),
+		checkText(field+".Key", s.Key, maxKeyLength),
+	}
+	if s.Task == "" {
+		checks = append(checks, problem(field+".Task", "is empty: name the task that shall run the job"))
+	}
+	for i, flag := range s.Flags {
+		checks = append(checks, checkText(fmt.Sprintf("%s.Flags[%d]", field, i), flag, math.MaxInt))
+	}
+	switch KeyMode(e.KeyMode) {
+	case KeyReplace, KeyPreserveRunAt, KeyUnsafeDedupe:
+	default:
+		checks = append(checks, problem(field+".KeyMode", "is %q: it can be %s, %s or %s",
+			s.KeyMode, KeyReplace, KeyPreserveRunAt, KeyUnsafeDedupe))
+	}
+	if s.MaxAttempts < 0 || s.MaxAttempts > math.MaxInt16 {
+		checks = append(checks, problem(field+".MaxAttempts", "is %d: it can be 1 to %d, or 0 for the default",
+			s.MaxAttempts, math.MaxInt16))
+	}
+	if s.Priority < math.MinInt16 || s.Priority > math.MaxInt16 {
+		checks = append(checks, problem(field+".Priority", "is %d: it can be %d to %d",
+			s.Priority, math.MinInt16, math.MaxInt16))
+	}
+	if year := s.RunAt.UTC().Year(); !s.RunAt.IsZero() && (year < 1 || year > 9999) {
+		checks = append(checks, problem(field+".RunAt", "is in the year %d: it can be in the years 1 to 9999", year))
+	}
+	for _, err := range checks {
+		if err != nil {
+			return store.Spec{}, err
+		}
+	}
+	payload, err := encodePayload(field+".Payload", s.Payload)
+	e.Payload = payload
+	return e, err
+}
+
+// encodeAll validates the specs of one call, alone and against each other.
+func encodeAll(specs []JobSpec) ([]store.Spec, error) {
+	all := make([]store.Spec, len(specs))
+	keys := make(map[string]int)
+	for i, spec := range specs {
+		field := fmt.Sprintf("specs[%d]", i)
+		one, err := spec.encode(field)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case KeyMode(one.KeyMode) == KeyUnsafeDedupe:
+			return nil, problem(field+".KeyMode", "is %s, which only AddJob takes", KeyUnsafeDedupe)
+		case i > 0 && one.KeyMode != all[0].KeyMode:
+			return nil, problem(field+".KeyMode", "is %s, and specs[0].KeyMode is %s: one call takes one key mode",
+				one.KeyMode, all[0].KeyMode)
+		}
+		if one.Key != "" {
+			if first, ok := keys[one.Key]; ok {
+				return nil, problem(field+".Key", "is %q, as specs[%d].Key is: one call takes a key once", one.Key, first)
+			}
+			keys[one.Key] = i
+		}
+		all[i] = one
+	}
+	return all, nil
+}
+
+func checkText(field, text string, limit int) error {
+	switch {
+	case !utf8.ValidString(text):
+		return problem(field, "is not valid UTF-8")
+	case strings.ContainsRune(text, 0):
+		return problem(field, "holds a NUL character, which PostgreSQL does not store")
+	}
+	if n := utf8.RuneCountInString(text); n > limit {
+		return problem(field, "has %d characters: the limit is %d", n, limit)
+	}
+	return nil
+}
+
+func encodePayload(field string, payload any) (json.RawMessage, error) {
+	if payload == nil {
+		return json.RawMessage("{}"), nil
+	}
+	raw, ok := payload.(json.RawMessage)
+	if !ok {
+		var err error
+		if raw, err = json.Marshal(payload); err != nil {
+			return nil, problem(field, "cannot be encoded as JSON: %v", err)
+		}
+		return raw, nil
+	}
+	switch {
+	case len(raw) == 0:
+		return json.RawMessage("{}"), nil
+	case !json.Valid(raw):
+		return nil, problem(field, "is not valid JSON")
+	case !utf8.Valid(raw):
+		return nil, problem(field, "is not valid UTF-8")
+	}
+	return raw, nil
+}

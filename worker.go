@@ -1,0 +1,175 @@
+package gworker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+// Worker takes jobs from the queue and runs them. Make one with NewWorker and
+// use it once, with Run or RunOnce.
+//
+// The promise is at least once: a job is lost in no case, and its handler is
+// called again where the worker cannot know that the job was done - because the
+// process died or lost the database after the handler had begun and before the
+// outcome was stored. SQL tasks (see LoadTasks) complete in their own
+// transaction and have their effects exactly once.
+type Worker struct {
+	id        string
+	config    Config
+	options   statement.Options
+	pool      *pgxpool.Pool
+	ownsPool  bool
+	client    *Client
+	events    *event.Stream
+	scheduler *scheduler.Scheduler
+	ran       atomic.Bool
+}
+
+// NewWorker makes a worker. It does not connect yet. Errors name the field of
+// the configuration that cannot be used; a *FieldError is among them.
+func NewWorker(config Config) (*Worker, error) {
+	w, err := newWorker(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a worker: %w", err)
+	}
+	return w, nil
+}
+
+func newWorker(config Config) (*Worker, error) {
+	config, err := config.validate()
+	if err != nil {
+		return nil, err
+	}
+	config.Tasks = slices.Clone(config.Tasks)
+	options, err := statementOptions("Config", config.Schema, config.StatementTimeout, config.NoPreparedStatements)
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{id: newWorkerID(), config: config, options: options}
+	w.pool, w.ownsPool, err = openPool("Config", config.Pool, config.DatabaseURL, config.MaxPoolSize)
+	if err != nil {
+		return nil, err
+	}
+	w.client = newClient(w.pool, options)
+	observers := []event.Observer{logObserver(config.Logger)}
+	for _, o := range config.Observers {
+		observers = append(observers, event.Observer(o))
+	}
+	w.events = event.NewStream(observers...)
+	w.scheduler = scheduler.New(scheduler.Config{
+		Queries: w.client.queries, WorkerID: w.id, Handlers: w.handlers(),
+		Concurrency: config.Concurrency, PollInterval: config.PollInterval,
+		StatementTimeout: config.StatementTimeout, AbortTimeout: config.GracefulShutdownAbortTimeout,
+		Events: w.events,
+	})
+	return w, nil
+}
+
+// newWorkerID follows the pattern of the other runtimes: a prefix that tells
+// them apart and 9 random bytes.
+func newWorkerID() string {
+	var random [9]byte
+	_, _ = rand.Read(random[:]) // never fails: it ends the process instead
+	return "gworker_" + hex.EncodeToString(random[:])
+}
+
+func (w *Worker) handlers() map[string]scheduler.Handler {
+	env := &environment{client: w.client, events: w.events, logger: w.config.Logger, worker: w.id}
+	handlers := make(map[string]scheduler.Handler, len(w.config.Tasks))
+	for _, task := range w.config.Tasks {
+		handlers[task.identifier] = task.bind(env)
+	}
+	return handlers
+}
+
+// ID returns the id under which this worker locks jobs: what stands in their
+// locked_by while they run.
+func (w *Worker) ID() string { return w.id }
+
+// Client returns a client on the worker's database and schema. It can be used
+// while the worker runs; with Config.Pool, before and afterwards too.
+func (w *Worker) Client() *Client { return w.client }
+
+// Run runs jobs until ctx ends. It connects, migrates the schema, and then
+// claims jobs as slots become free. A database that goes away meanwhile is
+// waited for; nothing but a breaking migration (ErrBreakingMigration) ends Run
+// from inside.
+//
+// When ctx ends, the worker claims no more, lets running jobs finish, ends
+// their contexts after GracefulShutdownAbortTimeout, stores all outcomes and
+// returns nil. A handler that ignores its context keeps Run waiting; Abandon
+// ends that.
+func (w *Worker) Run(ctx context.Context) error {
+	return w.run(ctx, w.scheduler.Run)
+}
+
+// RunOnce is Run, but returns when nothing is runnable and nothing runs any
+// more. Jobs that fail meanwhile and are to be retried later do not keep it. A
+// job's failure is no error of RunOnce.
+func (w *Worker) RunOnce(ctx context.Context) error {
+	return w.run(ctx, w.scheduler.RunOnce)
+}
+
+// Abandon makes Run return soon after its context has ended: handlers are no
+// longer waited for, and their jobs are returned to the queue with the attempt
+// restored. A handler that goes on nevertheless may overlap with the job's next
+// run, so this is for a process that is about to exit.
+func (w *Worker) Abandon() { w.scheduler.Force() }
+
+func (w *Worker) run(ctx context.Context, work func(context.Context) error) (err error) {
+	if w.ran.Swap(true) {
+		return ErrAlreadyRun
+	}
+	if w.ownsPool {
+		defer w.pool.Close()
+	}
+	if err := connect(ctx, w.pool, w.config.ConnectTimeout, w.events); err != nil {
+		return w.orStopped(ctx, err)
+	}
+	ledger, err := w.prepareSchema(ctx)
+	if err != nil {
+		return w.orStopped(ctx, err)
+	}
+	w.events.Emit(event.WorkerStarted{
+		WorkerID: w.id, Concurrency: w.config.Concurrency, Tasks: w.taskNames(), Schema: w.options.Schema.String(),
+	})
+	defer func() { w.events.Emit(event.WorkerStopped{WorkerID: w.id, Err: err}) }()
+
+	ctx, stop := context.WithCancelCause(ctx)
+	listening := w.listen(ctx, ledger, stop)
+	err = work(ctx)
+	stop(nil)
+	<-listening
+	if cause := context.Cause(ctx); err == nil && errors.Is(cause, ErrBreakingMigration) {
+		return cause
+	}
+	return err
+}
+
+// orStopped is err, unless it only says that ctx has ended.
+func (w *Worker) orStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (w *Worker) taskNames() []string {
+	names := make([]string, len(w.config.Tasks))
+	for i, task := range w.config.Tasks {
+		names[i] = task.identifier
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,102 @@
+package gworker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/listener"
+	"github.com/gworker/gworker/internal/migrate"
+)
+
+// The channels of the shared schema. They belong to the database, so another
+// schema's notifications arrive here too.
+const (
+	channelInsert  = "jobs:insert"
+	channelMigrate = "worker:migrate"
+)
+
+// listen turns notifications into wake-ups until ctx ends. stop is called with
+// ErrBreakingMigration if this worker must no longer run. The returned channel
+// closes when everything that listen has started is over.
+func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) <-chan struct{} {
+	done := make(chan struct{})
+	l, err := listener.New(listener.Config{
+		Connect:  w.listenConnect,
+		Channels: []string{channelInsert, channelMigrate},
+		OnState:  w.listenerState,
+	})
+	if err != nil { // the channels are constants
+		panic(fmt.Sprintf("gworker: listener for its own channels: %v", err))
+	}
+	go func() {
+		defer close(done)
+		_ = l.Run(ctx, func(ctx context.Context, batch listener.Batch) {
+			w.hear(ctx, batch, before, stop)
+		})
+	}()
+	return done
+}
+
+// listenConnect opens the listener's connection as the pool opens its own.
+func (w *Worker) listenConnect(ctx context.Context) (*pgx.Conn, error) {
+	return connectBeside(ctx, w.pool.Config())
+}
+
+func (w *Worker) listenerState(s listener.State) {
+	switch s.Kind {
+	case listener.Connected:
+		w.events.Emit(event.ListenerConnected{WorkerID: w.id})
+		w.scheduler.DatabaseBack()
+	case listener.Lost:
+		w.events.Emit(event.ListenerLost{WorkerID: w.id, Err: s.Err, RetryIn: s.RetryIn})
+	}
+}
+
+// hear acts on what came in. After a gap anything may have been missed.
+func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.Ledger, stop context.CancelCauseFunc) {
+	wake, migrated := batch.Gap, batch.Gap
+	for _, n := range batch.Notifications {
+		switch n.Channel {
+		case channelInsert:
+			wake = wake || listener.InsertCount(n.Payload) > 0
+		case channelMigrate:
+			migrated = true
+		}
+	}
+	if wake {
+		w.scheduler.Wake()
+	}
+	if migrated {
+		w.checkLedger(ctx, before, stop)
+	}
+}
+
+// checkLedger stops the worker if its own schema has got a breaking revision
+// since it started. The notification alone proves nothing: it may be about
+// another schema.
+func (w *Worker) checkLedger(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) {
+	now, err := migrate.CheckLedger(ctx, w.pool, w.options.Schema)
+	var incompatible *migrate.IncompatibleError
+	if err != nil && !errors.As(err, &incompatible) {
+		if ctx.Err() == nil {
+			w.events.Emit(event.SchemaWarning{
+				Schema:  w.options.Schema.String(),
+				Message: fmt.Sprintf("heard of a migration but could not read the ledger: %v", err),
+			})
+		}
+		return
+	}
+	for _, revision := range now.Since(before) {
+		if revision.Breaking {
+			w.events.Emit(event.BreakingMigration{
+				WorkerID: w.id, Schema: w.options.Schema.String(), Revision: revision.ID,
+			})
+			stop(fmt.Errorf("%w: revision %d of schema %q", ErrBreakingMigration, revision.ID, w.options.Schema))
+			return
+		}
+	}
+}
