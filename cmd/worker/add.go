@@ -1,0 +1,178 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gworker/gworker"
+)
+
+// addFlags are the fields of a job spec as flags.
+type addFlags struct {
+	payload     string
+	payloadFile string
+	queue       string
+	runAt       string
+	maxAttempts int
+	key         string
+	keyMode     string
+	priority    int
+	flags       []string
+	json        bool
+}
+
+func newAddCommand(shared *sharedFlags) *cobra.Command {
+	var f addFlags
+	cmd := &cobra.Command{
+		Use:   "add TASK [-]",
+		Short: "Add a job",
+		Long: `add puts one job into the queue and prints it. The payload is JSON, from
+--payload, from --payload-file, or from standard input with "-" in place of
+either; without any of them it is {}.`,
+		Example: `  worker add send_email --payload '{"to":"ada@example.com"}'
+  worker add report --queue reports --run-at 2027-01-01T06:00:00Z --key yearly
+  worker add cleanup --run-at 10m
+  generate | worker add import -`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{command: cmd.CommandPath(), err: errors.New("name the task of the job")}
+			}
+			if len(args) > 2 || len(args) == 2 && args[1] != "-" {
+				return usageError{command: cmd.CommandPath(), err: fmt.Errorf("unexpected argument %q", args[len(args)-1])}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			spec, err := f.spec(args, shared.std.in)
+			if err != nil {
+				return usageError{command: cmd.CommandPath(), err: err}
+			}
+			client, err := shared.client()
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			job, err := client.AddJob(cmd.Context(), spec)
+			if err != nil {
+				return err
+			}
+			return f.print(shared.std.out, job)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.payload, "payload", "", "payload as JSON; - reads standard input")
+	flags.StringVar(&f.payloadFile, "payload-file", "", "file that holds the payload; - reads standard input")
+	flags.StringVar(&f.queue, "queue", "", "named queue, whose jobs run one after another")
+	flags.StringVar(&f.runAt, "run-at", "", "when to run: a time (2027-01-01T06:00:00Z) or a duration from now (10m)")
+	flags.IntVar(&f.maxAttempts, "max-attempts", 0, "how often to try before the job stays failed (default 25)")
+	flags.StringVar(&f.key, "key", "", "job key, by which a later add replaces this job")
+	flags.StringVar(&f.keyMode, "key-mode", "", "replace, preserve_run_at or unsafe_dedupe (default replace)")
+	flags.IntVar(&f.priority, "priority", 0, "lower numbers run first")
+	flags.StringArrayVar(&f.flags, "flag", nil, "flag of the job (may be repeated)")
+	flags.BoolVar(&f.json, "json", false, "print the stored job as JSON")
+	return cmd
+}
+
+func (f addFlags) spec(args []string, stdin io.Reader) (gworker.JobSpec, error) {
+	payload, err := f.readPayload(len(args) == 2, stdin)
+	if err != nil {
+		return gworker.JobSpec{}, err
+	}
+	runAt, err := parseRunAt(f.runAt, time.Now())
+	if err != nil {
+		return gworker.JobSpec{}, err
+	}
+	return gworker.JobSpec{
+		Task: args[0], Payload: payload, Queue: f.queue, RunAt: runAt, MaxAttempts: f.maxAttempts,
+		Key: f.key, KeyMode: gworker.KeyMode(f.keyMode), Priority: f.priority, Flags: f.flags,
+	}, nil
+}
+
+// readPayload takes the payload from the one place that was named.
+func (f addFlags) readPayload(dash bool, stdin io.Reader) (json.RawMessage, error) {
+	named := 0
+	for _, given := range []bool{dash, f.payload != "", f.payloadFile != ""} {
+		if given {
+			named++
+		}
+	}
+	if named > 1 {
+		return nil, errors.New("give the payload once: --payload, --payload-file or -")
+	}
+	var text []byte
+	var err error
+	switch {
+	case dash || f.payload == "-" || f.payloadFile == "-":
+		if text, err = io.ReadAll(stdin); err != nil {
+			return nil, fmt.Errorf("reading the payload from standard input: %w", err)
+		}
+	case f.payloadFile != "":
+		if text, err = os.ReadFile(f.payloadFile); err != nil {
+			return nil, fmt.Errorf("reading the payload: %w", err)
+		}
+	case f.payload != "":
+		text = []byte(f.payload)
+	default:
+		return nil, nil
+	}
+	if !json.Valid(text) {
+		return nil, errors.New("the payload is not valid JSON")
+	}
+	return text, nil
+}
+
+func parseRunAt(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if after, err := time.ParseDuration(text); err == nil {
+		return now.Add(after), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("--run-at is %q: give a time such as 2027-01-01T06:00:00Z or a duration such as 10m", text)
+	}
+	return at, nil
+}
+
+func (f addFlags) print(out io.Writer, job *gworker.JobRow) error {
+	if f.json {
+		encoder := json.NewEncoder(out)
+		return encoder.Encode(jsonJob(job))
+	}
+	_, err := fmt.Fprintf(out, "added job %d: task %s, runs at %s, %d attempts\n",
+		job.ID, job.Task, job.RunAt.Format(time.RFC3339), job.MaxAttempts)
+	return err
+}
+
+// jobJSON is a job as the binary prints it; the names are those of the columns.
+type jobJSON struct {
+	ID          int64           `json:"id"`
+	Task        string          `json:"task_identifier"`
+	Queue       string          `json:"queue_name,omitempty"`
+	Payload     json.RawMessage `json:"payload"`
+	Priority    int             `json:"priority"`
+	RunAt       time.Time       `json:"run_at"`
+	Attempts    int             `json:"attempts"`
+	MaxAttempts int             `json:"max_attempts"`
+	LastError   string          `json:"last_error,omitempty"`
+	CreatedAt   time.Time       `json:"created_at"`
+	UpdatedAt   time.Time       `json:"updated_at"`
+	Key         string          `json:"key,omitempty"`
+	Revision    int             `json:"revision"`
+	Flags       []string        `json:"flags,omitempty"`
+}
+
+func jsonJob(j *gworker.JobRow) jobJSON {
+	return jobJSON{
+		ID: j.ID, Task: j.Task, Queue: j.Queue, Payload: j.Payload, Priority: j.Priority, RunAt: j.RunAt,
+		Attempts: j.Attempts, MaxAttempts: j.MaxAttempts, LastError: j.LastError, CreatedAt: j.CreatedAt,
+		UpdatedAt: j.UpdatedAt, Key: j.Key, Revision: j.Revision, Flags: j.Flags,
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gworker/gworker"
+)
+
+// The exit statuses of the binary.
+const (
+	statusFailure = 1
+	statusUsage   = 2
+	// statusIncompatible is what every Graphile Worker exits with when the
+	// schema has moved on to a revision that it must not work on.
+	statusIncompatible = 57
+)
+
+// usageError is a command line that cannot be understood.
+type usageError struct {
+	command string
+	err     error
+}
+
+func (e usageError) Error() string {
+	return fmt.Sprintf("%v (see %s --help)", e.err, e.command)
+}
+
+func (e usageError) Unwrap() error { return e.err }
+
+func exitStatus(err error) int {
+	var usage usageError
+	var field *gworker.FieldError
+	var incompatible *gworker.IncompatibleSchemaError
+	switch {
+	case errors.As(err, &usage), errors.As(err, &field):
+		return statusUsage
+	case errors.As(err, &incompatible), errors.Is(err, gworker.ErrBreakingMigration):
+		return statusIncompatible
+	}
+	return statusFailure
+}
+
+// explain is the one line that a person reads: the cause, and what to do.
+func explain(err error) string {
+	text := err.Error()
+	var field *gworker.FieldError
+	if errors.As(err, &field) {
+		text = field.Error()
+		if flag, ok := flagOf[field.Field]; ok {
+			text = flag + " " + field.Problem
+		}
+	}
+	line := strings.Join(strings.Fields(text), " ")
+	if hint := hintFor(err); hint != "" {
+		line += ": " + hint
+	}
+	return hideSecrets(line)
+}
+
+// flagOf names the flags that set the library's fields.
+var flagOf = map[string]string{
+	"Config.DatabaseURL":       "the connection string",
+	"ClientConfig.DatabaseURL": "the connection string",
+	"Config.Schema":            "--schema",
+	"ClientConfig.Schema":      "--schema",
+	"Config.Concurrency":       "--jobs",
+	"Config.PollInterval":      "--poll-interval",
+	"Config.MaxPoolSize":       "--max-pool-size",
+	"Config.ConnectTimeout":    "--connect-timeout",
+	"JobSpec.Task":             "the task",
+	"JobSpec.Payload":          "the payload",
+	"JobSpec.Queue":            "--queue",
+	"JobSpec.RunAt":            "--run-at",
+	"JobSpec.MaxAttempts":      "--max-attempts",
+	"JobSpec.Key":              "--key",
+	"JobSpec.KeyMode":          "--key-mode",
+	"JobSpec.Priority":         "--priority",
+}
+
+const whereFrom = "--database-url, DATABASE_URL or the PG* variables"
+
+func hintFor(err error) string {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		return answerHint(answer)
+	}
+	var dns *net.DNSError
+	var connect *pgconn.ConnectError
+	switch {
+	case errors.As(err, &dns):
+		return fmt.Sprintf("no such host %q: check the host in %s", dns.Name, whereFrom)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens there: start PostgreSQL, or check host and port in " + whereFrom
+	case errors.As(err, &connect) && errors.Is(err, fs.ErrNotExist):
+		return "no PostgreSQL socket there: start PostgreSQL, or say where it is with " + whereFrom
+	case errors.As(err, &connect) && errors.Is(err, context.DeadlineExceeded):
+		return "the server did not answer: check host, port and firewall"
+	}
+	return ""
+}
+
+func answerHint(answer *pgconn.PgError) string {
+	switch answer.Code {
+	case "28P01", "28000":
+		return "check user and password in " + whereFrom
+	case "3D000":
+		return "create it (createdb NAME), or check the database's name in " + whereFrom
+	case "42501":
+		return "the user lacks rights: let the owner of the schema run the worker, or grant it " +
+			"CREATE on the database (to install) and ownership of the schema's tables and functions"
+	case "3F000", "42P01", "42883", "42703":
+		return `the schema is not installed or out of date: run "worker migrate", or check --schema`
+	}
+	return ""
+}
+
+var (
+	urlPassword     = regexp.MustCompile(`(://[^:/@\s]*:)[^@\s]*@`)
+	keywordPassword = regexp.MustCompile(`(?i)(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)`)
+)
+
+// hideSecrets is the last guard: what reads like a password in a connection
+// string is not printed, wherever it came from.
+func hideSecrets(text string) string {
+	text = urlPassword.ReplaceAllString(text, "${1}xxxxx@")
+	return keywordPassword.ReplaceAllString(text, "${1}xxxxx")
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/schema"
+)
+
+// sharedFlags are the flags that every subcommand has.
+type sharedFlags struct {
+	std         stdio
+	databaseURL string
+	schema      string
+	logLevel    string
+	unprepared  bool
+}
+
+func (f *sharedFlags) register(root *cobra.Command) {
+	flags := root.PersistentFlags()
+	flags.StringVarP(&f.databaseURL, "database-url", "c", "",
+		"connection string, as URL or keywords (default $DATABASE_URL, else libpq's PG* variables)")
+	flags.StringVarP(&f.schema, "schema", "s", "",
+		"schema of the queue (default $GRAPHILE_WORKER_SCHEMA, else "+schema.Default+")")
+	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.BoolVar(&f.unprepared, "no-prepared-statements", false,
+		"do not prepare statements, for transaction-pooling proxies such as PgBouncer")
+}
+
+// url is the connection string; empty means libpq's variables.
+func (f *sharedFlags) url() string {
+	if f.databaseURL != "" {
+		return f.databaseURL
+	}
+	return os.Getenv("DATABASE_URL")
+}
+
+func (f *sharedFlags) schemaName() string {
+	if f.schema != "" {
+		return f.schema
+	}
+	return os.Getenv("GRAPHILE_WORKER_SCHEMA")
+}
+
+// schemaOrDefault is the schema's name for people.
+func (f *sharedFlags) schemaOrDefault() string {
+	if name := f.schemaName(); name != "" {
+		return name
+	}
+	return schema.Default
+}
+
+func (f *sharedFlags) logger(cmd *cobra.Command) (*zap.Logger, error) {
+	logger, err := newLogger(f.std.err, f.logLevel)
+	if err != nil {
+		return nil, usageError{command: cmd.CommandPath(), err: err}
+	}
+	return logger, nil
+}
+
+func (f *sharedFlags) client() (*gworker.Client, error) {
+	return gworker.NewClient(gworker.ClientConfig{
+		DatabaseURL: f.url(), Schema: f.schemaName(), NoPreparedStatements: f.unprepared,
+	})
+}

@@ -1,0 +1,15 @@
+// Command worker runs Graphile Worker jobs from a PostgreSQL database.
+//
+// Each subcommand is a file; what they share is in flags.go (connection,
+// schema), logging.go and failure.go (exit status and the one line that a
+// person reads). The work itself is in package gworker.
+package main
+
+import (
+	"context"
+	"os"
+)
+
+func main() {
+	os.Exit(execute(context.Background(), os.Args[1:], stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+}

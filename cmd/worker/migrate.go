@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gworker/gworker"
+)
+
+func newMigrateCommand(shared *sharedFlags) *cobra.Command {
+	var status bool
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Install the schema or bring it up to date",
+		Long: `migrate installs the schema or brings it up to date, as "run" does when it
+starts. Running it again changes nothing. With --status it changes nothing at
+all: it prints each revision with the time it was applied, whether it is
+breaking, whose content it has, and what a run would do.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := shared.client()
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			if status {
+				return printStatus(cmd.Context(), client, shared)
+			}
+			return migrateAndTell(cmd.Context(), client, shared)
+		},
+	}
+	cmd.Flags().BoolVar(&status, "status", false, "print each revision and what a run would do, changing nothing")
+	return cmd
+}
+
+func migrateAndTell(ctx context.Context, client *gworker.Client, shared *sharedFlags) error {
+	applied := 0
+	err := client.Migrate(ctx, func(e gworker.Event) {
+		switch e := e.(type) {
+		case gworker.RevisionApplied:
+			applied++
+			fmt.Fprintf(shared.std.out, "applied revision %d%s\n", e.Revision, ifBreaking(" (breaking)", e.Breaking))
+		case gworker.SchemaWarning:
+			fmt.Fprintf(shared.std.err, "worker: warning: %s\n", e.Message)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	status, err := client.SchemaStatus(ctx)
+	if err != nil {
+		return err
+	}
+	if applied == 0 {
+		fmt.Fprint(shared.std.out, "nothing to do: ")
+	}
+	fmt.Fprintf(shared.std.out, "schema %q is at revision %d\n", shared.schemaOrDefault(), status.Ledger.Newest)
+	return nil
+}
+
+func printStatus(ctx context.Context, client *gworker.Client, shared *sharedFlags) error {
+	status, err := client.SchemaStatus(ctx)
+	if err != nil {
+		return err
+	}
+	out := shared.std.out
+	if status.Ledger.Installed {
+		fmt.Fprintf(out, "schema %q is at revision %d\n\n", shared.schemaOrDefault(), status.Ledger.Newest)
+	} else {
+		fmt.Fprintf(out, "schema %q is not installed\n\n", shared.schemaOrDefault())
+	}
+	if err := printRevisions(out, status.Revisions); err != nil {
+		return fmt.Errorf("printing the status: %w", err)
+	}
+	fmt.Fprintf(out, "\n%s\n", whatARunWouldDo(status))
+	return nil
+}
+
+func printRevisions(out io.Writer, revisions []gworker.RevisionStatus) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "revision\tapplied\tbreaking\tlineage\ta run would")
+	for _, r := range revisions {
+		applied, would := "-", ""
+		if r.Recorded {
+			applied = r.At.Local().Format("2006-01-02 15:04:05 -0700")
+		}
+		switch {
+		case r.Pending && r.Recorded:
+			would = "apply it, for its effects are missing, and keep its row"
+		case r.Pending:
+			would = "apply it"
+		}
+		line := fmt.Sprintf("%d\t%s\t%s\t%s\t%s", r.ID, applied, ifBreaking("breaking", r.Breaking), r.Lineage, would)
+		fmt.Fprintln(table, strings.TrimRight(line, "\t"))
+	}
+	return table.Flush()
+}
+
+func whatARunWouldDo(status gworker.SchemaStatus) string {
+	pending := status.Pending()
+	var locked *gworker.LockedJobsError
+	switch {
+	case errors.As(status.Refusal, &locked):
+		return "A run would apply what comes before revision 11 and then refuse: " + status.Refusal.Error()
+	case status.Refusal != nil:
+		return "A run would refuse: " + status.Refusal.Error()
+	case len(pending) == 0:
+		return "A run would find nothing to do."
+	case len(pending) == 1:
+		return fmt.Sprintf("A run would apply revision %d.", pending[0])
+	}
+	return fmt.Sprintf("A run would apply revisions %d to %d.", pending[0], pending[len(pending)-1])
+}
+
+func ifBreaking(text string, breaking bool) string {
+	if breaking {
+		return text
+	}
+	return ""
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// stdio is where a command reads and writes.
+type stdio struct {
+	in  io.Reader
+	out io.Writer
+	err io.Writer
+}
+
+// execute runs the command line and returns the exit status.
+func execute(ctx context.Context, args []string, std stdio) int {
+	root := newRoot(std)
+	root.SetArgs(args)
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(std.err, "worker: "+explain(err))
+	return exitStatus(err)
+}
+
+func newRoot(std stdio) *cobra.Command {
+	shared := &sharedFlags{std: std}
+	root := &cobra.Command{
+		Use:   "worker",
+		Short: "Run Graphile Worker jobs from PostgreSQL",
+		Long: `worker runs jobs from a Graphile Worker queue in PostgreSQL, side by side with
+Node and Rust Graphile Workers if there are any.
+
+Try "worker dev" first: it needs no set-up.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          noArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{command: cmd.CommandPath(), err: err}
+	})
+	shared.register(root)
+	root.AddCommand(
+		newRunCommand(shared), newDevCommand(shared), newMigrateCommand(shared),
+		newAddCommand(shared), newVersionCommand(shared),
+	)
+	return root
+}
+
+// noArgs refuses arguments as a usage error; on the root command they are
+// misspelt subcommands.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if !cmd.HasParent() {
+		return usageError{command: cmd.CommandPath(), err: fmt.Errorf("unknown command %q", args[0])}
+	}
+	return usageError{command: cmd.CommandPath(), err: fmt.Errorf("unexpected argument %q", args[0])}
+}

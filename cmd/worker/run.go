@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/gworker/gworker"
+)
+
+type runFlags struct {
+	once           bool
+	jobs           int
+	tasks          string
+	pollInterval   time.Duration
+	maxPoolSize    int
+	connectTimeout time.Duration
+}
+
+func newRunCommand(shared *sharedFlags) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run jobs until told to stop",
+		Long: `run installs the schema or brings it up to date, loads the tasks folder and runs
+jobs until it gets SIGINT or SIGTERM. It then lets running jobs finish; a second
+signal makes it end at once and puts their jobs back.
+
+A task is a file: NAME.sql runs in a transaction in which the job's completion
+commits too; an executable file gets {"payload": ...} on its standard input.
+Files in folders make identifiers with slashes.`,
+		Example: `  worker run --database-url postgres://app@db/app
+  worker run --once --jobs 4 --tasks ./tasks`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logger, err := shared.logger(cmd)
+			if err != nil {
+				return err
+			}
+			tasks, err := loadTasks(f.tasks, logger)
+			if err != nil {
+				return err
+			}
+			worker, err := gworker.NewWorker(gworker.Config{
+				DatabaseURL: shared.url(), Schema: shared.schemaName(), NoPreparedStatements: shared.unprepared,
+				Tasks: tasks, Concurrency: f.jobs, PollInterval: f.pollInterval,
+				MaxPoolSize: f.maxPoolSize, ConnectTimeout: f.connectTimeout, Logger: logger,
+			})
+			if err != nil {
+				return err
+			}
+			return runUntilSignal(cmd.Context(), worker, f.once, logger)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.once, "once", false, "end when nothing is runnable")
+	flags.IntVarP(&f.jobs, "jobs", "j", gworker.DefaultConcurrency, "how many jobs run at once")
+	flags.StringVar(&f.tasks, "tasks", "tasks", "folder of task files")
+	flags.DurationVar(&f.pollInterval, "poll-interval", gworker.DefaultPollInterval, "longest time between two looks for jobs")
+	flags.IntVar(&f.maxPoolSize, "max-pool-size", 0, "most database connections of the pool (default --jobs + 4)")
+	flags.DurationVar(&f.connectTimeout, "connect-timeout", gworker.DefaultConnectTimeout,
+		"how long to wait for a database that cannot be reached at start")
+	return cmd
+}
+
+// loadTasks loads a tasks folder and says what it passed over.
+func loadTasks(dir string, logger *zap.Logger) ([]gworker.Task, error) {
+	loaded, err := gworker.LoadTasks(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, skipped := range loaded.Skipped {
+		level := zap.DebugLevel
+		if skipped.Suspicious {
+			level = zap.WarnLevel
+		}
+		logger.Log(level, "not a task", zap.String("file", skipped.Path), zap.String("reason", skipped.Reason))
+	}
+	return loaded.Tasks, nil
+}
+
+// runUntilSignal runs the worker until it is done, or a signal stops it.
+func runUntilSignal(ctx context.Context, worker *gworker.Worker, once bool, logger *zap.Logger) error {
+	ctx, release := untilSignal(ctx, logger, worker.Abandon)
+	defer release()
+	if once {
+		return worker.RunOnce(ctx)
+	}
+	return worker.Run(ctx)
+}

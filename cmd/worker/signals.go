@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// echoTime is how long a signal may arrive twice: a terminal signals every
+// process of a group, and process managers pass on what they get.
+const echoTime = time.Second
+
+// untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP ends.
+// A later one calls force. release stops listening and waits for the goroutine.
+func untilSignal(ctx context.Context, logger *zap.Logger, force func()) (_ context.Context, release func()) {
+	ctx, stop := context.WithCancelCause(ctx)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		var first time.Time
+		for {
+			select {
+			case <-quit:
+				return
+			case got := <-signals:
+				switch {
+				case first.IsZero():
+					first = time.Now()
+					logger.Info("stopping: letting running jobs finish (signal again to end at once)",
+						zap.String("signal", got.String()))
+					stop(fmt.Errorf("signal %s", got))
+				case time.Since(first) > echoTime:
+					logger.Warn("ending at once: running jobs go back to the queue", zap.String("signal", got.String()))
+					force()
+				}
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(quit)
+		<-done
+		stop(nil)
+	}
+}

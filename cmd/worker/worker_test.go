@@ -1,0 +1,276 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gworker/gworker/internal/testdb"
+)
+
+func TestMain(m *testing.M) { testdb.Main(m) }
+
+// result is what a command line did.
+type result struct {
+	status   int
+	out, err string
+}
+
+// worker runs a command line in this process, away from the environment's own
+// connection settings.
+func worker(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	for _, name := range []string{"DATABASE_URL", "GRAPHILE_WORKER_SCHEMA", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD"} {
+		if _, set := os.LookupEnv(name); set {
+			t.Setenv(name, "")
+			if err := os.Unsetenv(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var out, err bytes.Buffer
+	status := execute(t.Context(), args, stdio{in: strings.NewReader(stdin), out: &out, err: &err})
+	return result{status: status, out: out.String(), err: err.String()}
+}
+
+func (r result) want(t *testing.T, status int, parts ...string) {
+	t.Helper()
+	if r.status != status {
+		t.Errorf("status %d, want %d\nout: %s\nerr: %s", r.status, status, r.out, r.err)
+	}
+	for _, part := range parts {
+		if !strings.Contains(r.out+r.err, part) {
+			t.Errorf("output lacks %q\nout: %s\nerr: %s", part, r.out, r.err)
+		}
+	}
+	if status != 0 && strings.Count(strings.TrimSuffix(r.err, "\n"), "\n") > 0 && !strings.Contains(r.err, `{"level"`) {
+		t.Errorf("the error is not one line:\n%s", r.err)
+	}
+}
+
+// tasksDir makes a tasks folder.
+func tasksDir(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		mode := os.FileMode(0o755)
+		if filepath.Ext(name) == ".sql" {
+			mode = 0o644
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestAddStoresEveryField(t *testing.T) {
+	database := testdb.Migrated(t)
+	r := worker(t, "", "add", "some task", "-c", database, "--payload", `{"a": 1}`, "--queue", "q", "--run-at", "2031-02-03T04:05:06Z",
+		"--max-attempts", "3", "--key", "k", "--key-mode", "preserve_run_at", "--priority", "-7", "--flag", "f", "--flag", "e", "--json")
+	r.want(t, 0)
+	var got jobJSON
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil {
+		t.Fatalf("%v in %s", err, r.out)
+	}
+	want := jobJSON{ID: got.ID, Task: "some task", Queue: "q", Payload: json.RawMessage(`{"a":1}`), Priority: -7,
+		RunAt: time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC), MaxAttempts: 3, CreatedAt: got.CreatedAt, UpdatedAt: got.UpdatedAt,
+		Key: "k", Flags: []string{"e", "f"}}
+	got.RunAt = got.RunAt.UTC()
+	if fmt.Sprint(got) != fmt.Sprint(want) || got.ID == 0 {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
+func TestAddTakesThePayloadFromOnePlace(t *testing.T) {
+	database := testdb.Migrated(t)
+	file := filepath.Join(t.TempDir(), "payload.json")
+	if err := os.WriteFile(file, []byte(`{"from":"file"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, `{}`},
+		{[]string{"-"}, `{"from":"stdin"}`},
+		{[]string{"--payload", "-"}, `{"from":"stdin"}`},
+		{[]string{"--payload-file", "-"}, `{"from":"stdin"}`},
+		{[]string{"--payload-file", file}, `{"from":"file"}`},
+	} {
+		r := worker(t, `{"from":"stdin"}`, append([]string{"add", "x", "-c", database, "--json"}, c.args...)...)
+		r.want(t, 0, `"payload":`+c.want)
+	}
+	worker(t, "", "add", "x", "--payload", "{}", "--payload-file", file).want(t, 2, "once")
+	worker(t, "", "add", "x", "--payload", "{").want(t, 2, "not valid JSON")
+	worker(t, "", "add", "x", "--payload-file", "/none").want(t, 2, "/none")
+	worker(t, "", "add", "x", "--run-at", "tomorrow").want(t, 2, "--run-at", "tomorrow")
+	worker(t, "", "add", "x", "--key-mode", "once", "-c", database).want(t, 2, "--key-mode", "unsafe_dedupe")
+}
+
+func TestUsageErrors(t *testing.T) {
+	worker(t, "", "rum").want(t, 2, `unknown command "rum"`, "--help")
+	worker(t, "", "run", "--no-such-flag").want(t, 2, "--no-such-flag", "worker run --help")
+	worker(t, "", "run", "extra").want(t, 2, `"extra"`)
+	worker(t, "", "add").want(t, 2, "task")
+	worker(t, "", "run", "--log-level", "loud").want(t, 2, "loud", "debug, info, warn or error")
+	worker(t, "", "run", "--jobs", "many").want(t, 2, "--jobs")
+	worker(t, "").want(t, 0, "Usage:", "worker dev")
+	worker(t, "", "version").want(t, 0, "worker ")
+}
+
+func TestRunOnceRunsFilesOfBothKinds(t *testing.T) {
+	database := testdb.Migrated(t)
+	marker := filepath.Join(t.TempDir(), "marker")
+	dir := tasksDir(t, map[string]string{
+		"sub/mark.sh": "#!/bin/sh\ncat > '" + marker + "'; echo seen; echo oops >&2\n",
+		"note.sql":    "create table notes (text text); insert into notes select current_setting('gworker.payload')::json ->> 'text';",
+	})
+	worker(t, "", "add", "sub/mark", "-c", database, "--payload", `{"n":1}`).want(t, 0, "added job 1: task sub/mark")
+	worker(t, "", "add", "note", "-c", database, "--payload", `{"text":"hi"}`).want(t, 0)
+	r := worker(t, "", "run", "--once", "-c", database, "--tasks", dir)
+	r.want(t, 0, `"seen"`, `"oops"`)
+	stdin, err := os.ReadFile(marker)
+	if err != nil || string(stdin) != `{"payload":{"n":1}}` {
+		t.Errorf("the executable read %q, %v", stdin, err)
+	}
+	pool := testdb.Pool(t, database)
+	var note string
+	var left int
+	if err := pool.QueryRow(t.Context(), "select text, (select count(*) from graphile_worker.jobs) from notes").Scan(&note, &left); err != nil {
+		t.Fatal(err)
+	}
+	if note != "hi" || left != 0 {
+		t.Errorf("note %q, %d jobs left\n%s", note, left, r.err)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(r.err), "\n") {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("a log line off a terminal is no JSON: %s", line)
+		}
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	database := testdb.Migrated(t)
+	parsed, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := free.Addr().String()
+	_ = free.Close()
+	dir := tasksDir(t, map[string]string{"x.sql": "select 1"})
+	run := func(database string, more ...string) result {
+		return worker(t, "", append([]string{"run", "--once", "--tasks", dir, "--connect-timeout", "1s", "-c", database}, more...)...)
+	}
+
+	run("postgres://u:hunter2@no-such-host.invalid/db").want(t, 1, "no such host", "no-such-host.invalid", "check the host")
+	run("postgres://u:hunter2@"+nobody+"/db").want(t, 1, "gave up after 1s", "nothing listens")
+	missing := *parsed
+	missing.Path = "/missing"
+	run(missing.String()).want(t, 1, `database "missing" does not exist`, "createdb")
+	run("postgres://u:hunter2@[::1").want(t, 2, "connection string")
+	run("postgres://u:hunter2@h:port/db").want(t, 2, "connection string")
+	run("host=h password='hunter2 x' port=p").want(t, 2, "connection string")
+	run(database, "--schema", strings.Repeat("s", 64)).want(t, 2, "--schema", "63")
+	run(database, "--jobs", "-1").want(t, 2, "--jobs", "-1")
+
+	empty := t.TempDir()
+	worker(t, "", "run", "--tasks", empty, "-c", database).want(t, 1, empty, "no task")
+	worker(t, "", "run", "--tasks", empty+"/none", "-c", database).want(t, 1, "none")
+	double := tasksDir(t, map[string]string{"a/x.sql": "select 1", "a/x.sh": "#!/bin/sh"})
+	worker(t, "", "run", "--tasks", double, "-c", database).want(t, 1, "x.sql", "x.sh", "a/x")
+	worker(t, "", "add", "x", "-c", database, "-s", "elsewhere").want(t, 1, "worker migrate")
+
+	pool := testdb.Pool(t, database)
+	for _, sql := range []string{
+		"drop role if exists gworker_test_poor", "create role gworker_test_poor login password 'hunter2'",
+	} {
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := pool.Exec(context.Background(), "drop role gworker_test_poor"); err != nil {
+			t.Error(err)
+		}
+	})
+	poor := *parsed
+	poor.User = url.UserPassword("gworker_test_poor", "hunter2")
+	run(poor.String()).want(t, 1, "permission denied", "lacks rights")
+}
+
+func TestPasswordsDoNotAppear(t *testing.T) {
+	for _, database := range []string{
+		"postgres://u:hunter2@no-such-host.invalid/db", "postgres://u:hunter2@[::1", "postgres://u:hunter2@h:port/db",
+		"host=h password='hunter2 x' port=p", "postgres://127.0.0.1:1/db?password=hunter2&sslmode=what", "postgres://u:hunt%zzer2@h/db",
+	} {
+		r := worker(t, "", "run", "--once", "--tasks", tasksDir(t, map[string]string{"x.sql": ""}), "--connect-timeout", "300ms",
+			"--log-level", "debug", "-c", database)
+		if r.status == 0 || strings.Contains(r.out+r.err, "hunt") {
+			t.Errorf("%s: status %d\n%s%s", database, r.status, r.out, r.err)
+		}
+	}
+}
+
+func TestIncompatibleSchemaExitsWith57(t *testing.T) {
+	database := testdb.Migrated(t)
+	pool := testdb.Pool(t, database)
+	if _, err := pool.Exec(t.Context(), "insert into graphile_worker.migrations (id, breaking) values (1000, true)"); err != nil {
+		t.Fatal(err)
+	}
+	dir := tasksDir(t, map[string]string{"x.sql": "select 1"})
+	for _, args := range [][]string{{"run", "--once", "--tasks", dir}, {"migrate"}} {
+		worker(t, "", append(args, "-c", database)...).want(t, 57, "revision 1000", "breaking migration 1000", "unsafe to continue")
+	}
+}
+
+func TestMigrateAndStatus(t *testing.T) {
+	database := testdb.Empty(t)
+	odd := `my "odd" Schema`
+	status := func() result { return worker(t, "", "migrate", "--status", "-c", database, "-s", odd) }
+	before := status()
+	before.want(t, 0, "not installed", "would")
+	if again := status(); again.out != before.out {
+		t.Errorf("--status changed something:\n%s\n%s", before.out, again.out)
+	}
+	worker(t, "", "migrate", "-c", database, "-s", odd).want(t, 0, "revision 20")
+	after := status()
+	after.want(t, 0, "nothing to do", "gworker", "shared", "breaking")
+	if !regexp.MustCompile(`(?m)^\s*20\s`).MatchString(after.out) {
+		t.Errorf("no line for revision 20:\n%s", after.out)
+	}
+	worker(t, "", "migrate", "-c", database, "-s", odd).want(t, 0, "nothing to do")
+}
+
+func TestEnvironmentNamesDatabaseAndSchema(t *testing.T) {
+	database := testdb.Empty(t)
+	t.Setenv("DATABASE_URL", database)
+	t.Setenv("GRAPHILE_WORKER_SCHEMA", "jobs")
+	var out, errs bytes.Buffer
+	std := stdio{in: strings.NewReader(""), out: &out, err: &errs}
+	if status := execute(t.Context(), []string{"migrate"}, std); status != 0 {
+		t.Fatalf("status %d: %s", status, errs.String())
+	}
+	pool := testdb.Pool(t, database)
+	var n int
+	if err := pool.QueryRow(t.Context(), "select count(*) from jobs.migrations").Scan(&n); err != nil || n != 20 {
+		t.Errorf("%d revisions in schema jobs, %v", n, err)
+	}
+}
