@@ -4,8 +4,19 @@ import { load, orders, stderrLogger } from "./lib.mjs";
 const order = await orders();
 const worker = await load(order.package);
 
-await worker.runMigrations({
-  connectionString: order.connectionString,
-  logger: stderrLogger(worker),
-});
+if (worker.runMigrations) {
+  await worker.runMigrations({
+    connectionString: order.connectionString,
+    logger: stderrLogger(worker),
+  });
+} else {
+  // The first version exports no such function, and its PostgreSQL driver
+  // waits for ever on a Node.js of today: its migrations get a newer one.
+  const { migrate } = await load(`${order.package}/dist/migrate.js`);
+  const { Client } = await load("pg");
+  const client = new Client({ connectionString: order.connectionString });
+  await client.connect();
+  await migrate(client);
+  await client.end();
+}
 process.stdin.destroy();

@@ -27,10 +27,14 @@ type Version struct {
 
 // The versions in package.json.
 var (
+	V01 = Version{Package: "gw01", Number: "0.1.0"}
+	V13 = Version{Package: "gw13", Number: "0.13.0"}
 	V16 = Version{Package: "gw16", Number: "0.16.6"}
 	V17 = Version{Package: "gw17", Number: "0.17.3"}
 	V18 = Version{Package: "gw18", Number: "0.18.0"}
 
+	// Versions are those that work on the schema of today. The others leave
+	// the schemas of their time: revision 1 and revision 10.
 	Versions = []Version{V16, V17, V18}
 )
 
