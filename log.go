@@ -10,16 +10,21 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
-// logObserver writes the events that are worth a line. An event whose level is
-// off costs the look at its type.
-func logObserver(logger *zap.Logger) event.Observer {
+// LogObserver returns the observer that writes events to a log, each at the
+// level that docs/events.md gives. Config.Logger installs it; on its own it is
+// for programs that log only some events, or in several places. A nil logger writes nothing.
+func LogObserver(logger *zap.Logger) func(Event) {
+	if logger == nil {
+		logger = zap.NewNop()
+	}
+	// An event whose level is off costs the look at its type.
 	core := logger.Core()
 	line := func(level zapcore.Level, message string, fields ...zap.Field) {
 		if entry := logger.Check(level, message); entry != nil {
 			entry.Write(fields...)
 		}
 	}
-	return func(e event.Event) {
+	return func(e Event) {
 		level := levelOf(e)
 		if !core.Enabled(level) {
 			return

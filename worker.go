@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -30,14 +31,16 @@ type Worker struct {
 	options   statement.Options
 	pool      *pgxpool.Pool
 	ownsPool  bool
+	closePool sync.Once
 	client    *Client
 	events    *event.Stream
 	scheduler *scheduler.Scheduler
 	ran       atomic.Bool
 }
 
-// NewWorker makes a worker. It does not connect yet. Errors name the field of
-// the configuration that cannot be used; a *FieldError is among them.
+// NewWorker makes a worker. It does not connect yet. Whoever does not run it
+// after all closes it. Errors name the field of the configuration that cannot be
+// used; a *FieldError is among them.
 func NewWorker(config Config) (*Worker, error) {
 	w, err := newWorker(config)
 	if err != nil {
@@ -62,7 +65,7 @@ func newWorker(config Config) (*Worker, error) {
 		return nil, err
 	}
 	w.client = newClient(w.pool, options)
-	observers := []event.Observer{logObserver(config.Logger)}
+	observers := []event.Observer{LogObserver(config.Logger)}
 	for _, o := range config.Observers {
 		observers = append(observers, event.Observer(o))
 	}
@@ -127,13 +130,20 @@ func (w *Worker) RunOnce(ctx context.Context) error {
 // run, so this is for a process that is about to exit.
 func (w *Worker) Abandon() { w.scheduler.Force() }
 
+// Close closes the worker's own pool. Run and RunOnce do so when they return;
+// it is for a worker that is not run after all. A worker that runs must have
+// returned before.
+func (w *Worker) Close() {
+	if w.ownsPool {
+		w.closePool.Do(w.pool.Close)
+	}
+}
+
 func (w *Worker) run(ctx context.Context, work func(context.Context) error) (err error) {
 	if w.ran.Swap(true) {
 		return ErrAlreadyRun
 	}
-	if w.ownsPool {
-		defer w.pool.Close()
-	}
+	defer w.Close()
 	if err := connect(ctx, w.pool, w.config.ConnectTimeout, w.events); err != nil {
 		return w.orStopped(ctx, err)
 	}

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +33,8 @@ type devFlags struct {
 	data  string
 	tasks string
 	jobs  int
+	// logJobs is set by --log-level: jobs are printed and logged then.
+	logJobs bool
 }
 
 func newDevCommand(shared *sharedFlags) *cobra.Command {
@@ -47,7 +47,8 @@ loads ./tasks - without that folder, an example task - adds one example job,
 runs it, says what to try next, and goes on working until Ctrl-C.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !cmd.Flags().Changed("log-level") {
+			f.logJobs = cmd.Flags().Changed("log-level")
+			if !f.logJobs {
 				shared.logLevel = "warn" // what ran is printed; the rest would hide it
 			}
 			logger, err := shared.logger(cmd)
@@ -69,7 +70,7 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, logger *zap.Lo
 	// The worker does not exist yet when a signal may already come.
 	var abandon func()
 	var mu sync.Mutex
-	ctx, release := untilSignal(ctx, logger, func() {
+	ctx, release := untilSignal(ctx, logger, time.Now, func() {
 		mu.Lock()
 		defer mu.Unlock()
 		if abandon != nil {
@@ -78,9 +79,9 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, logger *zap.Lo
 	})
 	defer release()
 
-	url := shared.url()
+	url, dataDir := shared.url(), ""
 	if url == "" {
-		server, startErr := startDevServer(ctx, shared.std.out, f.data)
+		server, dir, startErr := startDevServer(ctx, shared.std.out, f.data)
 		if startErr != nil {
 			return startErr
 		}
@@ -89,10 +90,10 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, logger *zap.Lo
 			defer cancel()
 			err = errors.Join(err, server.Stop(stopCtx))
 		}()
-		url = server.URL(devDatabase)
+		url, dataDir = server.URL(devDatabase), dir
 	}
 
-	session := devSession{shared: shared, url: url, out: shared.std.out}
+	session := devSession{shared: shared, url: url, dataDir: dataDir, once: f.once, out: shared.std.out}
 	if err := session.loadTasks(f.tasks, logger); err != nil {
 		return err
 	}
@@ -100,6 +101,7 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, logger *zap.Lo
 	if err != nil {
 		return err
 	}
+	defer worker.Close()
 	mu.Lock()
 	abandon = worker.Abandon
 	mu.Unlock()
@@ -112,11 +114,12 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, logger *zap.Lo
 	return worker.Run(ctx)
 }
 
-func startDevServer(ctx context.Context, out io.Writer, dir string) (*devpg.Server, error) {
+// startDevServer also returns the folder that keeps the data.
+func startDevServer(ctx context.Context, out io.Writer, dir string) (*devpg.Server, string, error) {
 	if dir == "" {
 		var err error
 		if dir, err = devpg.DefaultDataDir(); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
 	server, err := devpg.Start(ctx, devpg.Options{
@@ -125,21 +128,23 @@ func startDevServer(ctx context.Context, out io.Writer, dir string) (*devpg.Serv
 		Progress: func(message string) { fmt.Fprintln(out, message) },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("starting a private PostgreSQL: %w", err)
+		return nil, "", fmt.Errorf("starting a private PostgreSQL: %w", err)
 	}
-	return server, nil
+	return server, dir, nil
 }
 
 // devSession is one run of dev: what it loads, adds and prints.
 type devSession struct {
 	shared  *sharedFlags
 	url     string
+	dataDir string // empty if the database is not dev's own
+	once    bool
 	out     io.Writer
 	tasks   []gworker.Task
 	example bool // the example tasks are all there is
 
-	mu      sync.Mutex
-	printed bool
+	mu   sync.Mutex
+	next sync.Once
 }
 
 // loadTasks loads the folder, or the examples if there is none. The example job
@@ -177,7 +182,7 @@ func (s *devSession) loadTasks(dir string, logger *zap.Logger) error {
 func (s *devSession) worker(f devFlags, logger *zap.Logger) (*gworker.Worker, error) {
 	return gworker.NewWorker(gworker.Config{
 		DatabaseURL: s.url, Schema: s.shared.schemaName(), NoPreparedStatements: s.shared.unprepared,
-		Tasks: s.tasks, Concurrency: f.jobs, Logger: logger, Observers: []func(gworker.Event){s.observe},
+		Tasks: s.tasks, Concurrency: f.jobs, Observers: []func(gworker.Event){s.observe(gworker.LogObserver(logger), f.logJobs)},
 	})
 }
 
@@ -194,67 +199,12 @@ func (s *devSession) addExample(ctx context.Context) error {
 	if err := client.Migrate(ctx); err != nil {
 		return fmt.Errorf("installing the schema: %w", err)
 	}
-	_, err = client.AddJob(ctx, gworker.JobSpec{
+	job, err := client.AddJob(ctx, gworker.JobSpec{
 		Task: exampleTask, Payload: json.RawMessage(examplePayload), Key: "gworker dev example",
 	})
-	return err
-}
-
-// observe prints what ran, and after the first job what to try next.
-func (s *devSession) observe(e gworker.Event) {
-	switch e := e.(type) {
-	case gworker.JobCompleted:
-		s.ran("ran %s (job %d) in %s\n", e.Job.Task, e.Job.ID, e.Duration.Round(10*time.Microsecond))
-	case gworker.JobFailed:
-		s.ran("%s (job %d) failed, tries again at %s: %v\n",
-			e.Job.Task, e.Job.ID, e.NextRunAt.Local().Format(time.TimeOnly), e.Err)
-	case gworker.JobPermanentlyFailed:
-		s.ran("%s (job %d) failed for good: %v\n", e.Job.Task, e.Job.ID, e.Err)
+	if err != nil {
+		return err
 	}
-}
-
-func (s *devSession) ran(format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	fmt.Fprintf(s.out, format, args...)
-	if !s.printed {
-		s.printed = true
-		s.printNext()
-	}
-}
-
-func (s *devSession) printNext() {
-	fmt.Fprintf(s.out, `
-The database:
-  psql '%s'
-
-Try next:
-  1. Add a job from any SQL session, and see it run here:
-     psql '%s' -c "select %s.add_job('%s', '{\"name\":\"you\"}')"
-`, hideSecrets(s.url), hideSecrets(s.url), nameInShell(s.shared.schemaOrDefault()), exampleTask)
-	if s.example {
-		fmt.Fprint(s.out, `     (the greetings it writes: table greetings)
-  2. Write a task of your own, then start this again:
-     mkdir -p tasks && printf '#!/bin/sh\ncat\n' > tasks/echo.sh && chmod +x tasks/echo.sh
-
-Working until Ctrl-C.
-`)
-		return
-	}
-	fmt.Fprintf(s.out, `  2. Add a job for a task of yours:
-     worker add %s -c '%s'
-
-Working until Ctrl-C.
-`, s.tasks[0].Identifier(), hideSecrets(s.url))
-}
-
-var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
-
-// nameInShell is an SQL name for use between a shell's double quotes.
-func nameInShell(name string) string {
-	if plainName.MatchString(name) {
-		return name
-	}
-	quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
-	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(quoted)
+	s.say("added an example job: %s %s (job %d)\n", job.Task, job.Payload, job.ID)
+	return nil
 }

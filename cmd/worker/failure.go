@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -59,11 +60,24 @@ func explain(err error) string {
 			text = flag + " " + field.Problem
 		}
 	}
-	line := strings.Join(strings.Fields(text), " ")
+	line := oneLine(text)
 	if hint := hintFor(err); hint != "" {
 		line += ": " + hint
 	}
 	return hideSecrets(line)
+}
+
+// oneLine joins the lines of a text. A line that repeats another says nothing
+// new: each address is tried with and without TLS.
+func oneLine(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		line = strings.Join(strings.Fields(line), " ")
+		if line != "" && !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, " ")
 }
 
 // flagOf names the flags that set the library's fields.

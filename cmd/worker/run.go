@@ -83,7 +83,7 @@ func loadTasks(dir string, logger *zap.Logger) ([]gworker.Task, error) {
 
 // runUntilSignal runs the worker until it is done, or a signal stops it.
 func runUntilSignal(ctx context.Context, worker *gworker.Worker, once bool, logger *zap.Logger) error {
-	ctx, release := untilSignal(ctx, logger, worker.Abandon)
+	ctx, release := untilSignal(ctx, logger, time.Now, worker.Abandon)
 	defer release()
 	if once {
 		return worker.RunOnce(ctx)

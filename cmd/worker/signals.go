@@ -16,8 +16,11 @@ import (
 const echoTime = time.Second
 
 // untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP ends.
-// A later one calls force. release stops listening and waits for the goroutine.
-func untilSignal(ctx context.Context, logger *zap.Logger, force func()) (_ context.Context, release func()) {
+// A later one calls force. now tells the time. release stops listening and waits
+// for the goroutine.
+func untilSignal(
+	ctx context.Context, logger *zap.Logger, now func() time.Time, force func(),
+) (_ context.Context, release func()) {
 	ctx, stop := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -32,13 +35,15 @@ func untilSignal(ctx context.Context, logger *zap.Logger, force func()) (_ conte
 			case got := <-signals:
 				switch {
 				case first.IsZero():
-					first = time.Now()
+					first = now()
 					logger.Info("stopping: letting running jobs finish (signal again to end at once)",
 						zap.String("signal", got.String()))
 					stop(fmt.Errorf("signal %s", got))
-				case time.Since(first) > echoTime:
+				case now().Sub(first) > echoTime:
 					logger.Warn("ending at once: running jobs go back to the queue", zap.String("signal", got.String()))
 					force()
+				default:
+					logger.Debug("taken for an echo of the signal before", zap.String("signal", got.String()))
 				}
 			}
 		}

@@ -17,7 +17,16 @@ import (
 	"github.com/gworker/gworker/internal/testdb"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+// asWorker makes this test program the worker binary.
+const asWorker = "GWORKER_TEST_AS_WORKER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asWorker) != "" {
+		main()
+		return
+	}
+	testdb.Main(m)
+}
 
 // result is what a command line did.
 type result struct {

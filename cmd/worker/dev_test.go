@@ -1,0 +1,78 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// devDir is a folder for the data that every account can reach.
+func devDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "gworker-dev-test-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestDevOnce(t *testing.T) {
+	t.Setenv("DATABASE_URL", "")
+	dir := devDir(t)
+
+	t.Chdir(t.TempDir())
+	first := worker(t, "", "dev", "--once", "--data", dir)
+	first.want(t, 0)
+	for _, what := range []string{
+		`added an example job: hello {"name":"world"} (job 1)`, "ran hello (job 1)", "psql 'postgres://", "add_job('hello'",
+		"Try next:", "mkdir -p tasks", dir,
+	} {
+		if !strings.Contains(first.out, what) {
+			t.Errorf("the output does not have %q:\n%s", what, first.out)
+		}
+	}
+
+	// With tasks of one's own, on the data of before, at the same address.
+	t.Chdir(tasksDir(t, map[string]string{"tasks/mine.sql": "select 1"}))
+	second := worker(t, "", "dev", "--once", "--data", dir)
+	second.want(t, 0)
+	for _, what := range []string{"ran hello (job 2)", "add mine -c"} {
+		if !strings.Contains(second.out, what) {
+			t.Errorf("the output does not have %q:\n%s", what, second.out)
+		}
+	}
+	address := regexp.MustCompile(`psql '(.*?)'`)
+	if a, b := address.FindString(first.out), address.FindString(second.out); a != b {
+		t.Errorf("the address changed from %s to %s", a, b)
+	}
+}
+
+func TestDevUsesTheDatabaseThatIsNamed(t *testing.T) {
+	t.Chdir(t.TempDir())
+	r := worker(t, "", "dev", "--once", "-c", "postgres://u:hunter2@no-such-host.invalid/db")
+	if r.status != 1 || !strings.Contains(r.err, "no-such-host.invalid") || strings.Contains(r.out+r.err, "hunter2") {
+		t.Errorf("status %d\n%s%s", r.status, r.out, r.err)
+	}
+}
+
+func TestNamesInShells(t *testing.T) {
+	for in, want := range map[string]string{"jobs": "jobs", `my "odd" $x`: `\"my \"\"odd\"\" \$x\"`} {
+		if got := nameInShell(in); got != want {
+			t.Errorf("%s became %s, want %s", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{"a/b": "a/b", "it's": `'it'\''s'`} {
+		if got := forShell(in); got != want {
+			t.Errorf("%s became %s, want %s", in, got, want)
+		}
+	}
+}

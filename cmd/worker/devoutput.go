@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/gworker/gworker"
+)
+
+// observe prints what ran, and after the first job what to try next. What it
+// does not print, or everything, goes to the log.
+func (s *devSession) observe(log func(gworker.Event), logJobs bool) func(gworker.Event) {
+	return func(e gworker.Event) {
+		if !s.print(e) || logJobs {
+			log(e)
+		}
+	}
+}
+
+func (s *devSession) print(e gworker.Event) bool {
+	switch e := e.(type) {
+	case gworker.TaskOutput:
+		s.say("%s (job %d): %s\n", e.Job.Task, e.Job.ID, e.Line)
+		return true
+	case gworker.JobCompleted:
+		s.say("ran %s (job %d) in %s\n", e.Job.Task, e.Job.ID, e.Duration.Round(10*time.Microsecond))
+	case gworker.JobFailed:
+		s.say("%s (job %d) failed, tries again at %s: %v\n",
+			e.Job.Task, e.Job.ID, e.NextRunAt.Local().Format(time.TimeOnly), e.Err)
+	case gworker.JobPermanentlyFailed:
+		s.say("%s (job %d) failed for good: %v\n", e.Job.Task, e.Job.ID, e.Err)
+	default:
+		return false
+	}
+	s.sayNext()
+	return true
+}
+
+func (s *devSession) say(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintf(s.out, format, args...)
+}
+
+// sayNext says once what to try next.
+func (s *devSession) sayNext() { s.next.Do(func() { s.say("%s", s.nextSteps()) }) }
+
+func (s *devSession) nextSteps() string {
+	var text strings.Builder
+	url := hideSecrets(s.url)
+	fmt.Fprintf(&text, `
+The database:
+  psql '%s'
+
+Try next:
+  1. Add a job from any SQL session, and see it run here at once:
+     psql '%s' -c "select %s.add_job('%s', '{\"name\":\"you\"}')"
+     (it writes its greeting into the table greetings)
+`, url, url, nameInShell(s.shared.schemaOrDefault()), exampleTask)
+	if s.example {
+		fmt.Fprintf(&text, `  2. Write a task of your own, start this again, and add a job for it:
+     mkdir -p tasks && printf '#!/bin/sh\ncat\n' > tasks/echo.sh && chmod +x tasks/echo.sh
+     %s add echo --payload '{"hello":"world"}' -c '%s'
+`, self(), url)
+	} else {
+		fmt.Fprintf(&text, `  2. Add a job for a task of yours:
+     %s add %s -c '%s'
+`, self(), forShell(s.tasks[0].Identifier()), url)
+	}
+	kept := ""
+	if s.dataDir != "" {
+		kept = fmt.Sprintf(" The data stays in %s.", s.dataDir)
+	}
+	if s.once {
+		fmt.Fprintf(&text, "\nEnding when nothing is runnable; without --once the worker goes on.%s\n", kept)
+	} else {
+		fmt.Fprintf(&text, "\nWorking until Ctrl-C.%s\n", kept)
+	}
+	return text.String()
+}
+
+// self is how this program was called, as far as one can tell.
+func self() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ./cmd/worker" // which builds into Go's own folders
+	}
+	return os.Args[0]
+}
+
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=-]+$`)
+
+// forShell is a word of a shell's command line.
+func forShell(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// nameInShell is an SQL name for use between a shell's double quotes.
+func nameInShell(name string) string {
+	if plainName.MatchString(name) {
+		return name
+	}
+	quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(quoted)
+}

@@ -1,0 +1,143 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/gworker/gworker/internal/testdb"
+)
+
+// messages is a logger whose lines a test waits for.
+func messages() (*zap.Logger, func(t *testing.T, what string)) {
+	lines := make(chan string, 100)
+	core := zapcore.NewNopCore()
+	logger := zap.New(core, zap.WrapCore(func(zapcore.Core) zapcore.Core {
+		return zapcore.RegisterHooks(zapcore.NewCore(
+			zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(discard{}), zap.DebugLevel,
+		), func(e zapcore.Entry) error {
+			lines <- e.Message
+			return nil
+		})
+	}))
+	return logger, func(t *testing.T, what string) {
+		t.Helper()
+		timeout := time.After(time.Minute)
+		for {
+			select {
+			case line := <-lines:
+				if strings.Contains(line, what) {
+					return
+				}
+			case <-timeout:
+				t.Fatalf("nothing was logged about %q", what)
+			}
+		}
+	}
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+func TestLaterSignalForcesAndAnEchoDoesNot(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Now()
+	clock := func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return now
+	}
+	logger, logged := messages()
+	var forced atomic.Int32
+	ctx, release := untilSignal(t.Context(), logger, clock, func() { forced.Add(1) })
+	stop := sync.OnceFunc(release)
+	defer stop()
+	send := func(s syscall.Signal) {
+		t.Helper()
+		if err := syscall.Kill(os.Getpid(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(syscall.SIGINT)
+	<-ctx.Done()
+	if cause := context.Cause(ctx); cause == nil || !strings.Contains(cause.Error(), "interrupt") {
+		t.Errorf("the cause is %v", cause)
+	}
+	logged(t, "stopping")
+	send(syscall.SIGTERM)
+	logged(t, "echo")
+	if forced.Load() != 0 {
+		t.Error("an echo has forced the end")
+	}
+	mu.Lock()
+	now = now.Add(2 * echoTime)
+	mu.Unlock()
+	send(syscall.SIGTERM)
+	logged(t, "ending at once")
+	stop()
+	if n := forced.Load(); n != 1 {
+		t.Errorf("forced %d times", n)
+	}
+}
+
+// TestSignalEndsTheBinaryGracefully: the job that runs at that moment ends
+// first.
+func TestSignalEndsTheBinaryGracefully(t *testing.T) {
+	database := testdb.Migrated(t)
+	gate := filepath.Join(t.TempDir(), "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := tasksDir(t, map[string]string{"wait.sh": "#!/bin/sh\necho begun\nread -r line < '" + gate + "'\necho \"got $line\"\n"})
+	worker(t, "", "add", "wait", "-c", database).want(t, 0)
+
+	cmd := exec.Command(os.Args[0], "run", "-c", database, "--tasks", dir)
+	cmd.Env = append(os.Environ(), asWorker+"=1")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stderr)
+	var seen []string
+	waitFor := func(what string) {
+		t.Helper()
+		for lines.Scan() {
+			seen = append(seen, lines.Text())
+			if strings.Contains(lines.Text(), what) {
+				return
+			}
+		}
+		t.Fatalf("the worker ended without %q:\n%s", what, strings.Join(seen, "\n"))
+	}
+	waitFor(`"begun"`)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	waitFor("stopping: letting running jobs finish")
+	if err := os.WriteFile(gate, []byte("a line\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(`"got a line"`)
+	waitFor("job completed")
+	waitFor("worker stopped")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the binary ended with %v", err)
+	}
+}
