@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -80,6 +81,31 @@ func server(t testing.TB) *devpg.Server {
 		t.Fatalf("no PostgreSQL for tests: %v", shared.err)
 	}
 	return shared.server
+}
+
+// Example is Migrated for the example functions of Go's documentation, which
+// have no test. drop removes the database again. It panics on errors.
+func Example() (url string, drop func()) {
+	t := &exampleTest{}
+	return Migrated(t), t.cleanUp
+}
+
+// exampleTest is what this package needs of a test.
+type exampleTest struct {
+	testing.TB // nil: nothing else is called
+	cleanups   []func()
+}
+
+func (t *exampleTest) Helper()                      {}
+func (t *exampleTest) Cleanup(f func())             { t.cleanups = append(t.cleanups, f) }
+func (t *exampleTest) Fatal(args ...any)            { panic(fmt.Sprint(args...)) }
+func (t *exampleTest) Fatalf(f string, args ...any) { panic(fmt.Sprintf(f, args...)) }
+func (t *exampleTest) Error(args ...any)            { panic(fmt.Sprint(args...)) }
+
+func (t *exampleTest) cleanUp() {
+	for _, f := range slices.Backward(t.cleanups) {
+		f()
+	}
 }
 
 // Empty gives the URL of a database with nothing in it.
