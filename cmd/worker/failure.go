@@ -131,6 +131,8 @@ func answerHint(answer *pgconn.PgError) string {
 	case "42501":
 		return "the user lacks rights: let the owner of the schema run the worker, or grant it " +
 			"CREATE on the database (to install) and ownership of the schema's tables and functions"
+	case "42P05", "26000":
+		return "behind a proxy that pools transactions, such as PgBouncer, add --no-prepared-statements"
 	case "3F000", "42P01", "42883", "42703":
 		return `the schema is not installed or out of date: run "worker migrate", or check --schema`
 	}
