@@ -1,33 +1,16 @@
 package main
 
 import (
-	"os"
 	"regexp"
 	"strings"
 	"testing"
-)
 
-// devDir is a folder for the data that every account can reach.
-func devDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "gworker-dev-test-*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
+	"github.com/gworker/gworker/internal/testdb"
+)
 
 func TestDevOnce(t *testing.T) {
 	t.Setenv("DATABASE_URL", "")
-	dir := devDir(t)
+	dir := testdb.OpenDir(t)
 
 	t.Chdir(t.TempDir())
 	first := worker(t, "", "dev", "--once", "--data", dir)

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gworker/gworker/internal/devpg"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // asHolder makes this test program a process that holds a server.
@@ -68,24 +69,6 @@ func startHolder(t *testing.T, dir string) (*exec.Cmd, string) {
 		t.Fatalf("the other process says %q, %v", line, err)
 	}
 	return cmd, strings.TrimSpace(line)
-}
-
-// dataDir is a folder that every account can reach.
-func dataDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "gworker-devpg-test-*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 func begin(t *testing.T, o devpg.Options) *devpg.Server {
@@ -188,7 +171,7 @@ func TestServerListensOnLoopbackOnly(t *testing.T) {
 }
 
 func TestDataDirIsKept(t *testing.T) {
-	dir := filepath.Join(dataDir(t), "new", "folder")
+	dir := filepath.Join(testdb.OpenDir(t), "new", "folder")
 	var told []string
 	o := devpg.Options{DataDir: dir, Database: `odd "name"`, Progress: func(s string) { told = append(told, s) }}
 	first := begin(t, o)
@@ -208,7 +191,7 @@ func TestDataDirIsKept(t *testing.T) {
 }
 
 func TestAnotherProcessRunsTheSameData(t *testing.T) {
-	dir := dataDir(t)
+	dir := testdb.OpenDir(t)
 	holder, u := startHolder(t, dir)
 	server := begin(t, devpg.Options{DataDir: dir})
 	if server.URL("postgres") != u || !server.External() {
@@ -263,7 +246,7 @@ func TestSweepLeavesOthersAlone(t *testing.T) {
 }
 
 func TestManyStartOnOneFolder(t *testing.T) {
-	dir := dataDir(t)
+	dir := testdb.OpenDir(t)
 	var wg sync.WaitGroup
 	servers := make([]*devpg.Server, 3)
 	for i := range servers {
@@ -293,18 +276,18 @@ func TestManyStartOnOneFolder(t *testing.T) {
 }
 
 func TestErrorsSayWhatToDo(t *testing.T) {
-	foreign := dataDir(t)
+	foreign := testdb.OpenDir(t)
 	if err := os.WriteFile(filepath.Join(foreign, "PG_VERSION"), []byte("15\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	old := dataDir(t)
+	old := testdb.OpenDir(t)
 	if err := os.MkdirAll(filepath.Join(old, "pgdata"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(old, "pgdata", "PG_VERSION"), []byte("9\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	private := filepath.Join(dataDir(t), "private")
+	private := filepath.Join(testdb.OpenDir(t), "private")
 	if err := os.Mkdir(private, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -211,3 +211,22 @@ func PrivateServer(t testing.TB) *devpg.Server {
 	})
 	return server
 }
+
+// OpenDir gives an empty folder that every account can reach: for the data of a
+// server, which root runs under another account.
+func OpenDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "gworker-test-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
