@@ -222,7 +222,9 @@ func TestServerEndsWithAKilledProcess(t *testing.T) {
 	// Its data goes when the next one starts, once it has ended for good.
 	deadline := time.Now().Add(time.Minute)
 	for {
-		begin(t, devpg.Options{})
+		if err := begin(t, devpg.Options{}).Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := os.Stat(filepath.Dir(data)); os.IsNotExist(err) {
 			return
 		}
