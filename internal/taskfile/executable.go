@@ -153,10 +153,11 @@ func outcome(cmd *exec.Cmd, waitErr error) error {
 		return fmt.Errorf("waiting for %s: %w", cmd.Path, waitErr)
 	}
 	if signal := endingSignal(exit.ProcessState); signal != "" {
-		return fmt.Errorf("Process was ended by signal %s", signal) //nolint:staticcheck // stored like the next
+		//lint:ignore ST1005 it stands in the same place as the next
+		return fmt.Errorf("Process was ended by signal %s", signal)
 	}
-	// The Node worker's words: people search for them.
-	return fmt.Errorf("Process exited with code %d", exit.ExitCode()) //nolint:staticcheck
+	//lint:ignore ST1005 the Node worker's words, which people search for
+	return fmt.Errorf("Process exited with code %d", exit.ExitCode())
 }
 
 // startError says what the system's error number hides.
