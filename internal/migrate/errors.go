@@ -62,7 +62,11 @@ type MissingObjectsError struct {
 	Schema string
 	// Missing are the objects, such as "view jobs" or "index _private_jobs.jobs_main_index".
 	Missing []string
+	// Err is what the server said, if a revision failed for want of them.
+	Err error
 }
+
+func (e *MissingObjectsError) Unwrap() error { return e.Err }
 
 func (e *MissingObjectsError) Error() string {
 	return fmt.Sprintf("schema %q is incomplete although its ledger says otherwise. Missing: %s. "+
@@ -88,6 +92,9 @@ func raced(err error) bool {
 		return true
 	case "40P01", "40001": // each waited for what the other had made
 		return true
+	case "XX000": // both replaced a function; there is no better code, and no translation of the text
+		var answer *pgconn.PgError
+		return errors.As(err, &answer) && strings.HasPrefix(answer.Message, "tuple concurrently ")
 	}
 	return false
 }

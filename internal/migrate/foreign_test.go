@@ -3,7 +3,9 @@ package migrate_test
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+	"testing"
 )
 
 // What other runtimes leave, built again from the listings. The functions are
@@ -22,8 +24,13 @@ var (
 // functions makes the functions and triggers of a listing.
 func (f fixture) functions(file, body string) {
 	f.t.Helper()
+	f.functionsOf(strings.Split(testfile(f.t, file), "\n"), body)
+}
+
+func (f fixture) functionsOf(listing []string, body string) {
+	f.t.Helper()
 	var text strings.Builder
-	for _, line := range strings.Split(testfile(f.t, file), "\n") {
+	for _, line := range listing {
 		if m := functionLine.FindStringSubmatch(line); m != nil {
 			fmt.Fprintf(&text, "create or replace function graphile_worker.%s returns %s language %s%s as $gw$ %s $gw$;\n",
 				m[1], m[2], m[3], m[4], foreignBody(m[3], m[2], body))
@@ -54,7 +61,34 @@ func (f fixture) dropFunctions() {
 	f.sql(`do $gw$ declare f regprocedure; begin
 		for f in select p.oid from pg_proc p join pg_class c on c.relnamespace = p.pronamespace
 			where c.oid = (select tableoid from graphile_worker.migrations limit 1)
-		loop execute 'drop function ' || f; end loop; end $gw$`)
+		loop execute 'drop function ' || f || ' cascade'; end loop; end $gw$`)
+}
+
+// listingAt is what there is at a revision up to 18, added up from the changes.
+func listingAt(t testing.TB, revision int) []string {
+	t.Helper()
+	var lines []string
+	for _, section := range changeSection.FindAllStringSubmatch(testfile(t, "changes.md"), -1)[:revision] {
+		for line := range strings.Lines(section[2]) {
+			line = strings.TrimSuffix(line, "\n")
+			if gone, ok := strings.CutPrefix(line, "< "); ok {
+				lines = slices.DeleteFunc(lines, func(l string) bool { return l == gone })
+			}
+			if made, ok := strings.CutPrefix(line, "> "); ok {
+				lines = append(lines, made)
+			}
+		}
+	}
+	return lines
+}
+
+// at is a schema as Node left it at a revision up to 18, with its functions and
+// triggers of the time.
+func (f fixture) at(revision int) {
+	f.t.Helper()
+	f.install(revision)
+	f.dropFunctions()
+	f.functionsOf(listingAt(f.t, revision), nodeBody)
 }
 
 // at10 is a schema as Node left it at revision 10.
@@ -78,6 +112,15 @@ func (f fixture) at20Node() {
 	f.at18()
 	f.sql(`insert into graphile_worker.migrations (id, ts, breaking)
 		values (19, '2024-01-19', true), (20, '2024-01-20', false)`)
+}
+
+// at19Rust is a schema as Rust has it at revision 19.
+func (f fixture) at19Rust() {
+	f.t.Helper()
+	f.install(18)
+	f.dropFunctions()
+	f.functions("revision-18.txt", rustBody)
+	f.sql(`insert into graphile_worker.migrations (id, ts) values (19, '2025-01-19')`)
 }
 
 // at20Rust is a schema as Rust has it at revision 20.

@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
@@ -10,8 +11,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -50,6 +53,14 @@ func newFixture(t testing.TB, name string) fixture {
 	}
 	url := testdb.Empty(t)
 	return fixture{Pool: newPool(t, url), t: t, url: url, name: parsed}
+}
+
+// newMigrated is a fixture with the finished schema, which is faster than to
+// migrate one.
+func newMigrated(t testing.TB) fixture {
+	t.Helper()
+	url := testdb.Migrated(t)
+	return fixture{Pool: newPool(t, url), t: t, url: url}
 }
 
 func newPool(t testing.TB, url string, change ...func(*pgxpool.Config)) *pgxpool.Pool {
@@ -235,7 +246,7 @@ func fromTo(first, last int) []int {
 
 func wantEqual[T any](t testing.TB, what string, want, got T) {
 	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
@@ -252,6 +263,8 @@ func wantState(t testing.TB, err error, state string) *pgconn.PgError {
 // waitForWaiters returns when n sessions of the database wait for a lock.
 func (f fixture) waitForWaiters(ctx context.Context, n int) {
 	f.t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	for {
 		// The pause is the server's, and only keeps this loop from being busy.
 		waiting := one[int](f, `select count(*)::int from pg_sleep(0.005), pg_stat_activity
@@ -263,4 +276,28 @@ func (f fixture) waitForWaiters(ctx context.Context, n int) {
 			f.t.Fatal(fmt.Errorf("waiting for %d sessions to wait: %w", n, err))
 		}
 	}
+}
+
+func wantContains(t testing.TB, text, part string) {
+	t.Helper()
+	if !strings.Contains(text, part) {
+		t.Errorf("%q does not contain %q", text, part)
+	}
+}
+
+func wantMember(t testing.TB, member string, list []string) {
+	t.Helper()
+	if !slices.Contains(list, member) {
+		t.Errorf("%q is not among %q", member, list)
+	}
+}
+
+// wantCause returns what the server said.
+func wantCause(t testing.TB, err error) *pgconn.PgError {
+	t.Helper()
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) {
+		t.Fatalf("got error %v, want one of the server's", err)
+	}
+	return answer
 }

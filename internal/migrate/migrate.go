@@ -113,6 +113,9 @@ func (r *run) explain(err error) error {
 
 func (r *run) result(now *state) Result {
 	result := Result{}
+	if r.told != nil && (now == nil || len(now.rows) < len(r.told.rows)) {
+		now = r.told // what failed was read before
+	}
 	if now == nil {
 		return result
 	}

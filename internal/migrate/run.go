@@ -34,6 +34,7 @@ type run struct {
 	options Options
 	source  source
 	applied []int
+	told    *state // the ledger, and no more, after what was applied last
 }
 
 // untilDone applies what is pending until nothing is, however often another
@@ -61,7 +62,7 @@ func (r *run) untilDone(ctx context.Context) (now *state, err error) {
 			// It was all applied, twice, and still does not show.
 			return r.incomplete(ctx, now)
 		case err != nil && !raced(err):
-			return now, lockedJobs(err)
+			return now, r.lostColumns(ctx, lockedJobs(err))
 		case err != nil && tries == triesWithoutProgress:
 			return now, fmt.Errorf("somebody else seems to be migrating too, but no further: %w", err)
 		}
@@ -86,6 +87,22 @@ func (r *run) incomplete(ctx context.Context, before *state) (*state, error) {
 		return now, nil
 	}
 	return now, &MissingObjectsError{Schema: r.options.Schema.String(), Missing: now.missing()}
+}
+
+// lostColumns names the columns for want of which a revision failed: tables and
+// functions that are lost are made again, columns of a table that is there are not.
+func (r *run) lostColumns(ctx context.Context, err error) error {
+	if sqlState(err) != "42703" {
+		return err
+	}
+	now, readErr := r.source.read(ctx)
+	if readErr != nil || now.newest() < 18 {
+		return err
+	}
+	if lost := now.lostColumns(); len(lost) > 0 {
+		return &MissingObjectsError{Schema: r.options.Schema.String(), Missing: lost, Err: err}
+	}
+	return err
 }
 
 // apply lets goose apply what is pending.
@@ -117,10 +134,14 @@ func (r *run) tell(ctx context.Context, results []*goose.MigrationResult) error 
 	if len(results) == 0 {
 		return nil
 	}
+	// Also where the run was cancelled in between: what is done is done.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
 	now := &state{}
 	if err := readLedger(ctx, r.source.db, r.options.Schema, now); err != nil {
 		return err
 	}
+	r.told = now
 	for _, result := range results {
 		id := int(result.Source.Version)
 		if !slices.Contains(r.applied, id) {

@@ -99,6 +99,15 @@ func (s *state) missing() []string {
 	return append(s.lacking(objects18), s.lacking(objects20)...)
 }
 
+// lostColumns are the missing columns of tables that are there.
+func (s *state) lostColumns() []string {
+	return slices.DeleteFunc(s.missing(), func(object string) bool {
+		column, isColumn := strings.CutPrefix(object, "column ")
+		table, _, _ := strings.Cut(column, ".")
+		return !isColumn || !s.objects["table "+table]
+	})
+}
+
 func (s *state) lacking(want []string) []string {
 	var lacking []string
 	for _, object := range want {
