@@ -1,8 +1,8 @@
 package devpg
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -173,7 +173,7 @@ func fetch(ctx context.Context, version embeddedpostgres.PostgresVersion, dir st
 		err = embedded.Stop()
 	}
 	if _, inspectErr := inspect(ctx, filepath.Join(dir, "bin")); inspectErr != nil {
-		return errors.Join(err, inspectErr)
+		return cmp.Or(err, inspectErr)
 	}
 	return nil
 }
