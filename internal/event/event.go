@@ -198,6 +198,58 @@ type ObserverPanicked struct {
 	On    Event
 }
 
+// HeartbeatFailed: the worker could not say that it lives; the next try comes
+// after RetryIn.
+type HeartbeatFailed struct {
+	WorkerID string
+	Err      error
+	RetryIn  time.Duration
+}
+
+// WorkerDeclaredDead: the worker's registration is gone, so somebody has taken
+// it for dead. It registers again, and looks which of its jobs it has lost.
+type WorkerDeclaredDead struct{ WorkerID string }
+
+// LocksLost: jobs that run here are no longer locked by this worker. Their
+// contexts have ended, and their rows are left alone.
+type LocksLost struct {
+	WorkerID string
+	JobIDs   []int64
+}
+
+// WorkerRecovered: a dead worker's jobs are back in the queue.
+type WorkerRecovered struct {
+	WorkerID string // who swept
+	Dead     string // the dead worker
+	Silence  time.Duration
+	JobIDs   []int64
+	// GivenUp are jobs that have been started so often that they are not tried
+	// again.
+	GivenUp []int64
+	// Skipped are jobs that are left with the dead worker for now.
+	Skipped []int64
+}
+
+// SweepFailed: a look for dead workers or old locks ended with an error; the
+// next one comes at its time.
+type SweepFailed struct {
+	WorkerID string
+	Err      error
+}
+
+// OldLocksReset: locks older than 4 hours were taken away.
+type OldLocksReset struct {
+	WorkerID string
+	JobIDs   []int64
+	Queues   []string
+}
+
+func (HeartbeatFailed) event()      {}
+func (WorkerDeclaredDead) event()   {}
+func (LocksLost) event()            {}
+func (WorkerRecovered) event()      {}
+func (SweepFailed) event()          {}
+func (OldLocksReset) event()        {}
 func (WorkerStarted) event()        {}
 func (WorkerStopping) event()       {}
 func (JobsAborted) event()          {}

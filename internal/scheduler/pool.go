@@ -17,12 +17,20 @@ type pool struct {
 	size     int
 	ended    func(ended)
 
-	jobs  chan *job.Claimed
+	jobs  chan *active
 	freed chan struct{} // told, without blocking, when a slot becomes free
 	done  sync.WaitGroup
+	ctx   context.Context // what jobs run under
 
 	mu     sync.Mutex
-	active map[int64]*job.Claimed
+	active map[int64]*active
+}
+
+// active is a job with the context of its run.
+type active struct {
+	job    *job.Claimed
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 }
 
 // newPool makes a pool that hands every run's end to ended.
@@ -31,43 +39,57 @@ func newPool(c Config, ended func(ended)) *pool {
 		handlers: c.Handlers, workerID: c.WorkerID, events: c.Events, size: c.Concurrency, ended: ended,
 		// The loop never sends more than there are free slots, so with this
 		// much room it never blocks on a slot that is about to receive.
-		jobs:   make(chan *job.Claimed, c.Concurrency),
+		jobs:   make(chan *active, c.Concurrency),
 		freed:  make(chan struct{}, 1),
-		active: make(map[int64]*job.Claimed, c.Concurrency),
+		active: make(map[int64]*active, c.Concurrency),
 	}
 }
 
 // start opens the slots. Jobs run under ctx.
 func (p *pool) start(ctx context.Context) {
+	p.ctx = ctx
 	for range p.size {
 		p.done.Add(1)
-		go p.slot(ctx)
+		go p.slot()
 	}
 }
 
 // slot runs jobs until the pool closes. A handler that ends its goroutine
 // (runtime.Goexit) costs the goroutine, not the slot.
-func (p *pool) slot(ctx context.Context) {
+func (p *pool) slot() {
 	finished := false
 	defer func() {
 		if !finished {
-			go p.slot(ctx)
+			go p.slot()
 			return
 		}
 		p.done.Done()
 	}()
-	for j := range p.jobs {
-		p.runOne(ctx, j)
+	for a := range p.jobs {
+		p.runOne(a.ctx, a.job)
 	}
 	finished = true
 }
 
 // run starts a job in a free slot.
 func (p *pool) run(j *job.Claimed) {
+	a := &active{job: j}
+	a.ctx, a.cancel = context.WithCancelCause(p.ctx)
 	p.mu.Lock()
-	p.active[j.ID] = j
+	p.active[j.ID] = a
 	p.mu.Unlock()
-	p.jobs <- j
+	p.jobs <- a
+}
+
+// lose ends the contexts of jobs that are no longer this worker's.
+func (p *pool) lose(ids []int64, cause error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
+		if a, ok := p.active[id]; ok {
+			a.cancel(&lostError{cause})
+		}
+	}
 }
 
 // finish frees the job's slot and hands its end on, unless the pool has given
@@ -75,11 +97,12 @@ func (p *pool) run(j *job.Claimed) {
 func (p *pool) finish(e ended) {
 	p.mu.Lock()
 	current, ok := p.active[e.job.ID]
-	if ok = ok && current == e.job; ok {
+	if ok = ok && current.job == e.job; ok {
 		// Handed on under the lock: whoever looks for a job finds it in the
 		// pool or in the releaser.
 		p.ended(e)
 		delete(p.active, e.job.ID)
+		current.cancel(nil)
 	}
 	p.mu.Unlock()
 	if !ok {
@@ -107,9 +130,10 @@ func (p *pool) close() <-chan struct{} {
 func (p *pool) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id, j := range p.active {
-		p.ended(ended{job: j, outcome: job.Outcome{Kind: job.Returned, Err: ErrShutdown}})
+	for id, a := range p.active {
+		p.ended(ended{job: a.job, outcome: job.Outcome{Kind: job.Returned, Err: ErrShutdown}})
 		delete(p.active, id)
+		a.cancel(ErrShutdown)
 	}
 }
 
@@ -119,6 +143,16 @@ func (p *pool) running() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.active)
+}
+
+func (p *pool) claimed() []*job.Claimed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	jobs := make([]*job.Claimed, 0, len(p.active))
+	for _, a := range p.active {
+		jobs = append(jobs, a.job)
+	}
+	return jobs
 }
 
 func (p *pool) ids() []int64 {

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,12 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
+// lostError is the cause of a context that ends because its job is lost.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string { return e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
+
 // errGoexit is the failure of a handler that ended its goroutine.
 var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit) instead of returning")
 
@@ -48,7 +55,13 @@ func (p *pool) runOne(ctx context.Context, j *job.Claimed) {
 			e.outcome = job.Outcome{Kind: job.Failed, Err: &PanicError{Value: value, Stack: string(debug.Stack())}}
 		}
 		e.duration = time.Since(began)
-		if e.outcome.Kind == job.Failed && errors.Is(context.Cause(ctx), ErrShutdown) {
+		var lost *lostError
+		switch cause := context.Cause(ctx); {
+		case e.outcome.Kind == job.Settled:
+		case errors.As(cause, &lost):
+			// Somebody else has the job now: its row is not ours to write.
+			e.outcome = job.Outcome{Kind: job.Lost, Err: cmp.Or(e.outcome.Err, error(lost))}
+		case e.outcome.Kind == job.Failed && errors.Is(cause, ErrShutdown):
 			// Cut off rather than failed: the attempt does not count.
 			e.outcome.Kind = job.Returned
 		}

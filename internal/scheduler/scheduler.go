@@ -98,6 +98,13 @@ func (s *Scheduler) DatabaseBack() {
 	s.Wake()
 }
 
+// Running lists the jobs that run now, in no order.
+func (s *Scheduler) Running() []*job.Claimed { return s.pool.claimed() }
+
+// Lose ends the contexts of running jobs whose locks are gone, with a cause.
+// Nothing is written about them any more.
+func (s *Scheduler) Lose(ids []int64, cause error) { s.pool.lose(ids, cause) }
+
 // Force ends a shutdown that takes too long: Run returns without waiting for
 // handlers, and the jobs that they run are returned to the queue. A handler
 // that goes on all the same may then overlap with the job's next run.
