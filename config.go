@@ -26,8 +26,8 @@ type Config struct {
 	// means that the worker opens one of its own from DatabaseURL.
 	//
 	// A worker needs two connections of it now and then (to claim, and to write
-	// outcomes) and one for each running SQL task; its listener has a
-	// connection of its own beside the pool, made from the pool's
+	// outcomes) and one for each running SQL task; its listener and its
+	// heartbeat have a connection each beside the pool, made from the pool's
 	// configuration.
 	Pool *pgxpool.Pool
 
@@ -80,6 +80,10 @@ type Config struct {
 	// brings it up to date, before the first claim.
 	NoMigrations bool
 
+	// Recovery is how the worker says that it lives, and gives back the jobs of
+	// others that do not. The zero value is on, with the defaults.
+	Recovery RecoveryConfig
+
 	// Logger gets what is worth a line: one at info for each job, failures at
 	// error. nil means no logs.
 	Logger *zap.Logger
@@ -129,6 +133,10 @@ func (c Config) validate() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
+	}
+	var err error
+	if c.Recovery, err = c.Recovery.validate(); err != nil {
+		return c, err
 	}
 	return c, c.validateTasks()
 }

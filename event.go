@@ -27,6 +27,16 @@ type (
 	ObserverPanicked    = event.ObserverPanicked
 )
 
+// The events of recovery.
+type (
+	HeartbeatFailed    = event.HeartbeatFailed
+	WorkerDeclaredDead = event.WorkerDeclaredDead
+	LocksLost          = event.LocksLost
+	WorkerRecovered    = event.WorkerRecovered
+	SweepFailed        = event.SweepFailed
+	OldLocksReset      = event.OldLocksReset
+)
+
 // The events of jobs.
 type (
 	JobsClaimed          = event.JobsClaimed

@@ -86,6 +86,21 @@ func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Fiel
 	case event.BreakingMigration:
 		line(level, "another process applied a breaking migration; shutting down",
 			zap.String("schema", e.Schema), zap.Int("revision", e.Revision))
+	case event.HeartbeatFailed:
+		line(level, "heartbeat could not be written; others may take this worker for dead",
+			zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+	case event.WorkerDeclaredDead:
+		line(level, "somebody has taken this worker for dead; registering again", zap.String("worker", e.WorkerID))
+	case event.LocksLost:
+		line(level, "jobs that run here are no longer locked by this worker; ending their contexts",
+			zap.Int64s("job_ids", e.JobIDs))
+	case event.WorkerRecovered:
+		line(level, "gave back the jobs of a dead worker", zap.String("dead", e.Dead), zap.Duration("silence", e.Silence),
+			zap.Int64s("job_ids", e.JobIDs), zap.Int64s("given_up", e.GivenUp), zap.Int64s("skipped", e.Skipped))
+	case event.SweepFailed:
+		line(level, "looking for dead workers and old locks failed", zap.Error(e.Err))
+	case event.OldLocksReset:
+		line(level, "reset locks older than 4 hours", zap.Int64s("job_ids", e.JobIDs), zap.Strings("queues", e.Queues))
 	case event.ObserverPanicked:
 		line(level, "an observer panicked", zap.Any("value", e.Value), zap.String("stack", e.Stack))
 	}
@@ -96,10 +111,11 @@ func levelOf(e event.Event) zapcore.Level {
 	case event.JobStarted, event.JobEnded, event.JobsClaimed, event.ListenerConnected:
 		return zap.DebugLevel
 	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomesAbandoned,
-		event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration:
+		event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration, event.SweepFailed:
 		return zap.ErrorLevel
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
-		event.SchemaWarning, event.JobsAdopted:
+		event.SchemaWarning, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead, event.LocksLost,
+		event.WorkerRecovered, event.OldLocksReset:
 		return zap.WarnLevel
 	case event.TaskOutput:
 		if e.IsError {

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/recovery"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/statement"
 )
@@ -59,7 +60,7 @@ func newWorker(config Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{id: newWorkerID(), config: config, options: options}
+	w := &Worker{id: newWorkerID(config.Recovery.Disabled), config: config, options: options}
 	w.pool, w.ownsPool, err = openPool("Config", config.Pool, config.DatabaseURL, config.MaxPoolSize)
 	if err != nil {
 		return nil, err
@@ -81,10 +82,14 @@ func newWorker(config Config) (*Worker, error) {
 
 // newWorkerID follows the pattern of the other runtimes: a prefix that tells
 // them apart and 9 random bytes.
-func newWorkerID() string {
+func newWorkerID(unregistered bool) string {
 	var random [9]byte
 	_, _ = rand.Read(random[:]) // never fails: it ends the process instead
-	return "gworker_" + hex.EncodeToString(random[:])
+	prefix := recovery.OwnPrefix
+	if unregistered {
+		prefix = recovery.UnregisteredPrefix
+	}
+	return prefix + hex.EncodeToString(random[:])
 }
 
 func (w *Worker) handlers() map[string]scheduler.Handler {
@@ -151,6 +156,10 @@ func (w *Worker) run(ctx context.Context, work func(context.Context) error) (err
 	if err != nil {
 		return w.orStopped(ctx, err)
 	}
+	stopKeeping, err := w.keep(ctx)
+	if err != nil {
+		return w.orStopped(ctx, err)
+	}
 	w.events.Emit(event.WorkerStarted{
 		WorkerID: w.id, Concurrency: w.config.Concurrency, Tasks: w.taskNames(), Schema: w.options.Schema.String(),
 	})
@@ -161,6 +170,7 @@ func (w *Worker) run(ctx context.Context, work func(context.Context) error) (err
 	err = work(ctx)
 	stop(nil)
 	<-listening
+	stopKeeping()
 	if cause := context.Cause(ctx); err == nil && errors.Is(cause, ErrBreakingMigration) {
 		return cause
 	}

@@ -17,6 +17,7 @@ type runFlags struct {
 	pollInterval   time.Duration
 	maxPoolSize    int
 	connectTimeout time.Duration
+	noRecovery     bool
 }
 
 func newRunCommand(shared *sharedFlags) *cobra.Command {
@@ -47,6 +48,7 @@ Files in folders make identifiers with slashes.`,
 				DatabaseURL: shared.url(), Schema: shared.schemaName(), NoPreparedStatements: shared.unprepared,
 				Tasks: tasks, Concurrency: f.jobs, PollInterval: f.pollInterval,
 				MaxPoolSize: f.maxPoolSize, ConnectTimeout: f.connectTimeout, Logger: logger,
+				Recovery: gworker.RecoveryConfig{Disabled: f.noRecovery},
 			})
 			if err != nil {
 				return err
@@ -62,6 +64,8 @@ Files in folders make identifiers with slashes.`,
 	flags.IntVar(&f.maxPoolSize, "max-pool-size", 0, "most database connections of the pool (default --jobs + 4)")
 	flags.DurationVar(&f.connectTimeout, "connect-timeout", gworker.DefaultConnectTimeout,
 		"how long to wait for a database that cannot be reached at start")
+	flags.BoolVar(&f.noRecovery, "no-recovery", false,
+		"neither register nor look for dead workers: should this one die, its jobs are locked for 4 hours")
 	return cmd
 }
 

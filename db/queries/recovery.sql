@@ -1,0 +1,139 @@
+-- Recovery: workers that say they live, and what becomes of the jobs of those
+-- that do not.
+
+-- name: RegisterWorker :exec
+select graphile_worker.worker_heartbeat(@worker_id::text, cast(@metadata::text as json));
+
+-- name: Heartbeat :execrows
+-- No row means that somebody has declared the worker dead.
+update graphile_worker._private_workers w set last_heartbeat_at = now() where w.id = @worker_id::text;
+
+-- name: DeregisterWorker :exec
+select graphile_worker.worker_deregister(@worker_id::text);
+
+-- name: LostJobs :many
+-- Those of the given claims that the worker no longer holds.
+with mine as (
+  select unnest(@ids::bigint[]) as id, unnest(@locked_ats::timestamptz[]) as locked_at
+)
+select m.id::bigint as id from mine m
+where not exists (
+  select from graphile_worker._private_jobs j
+  where j.id = m.id and j.locked_by = @worker_id::text and j.locked_at = m.locked_at
+);
+
+-- name: TrySweepLock :one
+-- Rust's sweepers take the same lock.
+select pg_try_advisory_xact_lock(1196905043, 1398228304)::boolean as held;
+
+-- name: LiveWorkers :many
+-- Who has been heard of within the threshold.
+select w.id from graphile_worker._private_workers w
+where w.last_heartbeat_at >= now() - make_interval(secs => @threshold::float8);
+
+-- name: StaleWorkers :many
+-- A heartbeat that comes now waits for the sweep to end, and then finds that
+-- its row is gone.
+select w.id, extract(epoch from now() - w.last_heartbeat_at)::float8 as silent_for,
+  coalesce(w.metadata, '{}')::text as metadata
+from graphile_worker._private_workers w
+where w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
+order by w.last_heartbeat_at
+for update skip locked;
+
+-- name: UnregisteredHolders :many
+-- Holders of locks who are not registered, with the age of their oldest lock.
+select h.locked_by::text as id, extract(epoch from now() - min(h.locked_at))::float8 as oldest
+from (
+  select j.locked_by, j.locked_at from graphile_worker._private_jobs j where j.locked_by is not null
+  union all
+  select q.locked_by, q.locked_at from graphile_worker._private_job_queues q where q.locked_by is not null
+) h
+where h.locked_at < now() - make_interval(secs => @threshold::float8)
+  and not exists (select from graphile_worker._private_workers w where w.id = h.locked_by)
+group by h.locked_by
+order by min(h.locked_at);
+
+-- name: HeldJobs :many
+-- The jobs that dead holders hold, each lock at least as old as its holder's
+-- bound. A job whose end is being written at this moment is left out.
+with holders as (
+  select unnest(@holders::text[]) as id, unnest(@bounds::float8[]) as bound
+)
+select j.id, t.identifier as task, coalesce(q.queue_name, '')::text as queue, coalesce(j.key, '')::text as key,
+  j.locked_by::text as holder, j.locked_at, extract(epoch from now() - j.locked_at)::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
+  coalesce(j.last_error, '')::text as last_error, j.flags
+from graphile_worker._private_jobs j
+join holders h on h.id = j.locked_by
+join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+where j.locked_at <= now() - make_interval(secs => h.bound)
+order by j.id
+for update of j skip locked;
+
+-- name: HandOver :exec
+-- Gives jobs, and the queues that they hold, to the sweep: what recovers them is
+-- a function that goes by the holder, and differs between revisions.
+with jobs as (
+  update graphile_worker._private_jobs j set locked_by = @sweep_id::text
+  where j.id = any (@ids::bigint[])
+  returning j.id, j.job_queue_id
+)
+update graphile_worker._private_job_queues q set locked_by = @sweep_id::text
+from jobs
+where q.id = jobs.job_queue_id and q.locked_by = any (@holders::text[]);
+
+-- name: RecoverJobs :one
+select graphile_worker.recover_dead_worker_jobs(
+  array[@sweep_id::text], make_interval(secs => @delay::float8)
+)::int as recovered;
+
+-- name: AdjustRecoveredJobs :exec
+-- What was decided about single jobs, on top of their recovery. A run_at of
+-- null leaves it; with backoff it is what a failed attempt gets.
+with decided as (
+  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempts,
+    unnest(@run_ats::timestamptz[]) as run_at, unnest(@backoffs::boolean[]) as backoff,
+    unnest(@errors::text[]) as error
+)
+update graphile_worker._private_jobs j
+set attempts = d.attempts::smallint,
+  run_at = case
+    when d.backoff then greatest(now(), j.run_at) + exp(least(d.attempts, 10)) * interval '1 second'
+    else coalesce(d.run_at, j.run_at)
+  end,
+  last_error = d.error
+from decided d
+where j.id = d.id;
+
+-- name: UnlockQueuesWithoutJob :many
+-- Queues that dead holders hold for no job any more.
+update graphile_worker._private_job_queues q
+set locked_at = null, locked_by = null
+where q.locked_by = any (@holders::text[])
+  and not exists (
+    select from graphile_worker._private_jobs j where j.job_queue_id = q.id and j.locked_by = q.locked_by
+  )
+returning q.queue_name;
+
+-- name: ForgetWorkers :many
+-- A worker that still holds something is kept, for the next sweep.
+delete from graphile_worker._private_workers w
+where w.id = any (@ids::text[])
+  and not exists (select from graphile_worker._private_jobs j where j.locked_by = w.id)
+returning w.id;
+
+-- name: AnnounceJobs :exec
+select pg_notify('jobs:insert', json_build_object('r', random(), 'count', @jobs::int)::text);
+
+-- name: ResetOldJobLocks :many
+update graphile_worker._private_jobs j
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, now())
+where j.locked_at < now() - interval '4 hours'
+returning j.id;
+
+-- name: ResetOldQueueLocks :many
+update graphile_worker._private_job_queues q
+set locked_at = null, locked_by = null
+where q.locked_at < now() - interval '4 hours'
+returning q.queue_name;

@@ -1,0 +1,110 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+)
+
+// interrupted is what the shared schema's own function writes as last_error.
+const interrupted = "Job recovered after worker interruption"
+
+var countedRecoveries = regexp.MustCompile(`^` + interrupted + `(?: \((\d+) )?`)
+
+// recoveries reads the count of recoveries in a row from a last_error. One that
+// another runtime wrote counts once.
+func recoveries(lastError string) int {
+	match := countedRecoveries.FindStringSubmatch(lastError)
+	if match == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(match[1])
+	if err != nil {
+		return 1
+	}
+	return n
+}
+
+func recoveredText(n int) string {
+	times := "times"
+	if n == 1 {
+		times = "time"
+	}
+	return fmt.Sprintf("%s (%d %s in a row)", interrupted, n, times)
+}
+
+// decided is what a sweep does with one job.
+type decided struct {
+	job Job
+	Decision
+	givenUp bool
+}
+
+// decide asks the interceptor, and holds back jobs that are to wait longer.
+func (s *sweep) decide(ctx context.Context, j Job, silence time.Duration) decided {
+	patience := time.Duration(float64(s.StaleAfter) * s.ResilientMultiplier)
+	if silence < patience && slices.ContainsFunc(j.Flags, func(f string) bool { return slices.Contains(s.ResilientFlags, f) }) {
+		return decided{job: j, Decision: Decision{Action: Skip}}
+	}
+	d := decided{job: j, Decision: s.ask(ctx, j)}
+	d.givenUp = d.Action == Recover && !j.retired() && j.starts() >= j.MaxAttempts
+	return d
+}
+
+// ask calls the interceptor. One that panics is reported, and decides nothing.
+func (s *sweep) ask(ctx context.Context, j Job) (d Decision) {
+	if s.Decide == nil {
+		return Decision{}
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			s.events.Emit(event.ObserverPanicked{Value: value, Stack: string(debug.Stack())})
+			d = Decision{}
+		}
+	}()
+	return s.Decide(ctx, j)
+}
+
+// adjustments are what the function that recovers jobs does not do. A retired
+// job is left as that function leaves it.
+func adjustments(all []decided) dbgen.AdjustRecoveredJobsParams {
+	var p dbgen.AdjustRecoveredJobsParams
+	for _, d := range all {
+		if d.job.retired() && d.Action != Fail {
+			continue
+		}
+		attempts, runAt, backoff, text := max(0, d.job.Attempts-1), pgtype.Timestamptz{}, false, recoveredText(d.job.Recoveries+1)
+		switch {
+		case d.givenUp:
+			attempts = d.job.MaxAttempts
+			text += fmt.Sprintf("; not tried again: it has started %d times, and may be what ends its workers", d.job.starts())
+		case d.Action == Reschedule:
+			attempts, runAt.Valid, runAt.Time = d.Attempts, !d.RunAt.IsZero(), d.RunAt
+			text = reason(d)
+		case d.Action == Fail:
+			attempts, backoff, text = d.job.Attempts, true, reason(d)
+		}
+		p.Ids = append(p.Ids, d.job.ID)
+		p.Attempts = append(p.Attempts, int32(attempts))
+		p.RunAts = append(p.RunAts, runAt)
+		p.Backoffs = append(p.Backoffs, backoff)
+		p.Errors = append(p.Errors, text)
+	}
+	return p
+}
+
+func reason(d decided) string {
+	if d.Reason != "" {
+		return d.Reason
+	}
+	return recoveredText(d.job.Recoveries + 1)
+}

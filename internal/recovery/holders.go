@@ -1,0 +1,99 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gworker/gworker/internal/dbgen"
+)
+
+// Metadata is what a worker says of itself when it registers. Other runtimes
+// write other members, or none.
+type Metadata struct {
+	Runtime     string    `json:"runtime"`
+	Version     string    `json:"version"`
+	Host        string    `json:"host"`
+	PID         int       `json:"pid"`
+	Started     time.Time `json:"started"`
+	Tasks       []string  `json:"tasks"`
+	Concurrency int       `json:"concurrency"`
+	// StaleAfterSeconds is the silence after which the worker itself would be
+	// taken for dead by its like: a sweeper waits at least as long.
+	StaleAfterSeconds float64 `json:"stale_after_seconds"`
+}
+
+// holder is a lock holder that is taken for dead.
+type holder struct {
+	id         string
+	registered bool
+	silence    time.Duration // since its heartbeat, or since its oldest lock
+	bound      time.Duration // only locks at least as old are taken from it
+	queues     bool          // its queues without a job are unlocked, too
+}
+
+// holders are those that are taken for dead now.
+func (s *sweep) holders(ctx context.Context, q *dbgen.Queries) ([]holder, error) {
+	stale, err := q.StaleWorkers(ctx, s.StaleAfter.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("looking for stale workers: %w", err)
+	}
+	var found []holder
+	for _, row := range stale {
+		silence := seconds(row.SilentFor)
+		if row.ID == s.Self || silence < ownBound(row.ID, row.Metadata) {
+			continue
+		}
+		found = append(found, holder{id: row.ID, registered: true, silence: silence, queues: true})
+	}
+	live, err := q.LiveWorkers(ctx, s.StaleAfter.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("looking for live workers: %w", err)
+	}
+	rustRegisters := slices.ContainsFunc(live, func(id string) bool { return strings.HasPrefix(id, rustPrefix) })
+	unregistered, err := q.UnregisteredHolders(ctx, s.StaleAfter.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("looking for holders of locks that are not registered: %w", err)
+	}
+	for _, row := range unregistered {
+		h := holder{id: row.ID, silence: seconds(row.Oldest)}
+		switch {
+		case row.ID == s.Self || strings.HasPrefix(row.ID, UnregisteredPrefix):
+			continue
+		case strings.HasPrefix(row.ID, OwnPrefix):
+			h.bound, h.queues = s.StaleAfter, true
+		case strings.HasPrefix(row.ID, rustPrefix) && rustRegisters:
+			h.bound, h.queues = max(s.StaleAfter, rustStaleAfter), true
+		case s.NodeLocksOlderThan > 0 && isNode(row.ID):
+			// A pool's id is that of all its workers: the others may live.
+			h.bound = s.NodeLocksOlderThan
+		default:
+			continue
+		}
+		if h.silence >= h.bound {
+			found = append(found, h)
+		}
+	}
+	return found, nil
+}
+
+// ownBound is how long a registered worker wants to be waited for.
+func ownBound(id, metadata string) time.Duration {
+	if strings.HasPrefix(id, rustPrefix) {
+		return rustStaleAfter
+	}
+	var m Metadata
+	if json.Unmarshal([]byte(metadata), &m) != nil || m.StaleAfterSeconds < 0 {
+		return 0 // not one of ours
+	}
+	return seconds(min(m.StaleAfterSeconds, (4 * time.Hour).Seconds()))
+}
+
+func isNode(id string) bool {
+	return slices.ContainsFunc(nodePrefixes, func(p string) bool { return strings.HasPrefix(id, p) })
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

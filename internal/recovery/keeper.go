@@ -1,0 +1,198 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+const (
+	// closeTimeout bounds the goodbye to a server that may not answer any more.
+	closeTimeout = 5 * time.Second
+	// doubtWait is the time after which a job that seems lost is looked at
+	// again: its end may just have been written.
+	doubtWait = time.Second
+	// firstRetry is the wait after a heartbeat that failed.
+	firstRetry = 200 * time.Millisecond
+)
+
+// Keeper keeps a worker registered: on a connection of its own, which no busy
+// pool can keep it waiting for. It is used by one goroutine.
+type Keeper struct {
+	WorkerID   string
+	Metadata   Metadata
+	Interval   time.Duration
+	Connect    func(context.Context) (*pgx.Conn, error)
+	Statements *statement.Set
+	Events     *event.Stream
+	// Running lists the jobs that run now.
+	Running func() []*job.Claimed
+	// Lose ends the contexts of jobs that are lost.
+	Lose func(ids []int64, cause error)
+
+	conn *pgx.Conn
+	// doubtful are the jobs that seemed lost the last time.
+	doubtful map[int64]bool
+}
+
+// Register registers the worker. It is to be called before the first claim.
+func (k *Keeper) Register(ctx context.Context) error {
+	if err := k.register(ctx); err != nil {
+		k.drop(ctx)
+		return fmt.Errorf("registering worker %s: %w", k.WorkerID, err)
+	}
+	return nil
+}
+
+func (k *Keeper) register(ctx context.Context) error {
+	metadata, err := json.Marshal(k.Metadata)
+	if err != nil {
+		return fmt.Errorf("describing the worker: %w", err)
+	}
+	q, err := k.queries(ctx)
+	if err != nil {
+		return err
+	}
+	return q.RegisterWorker(ctx, dbgen.RegisterWorkerParams{WorkerID: k.WorkerID, Metadata: string(metadata)})
+}
+
+// Run keeps the heartbeat until ctx ends. Errors of the database do not end it.
+func (k *Keeper) Run(ctx context.Context) {
+	timer := time.NewTimer(k.Interval)
+	defer timer.Stop()
+	retry := firstRetry
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		wait := k.Interval
+		err := k.beat(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			k.drop(ctx)
+			wait = min(retry, k.Interval)
+			retry *= 2
+			k.Events.Emit(event.HeartbeatFailed{WorkerID: k.WorkerID, Err: err, RetryIn: wait})
+		default:
+			retry = firstRetry
+			if len(k.doubtful) > 0 {
+				wait = min(doubtWait, k.Interval)
+			}
+		}
+		timer.Reset(wait)
+	}
+}
+
+// beat says that the worker lives, and looks whether others think so.
+func (k *Keeper) beat(ctx context.Context) error {
+	q, err := k.queries(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := q.Heartbeat(ctx, k.WorkerID)
+	if err != nil {
+		return fmt.Errorf("writing the heartbeat: %w", err)
+	}
+	if found == 0 {
+		k.Events.Emit(event.WorkerDeclaredDead{WorkerID: k.WorkerID})
+		if err := k.register(ctx); err != nil {
+			return fmt.Errorf("registering again: %w", err)
+		}
+	}
+	return k.findLost(ctx, q)
+}
+
+// findLost ends the jobs whose locks are gone. A job counts as lost when it
+// seems so twice, for its end may be written just as it is looked for.
+func (k *Keeper) findLost(ctx context.Context, q *dbgen.Queries) error {
+	running := k.Running()
+	if len(running) == 0 {
+		k.doubtful = nil
+		return nil
+	}
+	p := dbgen.LostJobsParams{WorkerID: k.WorkerID}
+	for _, j := range running {
+		p.Ids = append(p.Ids, j.ID)
+		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
+	}
+	missing, err := q.LostJobs(ctx, p)
+	if err != nil {
+		return fmt.Errorf("looking at the locks of %d running jobs: %w", len(running), err)
+	}
+	var lost []int64
+	doubtful := make(map[int64]bool)
+	for _, id := range missing {
+		if k.doubtful[id] {
+			lost = append(lost, id)
+		} else {
+			doubtful[id] = true
+		}
+	}
+	k.doubtful = doubtful
+	if len(lost) > 0 {
+		k.Lose(lost, ErrJobLost)
+		k.Events.Emit(event.LocksLost{WorkerID: k.WorkerID, JobIDs: lost})
+	}
+	return nil
+}
+
+// Deregister says goodbye and closes the connection. What cannot be said is
+// found out by others.
+func (k *Keeper) Deregister(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	defer k.drop(ctx)
+	q, err := k.queries(ctx)
+	if err == nil {
+		err = q.DeregisterWorker(ctx, k.WorkerID)
+	}
+	if err != nil {
+		return fmt.Errorf("deregistering worker %s: %w", k.WorkerID, err)
+	}
+	return nil
+}
+
+// queries are the statements on the keeper's connection, which is opened if
+// need be.
+func (k *Keeper) queries(ctx context.Context) (*dbgen.Queries, error) {
+	if k.conn != nil && k.conn.IsClosed() {
+		k.conn = nil
+	}
+	if k.conn == nil {
+		ctx, cancel := context.WithTimeoutCause(ctx, k.Statements.Timeout(), errConnectTimeout)
+		defer cancel()
+		conn, err := k.Connect(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("connecting: %w", err)
+		}
+		k.conn = conn
+	}
+	return k.Statements.On(k.conn), nil
+}
+
+var errConnectTimeout = errors.New("the server did not answer in time")
+
+// drop closes the connection, which may be broken.
+func (k *Keeper) drop(ctx context.Context) {
+	if k.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_ = k.conn.Close(ctx)
+	k.conn = nil
+}

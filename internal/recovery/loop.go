@@ -1,0 +1,85 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+// When old locks are reset: the first time within a minute of the start, then
+// every 8 to 10 minutes, at random, so that a fleet does not do it all at once.
+const (
+	firstReset  = time.Minute
+	resetEvery  = 8 * time.Minute
+	resetSpread = 2 * time.Minute
+)
+
+// Loop sweeps, and resets old locks, until its context ends.
+type Loop struct {
+	WorkerID   string
+	Pool       *pgxpool.Pool
+	Statements *statement.Set
+	Events     *event.Stream
+	// Interval is the time between two sweeps; 0 means that there are none.
+	Interval time.Duration
+	Options  SweepOptions
+}
+
+// Run runs until ctx ends. Errors of the database are reported, and the next
+// time tries again.
+func (l *Loop) Run(ctx context.Context) {
+	sweeps := time.NewTimer(l.nextSweep())
+	defer sweeps.Stop()
+	if l.Interval == 0 {
+		sweeps.Stop()
+	}
+	resets := time.NewTimer(rand.N(firstReset))
+	defer resets.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sweeps.C:
+			if _, err := Sweep(ctx, l.Pool, l.Statements, l.Events, l.Options); err != nil && ctx.Err() == nil {
+				l.Events.Emit(event.SweepFailed{WorkerID: l.WorkerID, Err: err})
+			}
+			sweeps.Reset(l.nextSweep())
+		case <-resets.C:
+			if err := l.resetOldLocks(ctx); err != nil && ctx.Err() == nil {
+				l.Events.Emit(event.SweepFailed{WorkerID: l.WorkerID, Err: err})
+			}
+			resets.Reset(resetEvery + rand.N(resetSpread))
+		}
+	}
+}
+
+// nextSweep spreads the sweeps of a fleet that was started at once.
+func (l *Loop) nextSweep() time.Duration {
+	if l.Interval < 2 {
+		return l.Interval
+	}
+	return l.Interval/2 + rand.N(l.Interval)
+}
+
+// resetOldLocks frees what has been locked for 4 hours, whoever holds it.
+func (l *Loop) resetOldLocks(ctx context.Context) error {
+	q := l.Statements.On(l.Pool)
+	jobs, err := q.ResetOldJobLocks(ctx)
+	if err != nil {
+		return fmt.Errorf("resetting the locks of jobs that are older than 4 hours: %w", err)
+	}
+	queues, err := q.ResetOldQueueLocks(ctx)
+	if err != nil {
+		return fmt.Errorf("resetting the locks of queues that are older than 4 hours: %w", err)
+	}
+	if len(jobs)+len(queues) > 0 {
+		l.Events.Emit(event.OldLocksReset{WorkerID: l.WorkerID, JobIDs: jobs, Queues: queues})
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+// Package recovery gives the jobs of dead workers back, and says that this one
+// lives. It stands beside the flow of jobs, on timers of its own:
+//
+//	keeper.go  registers the worker, keeps its heartbeat, and finds out when
+//	           somebody has declared it dead or taken its locks
+//	loop.go    when to sweep, and when to reset locks older than 4 hours
+//	sweep.go   one sweep: one transaction, under the lock that Rust's workers use
+//	holders.go which lock holders are taken for dead
+//	decide.go  what becomes of each of their jobs
+//
+// What comes in is the worker's id, its running jobs and a pool; what goes out
+// is statements and events.
+//
+// The one thing not to break: a job of a healthy worker is never given to
+// another, whoever runs it. So a holder counts as dead only if it once said that
+// it would be heard of and then was not: registered workers by their heartbeat,
+// after the longer of their own bound and ours; holders that are not registered
+// only where their kind always registers. Node's workers never do. Rust's do if
+// they were told to, which shows in that some of them are registered now. What
+// these rules leave is freed after 4 hours, as by every Graphile Worker.
+//
+// A job that comes back has its attempt restored. To keep a job that kills its
+// workers from doing so for ever, each recovery is counted in the job's
+// last_error, where people see it; another error starts the count anew, and it
+// has used up an attempt. Once a job has started max_attempts times, counted
+// attempts and recoveries, it is not tried again.
+package recovery
+
+import (
+	"errors"
+	"time"
+)
+
+// The defaults of Config.
+const (
+	DefaultHeartbeatInterval   = 10 * time.Second
+	DefaultSweepInterval       = 30 * time.Second
+	DefaultStaleAfter          = 60 * time.Second
+	DefaultResilientMultiplier = 3.0
+)
+
+// DefaultResilientFlag is the flag that Rust's workers know, too.
+const DefaultResilientFlag = "infrastructure_resilient"
+
+// The prefixes of the ids that the runtimes write into locked_by.
+const (
+	// OwnPrefix begins the id of a worker that registers.
+	OwnPrefix = "gworker_"
+	// UnregisteredPrefix begins the id of one that was told not to, so that
+	// nobody here takes it for dead.
+	UnregisteredPrefix = "gworker_unregistered_"
+
+	rustPrefix = "graphile_worker_"
+)
+
+var nodePrefixes = []string{"pool-", "otpool-", "worker-"}
+
+// rustStaleAfter is how long a Rust worker may be silent: its default.
+const rustStaleAfter = 5 * time.Minute
+
+// ErrJobLost is the cause of a job's context that ends because the job is not
+// locked by this worker any more.
+var ErrJobLost = errors.New("the job is no longer locked by this worker: somebody has taken the worker for dead, or its locks")
+
+// Action is what becomes of a dead worker's job.
+type Action uint8
+
+const (
+	// Recover puts the job back with its attempt restored.
+	Recover Action = iota
+	// Reschedule puts it back with the RunAt and Attempts of the decision.
+	Reschedule
+	// Fail counts the attempt as failed: the job is tried again after its
+	// backoff, if it has an attempt left.
+	Fail
+	// Skip leaves the job locked; the next sweep asks again.
+	Skip
+)
+
+func (a Action) String() string {
+	switch a {
+	case Recover:
+		return "recover"
+	case Reschedule:
+		return "reschedule"
+	case Fail:
+		return "fail"
+	case Skip:
+		return "skip"
+	}
+	return "unknown"
+}
+
+// Decision says what becomes of one job. The zero value recovers it.
+type Decision struct {
+	Action Action
+	// RunAt is when a rescheduled job runs; the zero time means at once.
+	RunAt time.Time
+	// Attempts is how many attempts a rescheduled job has had.
+	Attempts int
+	// Reason becomes the last_error of a job that fails or is rescheduled. ""
+	// means that the worker was interrupted.
+	Reason string
+}
+
+// Job is a job whose worker is taken for dead.
+type Job struct {
+	ID          int64
+	Task        string
+	Queue       string
+	Key         string
+	WorkerID    string // the holder of its lock
+	LockedAt    time.Time
+	LockedFor   time.Duration // by the database's clock
+	RunAt       time.Time
+	Attempts    int // with the one that was interrupted
+	MaxAttempts int
+	LastError   string
+	Flags       []string
+	// Recoveries is how often in a row the job was recovered before.
+	Recoveries int
+}
+
+// retired says that the job may have been replaced or removed by its key while
+// it ran, or had its last attempt anyway: it must not come back.
+func (j *Job) retired() bool { return j.Key == "" && j.Attempts >= j.MaxAttempts }
+
+// starts is how often the job has been started, as far as its row shows.
+func (j *Job) starts() int { return j.Attempts + j.Recoveries }

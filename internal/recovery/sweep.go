@@ -1,0 +1,246 @@
+package recovery
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+// SweepOptions say who is taken for dead and what becomes of their jobs.
+type SweepOptions struct {
+	// StaleAfter is the silence after which a worker is taken for dead.
+	StaleAfter time.Duration
+	// Delay is how long recovered jobs wait before they can run again.
+	Delay time.Duration
+	// ResilientFlags mark jobs whose workers are waited for longer:
+	// ResilientMultiplier times StaleAfter.
+	ResilientFlags      []string
+	ResilientMultiplier float64
+	// NodeLocksOlderThan, if not 0, takes jobs from Node's workers whose locks
+	// are older. Node's workers say nothing, so a job may just take that long.
+	NodeLocksOlderThan time.Duration
+	// Self is a worker that is not taken for dead.
+	Self string
+	// Decide, if not nil, is asked about each job.
+	Decide func(context.Context, Job) Decision
+	// DryRun changes nothing.
+	DryRun bool
+}
+
+// SweepResult is what a sweep did, or would do.
+type SweepResult struct {
+	// Busy says that another process was sweeping, and this one did nothing.
+	Busy bool
+	// Workers are those that were taken for dead.
+	Workers []SweptWorker
+}
+
+// SweptWorker is a worker that was taken for dead.
+type SweptWorker struct {
+	ID string
+	// Registered says that its heartbeat is missed; otherwise it was not
+	// registered and holds old locks.
+	Registered bool
+	// Silence is the time since its heartbeat, or the age of its oldest lock.
+	Silence time.Duration
+	Jobs    []SweptJob
+}
+
+// SweptJob is a job of such a worker.
+type SweptJob struct {
+	Job
+	Action Action
+	// GivenUp says that the job has been started so often that it is not tried
+	// again.
+	GivenUp bool
+}
+
+// Sweep gives the jobs of dead workers back, in one transaction.
+func Sweep(
+	ctx context.Context, pool *pgxpool.Pool, statements *statement.Set, events *event.Stream, o SweepOptions,
+) (SweepResult, error) {
+	s := &sweep{SweepOptions: o, events: events}
+	result, err := s.inTransaction(ctx, pool, statements)
+	if err != nil {
+		return SweepResult{}, fmt.Errorf("sweeping for dead workers: %w", err)
+	}
+	if o.DryRun {
+		return result, nil
+	}
+	for _, w := range result.Workers {
+		e := event.WorkerRecovered{WorkerID: o.Self, Dead: w.ID, Silence: w.Silence}
+		for _, j := range w.Jobs {
+			switch {
+			case j.Action == Skip:
+				e.Skipped = append(e.Skipped, j.ID)
+			case j.GivenUp:
+				e.GivenUp = append(e.GivenUp, j.ID)
+			default:
+				e.JobIDs = append(e.JobIDs, j.ID)
+			}
+		}
+		if w.Registered || len(e.JobIDs)+len(e.GivenUp) > 0 {
+			events.Emit(e)
+		}
+	}
+	return result, nil
+}
+
+type sweep struct {
+	SweepOptions
+	events *event.Stream
+}
+
+func (s *sweep) inTransaction(ctx context.Context, pool *pgxpool.Pool, statements *statement.Set) (SweepResult, error) {
+	begin, cancel := context.WithTimeout(ctx, statements.Timeout())
+	defer cancel()
+	tx, err := pool.Begin(begin)
+	if err != nil {
+		return SweepResult{}, fmt.Errorf("beginning the transaction: %w", err)
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), statements.Timeout())
+		defer cancel()
+		_ = tx.Rollback(end) // after a commit it does nothing
+	}()
+	result, err := s.run(ctx, statements.On(tx))
+	if err != nil || result.Busy || s.DryRun {
+		return result, err
+	}
+	end, cancel := context.WithTimeout(ctx, statements.Timeout())
+	defer cancel()
+	if err := tx.Commit(end); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+		return SweepResult{}, fmt.Errorf("committing: %w", err)
+	}
+	return result, nil
+}
+
+func (s *sweep) run(ctx context.Context, q *dbgen.Queries) (SweepResult, error) {
+	held, err := q.TrySweepLock(ctx)
+	if err != nil || !held {
+		return SweepResult{Busy: err == nil}, err
+	}
+	dead, err := s.holders(ctx, q)
+	if err != nil || len(dead) == 0 {
+		return SweepResult{}, err
+	}
+	rows, err := heldJobs(ctx, q, dead)
+	if err != nil {
+		return SweepResult{}, err
+	}
+	result := SweepResult{Workers: make([]SweptWorker, len(dead))}
+	var taken []decided
+	for i, h := range dead {
+		result.Workers[i] = SweptWorker{ID: h.id, Registered: h.registered, Silence: h.silence}
+		for _, j := range rows[h.id] {
+			silence := h.silence
+			if !h.registered {
+				silence = j.LockedFor
+			}
+			d := s.decide(ctx, j, silence)
+			result.Workers[i].Jobs = append(result.Workers[i].Jobs, SweptJob{Job: j, Action: d.Action, GivenUp: d.givenUp})
+			if d.Action != Skip {
+				taken = append(taken, d)
+			}
+		}
+	}
+	if s.DryRun {
+		return result, nil
+	}
+	if err := s.take(ctx, q, dead, taken); err != nil {
+		return SweepResult{}, err
+	}
+	return result, s.forget(ctx, q, dead)
+}
+
+// heldJobs are the jobs of the holders, by holder.
+func heldJobs(ctx context.Context, q *dbgen.Queries, dead []holder) (map[string][]Job, error) {
+	var p dbgen.HeldJobsParams
+	for _, h := range dead {
+		p.Holders = append(p.Holders, h.id)
+		p.Bounds = append(p.Bounds, h.bound.Seconds())
+	}
+	rows, err := q.HeldJobs(ctx, p)
+	if err != nil {
+		return nil, fmt.Errorf("looking for the jobs of dead workers: %w", err)
+	}
+	jobs := make(map[string][]Job, len(dead))
+	for _, row := range rows {
+		jobs[row.Holder] = append(jobs[row.Holder], Job{
+			ID: row.ID, Task: row.Task, Queue: row.Queue, Key: row.Key, WorkerID: row.Holder,
+			LockedAt: row.LockedAt.Time, LockedFor: seconds(row.LockedFor), RunAt: row.RunAt.Time,
+			Attempts: int(row.Attempts), MaxAttempts: int(row.MaxAttempts),
+			LastError: row.LastError, Flags: job.FlagNames(row.Flags), Recoveries: recoveries(row.LastError),
+		})
+	}
+	return jobs, nil
+}
+
+// take recovers the jobs. The function that does it goes by the holder of the
+// lock, so the jobs get a holder of their own first.
+func (s *sweep) take(ctx context.Context, q *dbgen.Queries, dead []holder, taken []decided) error {
+	if len(taken) == 0 {
+		return nil
+	}
+	sweepID := "gworker_sweep_" + strings.ToLower(rand.Text())
+	p := dbgen.HandOverParams{SweepID: sweepID}
+	for _, h := range dead {
+		p.Holders = append(p.Holders, h.id)
+	}
+	for _, d := range taken {
+		p.Ids = append(p.Ids, d.job.ID)
+	}
+	if err := q.HandOver(ctx, p); err != nil {
+		return fmt.Errorf("taking %d jobs from dead workers: %w", len(taken), err)
+	}
+	n, err := q.RecoverJobs(ctx, dbgen.RecoverJobsParams{SweepID: sweepID, Delay: s.Delay.Seconds()})
+	if err != nil {
+		return fmt.Errorf("recovering %d jobs: %w", len(taken), err)
+	}
+	if int(n) != len(taken) {
+		return fmt.Errorf("recovering %d jobs: the schema's function recovered %d", len(taken), n)
+	}
+	if adjust := adjustments(taken); len(adjust.Ids) > 0 {
+		if err := q.AdjustRecoveredJobs(ctx, adjust); err != nil {
+			return fmt.Errorf("writing what becomes of %d recovered jobs: %w", len(adjust.Ids), err)
+		}
+	}
+	if err := q.AnnounceJobs(ctx, int32(len(taken))); err != nil {
+		return fmt.Errorf("announcing %d recovered jobs: %w", len(taken), err)
+	}
+	return nil
+}
+
+// forget removes what is left of the dead workers.
+func (s *sweep) forget(ctx context.Context, q *dbgen.Queries, dead []holder) error {
+	var holders, registered []string
+	for _, h := range dead {
+		if h.queues {
+			holders = append(holders, h.id)
+		}
+		if h.registered {
+			registered = append(registered, h.id)
+		}
+	}
+	if _, err := q.UnlockQueuesWithoutJob(ctx, holders); err != nil {
+		return fmt.Errorf("unlocking the queues of dead workers: %w", err)
+	}
+	if len(registered) == 0 {
+		return nil
+	}
+	if _, err := q.ForgetWorkers(ctx, registered); err != nil {
+		return fmt.Errorf("removing the registrations of dead workers: %w", err)
+	}
+	return nil
+}

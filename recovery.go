@@ -1,0 +1,273 @@
+package gworker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/recovery"
+)
+
+// The defaults of RecoveryConfig.
+const (
+	DefaultHeartbeatInterval   = recovery.DefaultHeartbeatInterval
+	DefaultSweepInterval       = recovery.DefaultSweepInterval
+	DefaultStaleAfter          = recovery.DefaultStaleAfter
+	DefaultResilientMultiplier = recovery.DefaultResilientMultiplier
+	DefaultResilientFlag       = recovery.DefaultResilientFlag
+)
+
+// RecoveryConfig configures how a worker says that it lives, and how it gives
+// back the jobs of others that do not. Every zero value is the default.
+//
+// A worker registers before its first claim and writes a heartbeat on a
+// connection of its own. Workers that are not heard of are taken for dead by the
+// next sweep, and their jobs run again with the attempt restored. Workers of all
+// runtimes that use the schema's recovery tables see each other; Node's workers
+// do not register, and their jobs are left alone but for locks older than 4
+// hours, which every Graphile Worker resets.
+//
+// A job that comes back was possibly done (see Worker), and a job that ends its
+// worker's process comes back, too: each recovery is counted in its last_error,
+// and when it has started MaxAttempts times it stays failed.
+type RecoveryConfig struct {
+	// Disabled makes the worker neither register nor sweep. Should it die, its
+	// jobs are locked for 4 hours. Its id begins with gworker_unregistered_
+	// then, so that other gworkers do not take it for dead; Rust's sweepers do
+	// not know that, and take any job that runs longer than 5 minutes.
+	Disabled bool
+
+	// HeartbeatInterval is the time between two heartbeats. 0 means 10 s.
+	HeartbeatInterval time.Duration
+
+	// SweepInterval is the time between two looks for dead workers, on average.
+	// 0 means 30 s.
+	SweepInterval time.Duration
+
+	// StaleAfter is the silence after which a worker is taken for dead. It must
+	// exceed twice HeartbeatInterval: one heartbeat may be late. Others are
+	// told this bound, and wait at least as long for this worker. Rust's
+	// workers are given 5 minutes. 0 means 60 s.
+	StaleAfter time.Duration
+
+	// Delay is how long recovered jobs wait before they can run again. 0 means
+	// not at all.
+	Delay time.Duration
+
+	// ResilientFlags mark jobs that are left with a silent worker for longer,
+	// ResilientMultiplier times StaleAfter: for jobs that take a short outage
+	// better than a second run. nil means infrastructure_resilient, the flag
+	// that Rust's workers know; an empty slice means none.
+	ResilientFlags []string
+
+	// ResilientMultiplier is at least 1. 0 means 3.
+	ResilientMultiplier float64
+
+	// Decide, if not nil, is asked about each job of a dead worker before it is
+	// given back. It must be quick, and must not use the database: a
+	// transaction waits for it. If it panics, the job is recovered as by
+	// default, and ObserverPanicked reports it.
+	Decide func(context.Context, RecoverableJob) RecoveryDecision
+}
+
+// RecoverableJob is a job whose worker is taken for dead.
+type RecoverableJob = recovery.Job
+
+// RecoveryDecision says what becomes of such a job. The zero value recovers it.
+type RecoveryDecision = recovery.Decision
+
+// RecoveryAction is what becomes of a dead worker's job.
+type RecoveryAction = recovery.Action
+
+// What can become of a dead worker's job.
+const (
+	RecoverJob           = recovery.Recover
+	RecoverAndReschedule = recovery.Reschedule
+	RecoverAsFailed      = recovery.Fail
+	RecoverLater         = recovery.Skip
+)
+
+// ErrJobLost is the cause (see [context.Cause]) of a handler's context that ends
+// because the job is no longer locked by this worker: the worker was silent for
+// too long and was taken for dead, or somebody took its locks. The job may run
+// elsewhere by now; nothing that the handler returns is stored.
+var ErrJobLost = recovery.ErrJobLost
+
+// validate returns the configuration with its defaults filled in.
+func (c RecoveryConfig) validate() (RecoveryConfig, error) {
+	for _, d := range []struct {
+		name    string
+		value   *time.Duration
+		initial time.Duration
+	}{
+		{"HeartbeatInterval", &c.HeartbeatInterval, DefaultHeartbeatInterval},
+		{"SweepInterval", &c.SweepInterval, DefaultSweepInterval},
+		{"StaleAfter", &c.StaleAfter, DefaultStaleAfter},
+		{"Delay", &c.Delay, 0},
+	} {
+		if *d.value < 0 {
+			return c, problem("Config.Recovery."+d.name, "is %s: it cannot be negative", *d.value)
+		}
+		if *d.value == 0 {
+			*d.value = d.initial
+		}
+	}
+	if c.StaleAfter <= 2*c.HeartbeatInterval {
+		return c, problem("Config.Recovery.StaleAfter", "is %s: it must exceed twice the heartbeat interval of %s, "+
+			"or a healthy worker whose heartbeat is late once would be taken for dead", c.StaleAfter, c.HeartbeatInterval)
+	}
+	if c.ResilientMultiplier == 0 {
+		c.ResilientMultiplier = DefaultResilientMultiplier
+	}
+	if !(c.ResilientMultiplier >= 1) {
+		return c, problem("Config.Recovery.ResilientMultiplier", "is %v: it must be at least 1", c.ResilientMultiplier)
+	}
+	if c.ResilientFlags == nil {
+		c.ResilientFlags = []string{DefaultResilientFlag}
+	}
+	return c, nil
+}
+
+// newKeeper makes what keeps this worker registered, or nil if nothing shall.
+func (w *Worker) newKeeper() *recovery.Keeper {
+	c := w.config.Recovery
+	if c.Disabled {
+		return nil
+	}
+	host, _ := os.Hostname() // "" says nothing, which is what is known
+	return &recovery.Keeper{
+		WorkerID: w.id,
+		Metadata: recovery.Metadata{
+			Runtime: "gworker", Version: version(), Host: host, PID: os.Getpid(), Started: time.Now().UTC(),
+			Tasks: w.taskNames(), Concurrency: w.config.Concurrency, StaleAfterSeconds: c.StaleAfter.Seconds(),
+		},
+		Interval: c.HeartbeatInterval,
+		Connect: func(ctx context.Context) (*pgx.Conn, error) {
+			return connectBeside(ctx, w.pool.Config())
+		},
+		Statements: w.client.statements, Events: w.events,
+		Running: w.scheduler.Running, Lose: w.scheduler.Lose,
+	}
+}
+
+// version is that of this module in the program.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range append(info.Deps, &info.Main) {
+			if module.Path == "github.com/gworker/gworker" {
+				return module.Version
+			}
+		}
+	}
+	return ""
+}
+
+// keep registers the worker and begins what recovery does beside the flow of
+// jobs. stop ends it, when all outcomes are written, and deregisters.
+func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
+	c, keeper := w.config.Recovery, w.newKeeper()
+	if keeper != nil {
+		err := keeper.Register(ctx)
+		if hasNoRecovery(err) {
+			w.events.Emit(event.SchemaWarning{Schema: w.options.Schema.String(), Message: "the schema is from before " +
+				"revision 20 and has no tables for recovery: should this worker die, its jobs are locked for 4 hours. " +
+				"Migrate it when every worker can work on revision 20"})
+			keeper, c.Disabled = nil, true
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	loop := &recovery.Loop{
+		WorkerID: w.id, Pool: w.pool, Statements: w.client.statements, Events: w.events,
+		Interval: c.SweepInterval, Options: c.sweepOptions(w.id),
+	}
+	if c.Disabled {
+		loop.Interval = 0
+	}
+	// Not with ctx: while the last jobs end, the worker still lives.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	kept, swept := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(kept)
+		if keeper != nil {
+			keeper.Run(ctx)
+		}
+	}()
+	go func() {
+		defer close(swept)
+		loop.Run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-kept
+		<-swept
+		if keeper == nil {
+			return
+		}
+		if err := keeper.Deregister(ctx); err != nil {
+			w.events.Emit(event.HeartbeatFailed{WorkerID: w.id, Err: err})
+		}
+	}, nil
+}
+
+// hasNoRecovery says that a function or table of revision 20 is missing, as
+// Config.NoMigrations allows it.
+func hasNoRecovery(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && (answer.Code == "42883" || answer.Code == "42P01")
+}
+
+func (c RecoveryConfig) sweepOptions(self string) recovery.SweepOptions {
+	return recovery.SweepOptions{
+		StaleAfter: c.StaleAfter, Delay: c.Delay, Self: self, Decide: c.Decide,
+		ResilientFlags: c.ResilientFlags, ResilientMultiplier: c.ResilientMultiplier,
+	}
+}
+
+// SweepOptions say who Client.Sweep takes for dead.
+type SweepOptions struct {
+	// Recovery has the bounds; its intervals, and Disabled, do not matter here.
+	Recovery RecoveryConfig
+
+	// NodeLocksOlderThan, if not 0, takes jobs from Node's workers, which say
+	// nothing, where their locks are older. A job that just takes that long
+	// then runs twice, so it must be longer than any of Node's jobs takes.
+	NodeLocksOlderThan time.Duration
+
+	// DryRun changes nothing: the result says what a sweep would do.
+	DryRun bool
+}
+
+// SweepResult is what a sweep did, or would do.
+type SweepResult = recovery.SweepResult
+
+// SweptWorker is a worker that was taken for dead.
+type SweptWorker = recovery.SweptWorker
+
+// SweptJob is a job of such a worker.
+type SweptJob = recovery.SweptJob
+
+// Sweep looks for dead workers and gives their jobs back, as workers do by
+// themselves. If another process is sweeping, the result says that it is Busy.
+func (c *Client) Sweep(ctx context.Context, options SweepOptions) (SweepResult, error) {
+	// The interval of somebody's heartbeat is not known here.
+	options.Recovery.HeartbeatInterval = 1
+	bounds, err := options.Recovery.validate()
+	if err != nil {
+		return SweepResult{}, fmt.Errorf("sweeping: %w", err)
+	}
+	if options.NodeLocksOlderThan < 0 {
+		return SweepResult{}, fmt.Errorf("sweeping: %w",
+			problem("SweepOptions.NodeLocksOlderThan", "is %s: it cannot be negative", options.NodeLocksOlderThan))
+	}
+	o := bounds.sweepOptions("")
+	o.NodeLocksOlderThan, o.DryRun = options.NodeLocksOlderThan, options.DryRun
+	return recovery.Sweep(ctx, c.pool, c.statements, nil, o)
+}

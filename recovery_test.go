@@ -1,0 +1,161 @@
+package gworker_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gworker/gworker"
+)
+
+// quick is recovery at the speed of tests.
+var quick = gworker.RecoveryConfig{
+	HeartbeatInterval: 20 * time.Millisecond, SweepInterval: 50 * time.Millisecond, StaleAfter: time.Minute,
+}
+
+func TestWorkerRegistersBeforeItsFirstClaim(t *testing.T) {
+	pool := migrated(t)
+	add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
+	w := start(t, gworker.Config{Pool: pool, Concurrency: 3, Tasks: []gworker.Task{
+		gworker.NewRawTask("x", func(ctx context.Context, job *gworker.RawJob) error {
+			var metadata string
+			err := pool.QueryRow(ctx, `select concat_ws('|', metadata ->> 'runtime', metadata ->> 'concurrency',
+				metadata ->> 'tasks', metadata ->> 'stale_after_seconds', metadata ? 'host', metadata ? 'pid')
+				from graphile_worker._private_workers where id = $1`, job.LockedBy).Scan(&metadata)
+			if err == nil && metadata != `gworker|3|["x"]|60|t|t` {
+				err = errors.New(metadata)
+			}
+			return err
+		}),
+	}})
+	waitFor[gworker.JobCompleted](t, w.events, nil)
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	var n int
+	scan(t, pool, "select count(*) from graphile_worker._private_workers", nil, &n)
+	if n != 0 {
+		t.Errorf("%d registrations are left", n)
+	}
+}
+
+func TestJobOfADeadWorkerRuns(t *testing.T) {
+	pool := migrated(t)
+	job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Queue: "q"})
+	exec(t, pool, "update graphile_worker._private_jobs set locked_by = 'gworker_dead', locked_at = now(), attempts = 1")
+	exec(t, pool, "update graphile_worker._private_job_queues set locked_by = 'gworker_dead', locked_at = now()")
+	exec(t, pool, "insert into graphile_worker._private_workers (id, last_heartbeat_at) values ('gworker_dead', now() - interval '1 hour')")
+	w := start(t, gworker.Config{
+		Pool: pool, PollInterval: time.Hour, Recovery: quick, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
+	})
+	done := waitFor[gworker.JobCompleted](t, w.events, nil)
+	if done.Job.ID != job.ID || done.Job.Attempts != 1 {
+		t.Errorf("completed %+v", done.Job)
+	}
+	waitFor(t, w.events, func(e gworker.WorkerRecovered) bool { return e.Dead == "gworker_dead" })
+}
+
+// TestWorkerThatWasTakenForDead: its job runs elsewhere, its handler is told,
+// and nothing that it returns is stored.
+func TestWorkerThatWasTakenForDead(t *testing.T) {
+	pool := migrated(t)
+	client := newClient(t, pool)
+	job := add(t, client, gworker.JobSpec{Task: "x"})
+	cause := make(chan error, 1)
+	slow := start(t, gworker.Config{Pool: pool, Concurrency: 1, Recovery: quick, Tasks: []gworker.Task{
+		gworker.NewRawTask("x", func(ctx context.Context, _ *gworker.RawJob) error {
+			<-ctx.Done()
+			cause <- context.Cause(ctx)
+			return errors.New("not stored")
+		}),
+	}})
+	waitFor[gworker.JobStarted](t, slow.events, nil)
+
+	// As seen by others after a pause of its process.
+	exec(t, pool, "alter table graphile_worker._private_workers rename to away") // no heartbeat meanwhile
+	exec(t, pool, "update graphile_worker.away set last_heartbeat_at = now() - interval '1 hour'")
+	exec(t, pool, "alter table graphile_worker.away rename to _private_workers")
+	var result gworker.SweepResult
+	for range 1000 { // a heartbeat may come in between
+		exec(t, pool, "update graphile_worker._private_workers set last_heartbeat_at = now() - interval '1 hour'")
+		var err error
+		if result, err = client.Sweep(t.Context(), gworker.SweepOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if len(result.Workers) > 0 {
+			break
+		}
+	}
+	if len(result.Workers) != 1 || len(result.Workers[0].Jobs) != 1 || result.Workers[0].ID != slow.ID() {
+		t.Fatalf("swept %+v", result)
+	}
+	waitFor[gworker.WorkerDeclaredDead](t, slow.events, nil)
+	if err := <-cause; !errors.Is(err, gworker.ErrJobLost) {
+		t.Errorf("the handler's context ended with %v", err)
+	}
+	lost := waitFor(t, slow.events, func(e gworker.JobLost) bool { return e.Job.ID == job.ID })
+	if lost.Unsure {
+		t.Errorf("%+v", lost)
+	}
+	if err := slow.stop(); err != nil {
+		t.Error(err)
+	}
+	if row := readFailed(t, pool, job.ID); strings.Contains(row.lastError, "not stored") {
+		t.Errorf("row %+v", row)
+	}
+}
+
+func TestRecoveryConfigIsValidated(t *testing.T) {
+	pool := migrated(t)
+	for field, c := range map[string]gworker.RecoveryConfig{
+		"HeartbeatInterval":   {HeartbeatInterval: -1},
+		"SweepInterval":       {SweepInterval: -1},
+		"StaleAfter":          {StaleAfter: 20 * time.Second},
+		"Delay":               {Delay: -1},
+		"ResilientMultiplier": {ResilientMultiplier: 0.5},
+	} {
+		_, err := gworker.NewWorker(gworker.Config{Pool: pool, Recovery: c, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
+		var wrong *gworker.FieldError
+		if !errors.As(err, &wrong) || wrong.Field != "Config.Recovery."+field {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	_, err := newClient(t, pool).Sweep(t.Context(), gworker.SweepOptions{NodeLocksOlderThan: -1})
+	if err == nil || !strings.Contains(err.Error(), "NodeLocksOlderThan") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestWorkerWithoutRecovery(t *testing.T) {
+	pool := migrated(t)
+	add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
+	w := start(t, gworker.Config{
+		Pool: pool, Recovery: gworker.RecoveryConfig{Disabled: true}, Tasks: []gworker.Task{
+			gworker.NewRawTask("x", func(ctx context.Context, _ *gworker.RawJob) error {
+				var n int
+				err := pool.QueryRow(ctx, "select count(*) from graphile_worker._private_workers").Scan(&n)
+				if n != 0 {
+					t.Errorf("%d registrations", n)
+				}
+				return err
+			}),
+		},
+	})
+	waitFor[gworker.JobCompleted](t, w.events, nil)
+	if !strings.HasPrefix(w.ID(), "gworker_unregistered_") {
+		t.Errorf("its id is %s", w.ID())
+	}
+}
+
+// TestSchemaWithoutRecovery: revision 18 has none of its tables.
+func TestSchemaWithoutRecovery(t *testing.T) {
+	pool := migrated(t)
+	exec(t, pool, "drop table graphile_worker._private_workers")
+	exec(t, pool, "drop function graphile_worker.worker_heartbeat(text, json)")
+	add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
+	w := start(t, gworker.Config{Pool: pool, NoMigrations: true, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
+	waitFor(t, w.events, func(e gworker.SchemaWarning) bool { return strings.Contains(e.Message, "recovery") })
+	waitFor[gworker.JobCompleted](t, w.events, nil)
+}
