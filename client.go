@@ -78,14 +78,16 @@ func NewClient(config ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := newClient(pool, options)
+	c := newClient(pool, options, pool.Reset)
 	c.ownsPool = owns
 	return c, nil
 }
 
-func newClient(pool *pgxpool.Pool, options statement.Options) *Client {
+// newClient makes a client on a pool. readOnly is called when the server takes no
+// writes any more.
+func newClient(pool *pgxpool.Pool, options statement.Options, readOnly func()) *Client {
 	set := statement.NewSet(options)
-	return &Client{adder: adder{queries: set.On(pool)}, pool: pool, statements: set, options: options}
+	return &Client{adder: adder{queries: set.OnPool(pool, readOnly)}, pool: pool, statements: set, options: options}
 }
 
 // Close closes the client's own pool. A pool that was given to it stays open.

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/devpg"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -295,5 +298,64 @@ func TestConfigIsValidated(t *testing.T) {
 	} {
 		_, err := gworker.NewWorker(c.config)
 		wantFieldError(t, err, c.field, c.says)
+	}
+}
+
+// TestServerThatBecomesReadOnlyIsLeft: as after a failover, the old primary still
+// answers, and new connections reach the new one.
+func TestServerThatBecomesReadOnlyIsLeft(t *testing.T) {
+	before, after := testdb.PrivateServer(t), testdb.PrivateServer(t)
+	for _, server := range []*devpg.Server{before, after} {
+		if err := newClient(t, testdb.Pool(t, server.URL("postgres"))).Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := pgxpool.ParseConfig(before.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	new, err := pgxpool.ParseConfig(after.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failedOver atomic.Bool
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		if failedOver.Load() {
+			c.Port = new.ConnConfig.Port
+		}
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	w := start(t, gworker.Config{
+		Pool: pool, PollInterval: 50 * time.Millisecond, Recovery: quick,
+		Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
+	})
+	waitFor[gworker.ListenerConnected](t, w.events, nil)
+
+	failedOver.Store(true)
+	old := testdb.Pool(t, before.URL("postgres"))
+	exec(t, old, "alter system set default_transaction_read_only = on")
+	exec(t, old, "select pg_reload_conf()")
+	job := add(t, newClient(t, testdb.Pool(t, after.URL("postgres"))), gworker.JobSpec{Task: "x"})
+	done := waitFor[gworker.JobCompleted](t, w.events, nil)
+	if done.Job.ID != job.ID {
+		t.Errorf("completed %+v", done.Job)
+	}
+	waitFor[gworker.ListenerLost](t, w.events, nil)
+	there := testdb.Pool(t, after.URL("postgres"))
+	listening := func() bool {
+		var n int
+		scan(t, there, `select count(*) from pg_stat_activity where query like '%LISTEN "jobs:insert"%'
+			and pid <> pg_backend_pid()`, nil, &n)
+		return n > 0
+	}
+	for deadline := time.Now().Add(patience); !listening(); {
+		if time.Now().After(deadline) {
+			t.Fatal("the listener stays with the old server")
+		}
 	}
 }

@@ -153,7 +153,7 @@ func (w *Worker) newKeeper() *recovery.Keeper {
 			return connectBeside(ctx, w.pool.Config())
 		},
 		Statements: w.client.statements, Events: w.events,
-		Running: w.scheduler.Running, Lose: w.scheduler.Lose,
+		Running: w.scheduler.Running, Lose: w.scheduler.Lose, ReadOnly: w.leaveServer,
 	}
 }
 

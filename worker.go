@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/recovery"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/statement"
@@ -33,6 +34,7 @@ type Worker struct {
 	pool      *pgxpool.Pool
 	ownsPool  bool
 	closePool sync.Once
+	listener  atomic.Pointer[listener.Listener]
 	client    *Client
 	events    *event.Stream
 	scheduler *scheduler.Scheduler
@@ -65,7 +67,7 @@ func newWorker(config Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.client = newClient(w.pool, options)
+	w.client = newClient(w.pool, options, w.leaveServer)
 	observers := []event.Observer{LogObserver(config.Logger)}
 	for _, o := range config.Observers {
 		observers = append(observers, event.Observer(o))

@@ -32,6 +32,7 @@ func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context
 	if err != nil { // the channels are constants
 		panic(fmt.Sprintf("gworker: listener for its own channels: %v", err))
 	}
+	w.listener.Store(l)
 	go func() {
 		defer close(done)
 		_ = l.Run(ctx, func(ctx context.Context, batch listener.Batch) {
@@ -39,6 +40,15 @@ func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context
 		})
 	}()
 	return done
+}
+
+// leaveServer gives up every connection to a server that takes no writes: after
+// a failover, new ones reach the new primary.
+func (w *Worker) leaveServer() {
+	w.pool.Reset()
+	if l := w.listener.Load(); l != nil {
+		l.Reconnect()
+	}
 }
 
 // listenConnect opens the listener's connection as the pool opens its own.

@@ -68,6 +68,7 @@ func (e *FieldError) Error() string { return "listener.Config." + e.Field + " " 
 type Listener struct {
 	config  Config
 	running atomic.Bool
+	leave   atomic.Pointer[context.CancelCauseFunc] // ends the present session
 
 	// Time, as values for the tests.
 	now    func() time.Time
@@ -170,6 +171,17 @@ func (l *Listener) Run(ctx context.Context, handle func(ctx context.Context, b B
 		l.sleep(ctx, wait)
 	}
 	return context.Cause(ctx)
+}
+
+var errLeft = errors.New("told to connect anew")
+
+// Reconnect gives the present connection up, for a server that still answers but
+// is no longer the one to listen to. It returns at once, and does nothing while
+// there is no connection.
+func (l *Listener) Reconnect() {
+	if leave := l.leave.Load(); leave != nil {
+		(*leave)(errLeft)
+	}
 }
 
 // newBackoff grows from 50 ms by e, to at most 60 s.

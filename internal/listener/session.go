@@ -36,6 +36,10 @@ func (l *Listener) session(ctx context.Context, pending *queue) (time.Duration, 
 	since := l.now()
 	l.config.OnState(State{Kind: Connected})
 	pending.gap()
+	ctx, leave := context.WithCancelCause(ctx)
+	defer leave(nil)
+	l.leave.Store(&leave)
+	defer l.leave.Store(nil)
 	err = l.receive(ctx, conn, pending)
 	return l.now().Sub(since), err
 }

@@ -39,6 +39,9 @@ type Keeper struct {
 	Running func() []*job.Claimed
 	// Lose ends the contexts of jobs that are lost.
 	Lose func(ids []int64, cause error)
+	// ReadOnly, if not nil, is told that the server takes no writes any more:
+	// there is a new primary, or will be.
+	ReadOnly func()
 
 	conn *pgx.Conn
 	// doubtful are the jobs that seemed lost the last time.
@@ -84,6 +87,9 @@ func (k *Keeper) Run(ctx context.Context) {
 			return
 		case err != nil:
 			k.drop(ctx)
+			if k.ReadOnly != nil && statement.IsReadOnly(err) {
+				k.ReadOnly()
+			}
 			wait = min(retry, k.Interval)
 			retry *= 2
 			k.Events.Emit(event.HeartbeatFailed{WorkerID: k.WorkerID, Err: err, RetryIn: wait})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/schema"
@@ -63,6 +64,13 @@ func NewSet(o Options) *Set {
 // On returns the statements to run on db.
 func (s *Set) On(db dbgen.DBTX) *dbgen.Queries {
 	return dbgen.New(bound{set: s, db: db})
+}
+
+// OnPool is On for a pool. readOnly is called when the server says that it takes
+// no writes: after a failover a pool may hold connections to the server that was
+// the primary, and it must leave them for the new one.
+func (s *Set) OnPool(pool *pgxpool.Pool, readOnly func()) *dbgen.Queries {
+	return dbgen.New(bound{set: s, db: pool, readOnly: readOnly})
 }
 
 // Timeout returns the bound that each statement runs under.
@@ -111,8 +119,9 @@ var errOwnTimeout = errors.New("statement time-out")
 
 // bound is a Set on one connection, pool or transaction.
 type bound struct {
-	set *Set
-	db  dbgen.DBTX
+	set      *Set
+	db       dbgen.DBTX
+	readOnly func() // nil: nobody wants to know
 }
 
 func (b bound) begin(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -134,7 +143,16 @@ func (b bound) explain(ctx context.Context, sql string, err error) error {
 	case errors.Is(context.Cause(ctx), errOwnTimeout):
 		return &TimeoutError{Statement: Name(sql), After: b.set.options.Timeout, Err: err}
 	}
+	if b.readOnly != nil && IsReadOnly(err) {
+		b.readOnly()
+	}
 	return fmt.Errorf("statement %s: %w", Name(sql), err)
+}
+
+// IsReadOnly reports whether err says that the server takes no writes.
+func IsReadOnly(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && answer.Code == "25006"
 }
 
 func (b bound) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
