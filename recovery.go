@@ -173,7 +173,12 @@ func version() string {
 // jobs. stop ends it, when all outcomes are written, and deregisters.
 func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 	c, keeper := w.config.Recovery, w.newKeeper()
+	loop := &recovery.Loop{
+		WorkerID: w.id, Pool: w.pool, Statements: w.client.statements, Events: w.events,
+		Interval: c.SweepInterval, Options: c.sweepOptions(w.id),
+	}
 	if keeper != nil {
+		keeper.Paused = loop.Hold
 		err := keeper.Register(ctx)
 		if hasNoRecovery(err) {
 			w.events.Emit(event.SchemaWarning{Schema: w.options.Schema.String(), Message: "the schema is from before " +
@@ -183,10 +188,6 @@ func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 		} else if err != nil {
 			return nil, err
 		}
-	}
-	loop := &recovery.Loop{
-		WorkerID: w.id, Pool: w.pool, Statements: w.client.statements, Events: w.events,
-		Interval: c.SweepInterval, Options: c.sweepOptions(w.id),
 	}
 	if c.Disabled {
 		loop.Interval = 0

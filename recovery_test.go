@@ -47,8 +47,10 @@ func TestJobOfADeadWorkerRuns(t *testing.T) {
 	exec(t, pool, "update graphile_worker._private_jobs set locked_by = 'gworker_dead', locked_at = now(), attempts = 1")
 	exec(t, pool, "update graphile_worker._private_job_queues set locked_by = 'gworker_dead', locked_at = now()")
 	exec(t, pool, "insert into graphile_worker._private_workers (id, last_heartbeat_at) values ('gworker_dead', now() - interval '1 hour')")
+	hasty := quick
+	hasty.StaleAfter = 100 * time.Millisecond // for as long it holds back at first
 	w := start(t, gworker.Config{
-		Pool: pool, PollInterval: time.Hour, Recovery: quick, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
+		Pool: pool, PollInterval: time.Hour, Recovery: hasty, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
 	})
 	done := waitFor[gworker.JobCompleted](t, w.events, nil)
 	if done.Job.ID != job.ID || done.Job.Attempts != 1 {

@@ -4,9 +4,16 @@
 -- name: RegisterWorker :exec
 select graphile_worker.worker_heartbeat(@worker_id::text, cast(@metadata::text as json));
 
--- name: Heartbeat :execrows
--- No row means that somebody has declared the worker dead.
-update graphile_worker._private_workers w set last_heartbeat_at = now() where w.id = @worker_id::text;
+-- name: Heartbeat :many
+-- No row means that somebody has declared the worker dead; else how long the
+-- heartbeat before was ago.
+with before as (
+  select w.id, w.last_heartbeat_at from graphile_worker._private_workers w where w.id = @worker_id::text for update
+)
+update graphile_worker._private_workers w set last_heartbeat_at = now()
+from before b
+where w.id = b.id
+returning extract(epoch from now() - b.last_heartbeat_at)::float8 as silent_for;
 
 -- name: DeregisterWorker :exec
 select graphile_worker.worker_deregister(@worker_id::text);

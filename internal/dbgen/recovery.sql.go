@@ -119,17 +119,36 @@ func (q *Queries) HandOver(ctx context.Context, arg HandOverParams) error {
 	return err
 }
 
-const Heartbeat = `-- name: Heartbeat :execrows
-update graphile_worker._private_workers w set last_heartbeat_at = now() where w.id = $1::text
+const Heartbeat = `-- name: Heartbeat :many
+with before as (
+  select w.id, w.last_heartbeat_at from graphile_worker._private_workers w where w.id = $1::text for update
+)
+update graphile_worker._private_workers w set last_heartbeat_at = now()
+from before b
+where w.id = b.id
+returning extract(epoch from now() - b.last_heartbeat_at)::float8 as silent_for
 `
 
-// No row means that somebody has declared the worker dead.
-func (q *Queries) Heartbeat(ctx context.Context, workerID string) (int64, error) {
-	result, err := q.db.Exec(ctx, Heartbeat, workerID)
+// No row means that somebody has declared the worker dead; else how long the
+// heartbeat before was ago.
+func (q *Queries) Heartbeat(ctx context.Context, workerID string) ([]float64, error) {
+	rows, err := q.db.Query(ctx, Heartbeat, workerID)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	var items []float64
+	for rows.Next() {
+		var silent_for float64
+		if err := rows.Scan(&silent_for); err != nil {
+			return nil, err
+		}
+		items = append(items, silent_for)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const HeldJobs = `-- name: HeldJobs :many

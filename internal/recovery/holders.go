@@ -36,7 +36,17 @@ type holder struct {
 }
 
 // holders are those that are taken for dead now.
+//
+// A worker whose own heartbeat is missing takes nobody for dead: whatever kept
+// its heartbeat from the database may have kept those of the others.
 func (s *sweep) holders(ctx context.Context, q *dbgen.Queries) ([]holder, error) {
+	live, err := q.LiveWorkers(ctx, s.StaleAfter.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("looking for live workers: %w", err)
+	}
+	if s.Self != "" && !slices.Contains(live, s.Self) {
+		return nil, nil
+	}
 	stale, err := q.StaleWorkers(ctx, s.StaleAfter.Seconds())
 	if err != nil {
 		return nil, fmt.Errorf("looking for stale workers: %w", err)
@@ -48,10 +58,6 @@ func (s *sweep) holders(ctx context.Context, q *dbgen.Queries) ([]holder, error)
 			continue
 		}
 		found = append(found, holder{id: row.ID, registered: true, silence: silence, queues: true})
-	}
-	live, err := q.LiveWorkers(ctx, s.StaleAfter.Seconds())
-	if err != nil {
-		return nil, fmt.Errorf("looking for live workers: %w", err)
 	}
 	rustRegisters := slices.ContainsFunc(live, func(id string) bool { return strings.HasPrefix(id, rustPrefix) })
 	unregistered, err := q.UnregisteredHolders(ctx, s.StaleAfter.Seconds())

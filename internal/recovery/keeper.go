@@ -39,6 +39,9 @@ type Keeper struct {
 	Running func() []*job.Claimed
 	// Lose ends the contexts of jobs that are lost.
 	Lose func(ids []int64, cause error)
+	// Paused, if not nil, is told that a heartbeat was late by more than its
+	// interval: so those of other workers may be.
+	Paused func()
 	// ReadOnly, if not nil, is told that the server takes no writes any more:
 	// there is a new primary, or will be.
 	ReadOnly func()
@@ -109,11 +112,14 @@ func (k *Keeper) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := q.Heartbeat(ctx, k.WorkerID)
+	silence, err := q.Heartbeat(ctx, k.WorkerID)
 	if err != nil {
 		return fmt.Errorf("writing the heartbeat: %w", err)
 	}
-	if found == 0 {
+	if k.Paused != nil && (len(silence) == 0 || seconds(silence[0]) > 2*k.Interval) {
+		k.Paused()
+	}
+	if len(silence) == 0 {
 		k.Events.Emit(event.WorkerDeclaredDead{WorkerID: k.WorkerID})
 		if err := k.register(ctx); err != nil {
 			return fmt.Errorf("registering again: %w", err)

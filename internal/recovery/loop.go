@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -29,11 +30,30 @@ type Loop struct {
 	// Interval is the time between two sweeps; 0 means that there are none.
 	Interval time.Duration
 	Options  SweepOptions
+
+	mu     sync.Mutex
+	paused time.Time // when it was last told to hold back
+}
+
+// Hold keeps the loop from sweeping for as long as it takes a healthy worker to
+// be heard of again: after an outage, which may have been everybody's. It may be
+// called from any goroutine.
+func (l *Loop) Hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paused = time.Now()
+}
+
+func (l *Loop) holding() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.paused) < l.Options.StaleAfter
 }
 
 // Run runs until ctx ends. Errors of the database are reported, and the next
 // time tries again.
 func (l *Loop) Run(ctx context.Context) {
+	l.Hold() // it has started just as an outage ends, for all it knows
 	sweeps := time.NewTimer(l.nextSweep())
 	defer sweeps.Stop()
 	if l.Interval == 0 {
@@ -46,6 +66,10 @@ func (l *Loop) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-sweeps.C:
+			if l.holding() {
+				sweeps.Reset(l.nextSweep())
+				continue
+			}
 			if _, err := Sweep(ctx, l.Pool, l.Statements, l.Events, l.Options); err != nil && ctx.Err() == nil {
 				l.Events.Emit(event.SweepFailed{WorkerID: l.WorkerID, Err: err})
 			}

@@ -125,6 +125,65 @@ func TestWhoIsTakenForDead(t *testing.T) {
 	}
 }
 
+// After an outage every heartbeat is missing, this worker's own as well: then
+// nobody is taken for dead.
+func TestWorkerThatWasAwayTakesNobodyForDead(t *testing.T) {
+	f := newFixture(t)
+	f.options.Self = "gworker_self"
+	f.register("gworker_other", 5*time.Minute, "{}")
+	id := f.locked("gworker_other", 5*time.Minute, "")
+	f.sweep() // not registered
+	f.wantRow(id, "1|gworker_other|-|now")
+	f.register("gworker_self", 5*time.Minute, "{}")
+	f.sweep()
+	f.wantRow(id, "1|gworker_other|-|now")
+	f.exec("update graphile_worker._private_workers set last_heartbeat_at = now() where id = 'gworker_self'")
+	f.sweep()
+	f.wantRow(id, "0|-|"+counted1+"|now")
+}
+
+// What a heartbeat finds is what holds the sweeps back.
+func TestSweepsHoldBackAfterAnOutage(t *testing.T) {
+	f := newFixture(t)
+	f.options.StaleAfter = time.Hour // and so long it holds back
+	loop := &recovery.Loop{WorkerID: "gworker_a", Pool: f.Pool, Statements: f.statements, Events: f.stream, Options: f.options}
+	if recovery.Holding(loop) {
+		t.Error("it holds back from the beginning")
+	}
+	k := newKept(f, "gworker_a")
+	k.Interval = time.Hour
+	paused := 0
+	k.Paused = func() { paused++; loop.Hold() }
+	if err := k.Register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := k.Deregister(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	beat := func() {
+		t.Helper()
+		if err := recovery.Beat(t.Context(), k.Keeper); err != nil {
+			t.Fatal(err)
+		}
+	}
+	beat()
+	if paused != 0 || recovery.Holding(loop) {
+		t.Error("it holds back although all is well")
+	}
+	f.exec("update graphile_worker._private_workers set last_heartbeat_at = now() - interval '3 hours'")
+	beat()
+	if paused != 1 || !recovery.Holding(loop) {
+		t.Error("it does not hold back after its heartbeat was missing")
+	}
+	f.exec("delete from graphile_worker._private_workers")
+	beat()
+	if paused != 2 {
+		t.Error("it does not hold back after it was taken for dead")
+	}
+}
+
 // A pool of Node's workers shares one id: of its locks only the old ones go.
 func TestOnlyOldLocksOfUnregisteredHoldersAreTaken(t *testing.T) {
 	f := newFixture(t)
