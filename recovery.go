@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -153,7 +154,7 @@ func (w *Worker) newKeeper() *recovery.Keeper {
 			return connectBeside(ctx, w.pool.Config())
 		},
 		Statements: w.client.statements, Events: w.events,
-		Running: w.scheduler.Running, Lose: w.scheduler.Lose, ReadOnly: w.leaveServer,
+		ReadOnly: w.leaveServer,
 	}
 }
 
@@ -177,8 +178,12 @@ func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 		WorkerID: w.id, Pool: w.pool, Statements: w.client.statements, Events: w.events,
 		Interval: c.SweepInterval, Options: c.sweepOptions(w.id),
 	}
+	locks := recovery.NewLocks(recovery.Locks{
+		WorkerID: w.id, Interval: c.HeartbeatInterval, Queries: w.client.queries, Events: w.events,
+		Running: w.scheduler.Running, Lose: w.scheduler.Lose,
+	})
 	if keeper != nil {
-		keeper.Paused = loop.Hold
+		keeper.Paused, keeper.Dead = loop.Hold, locks.Look
 		err := keeper.Register(ctx)
 		if hasNoRecovery(err) {
 			w.events.Emit(event.SchemaWarning{Schema: w.options.Schema.String(), Message: "the schema is from before " +
@@ -194,21 +199,15 @@ func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 	}
 	// Not with ctx: while the last jobs end, the worker still lives.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	kept, swept := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(kept)
-		if keeper != nil {
-			keeper.Run(ctx)
-		}
-	}()
-	go func() {
-		defer close(swept)
-		loop.Run(ctx)
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { loop.Run(ctx) })
+	beside.Go(func() { locks.Run(ctx) })
+	if keeper != nil {
+		beside.Go(func() { keeper.Run(ctx) })
+	}
 	return func() {
 		cancel()
-		<-kept
-		<-swept
+		beside.Wait()
 		if keeper == nil {
 			return
 		}

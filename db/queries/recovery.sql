@@ -39,13 +39,19 @@ select w.id from graphile_worker._private_workers w
 where w.last_heartbeat_at >= now() - make_interval(secs => @threshold::float8);
 
 -- name: StaleWorkers :many
--- A heartbeat that comes now waits for the sweep to end, and then finds that
--- its row is gone.
 select w.id, extract(epoch from now() - w.last_heartbeat_at)::float8 as silent_for,
   coalesce(w.metadata, '{}')::text as metadata
 from graphile_worker._private_workers w
 where w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
-order by w.last_heartbeat_at
+order by w.last_heartbeat_at;
+
+-- name: StillStaleWorkers :many
+-- Those of whom nothing was heard since the transaction began, which may have
+-- waited for the jobs. A heartbeat that comes from now on waits for its end, and
+-- then finds that its row is gone.
+select w.id
+from graphile_worker._private_workers w
+where w.id = any (@ids::text[]) and w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
 for update skip locked;
 
 -- name: UnregisteredHolders :many

@@ -381,7 +381,6 @@ select w.id, extract(epoch from now() - w.last_heartbeat_at)::float8 as silent_f
 from graphile_worker._private_workers w
 where w.last_heartbeat_at < now() - make_interval(secs => $1::float8)
 order by w.last_heartbeat_at
-for update skip locked
 `
 
 type StaleWorkersRow struct {
@@ -390,8 +389,6 @@ type StaleWorkersRow struct {
 	Metadata  string
 }
 
-// A heartbeat that comes now waits for the sweep to end, and then finds that
-// its row is gone.
 func (q *Queries) StaleWorkers(ctx context.Context, threshold float64) ([]StaleWorkersRow, error) {
 	rows, err := q.db.Query(ctx, StaleWorkers, threshold)
 	if err != nil {
@@ -405,6 +402,41 @@ func (q *Queries) StaleWorkers(ctx context.Context, threshold float64) ([]StaleW
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const StillStaleWorkers = `-- name: StillStaleWorkers :many
+select w.id
+from graphile_worker._private_workers w
+where w.id = any ($1::text[]) and w.last_heartbeat_at < now() - make_interval(secs => $2::float8)
+for update skip locked
+`
+
+type StillStaleWorkersParams struct {
+	Ids       []string
+	Threshold float64
+}
+
+// Those of whom nothing was heard since the transaction began, which may have
+// waited for the jobs. A heartbeat that comes from now on waits for its end, and
+// then finds that its row is gone.
+func (q *Queries) StillStaleWorkers(ctx context.Context, arg StillStaleWorkersParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, StillStaleWorkers, arg.Ids, arg.Threshold)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

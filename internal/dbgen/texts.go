@@ -41,6 +41,7 @@ var Texts = []string{
 	SchemaObjects,
 	ServerVersion,
 	StaleWorkers,
+	StillStaleWorkers,
 	TaskNames,
 	TrySweepLock,
 	UnlockQueuesWithoutJob,

@@ -86,6 +86,25 @@ func (s *sweep) holders(ctx context.Context, q *dbgen.Queries) ([]holder, error)
 	return found, nil
 }
 
+// stillDead leaves those of whom nothing was heard while the jobs were locked,
+// which may have taken its time.
+func (s *sweep) stillDead(ctx context.Context, q *dbgen.Queries, dead []holder) ([]holder, error) {
+	var registered []string
+	for _, h := range dead {
+		if h.registered {
+			registered = append(registered, h.id)
+		}
+	}
+	if len(registered) == 0 {
+		return dead, nil
+	}
+	still, err := q.StillStaleWorkers(ctx, dbgen.StillStaleWorkersParams{Ids: registered, Threshold: s.StaleAfter.Seconds()})
+	if err != nil {
+		return nil, fmt.Errorf("looking again at stale workers: %w", err)
+	}
+	return slices.DeleteFunc(dead, func(h holder) bool { return h.registered && !slices.Contains(still, h.id) }), nil
+}
+
 // ownBound is how long a registered worker wants to be waited for.
 func ownBound(id, metadata string) time.Duration {
 	if strings.HasPrefix(id, rustPrefix) {

@@ -8,26 +8,21 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
-	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/statement"
 )
 
 const (
 	// closeTimeout bounds the goodbye to a server that may not answer any more.
 	closeTimeout = 5 * time.Second
-	// doubtWait is the time after which a job that seems lost is looked at
-	// again: its end may just have been written.
-	doubtWait = time.Second
 	// firstRetry is the wait after a heartbeat that failed.
 	firstRetry = 200 * time.Millisecond
 )
 
-// Keeper keeps a worker registered: on a connection of its own, which no busy
-// pool can keep it waiting for. It is used by one goroutine.
+// Keeper keeps a worker registered: on a connection of its own, so that no busy
+// pool and no locked table keeps it waiting. It is used by one goroutine.
 type Keeper struct {
 	WorkerID   string
 	Metadata   Metadata
@@ -35,10 +30,8 @@ type Keeper struct {
 	Connect    func(context.Context) (*pgx.Conn, error)
 	Statements *statement.Set
 	Events     *event.Stream
-	// Running lists the jobs that run now.
-	Running func() []*job.Claimed
-	// Lose ends the contexts of jobs that are lost.
-	Lose func(ids []int64, cause error)
+	// Dead, if not nil, is told that somebody has taken the worker for dead.
+	Dead func()
 	// Paused, if not nil, is told that a heartbeat was late by more than its
 	// interval: so those of other workers may be.
 	Paused func()
@@ -47,8 +40,6 @@ type Keeper struct {
 	ReadOnly func()
 
 	conn *pgx.Conn
-	// doubtful are the jobs that seemed lost the last time.
-	doubtful map[int64]bool
 }
 
 // Register registers the worker. It is to be called before the first claim.
@@ -98,15 +89,13 @@ func (k *Keeper) Run(ctx context.Context) {
 			k.Events.Emit(event.HeartbeatFailed{WorkerID: k.WorkerID, Err: err, RetryIn: wait})
 		default:
 			retry = firstRetry
-			if len(k.doubtful) > 0 {
-				wait = min(doubtWait, k.Interval)
-			}
 		}
 		timer.Reset(wait)
 	}
 }
 
-// beat says that the worker lives, and looks whether others think so.
+// beat says that the worker lives, and sees whether others think so. It touches
+// nothing but the registration: who waits for the jobs table is not dead.
 func (k *Keeper) beat(ctx context.Context) error {
 	q, err := k.queries(ctx)
 	if err != nil {
@@ -120,44 +109,13 @@ func (k *Keeper) beat(ctx context.Context) error {
 		k.Paused()
 	}
 	if len(silence) == 0 {
+		if k.Dead != nil {
+			defer k.Dead()
+		}
 		k.Events.Emit(event.WorkerDeclaredDead{WorkerID: k.WorkerID})
 		if err := k.register(ctx); err != nil {
 			return fmt.Errorf("registering again: %w", err)
 		}
-	}
-	return k.findLost(ctx, q)
-}
-
-// findLost ends the jobs whose locks are gone. A job counts as lost when it
-// seems so twice, for its end may be written just as it is looked for.
-func (k *Keeper) findLost(ctx context.Context, q *dbgen.Queries) error {
-	running := k.Running()
-	if len(running) == 0 {
-		k.doubtful = nil
-		return nil
-	}
-	p := dbgen.LostJobsParams{WorkerID: k.WorkerID}
-	for _, j := range running {
-		p.Ids = append(p.Ids, j.ID)
-		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
-	}
-	missing, err := q.LostJobs(ctx, p)
-	if err != nil {
-		return fmt.Errorf("looking at the locks of %d running jobs: %w", len(running), err)
-	}
-	var lost []int64
-	doubtful := make(map[int64]bool)
-	for _, id := range missing {
-		if k.doubtful[id] {
-			lost = append(lost, id)
-		} else {
-			doubtful[id] = true
-		}
-	}
-	k.doubtful = doubtful
-	if len(lost) > 0 {
-		k.Lose(lost, ErrJobLost)
-		k.Events.Emit(event.LocksLost{WorkerID: k.WorkerID, JobIDs: lost})
 	}
 	return nil
 }

@@ -18,7 +18,8 @@ import (
 // kept is a keeper, and what it was told about running jobs.
 type kept struct {
 	*recovery.Keeper
-	f *fixture
+	f     *fixture
+	locks *recovery.Locks
 
 	mu      sync.Mutex
 	running []*job.Claimed
@@ -33,6 +34,9 @@ func newKept(f *fixture, id string) *kept {
 		Interval:   10 * time.Millisecond,
 		Connect:    func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, f.url) },
 		Statements: f.statements, Events: f.stream,
+	}
+	k.locks = recovery.NewLocks(recovery.Locks{
+		WorkerID: id, Interval: 10 * time.Millisecond, Queries: f.statements.On(f.Pool), Events: f.stream,
 		Running: func() []*job.Claimed {
 			k.mu.Lock()
 			defer k.mu.Unlock()
@@ -43,7 +47,8 @@ func newKept(f *fixture, id string) *kept {
 			defer k.mu.Unlock()
 			k.lost, k.cause = append(k.lost, ids...), cause
 		},
-	}
+	})
+	k.Dead = k.locks.Look
 	return k
 }
 
@@ -54,14 +59,12 @@ func (k *kept) start() (stop func()) {
 		k.f.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		k.Run(ctx)
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { k.Run(ctx) })
+	beside.Go(func() { k.locks.Run(ctx) })
 	stop = sync.OnceFunc(func() {
 		cancel()
-		<-done
+		beside.Wait()
 		if err := k.Deregister(ctx); err != nil {
 			k.f.t.Error(err)
 		}
@@ -164,4 +167,61 @@ func TestRegisteringSaysWhatFailed(t *testing.T) {
 	if err == nil || fmt.Sprint(err)[:len("registering worker gworker_a")] != "registering worker gworker_a" {
 		t.Errorf("error %v", err)
 	}
+}
+
+// Somebody locks the jobs table for a long time: nobody is dead because of that.
+func TestHeartbeatDoesNotWaitForTheJobs(t *testing.T) {
+	f := newFixture(t)
+	k := newKept(f, "gworker_a")
+	k.claimed(f.locked("gworker_a", time.Second, ""))
+	tx, err := f.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), "lock table graphile_worker._private_jobs in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	defer k.start()()
+	first := f.one("select last_heartbeat_at::text from graphile_worker._private_workers")
+	for n := 0; n < 3; {
+		if now := f.one("select last_heartbeat_at::text from graphile_worker._private_workers"); now != first {
+			first = now
+			n++
+		}
+	}
+}
+
+// The sweep waits for the jobs table, and meanwhile the worker is heard of.
+func TestWorkerThatIsHeardOfMeanwhileIsNotDead(t *testing.T) {
+	f := newFixture(t)
+	f.register("gworker_a", time.Hour, "{}")
+	id := f.locked("gworker_a", time.Hour, "")
+	tx, err := f.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), "lock table graphile_worker._private_jobs in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan recovery.SweepResult, 1)
+	go func() {
+		r, err := recovery.Sweep(t.Context(), f.Pool, f.statements, f.stream, f.options)
+		if err != nil {
+			t.Error(err)
+		}
+		result <- r
+	}()
+	for f.one(`select count(*)::text from pg_stat_activity
+		where datname = current_database() and wait_event_type = 'Lock' and query like '-- name: %'`) == "0" {
+	}
+	f.exec("update graphile_worker._private_workers set last_heartbeat_at = now()")
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-result; len(r.Workers) != 0 {
+		t.Errorf("swept %+v", r)
+	}
+	f.wantRow(id, "1|gworker_a|-|now")
 }

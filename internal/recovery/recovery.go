@@ -2,7 +2,8 @@
 // lives. It stands beside the flow of jobs, on timers of its own:
 //
 //	keeper.go  registers the worker, keeps its heartbeat, and finds out when
-//	           somebody has declared it dead or taken its locks
+//	           somebody has declared it dead
+//	lost.go    finds running jobs whose locks somebody has taken
 //	loop.go    when to sweep, and when to reset locks older than 4 hours
 //	sweep.go   one sweep: one transaction, under the lock that Rust's workers use
 //	holders.go which lock holders are taken for dead

@@ -139,6 +139,9 @@ func (s *sweep) run(ctx context.Context, q *dbgen.Queries) (SweepResult, error) 
 	if err != nil {
 		return SweepResult{}, err
 	}
+	if dead, err = s.stillDead(ctx, q, dead); err != nil {
+		return SweepResult{}, err
+	}
 	result := SweepResult{Workers: make([]SweptWorker, len(dead))}
 	var taken []decided
 	for i, h := range dead {
