@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"regexp"
 	"time"
 
@@ -85,8 +84,7 @@ func statementOptions(owner, schemaName string, timeout time.Duration, unprepare
 func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *event.Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	waits := backoff.NewExponentialBackOff()
-	waits.InitialInterval, waits.MaxInterval = 200*time.Millisecond, 5*time.Second
+	waits := startWaits()
 	for {
 		err := pool.Ping(ctx)
 		if err == nil {
@@ -100,24 +98,33 @@ func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, event
 			return fmt.Errorf("connecting to the database: gave up after %s: %w", limit, err)
 		}
 		events.Emit(event.DatabaseUnreachable{Err: err, RetryIn: wait})
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, wait) {
 			return fmt.Errorf("connecting to the database: %w: %w", context.Cause(ctx), err)
 		}
 	}
 }
 
-// maybeLater reports whether a failed connection may succeed without anybody
-// changing the configuration: not where the server has answered and refused.
-func maybeLater(err error) bool {
-	var answer *pgconn.PgError
-	if errors.As(err, &answer) {
-		return retry.Of(err) != retry.No
+// startWaits are the waits between tries to start.
+func startWaits() backoff.BackOff {
+	waits := backoff.NewExponentialBackOff()
+	waits.InitialInterval, waits.MaxInterval = 200*time.Millisecond, 5*time.Second
+	return waits
+}
+
+// pause waits, and reports whether ctx goes on.
+func pause(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
-	var network net.Error
-	var connect *pgconn.ConnectError
-	return errors.As(err, &network) || errors.As(err, &connect) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// maybeLater reports whether what failed may succeed without anybody changing
+// the configuration: not where the server has answered and refused.
+func maybeLater(err error) bool {
+	return retry.Of(err) != retry.No || errors.Is(err, context.DeadlineExceeded)
 }

@@ -359,3 +359,38 @@ func TestServerThatBecomesReadOnlyIsLeft(t *testing.T) {
 		}
 	}
 }
+
+// TestStartOnAServerThatIsStillReadOnly: a worker that starts in the middle of a
+// failover waits for its end.
+func TestStartOnAServerThatIsStillReadOnly(t *testing.T) {
+	server := testdb.PrivateServer(t)
+	pool := testdb.Pool(t, server.URL("postgres"))
+	exec(t, pool, "alter system set default_transaction_read_only = on")
+	exec(t, pool, "select pg_reload_conf()")
+	readOnly := func(want string) {
+		for deadline := time.Now().Add(patience); ; {
+			var got string
+			scan(t, pool, "show default_transaction_read_only", nil, &got)
+			if got == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("read-only is %s", got)
+			}
+		}
+	}
+	readOnly("on")
+	w := start(t, gworker.Config{DatabaseURL: server.URL("postgres"), Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
+	waitFor[gworker.DatabaseUnreachable](t, w.events, nil)
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	for _, sql := range []string{"set default_transaction_read_only = off", "alter system reset default_transaction_read_only", "select pg_reload_conf()"} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor[gworker.WorkerStarted](t, w.events, nil)
+}

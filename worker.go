@@ -9,11 +9,13 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
+	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/recovery"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/statement"
@@ -151,14 +153,7 @@ func (w *Worker) run(ctx context.Context, work func(context.Context) error) (err
 		return ErrAlreadyRun
 	}
 	defer w.Close()
-	if err := connect(ctx, w.pool, w.config.ConnectTimeout, w.events); err != nil {
-		return w.orStopped(ctx, err)
-	}
-	ledger, err := w.prepareSchema(ctx)
-	if err != nil {
-		return w.orStopped(ctx, err)
-	}
-	stopKeeping, err := w.keep(ctx)
+	ledger, stopKeeping, err := w.start(ctx)
 	if err != nil {
 		return w.orStopped(ctx, err)
 	}
@@ -177,6 +172,35 @@ func (w *Worker) run(ctx context.Context, work func(context.Context) error) (err
 		return cause
 	}
 	return err
+}
+
+// start does what comes before the first claim. A database that goes away
+// meanwhile is waited for, as long as for one that is not there at first.
+func (w *Worker) start(ctx context.Context) (ledger migrate.Ledger, stopKeeping func(), err error) {
+	waits, since := startWaits(), time.Time{}
+	for {
+		if err := connect(ctx, w.pool, w.config.ConnectTimeout, w.events); err != nil {
+			return ledger, nil, err
+		}
+		ledger, err = w.prepareSchema(ctx)
+		if err == nil {
+			stopKeeping, err = w.keep(ctx)
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if err == nil || !maybeLater(err) || time.Since(since) > w.config.ConnectTimeout {
+			return ledger, stopKeeping, err
+		}
+		if statement.IsReadOnly(err) {
+			w.leaveServer()
+		}
+		wait := waits.NextBackOff()
+		w.events.Emit(event.DatabaseUnreachable{Err: err, RetryIn: wait})
+		if !pause(ctx, wait) {
+			return ledger, nil, err
+		}
+	}
 }
 
 // orStopped is err, unless it only says that ctx has ended.

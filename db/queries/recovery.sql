@@ -19,11 +19,12 @@ returning extract(epoch from now() - b.last_heartbeat_at)::float8 as silent_for;
 select graphile_worker.worker_deregister(@worker_id::text);
 
 -- name: LostJobs :many
--- Those of the given claims that the worker no longer holds.
+-- Those of the given claims, by their places, that the worker no longer holds.
 with mine as (
-  select unnest(@ids::bigint[]) as id, unnest(@locked_ats::timestamptz[]) as locked_at
+  select unnest(@ids::bigint[]) as id, unnest(@locked_ats::timestamptz[]) as locked_at,
+    generate_subscripts(@ids::bigint[], 1) as place
 )
-select m.id::bigint as id from mine m
+select m.place::int as place from mine m
 where not exists (
   select from graphile_worker._private_jobs j
   where j.id = m.id and j.locked_by = @worker_id::text and j.locked_at = m.locked_at

@@ -250,9 +250,10 @@ func (q *Queries) LiveWorkers(ctx context.Context, threshold float64) ([]string,
 
 const LostJobs = `-- name: LostJobs :many
 with mine as (
-  select unnest($2::bigint[]) as id, unnest($3::timestamptz[]) as locked_at
+  select unnest($2::bigint[]) as id, unnest($3::timestamptz[]) as locked_at,
+    generate_subscripts($2::bigint[], 1) as place
 )
-select m.id::bigint as id from mine m
+select m.place::int as place from mine m
 where not exists (
   select from graphile_worker._private_jobs j
   where j.id = m.id and j.locked_by = $1::text and j.locked_at = m.locked_at
@@ -265,20 +266,20 @@ type LostJobsParams struct {
 	LockedAts []pgtype.Timestamptz
 }
 
-// Those of the given claims that the worker no longer holds.
-func (q *Queries) LostJobs(ctx context.Context, arg LostJobsParams) ([]int64, error) {
+// Those of the given claims, by their places, that the worker no longer holds.
+func (q *Queries) LostJobs(ctx context.Context, arg LostJobsParams) ([]int32, error) {
 	rows, err := q.db.Query(ctx, LostJobs, arg.WorkerID, arg.Ids, arg.LockedAts)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []int64
+	var items []int32
 	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
+		var place int32
+		if err := rows.Scan(&place); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, place)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -42,10 +42,13 @@ func newKept(f *fixture, id string) *kept {
 			defer k.mu.Unlock()
 			return append([]*job.Claimed(nil), k.running...)
 		},
-		Lose: func(ids []int64, cause error) {
+		Lose: func(jobs []*job.Claimed, cause error) {
 			k.mu.Lock()
 			defer k.mu.Unlock()
-			k.lost, k.cause = append(k.lost, ids...), cause
+			for _, j := range jobs {
+				k.lost = append(k.lost, j.ID)
+			}
+			k.cause = cause
 		},
 	})
 	k.Dead = k.locks.Look

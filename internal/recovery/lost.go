@@ -26,11 +26,11 @@ type Locks struct {
 	// Running lists the jobs that run now.
 	Running func() []*job.Claimed
 	// Lose ends the contexts of jobs that are lost.
-	Lose func(ids []int64, cause error)
+	Lose func(jobs []*job.Claimed, cause error)
 
 	now chan struct{}
-	// doubtful are the jobs that seemed lost the last time.
-	doubtful map[int64]bool
+	// doubtful are the claims that seemed lost the last time.
+	doubtful map[*job.Claimed]bool
 }
 
 // NewLocks prepares what l needs to run.
@@ -84,19 +84,21 @@ func (l *Locks) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("looking at the locks of %d running jobs: %w", len(running), err)
 	}
-	var lost []int64
-	doubtful := make(map[int64]bool)
-	for _, id := range missing {
-		if l.doubtful[id] {
-			lost = append(lost, id)
+	var lost []*job.Claimed
+	var ids []int64
+	doubtful := make(map[*job.Claimed]bool)
+	for _, place := range missing {
+		j := running[place-1]
+		if l.doubtful[j] {
+			lost, ids = append(lost, j), append(ids, j.ID)
 		} else {
-			doubtful[id] = true
+			doubtful[j] = true
 		}
 	}
 	l.doubtful = doubtful
 	if len(lost) > 0 {
 		l.Lose(lost, ErrJobLost)
-		l.Events.Emit(event.LocksLost{WorkerID: l.WorkerID, JobIDs: lost})
+		l.Events.Emit(event.LocksLost{WorkerID: l.WorkerID, JobIDs: ids})
 	}
 	return nil
 }

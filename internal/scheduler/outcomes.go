@@ -49,30 +49,45 @@ func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, free
 		{job.Returned, o.giveBack},
 	}
 	for _, step := range steps {
-		part := byKind[step.kind]
-		if len(part) == 0 {
-			continue
-		}
-		done, stepErr := o.together(ctx, part, step.write)
-		for _, e := range part {
-			w, ok := done[e.job.ID]
-			switch {
-			case ok && w.held:
-				freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned
-				o.report(e, w)
-			case ok:
-				o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
-				freed = freed || e.unsure
-			default:
-				e.unsure = e.unsure || !retry.Refused(stepErr)
-				left = append(left, e)
+		for rest := byKind[step.kind]; len(rest) > 0; {
+			var part []ended
+			part, rest = oneOfEach(rest)
+			done, stepErr := o.together(ctx, part, step.write)
+			for _, e := range part {
+				w, ok := done[e.job.ID]
+				switch {
+				case ok && w.held:
+					freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned
+					o.report(e, w)
+				case ok:
+					o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
+					freed = freed || e.unsure
+				default:
+					e.unsure = e.unsure || !retry.Refused(stepErr)
+					left = append(left, e)
+				}
 			}
-		}
-		if stepErr != nil && err == nil {
-			err = stepErr
+			if stepErr != nil && err == nil {
+				err = stepErr
+			}
 		}
 	}
 	return left, freed, err
+}
+
+// oneOfEach takes one run of each job: a statement answers by the job's id, and
+// a job that was lost and claimed again may end twice in one group.
+func oneOfEach(group []ended) (part, rest []ended) {
+	seen := make(map[int64]bool, len(group))
+	for _, e := range group {
+		if seen[e.job.ID] {
+			rest = append(rest, e)
+			continue
+		}
+		seen[e.job.ID] = true
+		part = append(part, e)
+	}
+	return part, rest
 }
 
 // written is what a statement did with one job.

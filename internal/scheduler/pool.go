@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/gworker/gworker/internal/event"
@@ -23,7 +24,8 @@ type pool struct {
 	ctx   context.Context // what jobs run under
 
 	mu     sync.Mutex
-	active map[int64]*active
+	active map[*job.Claimed]*active
+	latest map[int64]*active // by the job's id
 }
 
 // active is a job with the context of its run.
@@ -41,7 +43,8 @@ func newPool(c Config, ended func(ended)) *pool {
 		// much room it never blocks on a slot that is about to receive.
 		jobs:   make(chan *active, c.Concurrency),
 		freed:  make(chan struct{}, 1),
-		active: make(map[int64]*active, c.Concurrency),
+		active: make(map[*job.Claimed]*active, c.Concurrency),
+		latest: make(map[int64]*active, c.Concurrency),
 	}
 }
 
@@ -76,17 +79,23 @@ func (p *pool) run(j *job.Claimed) {
 	a := &active{job: j}
 	a.ctx, a.cancel = context.WithCancelCause(p.ctx)
 	p.mu.Lock()
-	p.active[j.ID] = a
+	if before, ok := p.latest[j.ID]; ok {
+		// Claimed again, so that run has lost it.
+		before.cancel(&lostError{errClaimedAgain})
+	}
+	p.active[j], p.latest[j.ID] = a, a
 	p.mu.Unlock()
 	p.jobs <- a
 }
 
+var errClaimedAgain = errors.New("the job was taken from this run, and claimed again")
+
 // lose ends the contexts of jobs that are no longer this worker's.
-func (p *pool) lose(ids []int64, cause error) {
+func (p *pool) lose(jobs []*job.Claimed, cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, id := range ids {
-		if a, ok := p.active[id]; ok {
+	for _, j := range jobs {
+		if a, ok := p.active[j]; ok {
 			a.cancel(&lostError{cause})
 		}
 	}
@@ -96,13 +105,13 @@ func (p *pool) lose(ids []int64, cause error) {
 // the job up meanwhile.
 func (p *pool) finish(e ended) {
 	p.mu.Lock()
-	current, ok := p.active[e.job.ID]
-	if ok = ok && current.job == e.job; ok {
+	a, ok := p.active[e.job]
+	if ok {
 		// Handed on under the lock: whoever looks for a job finds it in the
 		// pool or in the releaser.
 		p.ended(e)
-		delete(p.active, e.job.ID)
-		current.cancel(nil)
+		p.drop(a)
+		a.cancel(nil)
 	}
 	p.mu.Unlock()
 	if !ok {
@@ -130,10 +139,22 @@ func (p *pool) close() <-chan struct{} {
 func (p *pool) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id, a := range p.active {
-		p.ended(ended{job: a.job, outcome: job.Outcome{Kind: job.Returned, Err: ErrShutdown}})
-		delete(p.active, id)
+	for j, a := range p.active {
+		e := ended{job: j, outcome: job.Outcome{Kind: job.Returned, Err: ErrShutdown}}
+		if p.latest[j.ID] != a {
+			e.outcome = job.Outcome{Kind: job.Lost, Err: errClaimedAgain}
+		}
+		p.ended(e)
+		p.drop(a)
 		a.cancel(ErrShutdown)
+	}
+}
+
+// drop forgets a run. The caller holds the lock.
+func (p *pool) drop(a *active) {
+	delete(p.active, a.job)
+	if p.latest[a.job.ID] == a {
+		delete(p.latest, a.job.ID)
 	}
 }
 
@@ -159,8 +180,8 @@ func (p *pool) ids() []int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ids := make([]int64, 0, len(p.active))
-	for id := range p.active {
-		ids = append(ids, id)
+	for j := range p.active {
+		ids = append(ids, j.ID)
 	}
 	return ids
 }

@@ -103,7 +103,7 @@ func (s *Scheduler) Running() []*job.Claimed { return s.pool.claimed() }
 
 // Lose ends the contexts of running jobs whose locks are gone, with a cause.
 // Nothing is written about them any more.
-func (s *Scheduler) Lose(ids []int64, cause error) { s.pool.lose(ids, cause) }
+func (s *Scheduler) Lose(jobs []*job.Claimed, cause error) { s.pool.lose(jobs, cause) }
 
 // Force ends a shutdown that takes too long: Run returns without waiting for
 // handlers, and the jobs that they run are returned to the queue. A handler

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -384,6 +385,39 @@ func TestRefusedOutcomeDoesNotHoldUpLaterOnes(t *testing.T) {
 	stop()
 	if n := f.jobs(t); n != 0 {
 		t.Errorf("%d jobs left", n)
+	}
+}
+
+// TestJobClaimedAgainBesideItsLostRun: its lock was taken away, and this same
+// worker claims it again while the first run goes on.
+func TestJobClaimedAgainBesideItsLostRun(t *testing.T) {
+	var runs atomic.Int32
+	started, release, told := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	f := newFixture(t, map[string]scheduler.Handler{"x": func(ctx context.Context, _ *job.Claimed) job.Outcome {
+		if runs.Add(1) == 1 {
+			close(started)
+			<-ctx.Done()
+			told <- context.Cause(ctx)
+			<-release
+		}
+		return job.Outcome{Kind: job.Completed}
+	}})
+	f.config.Concurrency = 2
+	f.exec(t, "select graphile_worker.add_job('x')")
+	s := scheduler.New(f.config)
+	stop := run(t, s)
+	<-started
+	f.exec(t, "select graphile_worker.force_unlock_workers(array[(select locked_by from graphile_worker._private_jobs)])")
+	s.Wake()
+	if err := <-told; err == nil || !strings.Contains(err.Error(), "claimed again") {
+		t.Errorf("the lost run was told %v", err)
+	}
+	wait[event.JobCompleted](t, f)
+	close(release)
+	lost := wait[event.JobLost](t, f)
+	stop()
+	if n := len(s.Running()); n != 0 || lost.Unsure || runs.Load() != 2 || f.jobs(t) != 0 {
+		t.Errorf("%d running, %d runs, %d jobs left, %+v", n, runs.Load(), f.jobs(t), lost)
 	}
 }
 
