@@ -1,0 +1,98 @@
+package doctor
+
+import (
+	"context"
+	"slices"
+	"strings"
+)
+
+// check is one thing that is looked at.
+type check struct {
+	id string
+	// reads are tables whose rows the check needs: it is left out where they,
+	// or columns of them, are missing or may not be seen. That is a finding of
+	// others.
+	reads []string
+	// bare says that the check needs no schema.
+	bare bool
+	run  func(context.Context, *exam) (Finding, error)
+}
+
+const (
+	tableJobs    = "_private_jobs"
+	tableQueues  = "_private_job_queues"
+	tableTasks   = "_private_tasks"
+	tableWorkers = "_private_workers"
+)
+
+// checks are all there are, in the order of the report.
+func (e *exam) checks() []check {
+	if e.tooOld() {
+		return []check{{id: "server-version", bare: true, run: checkVersion}}
+	}
+	jobs := []string{tableJobs, tableTasks, tableQueues}
+	return []check{
+		{id: "server-version", bare: true, run: checkVersion},
+		{id: "read-only", bare: true, run: checkReadOnly},
+		{id: "timeouts", bare: true, run: checkTimeouts},
+		{id: "connections", bare: true, run: checkConnections},
+		{id: "clock", bare: true, run: checkClock},
+		{id: "pooler", bare: true, run: checkPooler},
+
+		{id: "autovacuum", bare: true, run: checkAutovacuum},
+		{id: "track-counts", bare: true, run: checkTrackCounts},
+		{id: "old-transactions", bare: true, run: checkOldTransactions},
+		{id: "prepared-transactions", bare: true, run: checkPreparedTransactions},
+		{id: "replication-slots", bare: true, run: checkReplicationSlots},
+		{id: "standby-feedback", bare: true, run: checkStandbys},
+
+		{id: "schema", bare: true, run: checkSchema},
+		{id: "objects", run: checkObjects},
+		{id: "functions", run: checkFunctions},
+		{id: "triggers", run: checkTriggers},
+		{id: "indexes", run: checkIndexes},
+		{id: "foreign-keys", run: checkForeignKeys},
+		{id: "unlogged-tables", run: checkUnlogged},
+		{id: "rights", run: checkRights},
+		{id: "row-security", run: checkRowSecurity},
+		{id: "identities", run: checkIdentities},
+		{id: "dead-rows", run: checkDeadRows},
+		{id: "bloat", run: checkBloat},
+
+		{id: "stale-workers", reads: []string{tableWorkers, tableJobs, tableQueues}, run: checkStaleWorkers},
+		{id: "unknown-workers", reads: jobs, run: checkUnknownWorkers},
+		{id: "old-locks", reads: jobs, run: checkOldLocks},
+		{id: "idle-queues", reads: jobs, run: checkIdleQueues},
+		{id: "failed-jobs", reads: jobs, run: checkFailedJobs},
+		{id: "latency", reads: jobs, run: checkLatency},
+		{id: "unserved-tasks", reads: append(jobs, tableWorkers), run: checkUnservedTasks},
+	}
+}
+
+func (e *exam) applies(c check) bool {
+	if c.bare {
+		return true
+	}
+	if len(e.tables) == 0 {
+		return false
+	}
+	for _, name := range c.reads {
+		if !e.readable(name) {
+			return false
+		}
+	}
+	return true
+}
+
+// readable says that the rows of a table can be seen, all of them.
+func (e *exam) readable(name string) bool {
+	table, exists := e.tables[name]
+	if !exists || !table.MaySelect || table.Secured || e.inspected != nil {
+		return false
+	}
+	return !slices.ContainsFunc(e.status.Missing, func(object string) bool {
+		return strings.HasPrefix(object, "column "+name+".")
+	})
+}
+
+func ok(what string) Finding { return Finding{Severity: OK, What: what} }

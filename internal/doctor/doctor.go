@@ -1,0 +1,209 @@
+// Package doctor examines a queue, its schema and its server, and says what is
+// wrong, why that matters and what helps.
+//
+// What comes in is a pool and a schema's name, of which nothing need exist; what
+// goes out is a Report with a finding for each check. The one thing not to break:
+// it reads only. Its statements run in read-only transactions, one each, so that
+// the server holds it to that; what migrate.Inspect and the search for a pooler
+// do outside of them are plain selects.
+//
+// A check is a function that returns one finding (see check.go, where they are
+// listed in the order of the report); the limits that they go by are in
+// limits.go.
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/schema"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+// Options say what to examine. The zero value is the default schema.
+type Options struct {
+	// Schema is where the queue lives, or ought to.
+	Schema schema.Name
+	// Timeout bounds each statement; zero means statement.DefaultTimeout.
+	Timeout time.Duration
+	// Unprepared says that the queue's clients do not prepare statements, so
+	// that it does not matter whether that would work.
+	Unprepared bool
+	// Now is this machine's clock; nil means time.Now.
+	Now func() time.Time
+
+	// aged makes transactions older than they are, for tests, which cannot wait.
+	aged struct {
+		by           time.Duration
+		transactions int64
+	}
+}
+
+// Examine examines the database of a pool, of which it needs one connection, and
+// a second one for a moment. What a check cannot find out, for want of rights for
+// example, is a finding too. The error is for what ends the examination, such as
+// a lost connection; the Report then has what was found before.
+func Examine(ctx context.Context, pool *pgxpool.Pool, o Options) (Report, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	e := &exam{
+		options: o,
+		pool:    pool,
+		// Unprepared, so that a pooler does not matter to the doctor itself.
+		set: statement.NewSet(statement.Options{Schema: o.Schema, Timeout: o.Timeout, Unprepared: true}),
+	}
+	report := Report{Schema: o.Schema.String()}
+	if err := e.run(ctx, &report); err != nil {
+		return report, fmt.Errorf("examining schema %q: %w", o.Schema, err)
+	}
+	return report, nil
+}
+
+// exam is one examination, and what its checks share.
+type exam struct {
+	options Options
+	pool    *pgxpool.Pool
+	set     *statement.Set
+	conn    *pgxpool.Conn
+
+	server   dbgen.DoctorServerRow
+	settings map[string]setting
+	// status is what a migration would find; inspected says that it is known.
+	status    migrate.Status
+	inspected error
+	// tables are those of the schema.
+	tables map[string]dbgen.DoctorTablesRow
+	seen   seen
+}
+
+func (e *exam) run(ctx context.Context, report *Report) error {
+	// Before a connection is held, since it takes one by itself.
+	e.status, e.inspected = migrate.Inspect(ctx, e.pool, e.options.Schema)
+	if err := fatal(e.inspected); err != nil {
+		return err
+	}
+	report.Revision = e.status.Ledger.Newest
+
+	conn, err := e.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	e.conn = conn
+	if err := e.prepare(ctx); err != nil {
+		return err
+	}
+	report.Server = e.server.Version
+	report.CheckedAt = time.UnixMicro(e.server.NowUs).UTC()
+
+	for _, c := range e.checks() {
+		if !e.applies(c) {
+			continue
+		}
+		found, err := c.run(ctx, e)
+		if err := fatal(err); err != nil {
+			return err
+		}
+		if err != nil {
+			found = notChecked(err)
+		}
+		found.ID = c.id
+		report.add(found)
+	}
+	return nil
+}
+
+// prepare reads what the checks share.
+func (e *exam) prepare(ctx context.Context) error {
+	return e.read(ctx, func(ctx context.Context, q *dbgen.Queries) error {
+		var err error
+		e.server, err = q.DoctorServer(ctx)
+		if err != nil || e.tooOld() {
+			return err
+		}
+		// Distributions add their own.
+		e.server.Version, _, _ = strings.Cut(e.server.Version, " ")
+		settings, err := q.DoctorSettings(ctx)
+		if err != nil {
+			return err
+		}
+		e.settings = make(map[string]setting, len(settings))
+		for _, s := range settings {
+			e.settings[s.Name] = setting{text: s.Setting, unit: s.Unit, source: s.Source}
+		}
+		tables, err := q.DoctorTables(ctx, e.options.Schema.String())
+		if err != nil {
+			return err
+		}
+		e.tables = make(map[string]dbgen.DoctorTablesRow, len(tables))
+		for _, t := range tables {
+			e.tables[t.Name] = t
+		}
+		return nil
+	})
+}
+
+// read runs statements in a transaction that can do nothing else.
+func (e *exam) read(ctx context.Context, f func(context.Context, *dbgen.Queries) error) error {
+	return readOnly(ctx, e.conn.Conn(), func(tx pgx.Tx) error { return f(ctx, e.set.On(tx)) })
+}
+
+func readOnly(ctx context.Context, conn *pgx.Conn, f func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, f)
+}
+
+// get runs one statement and returns what it found.
+func get[T any](ctx context.Context, e *exam, f func(*dbgen.Queries, context.Context) (T, error)) (T, error) {
+	var found T
+	err := e.read(ctx, func(ctx context.Context, q *dbgen.Queries) error {
+		var err error
+		found, err = f(q, ctx)
+		return err
+	})
+	return found, err
+}
+
+// getIn is get for a statement about the schema.
+func getIn[T any](ctx context.Context, e *exam, f func(*dbgen.Queries, context.Context, string) (T, error)) (T, error) {
+	return get(ctx, e, func(q *dbgen.Queries, ctx context.Context) (T, error) { return f(q, ctx, e.options.Schema.String()) })
+}
+
+func (e *exam) tooOld() bool { return e.server.VersionNum < 120000 }
+
+// fatal is the error if it ends the examination: all but a statement that the
+// server refused, or that took too long.
+func fatal(err error) error {
+	var answer *pgconn.PgError
+	var slow *statement.TimeoutError
+	switch {
+	case errors.As(err, &slow):
+		return nil
+	case errors.As(err, &answer) && answer.Severity != "FATAL" && answer.Severity != "PANIC":
+		return nil
+	}
+	return err
+}
+
+// notChecked is the finding of a check that could not be made.
+func notChecked(err error) Finding {
+	f := Finding{
+		Severity: Warning,
+		What:     "This could not be checked: " + err.Error() + ".",
+		Why:      "What is wrong here would go unseen.",
+	}
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) && answer.Code == "42501" {
+		f.Help = []string{"Run the doctor as the owner of the schema, or as a role that may read it."}
+	}
+	return f
+}

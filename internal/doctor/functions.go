@@ -1,0 +1,86 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/gworker/gworker/db"
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/migrate"
+)
+
+// ownMark is in the body of every function that a migration of ours makes.
+const ownMark = "-- made by gworker"
+
+var functionText = regexp.MustCompile(`(?s)create or replace function graphile_worker\.(\w+)\s*\([^$]*?\$gw\$(.*?)\$gw\$`)
+
+// ownBodies are the bodies that our migrations give to functions, by name, as
+// they are for the default schema.
+var ownBodies = sync.OnceValues(func() (map[string][]string, error) {
+	files, err := fs.Glob(db.Migrations, "*.sql")
+	if err != nil {
+		return nil, err
+	}
+	bodies := map[string][]string{}
+	for _, file := range files {
+		text, err := fs.ReadFile(db.Migrations, file)
+		if err != nil {
+			return nil, err
+		}
+		for _, match := range functionText.FindAllStringSubmatch(string(text), -1) {
+			bodies[match[1]] = append(bodies[match[1]], match[2])
+		}
+	}
+	return bodies, nil
+})
+
+// checkFunctions compares the functions with what our migrations make. Where our
+// revisions 19 and 20 were the last to run, they have made all there are; other
+// runtimes' come in more versions than anybody could list.
+func checkFunctions(ctx context.Context, e *exam) (Finding, error) {
+	rows, err := getIn(ctx, e, (*dbgen.Queries).DoctorFunctions)
+	if err != nil {
+		return Finding{}, err
+	}
+	bodies, err := ownBodies()
+	if err != nil {
+		return Finding{}, err
+	}
+	isMarked := func(r dbgen.DoctorFunctionsRow) bool { return strings.Contains(r.Body, ownMark) }
+	allOurs := e.status.Ledger.Newest <= migrate.Newest && slices.ContainsFunc(rows, isMarked)
+	var changed []string
+	var unchanged, others int
+	for _, r := range rows {
+		switch {
+		case slices.ContainsFunc(bodies[r.Name], func(body string) bool { return e.options.Schema.Render(body) == r.Body }):
+			unchanged++
+		case isMarked(r) || allOurs && bodies[r.Name] != nil:
+			changed = append(changed, r.Name)
+		default:
+			others++
+		}
+	}
+	if len(changed) == 0 {
+		text := fmt.Sprintf("%s as gworker makes them", plural(unchanged, "function is", "functions are"))
+		if others > 0 {
+			text += fmt.Sprintf("; %d of other makers, such as Node's or Rust's worker, cannot be judged", others)
+		}
+		return ok(text + "."), nil
+	}
+	return Finding{
+		Severity: Warning,
+		What: fmt.Sprintf("%s other contents than this version of gworker gives them: %s.",
+			plural(len(changed), "function has", "functions have"), listed(changed, ", ")),
+		Why: "Somebody has changed them, the schema was renamed, or another version of gworker made them. What jobs go through is then not what was tested.",
+		Help: []string{
+			fmt.Sprintf("select prosrc from pg_proc where pronamespace = %s::regnamespace and proname = %s;",
+				literal(e.options.Schema.Quoted()), literal(changed[0])),
+			"-- gworker's own text is in its folder db/migrations: the functions of revisions 19 and 20 can be created again from there.",
+		},
+	}, nil
+}

@@ -1,0 +1,97 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/gworker/gworker/internal/dbgen"
+)
+
+func checkRights(ctx context.Context, e *exam) (Finding, error) {
+	rights, err := getIn(ctx, e, (*dbgen.Queries).DoctorRights)
+	if err != nil {
+		return Finding{}, err
+	}
+	functions, err := getIn(ctx, e, (*dbgen.Queries).DoctorFunctions)
+	if err != nil {
+		return Finding{}, err
+	}
+	role, schema := identifier(e.server.Role), e.options.Schema.Quoted()
+	var lacks, help []string
+	if !rights.Usage {
+		lacks = append(lacks, "usage of the schema")
+		help = append(help, "grant usage on schema "+schema+" to "+role+";")
+	}
+	before := len(lacks)
+	for _, t := range e.byName() {
+		if missing := missingRights(t); len(missing) > 0 {
+			lacks = append(lacks, strings.Join(missing, ", ")+" on "+t.Name)
+		}
+	}
+	if len(lacks) > before {
+		help = append(help, "grant select, insert, update, delete on all tables in schema "+schema+" to "+role+";")
+	}
+	before = len(lacks)
+	for _, f := range functions {
+		if !f.MayExecute {
+			lacks = append(lacks, "execute on function "+f.Name)
+		}
+	}
+	if len(lacks) > before {
+		help = append(help, "grant execute on all functions in schema "+schema+" to "+role+";")
+	}
+	if len(lacks) == 0 {
+		return ok(fmt.Sprintf("Role %s has the rights that a worker needs.", e.server.Role)), nil
+	}
+	help = append(help, "-- Or connect as the schema's owner, which workers need in any case (row-security).")
+	return Finding{
+		Severity: Problem,
+		What:     fmt.Sprintf("Role %s lacks rights: %s.", e.server.Role, listed(lacks, "; ")),
+		Why:      "Statements of workers and clients fail with SQLSTATE 42501. What cannot be read was not checked either.",
+		Help:     help,
+	}, nil
+}
+
+// missingRights are those that a worker needs and the role does not have. Of the
+// ledger it only reads.
+func missingRights(t dbgen.DoctorTablesRow) []string {
+	private := strings.HasPrefix(t.Name, "_private_")
+	var missing []string
+	for _, r := range []struct {
+		name        string
+		has, needed bool
+	}{
+		{"select", t.MaySelect, private || t.Name == "migrations"},
+		{"insert", t.MayInsert, private},
+		{"update", t.MayUpdate, private},
+		{"delete", t.MayDelete, private},
+	} {
+		if r.needed && !r.has {
+			missing = append(missing, r.name)
+		}
+	}
+	return missing
+}
+
+func checkRowSecurity(_ context.Context, e *exam) (Finding, error) {
+	var hidden []string
+	for _, t := range e.byName() {
+		if t.Secured {
+			hidden = append(hidden, t.Name)
+		}
+	}
+	if len(hidden) == 0 {
+		return ok(fmt.Sprintf("Role %s sees all rows.", e.server.Role)), nil
+	}
+	return Finding{
+		Severity: Problem,
+		What:     fmt.Sprintf("Row level security hides rows from role %s in %s.", e.server.Role, strings.Join(hidden, ", ")),
+		Why: "The private tables have no policies, so a role that is neither their owner nor has bypassrls sees no job, and cannot add one. " +
+			"What the rows would tell was not checked.",
+		Help: []string{
+			"-- Connect as the schema's owner, or:",
+			"alter role " + identifier(e.server.Role) + " bypassrls;",
+		},
+	}, nil
+}

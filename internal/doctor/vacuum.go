@@ -1,0 +1,102 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/gworker/gworker/internal/dbgen"
+)
+
+// byName are the schema's tables in order.
+func (e *exam) byName() []dbgen.DoctorTablesRow {
+	var tables []dbgen.DoctorTablesRow
+	for _, name := range slices.Sorted(maps.Keys(e.tables)) {
+		tables = append(tables, e.tables[name])
+	}
+	return tables
+}
+
+// qualified is a name in the schema as SQL.
+func (e *exam) qualified(name string) string {
+	if strings.ToLower(name) == name && !strings.ContainsAny(name, ` "`) {
+		return e.options.Schema.Quoted() + "." + name
+	}
+	return e.options.Schema.Quoted() + "." + identifier(name)
+}
+
+// command is a command line of the worker binary for this schema.
+func (e *exam) command(words string) string {
+	line := "worker " + words
+	if !e.options.Schema.IsDefault() {
+		line += " --schema '" + strings.ReplaceAll(e.options.Schema.String(), "'", `'\''`) + "'"
+	}
+	return line
+}
+
+func checkDeadRows(_ context.Context, e *exam) (Finding, error) {
+	found := Finding{Why: "Claims walk over dead rows until vacuum has removed them, and each job leaves some: the more there are, the slower is a claim."}
+	var said []string
+	for _, t := range e.byName() {
+		severity := judgeDead(t.Live, t.Dead)
+		if severity == OK {
+			continue
+		}
+		found.Severity = max(found.Severity, severity)
+		said = append(said, fmt.Sprintf("%s has %s, %s live ones, and was %s", t.Name, count(t.Dead, "dead row"), grouped(t.Live), vacuumed(t)))
+		name := e.qualified(t.Name)
+		found.Help = append(found.Help, "vacuum (verbose, analyze) "+name+";",
+			"alter table "+name+" set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);")
+	}
+	if len(said) == 0 {
+		jobs := e.tables[tableJobs]
+		return ok(fmt.Sprintf("%s in %s; it was %s.", count(jobs.Dead, "dead row"), tableJobs, vacuumed(jobs))), nil
+	}
+	found.What = strings.Join(said, "; ") + "."
+	found.Help = append(found.Help, "-- If vacuum says that rows cannot be removed yet, see old-transactions and what follows it.")
+	return found, nil
+}
+
+func vacuumed(t dbgen.DoctorTablesRow) string {
+	if t.Vacuumed < 0 {
+		return "never vacuumed"
+	}
+	return "vacuumed " + age(seconds(t.Vacuumed)) + " ago"
+}
+
+// judgeDead judges a table's dead rows, which are normal up to the number of
+// live ones: that many jobs may have been done since the last vacuum.
+func judgeDead(live, dead int64) Severity {
+	switch {
+	case dead <= live:
+		return OK
+	case dead >= tooManyDeadRows && dead >= 10*live:
+		return Problem
+	case dead >= manyDeadRows:
+		return Warning
+	}
+	return OK
+}
+
+func checkBloat(_ context.Context, e *exam) (Finding, error) {
+	found := Finding{Why: "Space once taken by a backlog stays in the table and its indexes. Scans, vacuum and backups go over it, and it fills the cache."}
+	var said []string
+	for _, t := range e.byName() {
+		// What is dead is another finding. Without a vacuum since the
+		// statistics began, they do not tell how many rows there are.
+		rows := max(t.Live, t.Counted) + t.Dead
+		if t.Vacuumed < 0 || t.Bytes < bloatBytes || rows*bloatPages >= t.Bytes/8192 {
+			continue
+		}
+		found.Severity = Warning
+		said = append(said, fmt.Sprintf("%s takes %s for %s", t.Name, size(t.Bytes), count(rows, "row")))
+		found.Help = append(found.Help, "vacuum (full, analyze) "+e.qualified(t.Name)+"; -- locks the table while it runs; pg_repack does not")
+	}
+	if len(said) == 0 {
+		return ok(fmt.Sprintf("%s takes %s.", tableJobs, size(e.tables[tableJobs].Bytes))), nil
+	}
+	found.What = strings.Join(said, "; ") + "."
+	return found, nil
+}

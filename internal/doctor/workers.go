@@ -1,0 +1,159 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gworker/gworker/internal/dbgen"
+)
+
+// workers are those that are registered, and whether they live. A worker may say
+// for how long it wants to be waited for.
+func (e *exam) workers(ctx context.Context) (alive, stale []dbgen.DoctorWorkersRow, err error) {
+	if !e.readable(tableWorkers) {
+		return nil, nil, nil
+	}
+	rows, err := remember(&e.seen.workers, func() ([]dbgen.DoctorWorkersRow, error) {
+		return get(ctx, e, (*dbgen.Queries).DoctorWorkers)
+	})
+	for _, r := range rows {
+		if seconds(r.Seconds) >= max(staleWorker, seconds(min(r.StaleAfter, expiredLock.Seconds()))) {
+			stale = append(stale, r)
+		} else {
+			alive = append(alive, r)
+		}
+	}
+	return alive, stale, err
+}
+
+func checkStaleWorkers(ctx context.Context, e *exam) (Finding, error) {
+	alive, stale, err := e.workers(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	switch {
+	case len(alive)+len(stale) == 0:
+		return ok("No worker is registered."), nil
+	case len(stale) == 0:
+		return ok(fmt.Sprintf("%s registered, and all of them give signs of life.", plural(len(alive), "worker is", "workers are"))), nil
+	}
+	locks, err := e.locks(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	f := Finding{Severity: Warning, Why: "They have died or lost the database, and no worker sweeps: recovery is off everywhere, or none runs."}
+	var said, ids []string
+	for _, w := range stale {
+		text := fmt.Sprintf("%s%s, for %s", w.ID, place(w), age(seconds(w.Seconds)))
+		if at := slices.IndexFunc(locks, func(l dbgen.DoctorLocksRow) bool { return l.Worker == w.ID }); at >= 0 {
+			f.Severity = Problem
+			text += ", holding " + holding(locks[at])
+		}
+		said = append(said, text)
+		ids = append(ids, w.ID)
+	}
+	if f.Severity == Problem {
+		f.Why += " The jobs that they hold wait until somebody recovers them, or for 4 hours."
+	}
+	f.What = fmt.Sprintf("%s without a sign of life: %s.", plural(len(stale), "registered worker is", "registered workers are"), listed(said, "; "))
+	f.Help = []string{
+		e.command("sweep"),
+		"-- Or, once it is certain that they are dead:",
+		fmt.Sprintf("select %s(%s);", e.qualified("recover_dead_worker_jobs"), textArray(first(ids))),
+		fmt.Sprintf("select %s(%s);", e.qualified("delete_stale_workers"), textArray(first(ids))),
+	}
+	return f, nil
+}
+
+func place(w dbgen.DoctorWorkersRow) string {
+	switch {
+	case w.Host != "" && w.Pid != "":
+		return fmt.Sprintf(" (%s, pid %s)", w.Host, w.Pid)
+	case w.Host != "":
+		return " (" + w.Host + ")"
+	}
+	return ""
+}
+
+func holding(l dbgen.DoctorLocksRow) string {
+	switch {
+	case l.Queues == 0:
+		return count(l.Jobs, "job")
+	case l.Jobs == 0:
+		return count(l.Queues, "queue")
+	}
+	return count(l.Jobs, "job") + " and " + count(l.Queues, "queue")
+}
+
+// checkUnservedTasks looks for tasks that wait because nobody has them. It can
+// know that only where every worker that lives says what it runs.
+func checkUnservedTasks(ctx context.Context, e *exam) (Finding, error) {
+	alive, _, err := e.workers(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	served := map[string]bool{}
+	for _, w := range alive {
+		if !w.TellsTasks {
+			return ok("Not every worker says which tasks it has."), nil
+		}
+		for _, task := range w.Tasks {
+			served[task] = true
+		}
+	}
+	if len(served) == 0 {
+		return ok("No worker is registered that says which tasks it has."), nil
+	}
+	waiting, err := e.waiting(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	var said []string
+	for _, t := range waiting {
+		if wait := seconds(t.Seconds); !served[t.Task] && wait >= longWait {
+			said = append(said, fmt.Sprintf("%s (%s, for %s)", t.Task, count(t.Jobs, "job"), age(wait)))
+		}
+	}
+	if len(said) == 0 {
+		return ok("Registered workers have every task that waits."), nil
+	}
+	f := Finding{
+		Severity: Warning,
+		What:     fmt.Sprintf("No registered worker has %s: %s.", plural(len(said), "task that jobs wait for", "tasks that jobs wait for"), listed(said, "; ")),
+		Why:      "Their jobs wait for ever: a task was renamed, or the workers that have it are not running.",
+		Help:     []string{"Start a worker that has them, or delete the jobs:", e.deleteTasks(waiting, served)},
+	}
+	locks, err := e.locks(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	if others := unregistered(locks, alive, nil); len(others) > 0 {
+		f.Severity = Note
+		f.Why += " Or workers that do not register have them: some " + kinds(others) + " hold locks at this moment."
+	}
+	return f, nil
+}
+
+func (e *exam) deleteTasks(waiting []dbgen.DoctorWaitingTasksRow, served map[string]bool) string {
+	var names []string
+	for _, t := range waiting {
+		if !served[t.Task] && len(names) < namedThings {
+			names = append(names, t.Task)
+		}
+	}
+	return fmt.Sprintf("select %s(array(select id from %s where task_identifier = any (%s)));",
+		e.qualified("complete_jobs"), e.qualified("jobs"), textArray(names))
+}
+
+// kinds names the runtimes of lock holders, each once.
+func kinds(locks []dbgen.DoctorLocksRow) string {
+	var names []string
+	for _, l := range locks {
+		if name := kindOf(l.Worker).name(); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " and ")
+}
