@@ -1,0 +1,45 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(processEnv) != "" {
+		os.Exit(workerProcess())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// seedEnv names the environment variable that asks for the test, with the seed.
+const seedEnv = "GWORKER_CHAOS"
+
+// TestChaos is the short form: each kind of fault about once. It wants the
+// machine for itself, as it counts a worker that cannot be heard of for seconds as
+// silent, so it runs only when it is asked for.
+func TestChaos(t *testing.T) {
+	text := os.Getenv(seedEnv)
+	if text == "" {
+		t.Skipf("takes a minute, and the machine for itself: %s=SEED runs it", seedEnv)
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", seedEnv, err)
+	}
+	o := defaults()
+	o.Duration, o.Seed = 50*time.Second, seed
+	v, err := run(t.Context(), o, func(line string) { t.Log(line) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.failed() {
+		t.Error("see the verdict above")
+	}
+}

@@ -1,0 +1,213 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// slot is the place of a worker: its proxy stays, its processes come and go.
+type slot struct {
+	name  string
+	node  bool
+	proxy *proxy
+	// busy is held by a fault that is at this slot.
+	busy sync.Mutex
+
+	mu       sync.Mutex
+	all      []*process // the last one is the present one
+	stopping bool
+	pause    time.Duration // before the next process is started
+	started  chan struct{} // gets a value for each start
+	over     chan struct{} // closed when no process will be started any more
+}
+
+// now is the present process; it may have ended.
+func (s *slot) now() *process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all[len(s.all)-1]
+}
+
+func (s *slot) processes() []*process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*process{}, s.all...)
+}
+
+// fleet keeps a process alive in each slot.
+type fleet struct {
+	slots   []*slot
+	log     *journal
+	logs    string
+	witness string
+	cluster *cluster
+	node    *nodeInstallation // nil: no Node worker
+}
+
+// add makes a slot and starts its first process.
+func (f *fleet) add(ctx context.Context, name string, node bool) error {
+	p, err := newProxy(f.cluster.now().address())
+	if err != nil {
+		return err
+	}
+	s := &slot{name: name, node: node, proxy: p, started: make(chan struct{}, 1), over: make(chan struct{})}
+	f.slots = append(f.slots, s)
+	if err := f.start(s); err != nil {
+		close(s.over)
+		return err
+	}
+	go f.supervise(ctx, s)
+	return nil
+}
+
+// start starts the next process, unless there shall be none any more.
+func (f *fleet) start(s *slot) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		return nil
+	}
+	name := s.name + "." + itoa(len(s.all)+1)
+	o := order{
+		ConnectionString: databaseURL(s.proxy.port(), appPrefix+name), Witness: f.witness, Worker: name,
+		Tasks: taskNames(), Concurrency: concurrency, PollInterval: int(pollInterval.Milliseconds()),
+	}
+	var cmd *exec.Cmd
+	if s.node {
+		o.Package, o.Concurrency = f.node.pack, nodeConcurrency
+		cmd = f.node.command()
+	} else {
+		exe, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		cmd = exec.Command(exe)
+		cmd.Env = append(os.Environ(), processEnv+"=1")
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us
+	p, err := startProcess(name, cmd, o, f.logs)
+	if err != nil {
+		return err
+	}
+	s.all = append(s.all, p)
+	select {
+	case s.started <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// supervise starts a process again whenever it has ended.
+func (f *fleet) supervise(ctx context.Context, s *slot) {
+	defer close(s.over)
+	for {
+		p := s.now()
+		<-p.exited
+		s.mu.Lock()
+		stopping, pause := s.stopping, s.pause
+		s.mu.Unlock()
+		if stopping {
+			return
+		}
+		if !p.wasKilled() {
+			pause = time.Second
+			if s.node {
+				// Node's workers end when they lose their database.
+				f.log.say("%s ended by itself: %v", p.name, p.err)
+			} else {
+				f.log.breaks("a worker ends only when it is told to", "%s ended by itself: %v", p.name, p.err)
+			}
+		}
+		if s.node {
+			f.freeNodeLocks(ctx, p)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		if err := f.start(s); err != nil {
+			f.log.breaks("the harness works", "%v", err)
+			return
+		}
+	}
+}
+
+// freeNodeLocks is what an operator does after a Node worker has died: nobody
+// else would, for four hours.
+func (f *fleet) freeNodeLocks(ctx context.Context, p *process) {
+	err := await(ctx, time.Minute, "freeing the locks of "+p.name, func() (bool, error) {
+		_, err := value[string](ctx, f.cluster.now(),
+			"select coalesce(graphile_worker.force_unlock_workers($1)::text, '')", p.workerIDs())
+		return true, err
+	})
+	if err != nil && ctx.Err() == nil {
+		f.log.breaks("the harness works", "%v", err)
+	}
+}
+
+// switchTo points all proxies to another server.
+func (f *fleet) switchTo(address string) {
+	for _, s := range f.slots {
+		s.proxy.switchTo(address)
+	}
+}
+
+const stopPatience = 45 * time.Second
+
+// stop ends all processes the way an operator would, and checks that they go.
+func (f *fleet) stop() {
+	var wait sync.WaitGroup
+	for _, s := range f.slots {
+		s.mu.Lock()
+		s.stopping = true
+		s.mu.Unlock()
+		wait.Go(func() { f.stopOne(s) })
+	}
+	wait.Wait()
+}
+
+func (f *fleet) stopOne(s *slot) {
+	p := s.now()
+	if p.running() {
+		p.signal(syscall.SIGTERM)
+	}
+	timer := time.NewTimer(stopPatience)
+	defer timer.Stop()
+	select {
+	case <-p.exited:
+	case <-timer.C:
+		if !s.node {
+			f.log.breaks("a worker ends after SIGTERM", "%s was still there after %s", p.name, stopPatience)
+		}
+		p.kill()
+	}
+	<-s.over
+	if !s.node && !p.wasKilled() && p.err != nil {
+		f.log.breaks("a worker ends with status 0", "%s: %v", p.name, p.err)
+	}
+}
+
+// close ends whatever is left, after a run that failed on its way.
+func (f *fleet) close() {
+	for _, s := range f.slots {
+		s.mu.Lock()
+		s.stopping = true
+		s.mu.Unlock()
+		for _, p := range s.processes() {
+			if p.running() {
+				p.kill()
+			}
+		}
+		<-s.over
+		s.proxy.close()
+	}
+}

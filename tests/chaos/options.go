@@ -1,0 +1,59 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// options are what a run can be told.
+type options struct {
+	Duration time.Duration
+	Seed     uint64
+	Workers  int
+	Node     bool
+	Rate     int      // jobs a second
+	Faults   []string // none: all kinds
+	Logs     string   // a folder; empty: kept only if the run fails
+}
+
+func defaults() options {
+	return options{Duration: 2 * time.Minute, Workers: 3, Node: true, Rate: 60}
+}
+
+func (o options) check() error {
+	for _, kind := range o.Faults {
+		if !slices.Contains(faultKinds(), kind) {
+			return fmt.Errorf("no fault is called %q", kind)
+		}
+	}
+	if o.Duration <= 0 || o.Workers < 1 || o.Rate < 1 {
+		return errors.New("duration, workers and rate must be positive")
+	}
+	return nil
+}
+
+// What the workers are configured with. The thresholds are short, so that a
+// minute holds many recoveries, and far enough from each other for a busy
+// machine.
+const (
+	heartbeat        = 400 * time.Millisecond
+	sweepInterval    = 500 * time.Millisecond
+	staleAfter       = 2500 * time.Millisecond
+	statementTimeout = 4 * time.Second
+	pollInterval     = 500 * time.Millisecond
+	abortTimeout     = 2 * time.Second
+
+	concurrency     = 8
+	nodeConcurrency = 4
+)
+
+// The names under which sessions are known to the server.
+const (
+	appPrefix  = "chaos-"
+	harnessApp = "chaos-harness"
+	loadApp    = "chaos-load"
+)

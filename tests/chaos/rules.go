@@ -1,0 +1,94 @@
+//go:build unix
+
+package main
+
+// A rule is a query that finds what breaks it, a line of evidence for each.
+type rule struct{ name, sql string }
+
+// rules are those that the witness can judge.
+var rules = []rule{
+	{"no job is lost", `
+		select 'job of n=' || j.n || ' was added, and has no run that ended well: runs ' ||
+			coalesce((select string_agg(concat_ws(' ', r.worker, 'attempt', r.attempt, coalesce(r.outcome, 'no end')), ', ' order by r.id)
+				from ran r where r.n = j.n), 'none')
+		from jobs j
+		where j.state = 'added' and j.expect = 'ok' and not j.replaced
+			and not exists (select from ran r where r.n = j.n and r.outcome = 'ok')`},
+
+	{"a job that fails for good has had its attempts and stays", `
+		select 'job of n=' || j.n || ': ' || coalesce('attempts ' || l.attempts || ', error ' || l.last_error, 'its row is gone')
+			|| ', ' || (select count(*) from ran r where r.n = j.n) || ' runs'
+		from jobs j
+		left join leftovers l on l.n = j.n
+		where j.state = 'added' and j.expect = 'failed' and (
+			l.n is null or l.attempts <> j.attempts
+			or l.last_error not like '%as the payload says%' and l.last_error not like 'Job recovered after worker interruption%'
+			or (select count(*) from ran r where r.n = j.n) + (select count(*) from unlocked u where u.job_id = l.job_id) < j.attempts
+				and l.last_error not like 'Job recovered after worker interruption%')`},
+
+	{"nothing else is left in the queue", `
+		select concat_ws(' ', 'job', l.job_id, 'of n=' || l.n, 'attempts', l.attempts, 'of', l.max_attempts,
+			'key ' || l.key, 'locked by ' || l.locked_by, 'error ' || l.last_error)
+		from leftovers l
+		left join jobs j on j.n = l.n
+		where l.locked_by is not null or j.n is null or not (
+			j.expect = 'failed' and l.attempts = j.attempts
+			-- Replaced while it ran, it is not tried again.
+			or j.replaced and l.key is null and l.attempts >= l.max_attempts)`},
+
+	{"a job whose transaction was rolled back never runs", `
+		select 'job of n=' || r.n || ' was run by ' || r.worker
+		from ran r join jobs j on j.n = r.n where j.state = 'rolledback'`},
+
+	{"only jobs that were added run", `
+		select 'job of n=' || r.n || ' was run by ' || r.worker
+		from ran r left join jobs j on j.n = r.n where j.n is null`},
+
+	{"runs of one job overlap only where a lock was taken", `
+		select concat_ws(' ', 'job', job_id, 'ran on', worker, 'from', started_at, 'while it ran on', before, 'until', until)
+		from (
+			select *, max(ended_at) over w as until, max(worker) over w as before
+			from ran where not astray
+			window w as (partition by job_id order by started_at, id rows between unbounded preceding and 1 preceding)
+		) a where started_at < until`},
+
+	{"runs of one named queue overlap only where a lock was taken", `
+		select concat_ws(' ', queue, 'ran job', job_id, 'on', worker, 'from', started_at, 'while another job ran until', until)
+		from (
+			select *, max(ended_at) over w as until
+			from ran where queue <> '' and not astray
+			window w as (partition by queue order by started_at, id rows between unbounded preceding and 1 preceding)
+		) a where started_at < until`},
+
+	{"a job that was done runs again only where its lock was taken", `
+		select concat_ws(' ', 'job', a.job_id, 'was done by', a.worker, 'at', a.ended_at, 'and ran again on', b.worker, 'at', b.started_at,
+			'; its runs:', (select string_agg(concat_ws(' ', x.worker, 'attempt', x.attempt, x.started_at::time, x.outcome, x.ended_at::time), ', ' order by x.id)
+				from ran x where x.job_id = a.job_id),
+			'; let go of:', (select string_agg(concat_ws(' ', x.locked_by, 'attempt', x.attempt, 'by', x.by_app, x.at::time), ', ' order by x.at)
+				from releases x where x.job_id = a.job_id))
+		from ran a join ran b on b.job_id = a.job_id and b.started_at > a.started_at
+		where a.outcome = 'ok' and a.taken_at is null
+			-- A process that was stopped between its claim and its run begins late.
+			and (b.taken_at is null or b.taken_at > a.ended_at)`},
+
+	{"a job is completed only by the holder of its lock", `
+		select concat_ws(' ', 'job', r.job_id, 'was locked by', r.locked_by, 'of', i.process, 'and deleted by', r.by_app, 'at', r.at)
+		from releases r
+		left join ids i on i.worker_id = r.locked_by
+		where r.deleted and r.by_app is distinct from 'chaos-' || i.process
+			and r.by_app not like 'chaos-node%' -- which deletes by the id alone`},
+
+	{"a failure uses up one attempt", `
+		select concat_ws(' ', 'job', a.job_id, 'failed in attempt', a.attempt, 'on', a.worker, 'and went on with attempt', b.attempt)
+		from ran a
+		join lateral (
+			select r.attempt from ran r where r.job_id = a.job_id and r.started_at > a.started_at
+				and (r.taken_at is null or r.taken_at > a.ended_at) order by r.started_at limit 1
+		) b on true
+		where a.outcome = 'failed' and a.taken_at is null and b.attempt not between a.attempt + 1
+			and a.attempt + 1 + (select count(*) from unlocked u where u.job_id = a.job_id and u.at > a.ended_at)`},
+
+	{"a run is cut short only when the worker stops or has lost the job", `
+		select concat_ws(' ', 'job', job_id, 'on', worker, 'was told', outcome, 'at', ended_at)
+		from ran where outcome = 'lost' and not astray`},
+}

@@ -1,0 +1,169 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// chaos is one run.
+type chaos struct {
+	options   options
+	log       *journal
+	witness   *witness
+	cluster   *cluster
+	fleet     *fleet
+	load      *load
+	loadProxy *proxy
+	figures   *figures
+	base      string
+	logs      string
+	serverLog *os.File
+}
+
+// run does everything, and returns the verdict. An error means that there is
+// none.
+func run(ctx context.Context, o options, print func(string)) (v *verdict, err error) {
+	c := &chaos{options: o, log: newJournal(print)}
+	print(fmt.Sprintf("seed %d, %s, %d gworker processes, %d jobs a second", o.Seed, o.Duration, o.Workers, o.Rate))
+	defer func() {
+		c.close()
+		keep := o.Logs != "" || err != nil || v.failed()
+		if keep && c.logs != "" {
+			print("logs of all processes: " + c.logs)
+		}
+		err = errors.Join(err, c.remove(keep))
+	}()
+	if err := c.setUp(ctx); err != nil {
+		return nil, fmt.Errorf("setting up: %w", err)
+	}
+
+	adding, stopAdding := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() { c.load.run(adding, o.Seed) })
+	wait.Go(func() { c.figures.sample(adding, c) })
+	c.breakThings(ctx)
+	stopAdding()
+	wait.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := c.settle(ctx); err != nil {
+		return nil, err
+	}
+	v, err = c.judge(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("judging: %w", err)
+	}
+	v.print(print)
+	return v, nil
+}
+
+func (c *chaos) setUp(ctx context.Context) (err error) {
+	if c.base, err = os.MkdirTemp("", "gworker-chaos-*"); err != nil {
+		return err
+	}
+	if err := os.Chmod(c.base, 0o755); err != nil { // the servers may run under another account
+		return err
+	}
+	if c.logs = c.options.Logs; c.logs == "" {
+		c.logs = filepath.Join(c.base, "logs")
+	}
+	if err := os.MkdirAll(c.logs, 0o755); err != nil {
+		return err
+	}
+	if c.serverLog, err = os.Create(filepath.Join(c.logs, "servers.log")); err != nil {
+		return err
+	}
+	if c.witness, err = startWitness(ctx); err != nil {
+		return err
+	}
+	if c.cluster, err = startCluster(ctx, c.base, c.serverLog); err != nil {
+		return err
+	}
+	address := c.cluster.now().address()
+	if c.loadProxy, err = newProxy(address); err != nil {
+		return err
+	}
+	if c.load, err = newLoad(databaseURL(c.loadProxy.port(), loadApp), c.options.Rate); err != nil {
+		return err
+	}
+	c.figures = newFigures()
+	c.fleet = &fleet{log: c.log, logs: c.logs, witness: c.witness.url(), cluster: c.cluster}
+	for i := range c.options.Workers {
+		if err := c.fleet.add(ctx, "w"+itoa(i+1), false); err != nil {
+			return err
+		}
+	}
+	if c.options.Node {
+		if c.fleet.node, err = findNode(c.base); err != nil {
+			c.log.say("no Node worker takes part: %v", err)
+			return nil
+		}
+		return c.fleet.add(ctx, "node", true)
+	}
+	return nil
+}
+
+// close ends everything that setUp has started, as far as it came.
+func (c *chaos) close() {
+	if c.fleet != nil {
+		c.fleet.close()
+	}
+	if c.load != nil {
+		c.load.pool.Close()
+	}
+	if c.loadProxy != nil {
+		c.loadProxy.close()
+	}
+	if c.cluster != nil {
+		if err := c.cluster.close(); err != nil {
+			c.log.say("%v", err)
+		}
+	}
+	if c.witness != nil {
+		c.witness.close()
+	}
+	if c.serverLog != nil {
+		_ = c.serverLog.Close()
+	}
+}
+
+// remove leaves nothing but the logs, and those only if they are wanted.
+func (c *chaos) remove(keepLogs bool) error {
+	if c.base == "" {
+		return nil
+	}
+	if !keepLogs || c.options.Logs != "" {
+		return os.RemoveAll(c.base)
+	}
+	entries, err := os.ReadDir(c.base)
+	for _, e := range entries {
+		if e.Name() != "logs" {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(c.base, e.Name())))
+		}
+	}
+	return err
+}
+
+// heal undoes what a fault may have left behind.
+func (c *chaos) heal() {
+	for _, s := range c.fleet.slots {
+		s.proxy.heal()
+		s.now().signal(syscall.SIGCONT)
+	}
+	c.loadProxy.heal()
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// seconds prints a time as the log does.
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2fs", d.Seconds()) }

@@ -1,0 +1,149 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed verdict.sql
+var verdictSQL string
+
+// verdict is what a run ends with.
+type verdict struct {
+	seed    uint64
+	figures []string
+	broken  []violation
+}
+
+func (v *verdict) failed() bool { return v == nil || len(v.broken) > 0 }
+
+func (v *verdict) print(print func(string)) {
+	print("")
+	for _, line := range v.figures {
+		print(line)
+	}
+	print("")
+	if !v.failed() {
+		print(fmt.Sprintf("PASS (seed %d)", v.seed))
+		return
+	}
+	for _, b := range v.broken {
+		print("BROKEN: " + b.Rule + "\n    " + b.Evidence)
+	}
+	print(fmt.Sprintf("FAIL: %d rules broken; -seed %d draws the same faults", len(v.broken), v.seed))
+}
+
+// shown is how much evidence is printed for a rule.
+const shown = 5
+
+// judge brings all records to the witness and asks for what breaks the rules.
+func (c *chaos) judge(ctx context.Context) (*verdict, error) {
+	if err := c.collect(ctx); err != nil {
+		return nil, err
+	}
+	v := &verdict{seed: c.options.Seed, broken: c.log.violations()}
+	for _, r := range rules {
+		found, err := c.witness.lines(ctx, r.sql)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.name, err)
+		}
+		v.add(r.name, found)
+	}
+	unjust, err := c.unjust(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v.add("locks are taken only from workers that are dead or were silent for long enough", unjust)
+	deaf, err := c.deaf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v.add("a run ends soon after its worker could know that its lock was taken", deaf)
+	v.add("memory and connections stay flat", c.figures.growth())
+	v.figures, err = c.figures.lines(ctx, c)
+	return v, err
+}
+
+func (v *verdict) add(name string, evidence []string) {
+	if len(evidence) == 0 {
+		return
+	}
+	text := fmt.Sprintf("%d times: ", len(evidence))
+	for i, line := range evidence {
+		if i == shown {
+			text += "\n    ..."
+			break
+		}
+		text += "\n    " + line
+	}
+	v.broken = append(v.broken, violation{Rule: name, Evidence: text})
+}
+
+// collect fills the witness's tables with what others know.
+func (c *chaos) collect(ctx context.Context) error {
+	conn, err := connectTo(ctx, c.cluster.now().url())
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	err = c.witness.put(ctx, "jobs", []string{"n", "state", "expect", "attempts", "replaced"}, c.load.rows())
+	if err != nil {
+		return err
+	}
+	err = c.witness.copyTo(ctx, "leftovers",
+		[]string{"job_id", "n", "attempts", "max_attempts", "key", "locked_by", "last_error"}, conn,
+		`select id, (payload ->> 'n')::bigint, attempts::int, max_attempts::int, key, locked_by, last_error
+		from graphile_worker._private_jobs`)
+	if err != nil {
+		return err
+	}
+	err = c.witness.copyTo(ctx, "releases", []string{"job_id", "locked_by", "attempt", "by_app", "at", "deleted"}, conn,
+		"select job_id, locked_by, attempt, by_app, at, deleted from chaos.releases")
+	if err != nil {
+		return err
+	}
+	var processes, ids [][]any
+	for _, s := range c.fleet.slots {
+		for _, p := range s.processes() {
+			processes = append(processes, []any{p.name, s.node, p.ended, p.wasKilled()})
+			for _, id := range p.workerIDs() {
+				ids = append(ids, []any{id, p.name})
+			}
+		}
+	}
+	if err := c.witness.put(ctx, "processes", []string{"name", "node", "ended_at", "killed"}, processes); err != nil {
+		return err
+	}
+	if err := c.witness.put(ctx, "ids", []string{"worker_id", "process"}, ids); err != nil {
+		return err
+	}
+	if _, err := c.witness.pool.Exec(ctx, verdictSQL); err != nil {
+		return fmt.Errorf("preparing the verdict: %w", err)
+	}
+	return nil
+}
+
+func (f *fleet) find(process string) (*slot, *process) {
+	for _, s := range f.slots {
+		for _, p := range s.processes() {
+			if p.name == process {
+				return s, p
+			}
+		}
+	}
+	return nil, nil
+}
+
+// lines returns the one column that a query finds.
+func (w *witness) lines(ctx context.Context, sql string) ([]string, error) {
+	rows, err := w.pool.Query(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}

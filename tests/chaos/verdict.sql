@@ -1,0 +1,43 @@
+-- What the rules are written in. Everything that ran is in runs by now.
+analyze;
+
+-- Locks that somebody else let go of. A job that was replaced by its key while
+-- it ran has all its attempts used up by then: the run's own one is meant.
+create table taken as
+select *, row_number() over (partition by job_id, locked_by, attempt order by at) as nth
+from (
+  select r.job_id, r.locked_by, r.by_app, r.at, coalesce(i.process, '?') as process, coalesce(
+    case when not exists (
+      select from runs x where x.job_id = r.job_id and x.worker_id = r.locked_by and x.attempt = r.attempt
+    ) then (
+      select x.attempt from runs x where x.job_id = r.job_id and x.worker_id = r.locked_by and x.started_at <= r.at
+      order by x.started_at desc limit 1
+    ) end, r.attempt) as attempt
+  from releases r
+  left join ids i on i.worker_id = r.locked_by
+  where not r.deleted and (i.process is null or r.by_app <> 'chaos-' || i.process)
+    and r.locked_by not like 'gworker\_sweep\_%' -- a hand-over inside of a sweep
+) a;
+create index on taken (job_id);
+
+-- Those of dead Node workers, which this program has unlocked: the attempt stays
+-- used up, also if the process died before its run was recorded.
+create view unlocked as
+select * from taken where by_app = 'chaos-harness';
+
+-- Each run with its end, which is that of its process where it did not come to
+-- its own. A run is astray if its lock had been taken when it ended. Where one
+-- worker has run one attempt several times, its locks were taken in that order.
+create table ran as
+select r.id, r.n, r.job_id, r.queue, r.attempt, r.worker, r.worker_id, r.started_at, r.outcome,
+  coalesce(r.ended_at, p.ended_at) as ended_at, p.node, p.killed,
+  t.at as taken_at, coalesce(t.at < coalesce(r.ended_at, p.ended_at), false) as astray
+from (
+  select *, row_number() over (partition by job_id, worker_id, attempt order by started_at) as nth from runs
+) r
+join processes p on p.name = r.worker
+left join taken t on t.job_id = r.job_id and t.locked_by = r.worker_id and t.attempt = r.attempt and t.nth = r.nth;
+create index on ran (job_id);
+create index on ran (n);
+create index on ran (queue, started_at);
+analyze;

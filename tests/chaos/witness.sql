@@ -1,0 +1,35 @@
+-- What handlers write, as it happens.
+create table runs (
+  id bigint generated always as identity primary key,
+  n bigint not null,        -- of the load, in the payload
+  job_id bigint not null,
+  queue text not null,
+  attempt int not null,
+  worker text not null,     -- the process: w1.2 is the second one of w1
+  worker_id text not null,  -- what stands in locked_by
+  started_at timestamptz not null default clock_timestamp(),
+  ended_at timestamptz,
+  outcome text              -- ok, failed, lost (the job was taken away), cut (shutdown)
+);
+create index on runs (job_id);
+create index on runs (n);
+create index on runs (worker, started_at);
+create index on runs (queue, started_at) where queue <> '';
+
+-- What is put here at the end, to judge by.
+create table jobs (
+  n bigint primary key,
+  state text not null,       -- added, unknown (the commit's answer was lost), rolledback
+  expect text not null,      -- ok or failed
+  attempts int not null,     -- the most
+  replaced boolean not null  -- a later add with the same key may have taken its place
+);
+create table leftovers (
+  job_id bigint, n bigint, attempts int, max_attempts int, key text, locked_by text, last_error text
+);
+create table ids (worker_id text primary key, process text not null);
+create table releases (job_id bigint, locked_by text, attempt int, by_app text, at timestamptz, deleted boolean);
+create index on releases (job_id);
+create table processes (
+  name text primary key, node boolean not null, ended_at timestamptz not null, killed boolean not null
+);

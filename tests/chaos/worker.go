@@ -1,0 +1,174 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+
+	"github.com/gworker/gworker"
+)
+
+// processEnv set, this program is a worker.
+const processEnv = "GWORKER_CHAOS_PROCESS"
+
+// An order is the line of JSON that a worker process gets on its stdin.
+type order struct {
+	ConnectionString string   `json:"connectionString"` // through the proxy
+	Witness          string   `json:"witness"`          // not
+	Package          string   `json:"package,omitempty"`
+	Worker           string   `json:"worker"`
+	Tasks            []string `json:"tasks"`
+	Concurrency      int      `json:"concurrency"`
+	PollInterval     int      `json:"pollInterval"` // ms
+}
+
+// A message is a line that a worker process writes.
+type message struct {
+	Event    string `json:"event"`
+	WorkerID string `json:"workerId,omitempty"`
+}
+
+// What jobs carry: how long they take, and how many of their runs fail.
+type payload struct {
+	N     int64 `json:"n"`
+	Ms    int   `json:"ms"`
+	Fails int   `json:"fails,omitempty"`
+}
+
+func workerProcess() (status int) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := runWorker(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		return 1
+	}
+	return 0
+}
+
+func runWorker(ctx context.Context) error {
+	var o order
+	line, err := bufio.NewReader(os.Stdin).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &o)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the order: %w", err)
+	}
+	witness, err := pgxpool.New(ctx, o.Witness)
+	if err != nil {
+		return err
+	}
+	defer witness.Close()
+	logs := zap.NewDevelopmentConfig() // to stderr
+	logs.Level.SetLevel(zap.WarnLevel)
+	logs.DisableStacktrace, logs.DisableCaller = true, true
+	logger, err := logs.Build()
+	if err != nil {
+		return err
+	}
+	h := &handler{witness: witness, worker: o.Worker}
+	config := gworker.Config{
+		DatabaseURL: o.ConnectionString, Concurrency: o.Concurrency, Logger: logger,
+		PollInterval:   time.Duration(o.PollInterval) * time.Millisecond,
+		ConnectTimeout: 5 * time.Minute, // it may be started while there is no database
+		// Short, so that a fault holds several of them.
+		StatementTimeout: statementTimeout, GracefulShutdownAbortTimeout: abortTimeout,
+		Observers: []func(gworker.Event){tell},
+	}
+	for _, task := range o.Tasks {
+		config.Tasks = append(config.Tasks, gworker.NewTask(task, h.run))
+	}
+	recoverSoon(&config)
+	worker, err := gworker.NewWorker(config)
+	if err != nil {
+		return err
+	}
+	h.workerID = worker.ID()
+	say(message{Event: "worker", WorkerID: worker.ID()})
+	return worker.Run(ctx)
+}
+
+// tell passes on what the figures count. What every job has would be too much.
+func tell(e gworker.Event) {
+	switch e.(type) {
+	case gworker.JobsClaimed, gworker.JobStarted, gworker.JobEnded, gworker.JobCompleted, gworker.JobFailed,
+		gworker.JobPermanentlyFailed:
+	default:
+		say(message{Event: fmt.Sprintf("%T", e)[len("event."):]})
+	}
+}
+
+var stdout sync.Mutex
+
+func say(m message) {
+	line, _ := json.Marshal(m) // strings
+	stdout.Lock()
+	defer stdout.Unlock()
+	_, _ = os.Stdout.Write(append(line, '\n'))
+}
+
+// handler records each run on the witness.
+type handler struct {
+	witness  *pgxpool.Pool
+	worker   string
+	workerID string
+}
+
+const (
+	beginRun = `insert into runs (n, job_id, queue, attempt, worker, worker_id)
+		values ($1, $2, $3, $4, $5, $6) returning id`
+	endRun = "update runs set ended_at = clock_timestamp(), outcome = $2 where id = $1"
+)
+
+func (h *handler) run(ctx context.Context, job *gworker.Job[payload]) error {
+	record := context.WithoutCancel(ctx)
+	var id int64
+	err := h.witness.QueryRow(record, beginRun,
+		job.Payload.N, job.ID, job.Queue, job.Attempts, h.worker, h.workerID).Scan(&id)
+	if err != nil {
+		h.give(err)
+	}
+	outcome, result := work(ctx, job)
+	if _, err := h.witness.Exec(record, endRun, id, outcome); err != nil {
+		h.give(err)
+	}
+	return result
+}
+
+// give ends the process: without its record the test is worth nothing.
+func (h *handler) give(err error) {
+	fmt.Fprintln(os.Stderr, "the witness does not answer:", err)
+	os.Exit(3)
+}
+
+func work(ctx context.Context, job *gworker.Job[payload]) (outcome string, err error) {
+	timer := time.NewTimer(time.Duration(job.Payload.Ms) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		if cause := context.Cause(ctx); lostJob(cause) {
+			return "lost", cause
+		}
+		return "cut", context.Cause(ctx)
+	}
+	if job.Attempts <= job.Payload.Fails {
+		return "failed", errors.New(failure)
+	}
+	return "ok", nil
+}
+
+// failure is what failing jobs fail with.
+const failure = "as the payload says"
