@@ -16,7 +16,7 @@ var rules = []rule{
 			and not exists (select from ran r where r.n = j.n and r.outcome = 'ok')`},
 
 	{"a job that fails for good has had its attempts and stays", `
-		select 'job of n=' || j.n || ': ' || coalesce('attempts ' || l.attempts || ', error ' || l.last_error, 'its row is gone')
+		select 'job of n=' || j.n || ': ' || coalesce('attempts ' || l.attempts || ', error ' || coalesce(l.last_error, 'none'), 'its row is gone')
 			|| ', ' || (select count(*) from ran r where r.n = j.n) || ' runs'
 		from jobs j
 		left join leftovers l on l.n = j.n
