@@ -54,13 +54,18 @@ from held_jobs h
 order by h.priority, h.run_at, h.id;
 
 -- name: ListHeldJobs :many
--- What this worker holds according to the database, but for what it knows of:
--- the jobs of a claim whose answer never arrived.
+-- What this worker holds according to the database, but for the claims that it
+-- knows of: the jobs of a claim whose answer never arrived. A job that it knows by
+-- an older claim is among them.
+with known as (
+  select unnest(@known::bigint[]) as id, unnest(@locked_ats::timestamptz[]) as locked_at
+)
 select
   h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error, h.created_at,
   h.updated_at, h.key, h.locked_at, h.revision, h.flags,
   (select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id)::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue
 from graphile_worker._private_jobs h
-where h.locked_by = @worker_id::text and not (h.id = any (@known::bigint[]))
+where h.locked_by = @worker_id::text
+  and not exists (select from known k where k.id = h.id and k.locked_at = h.locked_at)
 order by h.priority, h.run_at, h.id;

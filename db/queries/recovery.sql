@@ -70,9 +70,12 @@ order by min(h.locked_at);
 
 -- name: HeldJobs :many
 -- The jobs that dead holders hold, each lock at least as old as its holder's
--- bound. A job whose end is being written at this moment is left out.
+-- bound. A lock from the future was written by another clock than the database's
+-- and says nothing about its age: there the holder's registration alone counts.
+-- A job whose end is being written at this moment is left out.
 with holders as (
-  select unnest(@holders::text[]) as id, unnest(@bounds::float8[]) as bound
+  select unnest(@holders::text[]) as id, unnest(@bounds::float8[]) as bound,
+    unnest(@registered::boolean[]) as registered
 )
 select j.id, t.identifier as task, coalesce(q.queue_name, '')::text as queue, coalesce(j.key, '')::text as key,
   j.locked_by::text as holder, j.locked_at, extract(epoch from now() - j.locked_at)::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
@@ -81,7 +84,8 @@ from graphile_worker._private_jobs j
 join holders h on h.id = j.locked_by
 join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where j.locked_at <= now() - make_interval(secs => h.bound)
+where (j.locked_at <= now() - make_interval(secs => h.bound)
+    or (h.registered and j.locked_at > clock_timestamp()))
 order by j.id
 for update of j skip locked;
 
@@ -141,13 +145,14 @@ returning w.id;
 select pg_notify('jobs:insert', json_build_object('r', random(), 'count', @jobs::int)::text);
 
 -- name: ResetOldJobLocks :many
+-- "at" is the present time if it is not the database's.
 update graphile_worker._private_jobs j
-set locked_at = null, locked_by = null, run_at = greatest(j.run_at, now())
-where j.locked_at < now() - interval '4 hours'
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, now()))
+where j.locked_at < coalesce(sqlc.narg(at)::timestamptz, now()) - interval '4 hours'
 returning j.id;
 
 -- name: ResetOldQueueLocks :many
 update graphile_worker._private_job_queues q
 set locked_at = null, locked_by = null
-where q.locked_at < now() - interval '4 hours'
+where q.locked_at < coalesce(sqlc.narg(at)::timestamptz, now()) - interval '4 hours'
 returning q.queue_name;

@@ -130,19 +130,24 @@ func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJo
 }
 
 const ListHeldJobs = `-- name: ListHeldJobs :many
+with known as (
+  select unnest($2::bigint[]) as id, unnest($3::timestamptz[]) as locked_at
+)
 select
   h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error, h.created_at,
   h.updated_at, h.key, h.locked_at, h.revision, h.flags,
   (select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id)::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue
 from graphile_worker._private_jobs h
-where h.locked_by = $1::text and not (h.id = any ($2::bigint[]))
+where h.locked_by = $1::text
+  and not exists (select from known k where k.id = h.id and k.locked_at = h.locked_at)
 order by h.priority, h.run_at, h.id
 `
 
 type ListHeldJobsParams struct {
-	WorkerID string
-	Known    []int64
+	WorkerID  string
+	Known     []int64
+	LockedAts []pgtype.Timestamptz
 }
 
 type ListHeldJobsRow struct {
@@ -163,10 +168,11 @@ type ListHeldJobsRow struct {
 	Queue       string
 }
 
-// What this worker holds according to the database, but for what it knows of:
-// the jobs of a claim whose answer never arrived.
+// What this worker holds according to the database, but for the claims that it
+// knows of: the jobs of a claim whose answer never arrived. A job that it knows by
+// an older claim is among them.
 func (q *Queries) ListHeldJobs(ctx context.Context, arg ListHeldJobsParams) ([]ListHeldJobsRow, error) {
-	rows, err := q.db.Query(ctx, ListHeldJobs, arg.WorkerID, arg.Known)
+	rows, err := q.db.Query(ctx, ListHeldJobs, arg.WorkerID, arg.Known, arg.LockedAts)
 	if err != nil {
 		return nil, err
 	}

@@ -153,7 +153,8 @@ func (q *Queries) Heartbeat(ctx context.Context, workerID string) ([]float64, er
 
 const HeldJobs = `-- name: HeldJobs :many
 with holders as (
-  select unnest($1::text[]) as id, unnest($2::float8[]) as bound
+  select unnest($1::text[]) as id, unnest($2::float8[]) as bound,
+    unnest($3::boolean[]) as registered
 )
 select j.id, t.identifier as task, coalesce(q.queue_name, '')::text as queue, coalesce(j.key, '')::text as key,
   j.locked_by::text as holder, j.locked_at, extract(epoch from now() - j.locked_at)::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
@@ -162,14 +163,16 @@ from graphile_worker._private_jobs j
 join holders h on h.id = j.locked_by
 join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where j.locked_at <= now() - make_interval(secs => h.bound)
+where (j.locked_at <= now() - make_interval(secs => h.bound)
+    or (h.registered and j.locked_at > clock_timestamp()))
 order by j.id
 for update of j skip locked
 `
 
 type HeldJobsParams struct {
-	Holders []string
-	Bounds  []float64
+	Holders    []string
+	Bounds     []float64
+	Registered []bool
 }
 
 type HeldJobsRow struct {
@@ -188,9 +191,11 @@ type HeldJobsRow struct {
 }
 
 // The jobs that dead holders hold, each lock at least as old as its holder's
-// bound. A job whose end is being written at this moment is left out.
+// bound. A lock from the future was written by another clock than the database's
+// and says nothing about its age: there the holder's registration alone counts.
+// A job whose end is being written at this moment is left out.
 func (q *Queries) HeldJobs(ctx context.Context, arg HeldJobsParams) ([]HeldJobsRow, error) {
-	rows, err := q.db.Query(ctx, HeldJobs, arg.Holders, arg.Bounds)
+	rows, err := q.db.Query(ctx, HeldJobs, arg.Holders, arg.Bounds, arg.Registered)
 	if err != nil {
 		return nil, err
 	}
@@ -324,13 +329,14 @@ func (q *Queries) RegisterWorker(ctx context.Context, arg RegisterWorkerParams) 
 
 const ResetOldJobLocks = `-- name: ResetOldJobLocks :many
 update graphile_worker._private_jobs j
-set locked_at = null, locked_by = null, run_at = greatest(j.run_at, now())
-where j.locked_at < now() - interval '4 hours'
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce($1::timestamptz, now()))
+where j.locked_at < coalesce($1::timestamptz, now()) - interval '4 hours'
 returning j.id
 `
 
-func (q *Queries) ResetOldJobLocks(ctx context.Context) ([]int64, error) {
-	rows, err := q.db.Query(ctx, ResetOldJobLocks)
+// "at" is the present time if it is not the database's.
+func (q *Queries) ResetOldJobLocks(ctx context.Context, at pgtype.Timestamptz) ([]int64, error) {
+	rows, err := q.db.Query(ctx, ResetOldJobLocks, at)
 	if err != nil {
 		return nil, err
 	}
@@ -352,12 +358,12 @@ func (q *Queries) ResetOldJobLocks(ctx context.Context) ([]int64, error) {
 const ResetOldQueueLocks = `-- name: ResetOldQueueLocks :many
 update graphile_worker._private_job_queues q
 set locked_at = null, locked_by = null
-where q.locked_at < now() - interval '4 hours'
+where q.locked_at < coalesce($1::timestamptz, now()) - interval '4 hours'
 returning q.queue_name
 `
 
-func (q *Queries) ResetOldQueueLocks(ctx context.Context) ([]string, error) {
-	rows, err := q.db.Query(ctx, ResetOldQueueLocks)
+func (q *Queries) ResetOldQueueLocks(ctx context.Context, at pgtype.Timestamptz) ([]string, error) {
+	rows, err := q.db.Query(ctx, ResetOldQueueLocks, at)
 	if err != nil {
 		return nil, err
 	}

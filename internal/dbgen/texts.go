@@ -9,6 +9,7 @@ var Texts = []string{
 	AdjustRecoveredJobs,
 	AnnounceJobs,
 	ClaimJobs,
+	ClaimSelectedJobs,
 	CompleteJobs,
 	CurrentSQLTask,
 	DeregisterWorker,

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/event"
@@ -30,6 +31,9 @@ type Loop struct {
 	// Interval is the time between two sweeps; 0 means that there are none.
 	Interval time.Duration
 	Options  SweepOptions
+	// Now is the clock by which locks are old; nil means the database's. Who is
+	// dead is always judged by the database's.
+	Now func() time.Time
 
 	mu     sync.Mutex
 	paused time.Time // when it was last told to hold back
@@ -94,11 +98,15 @@ func (l *Loop) nextSweep() time.Duration {
 // resetOldLocks frees what has been locked for 4 hours, whoever holds it.
 func (l *Loop) resetOldLocks(ctx context.Context) error {
 	q := l.Statements.On(l.Pool)
-	jobs, err := q.ResetOldJobLocks(ctx)
+	var at pgtype.Timestamptz // null: the database's time
+	if l.Now != nil {
+		at = pgtype.Timestamptz{Time: l.Now(), Valid: true}
+	}
+	jobs, err := q.ResetOldJobLocks(ctx, at)
 	if err != nil {
 		return fmt.Errorf("resetting the locks of jobs that are older than 4 hours: %w", err)
 	}
-	queues, err := q.ResetOldQueueLocks(ctx)
+	queues, err := q.ResetOldQueueLocks(ctx, at)
 	if err != nil {
 		return fmt.Errorf("resetting the locks of queues that are older than 4 hours: %w", err)
 	}

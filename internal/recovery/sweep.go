@@ -173,6 +173,7 @@ func heldJobs(ctx context.Context, q *dbgen.Queries, dead []holder) (map[string]
 	for _, h := range dead {
 		p.Holders = append(p.Holders, h.id)
 		p.Bounds = append(p.Bounds, h.bound.Seconds())
+		p.Registered = append(p.Registered, h.registered)
 	}
 	rows, err := q.HeldJobs(ctx, p)
 	if err != nil {

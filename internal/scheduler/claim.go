@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
@@ -14,11 +16,14 @@ import (
 
 // claimer takes jobs from the database, one claim at a time.
 type claimer struct {
-	queries  *dbgen.Queries
-	workerID string
-	tasks    []string
-	timeout  time.Duration
-	events   *event.Stream
+	queries   *dbgen.Queries
+	workerID  string
+	tasks     []string
+	unlimited []string // those of tasks that have no limit
+	accepted  []string
+	timeout   time.Duration
+	clock     clock
+	events    *event.Stream
 
 	// doubtUntil is when a claim whose answer was lost can no longer take
 	// effect; until then each claim first looks for what it may have taken.
@@ -26,41 +31,62 @@ type claimer struct {
 }
 
 func newClaimer(c Config) *claimer {
-	tasks := make([]string, 0, len(c.Handlers))
+	claims := &claimer{
+		queries: c.Queries, workerID: c.WorkerID, tasks: []string{}, unlimited: []string{},
+		accepted: orEmpty(c.Flags.Accepted), timeout: c.StatementTimeout, clock: clock{now: c.Now}, events: c.Events,
+	}
 	for task := range c.Handlers {
-		tasks = append(tasks, task)
+		claims.tasks = append(claims.tasks, task)
+		if c.TaskLimits[task] == 0 {
+			claims.unlimited = append(claims.unlimited, task)
+		}
 	}
-	slices.Sort(tasks)
-	return &claimer{
-		queries: c.Queries, workerID: c.WorkerID, tasks: tasks,
-		timeout: c.StatementTimeout, events: c.Events,
+	slices.Sort(claims.tasks)
+	slices.Sort(claims.unlimited)
+	return claims
+}
+
+// orEmpty is list as an argument of a statement: no list is an empty one there,
+// not null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
 	}
+	return list
+}
+
+// selection is what a claim may take.
+type selection struct {
+	tasks     []string // without a limit
+	limited   []string // tasks with a limit and room below it
+	rooms     []int32  // of each of them
+	forbidden []string // flags
 }
 
 // claim takes up to limit jobs. more says that further jobs may be runnable now.
-// known lists the jobs that this worker has; it is asked only in doubt.
-func (c *claimer) claim(ctx context.Context, limit int, known func() []int64) (jobs []*job.Claimed, more bool, err error) {
-	if time.Now().Before(c.doubtUntil) {
-		jobs, err = c.adopt(ctx, known())
-		if err != nil {
-			return nil, false, err
-		}
-		if limit -= len(jobs); limit <= 0 {
-			return jobs, true, nil
-		}
+func (c *claimer) claim(ctx context.Context, limit int, s selection) (jobs []*job.Claimed, more bool, err error) {
+	if len(s.tasks)+len(s.limited) == 0 {
+		return nil, false, nil // every task is at its limit
 	}
-	rows, err := c.queries.ClaimJobs(ctx, dbgen.ClaimJobsParams{
-		Tasks: c.tasks, MaxJobs: int32(limit), WorkerID: c.workerID,
-	})
+	if len(s.forbidden)+len(c.accepted)+len(s.limited) > 0 || len(s.tasks) < len(c.tasks) || c.clock.now != nil {
+		jobs, more, err = c.selected(ctx, limit, s)
+	} else {
+		jobs, more, err = c.any(ctx, limit)
+	}
 	if err != nil {
 		if !retry.Refused(err) {
 			c.doubtUntil = time.Now().Add(2 * c.timeout)
 		}
-		if len(jobs) > 0 {
-			return jobs, true, nil // the next claim meets the error again
-		}
 		return nil, false, fmt.Errorf("claiming up to %d jobs: %w", limit, err)
 	}
+	return jobs, more, nil
+}
+
+// any takes the first jobs there are.
+func (c *claimer) any(ctx context.Context, limit int) (jobs []*job.Claimed, more bool, err error) {
+	rows, err := c.queries.ClaimJobs(ctx, dbgen.ClaimJobsParams{
+		Tasks: c.tasks, MaxJobs: int32(limit), WorkerID: c.workerID,
+	})
 	for _, row := range rows {
 		jobs = append(jobs, c.held(dbgen.ListHeldJobsRow{
 			ID: row.ID, Payload: row.Payload, Priority: row.Priority, RunAt: row.RunAt,
@@ -70,15 +96,41 @@ func (c *claimer) claim(ctx context.Context, limit int, known func() []int64) (j
 		}))
 		more = more || int(row.Seen) >= limit
 	}
-	return jobs, more, nil
+	return jobs, more, err
+}
+
+// selected takes the first jobs of the selection.
+func (c *claimer) selected(ctx context.Context, limit int, s selection) (jobs []*job.Claimed, more bool, err error) {
+	at, lockAt := c.clock.claim()
+	rows, err := c.queries.ClaimSelectedJobs(ctx, dbgen.ClaimSelectedJobsParams{
+		Tasks: s.tasks, MaxJobs: int32(limit), WorkerID: c.workerID, At: at, LockAt: lockAt,
+		LimitedTasks: orEmpty(s.limited), Rooms: orEmpty(s.rooms),
+		ForbiddenFlags: orEmpty(s.forbidden), AcceptedFlags: c.accepted,
+	})
+	for _, row := range rows {
+		jobs = append(jobs, c.held(dbgen.ListHeldJobsRow{
+			ID: row.ID, Payload: row.Payload, Priority: row.Priority, RunAt: row.RunAt,
+			Attempts: row.Attempts, MaxAttempts: row.MaxAttempts, LastError: row.LastError,
+			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Key: row.Key, LockedAt: row.LockedAt,
+			Revision: row.Revision, Flags: row.Flags, Task: row.Task, Queue: row.Queue,
+		}))
+		more = row.More
+	}
+	return jobs, more, err
 }
 
 // adopt finds the jobs of a claim that took effect although its answer was lost.
-func (c *claimer) adopt(ctx context.Context, known []int64) ([]*job.Claimed, error) {
-	if known == nil {
-		known = []int64{}
+// known lists the jobs that this worker has; it is asked only in doubt.
+func (c *claimer) adopt(ctx context.Context, known func() []*job.Claimed) ([]*job.Claimed, error) {
+	if !time.Now().Before(c.doubtUntil) {
+		return nil, nil
 	}
-	rows, err := c.queries.ListHeldJobs(ctx, dbgen.ListHeldJobsParams{WorkerID: c.workerID, Known: known})
+	p := dbgen.ListHeldJobsParams{WorkerID: c.workerID, Known: []int64{}, LockedAts: []pgtype.Timestamptz{}}
+	for _, j := range known() {
+		p.Known = append(p.Known, j.ID)
+		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
+	}
+	rows, err := c.queries.ListHeldJobs(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("looking for the jobs of a claim whose answer was lost: %w", err)
 	}

@@ -60,6 +60,8 @@ func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, free
 				case ok && w.held:
 					freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned
 					o.report(e, w)
+				case ok && e.unstarted:
+					freed = freed || e.unsure
 				case ok:
 					o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
 					freed = freed || e.unsure
@@ -223,6 +225,7 @@ func (o *outcomes) giveBack(ctx context.Context, part []ended) (map[int64]writte
 
 func (o *outcomes) report(e ended, w written) {
 	switch {
+	case e.unstarted: // what did not begin does not end; the local queue has reported it
 	case e.outcome.Kind == job.Completed:
 		o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
 	case e.outcome.Kind == job.Returned:

@@ -175,13 +175,3 @@ func (p *pool) claimed() []*job.Claimed {
 	}
 	return jobs
 }
-
-func (p *pool) ids() []int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	ids := make([]int64, 0, len(p.active))
-	for j := range p.active {
-		ids = append(ids, j.ID)
-	}
-	return ids
-}

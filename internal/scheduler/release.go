@@ -8,6 +8,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 )
 
@@ -15,7 +16,8 @@ import (
 // so an idle worker adds no delay and a busy one writes large groups. Outcomes
 // that cannot be written are kept and tried again until the database has them
 // or the worker is told to end; those that the database refuses do not hold up
-// the others.
+// the others. Where a delay is configured, outcomes of its kind wait that long for
+// others of their kind (company.go).
 type releaser struct {
 	out      outcomes
 	workerID string
@@ -36,6 +38,7 @@ type releaser struct {
 	waiting []ended // for the next group
 	writing []ended // the group that is being written
 	delayed []ended // could not be written; joins the next group after a while
+	company company // of those in waiting
 }
 
 func newReleaser(c Config, requeued func()) *releaser {
@@ -46,6 +49,7 @@ func newReleaser(c Config, requeued func()) *releaser {
 		arrived: make(chan struct{}, 1),
 		kicked:  make(chan struct{}, 1),
 		stopped: make(chan struct{}),
+		company: newCompany(c.CompletionDelay, c.FailureDelay),
 	}
 }
 
@@ -62,6 +66,25 @@ func (r *releaser) start(ctx context.Context) {
 func (r *releaser) add(e ended) {
 	r.mu.Lock()
 	r.waiting = append(r.waiting, e)
+	r.company.joined(e)
+	r.mu.Unlock()
+	r.signal(r.arrived)
+}
+
+// flush lets nothing that waits now wait for company.
+func (r *releaser) flush() {
+	r.mu.Lock()
+	late := r.company.end(r.waiting)
+	r.mu.Unlock()
+	if late {
+		r.signal(r.arrived)
+	}
+}
+
+// hurry lets nothing wait for company from now on.
+func (r *releaser) hurry() {
+	r.mu.Lock()
+	r.company.delays = nil
 	r.mu.Unlock()
 	r.signal(r.arrived)
 }
@@ -82,16 +105,17 @@ func (r *releaser) pending() int {
 	return len(r.waiting) + len(r.writing) + len(r.delayed)
 }
 
-func (r *releaser) ids() []int64 {
+// claimed lists the jobs whose outcomes are not known to be written.
+func (r *releaser) claimed() []*job.Claimed {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var ids []int64
+	var jobs []*job.Claimed
 	for _, some := range [][]ended{r.waiting, r.writing, r.delayed} {
 		for _, e := range some {
-			ids = append(ids, e.job.ID)
+			jobs = append(jobs, e.job)
 		}
 	}
-	return ids
+	return jobs
 }
 
 // close waits until everything is written, for as long as the grace or forced
@@ -121,12 +145,14 @@ func (r *releaser) loop(ctx context.Context) {
 	defer close(r.stopped)
 	again := newRetrying()
 	defer again.timer.Stop()
+	defer r.company.timer.Stop()
 	stopping := r.stopCtx.Done()
 	for {
 		group := r.gather(again.blocked)
 		if len(group) == 0 {
 			select {
 			case <-r.arrived:
+			case <-r.company.timer.C:
 			case <-again.timer.C:
 				r.requeue(again)
 			case <-r.kicked:
@@ -161,14 +187,15 @@ func (r *releaser) loop(ctx context.Context) {
 	}
 }
 
-// gather takes everything that waits as the next group.
+// gather takes everything that waits as the next group, but for what may still
+// get company.
 func (r *releaser) gather(blocked bool) []ended {
 	if blocked {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.writing, r.waiting = r.waiting, nil
+	r.writing, r.waiting = r.company.part(r.waiting)
 	return r.writing
 }
 
@@ -177,6 +204,7 @@ func (r *releaser) requeue(again *retrying) {
 	again.blocked, again.due = false, time.Time{}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.company.end(r.delayed)
 	r.waiting, r.delayed = append(r.delayed, r.waiting...), nil
 }
 
@@ -197,7 +225,11 @@ func (r *releaser) written(left []ended) (allWritten bool) {
 
 // giveUp reports what the worker could not write before it had to end.
 func (r *releaser) giveUp(err error) {
-	r.events.Emit(event.OutcomesAbandoned{WorkerID: r.workerID, JobIDs: r.ids(), Err: err})
+	var ids []int64
+	for _, j := range r.claimed() {
+		ids = append(ids, j.ID)
+	}
+	r.events.Emit(event.OutcomesAbandoned{WorkerID: r.workerID, JobIDs: ids, Err: err})
 }
 
 // retrying is when to write again what could not be written.

@@ -17,6 +17,8 @@ type ended struct {
 	job      *job.Claimed
 	outcome  job.Outcome
 	duration time.Duration
+	// unstarted says that it never began: the job waited in the local queue.
+	unstarted bool
 	// unsure says that a try to write the outcome had an unknown end.
 	unsure bool
 }

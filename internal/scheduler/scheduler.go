@@ -1,19 +1,27 @@
 // Package scheduler claims jobs, runs them in a bounded pool and writes their
-// outcomes. It is the way of a job, in five files to read in this order:
+// outcomes. It is the way of a job, in six files to read in this order:
 //
 //	scheduler.go  the loop: when to claim, and how much
 //	claim.go      one statement takes as many jobs as there are free slots
+//	dispatch.go   from claimed to started
 //	pool.go       the slots, a goroutine each
 //	run.go        one run of one job
 //	release.go    outcomes, grouped while the last group is being written
 //
-// Wake-ups and handlers come in; statements and events go out. A claim takes
-// exactly what the free slots can start at once, so nothing is locked that does
-// not run. Polling covers whatever the wake-ups miss.
+// and beside it, for those who ask for it:
+//
+//	prefetch.go   the local queue: jobs that are claimed ahead of the slots
+//	limits.go     tasks that may have only so many jobs here at once
+//	flags.go      which jobs are left alone
+//	clock.go      times that are not the database's
+//
+// Wake-ups and handlers come in; statements and events go out. Without a local
+// queue a claim takes exactly what the free slots can start at once, so nothing
+// is locked that does not run. Polling covers whatever the wake-ups miss.
 //
 // The one thing not to break: between the claim's commit and the commit of its
-// outcome, every job is in exactly one of pool and releaser. A claim is
-// therefore never cut off by a context that ends, an answer that got lost is
+// outcome, every job is in exactly one of local queue, pool and releaser. A claim
+// is therefore never cut off by a context that ends, an answer that got lost is
 // asked for again, and an outcome is kept until the database has it.
 package scheduler
 
@@ -49,7 +57,20 @@ type Config struct {
 	AbortTimeout time.Duration
 	// Now is the worker's own clock, by which statements compare times; nil
 	// means the database's.
-	Now    func() time.Time
+	Now func() time.Time
+	// Flags say which jobs are left alone.
+	Flags Flags
+	// TaskLimits are how many jobs of a task may be here at once, for tasks that
+	// have such a limit.
+	TaskLimits map[string]int
+	// LocalQueue is how far to claim ahead of the slots.
+	LocalQueue LocalQueue
+	// TrustLocks is how long the locks of jobs that wait in the local queue are
+	// taken for granted. 0 means for ever.
+	TrustLocks time.Duration
+	// CompletionDelay and FailureDelay are how long outcomes wait for company.
+	CompletionDelay, FailureDelay time.Duration
+
 	Events *event.Stream
 }
 
@@ -68,6 +89,8 @@ var ErrShutdown = errors.New("the worker shuts down")
 type Scheduler struct {
 	config  Config
 	claims  *claimer
+	local   *localQueue
+	limits  *limits
 	pool    *pool
 	release *releaser
 	wake    chan struct{}
@@ -80,7 +103,9 @@ type Scheduler struct {
 func New(c Config) *Scheduler {
 	s := &Scheduler{config: c, wake: make(chan struct{}, 1), forced: make(chan struct{})}
 	s.release = newReleaser(c, s.Wake)
-	s.pool = newPool(c, s.release.add)
+	s.pool = newPool(c, s.ended)
+	s.limits = newLimits(c.TaskLimits)
+	s.local = newLocalQueue(c)
 	s.claims = newClaimer(c)
 	return s
 }
@@ -94,6 +119,13 @@ func (s *Scheduler) Wake() {
 	}
 }
 
+// Announce is Wake for jobs that were added. The number matters to the local
+// queue only: so many of them end its refetch delay.
+func (s *Scheduler) Announce(jobs int) {
+	s.local.announced.Add(int64(jobs))
+	s.Wake()
+}
+
 // DatabaseBack tells that the database answers again after a time when it did
 // not: waits are cut short.
 func (s *Scheduler) DatabaseBack() {
@@ -101,12 +133,16 @@ func (s *Scheduler) DatabaseBack() {
 	s.Wake()
 }
 
-// Running lists the jobs that run now, in no order.
-func (s *Scheduler) Running() []*job.Claimed { return s.pool.claimed() }
+// Running lists the jobs that run now, or wait in the local queue, in no order.
+func (s *Scheduler) Running() []*job.Claimed { return append(s.local.claimed(), s.pool.claimed()...) }
 
 // Lose ends the contexts of running jobs whose locks are gone, with a cause.
-// Nothing is written about them any more.
-func (s *Scheduler) Lose(jobs []*job.Claimed, cause error) { s.pool.lose(jobs, cause) }
+// Those in the local queue never start. Nothing is written about them any more.
+func (s *Scheduler) Lose(jobs []*job.Claimed, cause error) {
+	s.local.lose(jobs)
+	s.pool.lose(jobs, cause)
+	s.Wake() // the local queue may have run empty
+}
 
 // Force ends a shutdown that takes too long: Run returns without waiting for
 // handlers, and the jobs that they run are returned to the queue. A handler
@@ -139,34 +175,47 @@ func (s *Scheduler) run(ctx context.Context, once bool) error {
 func (s *Scheduler) loop(ctx context.Context, once bool) error {
 	poll := time.NewTimer(s.config.PollInterval)
 	defer poll.Stop()
+	s.local.begin(once)
 	more, failures := true, 0
 	for ctx.Err() == nil {
-		if free := s.pool.free(); more && free > 0 {
+		err := s.startWaiting(ctx)
+		more = more || s.limitOpened()
+		ask := 0
+		if err == nil {
+			ask = s.local.ask(more, s.pool.free())
+		}
+		if ask > 0 {
 			quiet := once && s.idle()
-			took, err := s.claim(ctx, free)
-			if err != nil {
-				failures++
-				if once && (retry.Of(err) == retry.No || failures >= onceTries) {
-					return err
+			var took taken
+			if took, err = s.claim(ctx, ask); err == nil {
+				if failures > 0 {
+					failures = 0
+					s.release.kick()
 				}
-				s.waitAfter(ctx, err, failures)
+				if quiet && took.count == 0 {
+					return nil
+				}
+				more = took.more
+				poll.Reset(s.config.PollInterval)
 				continue
 			}
-			if failures > 0 {
-				failures = 0
-				s.release.kick()
+		}
+		if err != nil {
+			failures++
+			if once && ctx.Err() == nil && (retry.Of(err) == retry.No || failures >= onceTries) {
+				return err
 			}
-			if quiet && took.count == 0 {
-				return nil
-			}
-			more = took.more
-			poll.Reset(s.config.PollInterval)
+			s.waitAfter(ctx, err, failures)
 			continue
+		}
+		if once && s.pool.running() == 0 {
+			s.release.flush() // nothing is left whose company is worth a wait
 		}
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
 			more = true
+			s.local.heard()
 		case <-poll.C:
 			more = true
 			poll.Reset(s.config.PollInterval)
@@ -174,40 +223,77 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		case <-s.release.emptied:
 			// The last outcome may have made a job of its queue runnable.
 			more = more || once
+		case <-s.local.expired():
+			s.local.expire(s.giveBack)
+		case <-s.local.refetch():
+			s.local.delayOver()
 		}
 	}
 	return nil
 }
 
 // idle reports whether no job is anywhere in this worker.
-func (s *Scheduler) idle() bool { return s.pool.running() == 0 && s.release.pending() == 0 }
+func (s *Scheduler) idle() bool {
+	return s.local.len() == 0 && s.pool.running() == 0 && s.release.pending() == 0
+}
+
+// limitOpened reports whether a task that was at its limit may have more jobs.
+func (s *Scheduler) limitOpened() bool {
+	return !s.limits.none() && s.limits.opened(s.local.perTask())
+}
 
 type taken struct {
 	count int
 	more  bool
 }
 
-// claim takes up to free jobs and starts them.
-func (s *Scheduler) claim(ctx context.Context, free int) (taken, error) {
+// claim takes up to ask jobs and starts them, as far as slots are free.
+func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 	began := time.Now()
-	jobs, more, err := s.claims.claim(context.WithoutCancel(ctx), free, s.known)
+	adopted, err := s.claims.adopt(context.WithoutCancel(ctx), s.known)
 	if err != nil {
 		return taken{}, err
 	}
-	for _, j := range jobs {
-		s.pool.run(j)
+	s.local.put(adopted)
+	forbidden, err := s.config.Flags.forbidden(ctx, s.config.StatementTimeout)
+	if err != nil {
+		return taken{}, err
 	}
-	if len(jobs) > 0 {
+	jobs, more := []*job.Claimed(nil), true
+	if rest := ask - len(adopted); rest > 0 {
+		jobs, more, err = s.claims.claim(context.WithoutCancel(ctx), rest, s.selection(forbidden))
+	}
+	s.local.put(jobs)
+	s.limits.claimed(jobs)
+	s.dispatch(forbidden)
+	if err != nil {
+		return taken{}, err
+	}
+	count := len(adopted) + len(jobs)
+	if count > 0 {
 		s.config.Events.Emit(event.JobsClaimed{
-			WorkerID: s.config.WorkerID, Count: len(jobs), Asked: free, Duration: time.Since(began),
+			WorkerID: s.config.WorkerID, Count: count, Asked: ask, Duration: time.Since(began),
 		})
 	}
-	return taken{count: len(jobs), more: more}, nil
+	s.local.fetched(count, ask)
+	return taken{count: count, more: more}, nil
 }
 
-// known lists the jobs of this worker. The pool is asked first: a job moves
-// from there to the releaser and never back, so none is missed in between.
-func (s *Scheduler) known() []int64 { return append(s.pool.ids(), s.release.ids()...) }
+// selection is what a claim may take now.
+func (s *Scheduler) selection(forbidden []string) selection {
+	c := selection{tasks: s.claims.tasks, forbidden: forbidden}
+	if !s.limits.none() {
+		c.tasks = s.claims.unlimited
+		c.limited, c.rooms = s.limits.rooms(s.local.perTask())
+	}
+	return c
+}
+
+// known lists the jobs of this worker. A job moves from the local queue to the
+// pool to the releaser and never back, so none is missed in between.
+func (s *Scheduler) known() []*job.Claimed {
+	return append(s.Running(), s.release.claimed()...)
+}
 
 // waitAfter waits before the next claim, as long as the error asks for, unless
 // something happens that makes a try worthwhile.
@@ -218,6 +304,9 @@ func (s *Scheduler) waitAfter(ctx context.Context, err error, failures int) {
 		wait = waits.NextBackOff()
 	}
 	wait = min(wait, max(s.config.PollInterval, 0), maxClaimWait)
+	if ctx.Err() != nil {
+		return
+	}
 	s.config.Events.Emit(event.ClaimFailed{WorkerID: s.config.WorkerID, Err: err, RetryIn: wait})
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -233,6 +322,8 @@ func (s *Scheduler) shutDown(ctx context.Context, abort context.CancelCauseFunc)
 	s.config.Events.Emit(event.WorkerStopping{
 		WorkerID: s.config.WorkerID, Running: s.pool.running(), Cause: context.Cause(ctx),
 	})
+	s.local.close(s.giveBack)
+	s.release.hurry()
 	drained := s.pool.close()
 	timer := time.NewTimer(s.config.AbortTimeout)
 	defer timer.Stop()

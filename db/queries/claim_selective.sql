@@ -1,0 +1,111 @@
+-- Claiming with more to go by than the order: flags, tasks of which only so many
+-- may be held at once, and a clock that is not the database's. It is ClaimJobs
+-- otherwise, which stays as plain as it is for those who need none of this.
+
+-- name: ClaimSelectedJobs :many
+-- Two walks. "plain" is that of ClaimJobs. "limited" walks the jobs of each
+-- limited task by themselves, up to the room that the task has: jobs beyond it
+-- take no place of the plain walk, and a task without room is not walked. Both
+-- lock what they find, skipping what is locked; their results are merged in the
+-- order of jobs and cut to max_jobs. A walk that found a second job of a queue may
+-- have ended before jobs that come earlier than some of another walk's; what comes
+-- after its last is left to the next claim, so that the order holds. What was
+-- locked and not chosen is free again with the end of the statement.
+--
+-- "at" is the present time, and "lock_at" what is written into locked_at, if they
+-- are not to be the database's. A locked_at names a claim, so its clock must not
+-- stand still, whereas a clock that jobs' times are compared with may.
+with rooms as (
+  select t.id as task_id, r.room
+  from (select unnest(@limited_tasks::text[]) as identifier, unnest(@rooms::int[]) as room) r
+  join graphile_worker._private_tasks t on t.identifier = r.identifier
+), plain as materialized (
+  select j.id, j.job_queue_id, j.priority, j.run_at
+  from graphile_worker._private_jobs j
+  where j.is_available
+    and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, now())
+    and j.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
+    ))
+    and (j.flags ?| @forbidden_flags::text[]) is not true
+    and (cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+    and (
+      j.job_queue_id is null
+      or (
+        select q.is_available
+        from graphile_worker._private_job_queues q
+        where q.id = j.job_queue_id and q.is_available
+        for update skip locked
+      )
+    )
+  order by j.priority, j.run_at
+  limit @max_jobs::int
+  for update of j skip locked
+), limited as materialized (
+  select w.id, w.job_queue_id, w.priority, w.run_at, r.task_id
+  from rooms r
+  cross join lateral (
+    select j.id, j.job_queue_id, j.priority, j.run_at
+    from graphile_worker._private_jobs j
+    where j.is_available
+      and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, now())
+      and j.task_id = r.task_id
+      and (j.flags ?| @forbidden_flags::text[]) is not true
+      and (cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+      and (
+        j.job_queue_id is null
+        or (
+          select q.is_available
+          from graphile_worker._private_job_queues q
+          where q.id = j.job_queue_id and q.is_available
+          for update skip locked
+        )
+      )
+    order by j.priority, j.run_at
+    limit least(r.room, @max_jobs::int)
+    for update of j skip locked
+  ) w
+), runnable as (
+  select p.id, p.job_queue_id, p.priority, p.run_at, null::int as walk from plain p
+  union all
+  select l.id, l.job_queue_id, l.priority, l.run_at, l.task_id as walk from limited l
+), ranked as materialized (
+  select r.id, r.job_queue_id, r.walk,
+    row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place,
+    row_number() over (order by r.priority, r.run_at, r.id) as position
+  from runnable r
+), ends as (
+  select max(r.position) as position
+  from ranked r
+  group by r.walk
+  having bool_or(r.job_queue_id is not null and r.place > 1)
+), chosen as materialized (
+  select r.id, r.job_queue_id
+  from ranked r
+  where (r.job_queue_id is null or r.place = 1)
+    and r.position <= all (select e.position from ends e)
+  order by r.position
+  limit @max_jobs::int
+), held_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, now())
+  from chosen c
+  where q.id = c.job_queue_id
+), held_jobs as (
+  update graphile_worker._private_jobs j
+  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, now()), attempts = j.attempts + 1
+  from chosen c
+  where j.id = c.id
+  returning j.*
+)
+select
+  h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error, h.created_at,
+  h.updated_at, h.key, h.locked_at, h.revision, h.flags,
+  (select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id)::text as task,
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue,
+  -- Whether a walk ended at its limit with something behind it.
+  ((select count(*) from plain) >= @max_jobs::int
+    or (select count(*) from runnable) > (select count(*) from chosen)
+    or (select count(*) from chosen) >= @max_jobs::int)::boolean as more
+from held_jobs h
+order by h.priority, h.run_at, h.id;
