@@ -100,16 +100,27 @@ func (c *Client) Close() {
 // WithTx returns a client for the transaction tx, which may be of any pool or
 // connection to the client's database.
 func (c *Client) WithTx(tx pgx.Tx) *TxClient {
-	return &TxClient{adder{queries: c.statements.On(tx)}}
+	return &TxClient{adder{queries: c.statements.On(tx), now: c.now}}
 }
 
 // WithSQLTx is WithTx for a database/sql transaction, of any PostgreSQL driver.
 func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
-	return &TxClient{adder{queries: c.statements.OnSQL(tx)}}
+	return &TxClient{adder{queries: c.statements.OnSQL(tx), now: c.now}}
 }
 
 // adder is the one implementation of JobAdder, on whatever queries run.
-type adder struct{ queries *dbgen.Queries }
+type adder struct {
+	queries *dbgen.Queries
+	now     func() time.Time // of a worker that goes by its own clock; else nil
+}
+
+// due fills in the run time of a job that is due now, where that is not the
+// database's to say.
+func (a adder) due(s *store.Spec) {
+	if a.now != nil && s.RunAt.IsZero() {
+		s.RunAt = a.now()
+	}
+}
 
 // AddJob adds a job and returns it as stored. If a job with the spec's key
 // exists, the spec's KeyMode decides. A spec that cannot be stored is refused
@@ -119,6 +130,7 @@ func (a adder) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
 	if err != nil {
 		return nil, fmt.Errorf("adding a job: %w", err)
 	}
+	a.due(&encoded)
 	row, err := store.Add(ctx, a.queries, encoded)
 	if err != nil {
 		return nil, fmt.Errorf("adding a job of task %q: %w", spec.Task, err)
@@ -143,6 +155,9 @@ func (a adder) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error) 
 		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)
 	}
 	preserve := KeyMode(encoded[0].KeyMode) == KeyPreserveRunAt
+	for i := range encoded {
+		a.due(&encoded[i])
+	}
 	rows, err := store.AddAll(ctx, a.queries, encoded, preserve)
 	if err != nil {
 		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)

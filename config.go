@@ -1,6 +1,7 @@
 package gworker
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -55,6 +56,44 @@ type Config struct {
 	// Notifications make new jobs start at once; polling finds those whose
 	// time has come and those whose notification was lost. 0 means 2 s.
 	PollInterval time.Duration
+
+	// ForbiddenFlags are flags of jobs that this worker leaves to others: a job
+	// with any of them.
+	ForbiddenFlags []string
+
+	// ForbiddenFlagsFunc, if not nil, is asked for further forbidden flags
+	// before every claim, and before a job with flags starts that has waited in
+	// the local queue. It is called by one goroutine at a time, which claims
+	// nothing meanwhile, so it should be quick; ctx ends with the worker, and
+	// after StatementTimeout. If it returns an error or panics, nothing is
+	// claimed, ClaimFailed tells of it, and it is asked again after a while.
+	ForbiddenFlagsFunc func(ctx context.Context) ([]string, error)
+
+	// AcceptedFlags, if there are any, leave all jobs to others but those with
+	// at least one of them. A forbidden flag wins over an accepted one.
+	AcceptedFlags []string
+
+	// LocalQueue lets the worker claim jobs ahead of its free slots. The zero
+	// value is off: a job is claimed when it can start.
+	LocalQueue LocalQueueConfig
+
+	// CompletionDelay and FailureDelay are how long the outcomes of jobs that
+	// completed, or failed, wait for others to be stored with, up to 1 minute.
+	// Until then the job's row stays locked and its named queue, if it has one,
+	// waits. 0, the default, means not at all: outcomes are grouped while the
+	// group before is being stored, which adds no delay. A shutdown stores them
+	// at once.
+	CompletionDelay time.Duration
+	FailureDelay    time.Duration
+
+	// Now, if not nil, is the clock that jobs' times go by, in place of the
+	// database's: when a job is due, when it was locked, when a failed one is
+	// due again, when a lock is older than 4 hours, and when a job without a
+	// RunAt is due that is added through this worker's client. Workers of one
+	// queue should go by one clock, see docs/time.md. Heartbeats, and who is
+	// taken for dead, go by the database's clock all the same. It is called from
+	// many goroutines.
+	Now func() time.Time
 
 	// ConnectTimeout is how long Run waits for a database that cannot be
 	// reached when it starts. 0 means 30 s. Later on it waits without end.
@@ -136,6 +175,9 @@ func (c Config) validate() (Config, error) {
 	}
 	var err error
 	if c.Recovery, err = c.Recovery.validate(); err != nil {
+		return c, err
+	}
+	if c, err = c.validateClaims(); err != nil {
 		return c, err
 	}
 	return c, c.validateTasks()

@@ -26,7 +26,8 @@
 // # Time
 //
 // All times in the database are compared by the database's clock; a worker
-// whose clock differs does no harm.
+// whose clock differs does no harm. Config.Now makes a worker go by a clock of
+// its own instead.
 //
 // # A listener of its own
 //

@@ -54,3 +54,26 @@ type (
 	OutcomesAbandoned    = event.OutcomesAbandoned
 	TaskOutput           = event.TaskOutput
 )
+
+// The events of the local queue.
+type (
+	LocalQueueStarted     = event.LocalQueueStarted
+	LocalQueueModeChanged = event.LocalQueueModeChanged
+	LocalQueueFetched     = event.LocalQueueFetched
+	LocalQueueReturned    = event.LocalQueueReturned
+	RefetchDelayStarted   = event.RefetchDelayStarted
+	RefetchDelayAborted   = event.RefetchDelayAborted
+	RefetchDelayExpired   = event.RefetchDelayExpired
+)
+
+// LocalQueueMode is what a local queue is doing.
+type LocalQueueMode = event.LocalQueueMode
+
+// The modes of a local queue.
+const (
+	LocalQueueStarting   = event.LocalQueueStarting
+	LocalQueuePolling    = event.LocalQueuePolling
+	LocalQueueWaiting    = event.LocalQueueWaiting
+	LocalQueueTTLExpired = event.LocalQueueTTLExpired
+	LocalQueueReleased   = event.LocalQueueReleased
+)

@@ -101,6 +101,21 @@ func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Fiel
 		line(level, "looking for dead workers and old locks failed", zap.Error(e.Err))
 	case event.OldLocksReset:
 		line(level, "reset locks older than 4 hours", zap.Int64s("job_ids", e.JobIDs), zap.Strings("queues", e.Queues))
+	case event.LocalQueueStarted:
+		line(level, "claiming ahead into a local queue", zap.Int("size", e.Size), zap.Duration("ttl", e.TTL))
+	case event.LocalQueueModeChanged:
+		line(level, "local queue changed its mode", zap.Stringer("from", e.From), zap.Stringer("to", e.To))
+	case event.LocalQueueFetched:
+		line(level, "local queue fetched", zap.Int("jobs", e.Count), zap.Int("asked", e.Asked))
+	case event.LocalQueueReturned:
+		line(level, "returning jobs of the local queue", zap.Int64s("job_ids", e.JobIDs), zap.NamedError("reason", e.Reason))
+	case event.RefetchDelayStarted:
+		line(level, "few jobs; waiting before the next claim", zap.Int("jobs", e.Count), zap.Int("threshold", e.Threshold),
+			zap.Duration("delay", e.Delay), zap.Int("abort_threshold", e.AbortThreshold))
+	case event.RefetchDelayAborted:
+		line(level, "many jobs announced; claiming now", zap.Int("announced", e.Count), zap.Int("abort_threshold", e.AbortThreshold))
+	case event.RefetchDelayExpired:
+		line(level, "waited long enough before the next claim")
 	case event.ObserverPanicked:
 		line(level, "an observer panicked", zap.Any("value", e.Value), zap.String("stack", e.Stack))
 	}
@@ -108,7 +123,9 @@ func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Fiel
 
 func levelOf(e event.Event) zapcore.Level {
 	switch e := e.(type) {
-	case event.JobStarted, event.JobEnded, event.JobsClaimed, event.ListenerConnected:
+	case event.JobStarted, event.JobEnded, event.JobsClaimed, event.ListenerConnected,
+		event.LocalQueueStarted, event.LocalQueueModeChanged, event.LocalQueueFetched, event.RefetchDelayStarted,
+		event.RefetchDelayAborted, event.RefetchDelayExpired:
 		return zap.DebugLevel
 	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomesAbandoned,
 		event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration, event.SweepFailed:

@@ -176,7 +176,7 @@ func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 	c, keeper := w.config.Recovery, w.newKeeper()
 	loop := &recovery.Loop{
 		WorkerID: w.id, Pool: w.pool, Statements: w.client.statements, Events: w.events,
-		Interval: c.SweepInterval, Options: c.sweepOptions(w.id),
+		Interval: c.SweepInterval, Options: c.sweepOptions(w.id), Now: w.config.Now,
 	}
 	locks := recovery.NewLocks(recovery.Locks{
 		WorkerID: w.id, Interval: c.HeartbeatInterval, Queries: w.client.queries, Events: w.events,

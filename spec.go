@@ -53,7 +53,8 @@ type JobSpec struct {
 	Queue string
 
 	// RunAt is the time before which the job shall not run. The zero time means
-	// now, by the database's clock.
+	// now, by the database's clock, or by Config.Now through the client of a
+	// worker that has it.
 	RunAt time.Time
 
 	// MaxAttempts is how often the job is tried before it stays failed: 1 to

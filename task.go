@@ -18,6 +18,7 @@ import (
 type Task struct {
 	identifier string
 	bind       func(*environment) scheduler.Handler
+	options    TaskOptions
 }
 
 // Identifier returns the task identifier.

@@ -70,17 +70,18 @@ func newWorker(config Config) (*Worker, error) {
 		return nil, err
 	}
 	w.client = newClient(w.pool, options, w.leaveServer)
+	w.client.now = config.Now
 	observers := []event.Observer{LogObserver(config.Logger)}
 	for _, o := range config.Observers {
 		observers = append(observers, event.Observer(o))
 	}
 	w.events = event.NewStream(observers...)
-	w.scheduler = scheduler.New(scheduler.Config{
+	w.scheduler = scheduler.New(config.claims(scheduler.Config{
 		Queries: w.client.queries, WorkerID: w.id, Handlers: w.handlers(),
 		Concurrency: config.Concurrency, PollInterval: config.PollInterval,
 		StatementTimeout: config.StatementTimeout, AbortTimeout: config.GracefulShutdownAbortTimeout,
 		Events: w.events,
-	})
+	}))
 	return w, nil
 }
 

@@ -19,6 +19,9 @@ const (
 	channelMigrate = "worker:migrate"
 )
 
+// maxAnnounced bounds what one notification counts for; anybody may send one.
+const maxAnnounced = 1_000_000
+
 // listen turns notifications into wake-ups until ctx ends. stop is called with
 // ErrBreakingMigration if this worker must no longer run. The returned channel
 // closes when everything that listen has started is over.
@@ -68,17 +71,17 @@ func (w *Worker) listenerState(s listener.State) {
 
 // hear acts on what came in. After a gap anything may have been missed.
 func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.Ledger, stop context.CancelCauseFunc) {
-	wake, migrated := batch.Gap, batch.Gap
+	added, migrated := 0, batch.Gap
 	for _, n := range batch.Notifications {
 		switch n.Channel {
 		case channelInsert:
-			wake = wake || listener.InsertCount(n.Payload) > 0
+			added += min(max(0, listener.InsertCount(n.Payload)), maxAnnounced)
 		case channelMigrate:
 			migrated = true
 		}
 	}
-	if wake {
-		w.scheduler.Wake()
+	if added > 0 || batch.Gap {
+		w.scheduler.Announce(added)
 	}
 	if migrated {
 		w.checkLedger(ctx, before, stop)

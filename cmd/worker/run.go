@@ -18,6 +18,7 @@ type runFlags struct {
 	maxPoolSize    int
 	connectTimeout time.Duration
 	noRecovery     bool
+	claims         claimFlags
 }
 
 func newRunCommand(shared *sharedFlags) *cobra.Command {
@@ -44,12 +45,12 @@ Files in folders make identifiers with slashes.`,
 			if err != nil {
 				return err
 			}
-			worker, err := gworker.NewWorker(gworker.Config{
+			worker, err := gworker.NewWorker(f.claims.apply(gworker.Config{
 				DatabaseURL: shared.url(), Schema: shared.schemaName(), NoPreparedStatements: shared.unprepared,
 				Tasks: tasks, Concurrency: f.jobs, PollInterval: f.pollInterval,
 				MaxPoolSize: f.maxPoolSize, ConnectTimeout: f.connectTimeout, Logger: logger,
 				Recovery: gworker.RecoveryConfig{Disabled: f.noRecovery},
-			})
+			}))
 			if err != nil {
 				return err
 			}
@@ -66,6 +67,7 @@ Files in folders make identifiers with slashes.`,
 		"how long to wait for a database that cannot be reached at start")
 	flags.BoolVar(&f.noRecovery, "no-recovery", false,
 		"neither register nor look for dead workers: should this one die, its jobs are locked for 4 hours")
+	f.claims.register(cmd)
 	return cmd
 }
 

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gworker/gworker"
+)
+
+// claimFlags say which jobs a worker takes, how far ahead, and by which clock.
+type claimFlags struct {
+	forbidden  []string
+	accepted   []string
+	localQueue int
+	workerTime bool
+}
+
+func (f *claimFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.forbidden, "forbidden-flags", nil, "leave jobs with any of these flags to other workers (a,b,...)")
+	flags.StringSliceVar(&f.accepted, "accepted-flags", nil, "take only jobs with at least one of these flags (a,b,...)")
+	flags.IntVar(&f.localQueue, "local-queue-size", 0,
+		"claim so many jobs at a time, ahead of free slots: for very short jobs (default: none ahead)")
+	flags.BoolVar(&f.workerTime, "use-worker-time", false,
+		"go by this machine's clock, not the database's, for when jobs are due")
+}
+
+func (f *claimFlags) apply(config gworker.Config) gworker.Config {
+	config.ForbiddenFlags, config.AcceptedFlags = f.forbidden, f.accepted
+	config.LocalQueue.Size = f.localQueue
+	if f.workerTime {
+		config.Now = time.Now
+	}
+	return config
+}

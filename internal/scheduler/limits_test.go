@@ -1,0 +1,140 @@
+package scheduler_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler"
+)
+
+// TestTaskLimitHolds with many short jobs of tasks with and without a limit,
+// some in named queues, with and without a local queue. At every start it asks
+// the database, too, how many jobs of the task are locked and not ended yet.
+func TestTaskLimitHolds(t *testing.T) {
+	limits := map[string]int{"one": 1, "three": 3}
+	for _, size := range []int{0, 7} {
+		t.Run(fmt.Sprintf("local queue of %d", size), func(t *testing.T) {
+			var mu sync.Mutex
+			now, most, total := map[string]int{}, map[string]int{}, 0
+			handle := func(_ context.Context, j *job.Claimed) job.Outcome {
+				mu.Lock()
+				now[j.Task]++
+				most[j.Task] = max(most[j.Task], now[j.Task])
+				total++
+				mu.Unlock()
+				time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond) // some overlap
+				mu.Lock()
+				now[j.Task]--
+				mu.Unlock()
+				return job.Outcome{Kind: job.Completed}
+			}
+			f := newFixture(t, map[string]scheduler.Handler{"one": handle, "three": handle, "free": handle})
+			f.config.TaskLimits = limits
+			f.config.Concurrency = 8
+			f.config.LocalQueue = scheduler.LocalQueue{Size: size, TTL: patience}
+			f.config.PollInterval = patience // whatever is left when a job ends is found at once
+			f.exec(t, `select graphile_worker.add_job((array['one', 'three', 'free'])[1 + n % 3], priority => n % 5,
+				queue_name => case when n % 7 = 0 then 'q' || n % 2 end) from generate_series(1, 300) n`)
+			stop := run(t, scheduler.New(f.config))
+			for range 300 {
+				wait[event.JobCompleted](t, f)
+			}
+			stop()
+			if most["one"] != 1 || most["three"] != 3 || most["free"] < 4 || total != 300 {
+				t.Errorf("%d runs, at once %v", total, most)
+			}
+		})
+	}
+}
+
+// TestTaskAtItsLimitHoldsUpNoOther: jobs of the task stand before all others,
+// and the others are claimed many at a time all the same.
+func TestTaskAtItsLimitHoldsUpNoOther(t *testing.T) {
+	for _, size := range []int{0, 20} {
+		t.Run(fmt.Sprintf("local queue of %d", size), func(t *testing.T) {
+			started, finish := make(chan struct{}, 10), make(chan struct{})
+			f := newFixture(t, map[string]scheduler.Handler{
+				"slow": func(context.Context, *job.Claimed) job.Outcome {
+					started <- struct{}{}
+					<-finish
+					return job.Outcome{Kind: job.Completed}
+				},
+				"x": completes,
+			})
+			f.config.TaskLimits = map[string]int{"slow": 2}
+			f.config.Concurrency = 10
+			f.config.LocalQueue = scheduler.LocalQueue{Size: size, TTL: patience}
+			f.exec(t, "select graphile_worker.add_job('slow', priority => -5) from generate_series(1, 5)")
+			f.exec(t, "select graphile_worker.add_job('x') from generate_series(1, 40)")
+			stop := run(t, scheduler.New(f.config))
+			claimed := wait[event.JobsClaimed](t, f)
+			if want := max(10, size); claimed.Count != want {
+				t.Errorf("the first claim took %d jobs, want %d", claimed.Count, want)
+			}
+			for range 40 {
+				if done := wait[event.JobCompleted](t, f); done.Job.Task != "x" {
+					t.Errorf("%q completed", done.Job.Task)
+				}
+			}
+			var locked int
+			if err := f.pool.QueryRow(t.Context(), "select count(*) from graphile_worker._private_jobs where locked_by is not null").Scan(&locked); err != nil || locked != 2 || len(started) != 2 {
+				t.Errorf("%d jobs of the limited task are locked, %d started (%v)", locked, len(started), err)
+			}
+			close(finish)
+			for range 5 {
+				wait[event.JobCompleted](t, f)
+			}
+			stop()
+		})
+	}
+}
+
+// TestLimitOfTaskThatIsAlone: each end of a job lets the next one in, without a
+// poll, also when every task is at its limit.
+func TestLimitOfTaskThatIsAlone(t *testing.T) {
+	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
+	f.config.TaskLimits = map[string]int{"x": 1}
+	f.config.PollInterval = patience
+	f.exec(t, "select graphile_worker.add_job('x') from generate_series(1, 20)")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := scheduler.New(f.config).RunOnce(ctx); err != nil || ctx.Err() != nil {
+		t.Fatal(err, ctx.Err())
+	}
+	if n := f.jobs(t); n != 0 {
+		t.Errorf("%d jobs left", n)
+	}
+}
+
+// TestLimitedClaimsKeepTheOrder: one job at a time, so no limit holds a job back.
+func TestLimitedClaimsKeepTheOrder(t *testing.T) {
+	var ran seen
+	f := newFixture(t, map[string]scheduler.Handler{"a": ran.handler, "b": ran.handler, "c": ran.handler})
+	f.config.TaskLimits = map[string]int{"a": 2, "b": 1}
+	f.config.Concurrency = 1
+	f.exec(t, `select graphile_worker.add_job((array['a', 'b', 'c', 'a'])[1 + n % 4], priority => n / 6,
+		run_at => now() - make_interval(mins => n % 6)) from generate_series(0, 59) n`)
+	rows, err := f.pool.Query(t.Context(), "select id from graphile_worker._private_jobs order by priority, run_at, id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := scheduler.New(f.config).RunOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(ran.ids, want) {
+		t.Errorf("started in the order\n%v, want\n%v", ran.ids, want)
+	}
+}
