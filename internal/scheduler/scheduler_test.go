@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -33,11 +34,22 @@ type lossy struct {
 	*pgxpool.Pool
 	mu   sync.Mutex
 	lose map[string]int // how many answers of a statement are still to be lost
+	odds float64        // of losing any answer
+}
+
+// loseAnswers is to lose so many answers of a statement, also while it is used.
+func (l *lossy) loseAnswers(name string, answers int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lose[name] = answers
 }
 
 func (l *lossy) losing(sql string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.odds > 0 && rand.Float64() < l.odds {
+		return true
+	}
 	name := statement.Name(sql)
 	if l.lose[name] == 0 {
 		return false
