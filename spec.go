@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/store"
 )
 
@@ -95,6 +96,9 @@ func (s JobSpec) encode(field string) (store.Spec, error) {
 	}
 	for i, flag := range s.Flags {
 		checks = append(checks, checkText(fmt.Sprintf("%s.Flags[%d]", field, i), flag, math.MaxInt))
+		if flag == job.CancelMark {
+			checks = append(checks, problem(fmt.Sprintf("%s.Flags[%d]", field, i), "is %q, by which running jobs are cancelled", flag))
+		}
 	}
 	switch KeyMode(e.KeyMode) {
 	case KeyReplace, KeyPreserveRunAt, KeyUnsafeDedupe:
