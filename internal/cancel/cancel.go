@@ -82,7 +82,7 @@ func Cancel(
 		defer cancel()
 		_ = tx.Rollback(end) // after a commit it does nothing
 	}()
-	result, err := cancelIn(ctx, statements.On(tx), id, reason)
+	result, err := InTx(ctx, statements.On(tx), id, reason)
 	if err != nil {
 		return Result{}, err
 	}
@@ -94,7 +94,9 @@ func Cancel(
 	return result, nil
 }
 
-func cancelIn(ctx context.Context, q *dbgen.Queries, id int64, reason string) (Result, error) {
+// InTx is Cancel inside a transaction at the level "read committed". It holds the
+// row from the first statement on. The reason must not be empty.
+func InTx(ctx context.Context, q *dbgen.Queries, id int64, reason string) (Result, error) {
 	row, err := q.LockJobToCancel(ctx, id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Result{JobID: id, State: NotFound}, nil
