@@ -178,7 +178,7 @@ func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 		WorkerID: w.id, Pool: w.pool, Statements: w.client.statements, Events: w.events,
 		Interval: c.SweepInterval, Options: c.sweepOptions(w.id),
 	}
-	locks := recovery.NewLocks(recovery.Locks{
+	locks := recovery.NewLocks(&recovery.Locks{
 		WorkerID: w.id, Interval: c.HeartbeatInterval, Queries: w.client.queries, Events: w.events,
 		Running: w.scheduler.Running, Lose: w.scheduler.Lose, Cancel: w.scheduler.Cancel,
 	})

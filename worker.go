@@ -73,6 +73,7 @@ func newWorker(config Config) (*Worker, error) {
 		return nil, err
 	}
 	w.client = newClient(w.pool, options, w.leaveServer)
+	w.client.before = slices.Clone(config.BeforeAdd)
 	var observers []event.Observer
 	for _, o := range config.Observers {
 		observers = append(observers, event.Observer(o))

@@ -72,7 +72,7 @@ func (w *Worker) listenerState(s listener.State) {
 
 // hear acts on what came in. After a gap anything may have been missed.
 func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.Ledger, stop context.CancelCauseFunc) {
-	wake, migrated, cancelled := batch.Gap, batch.Gap, batch.Gap
+	wake, migrated, cancelled := batch.Gap, batch.Gap, false
 	frequent := w.events.WantsFrequent()
 	for _, n := range batch.Notifications {
 		if frequent {
@@ -90,8 +90,8 @@ func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.
 	if wake {
 		w.scheduler.Wake()
 	}
-	if cancelled {
-		w.locks.LookForCancelled()
+	if cancelled || batch.Gap {
+		w.locks.LookForCancelled(cancelled)
 	}
 	if migrated {
 		w.checkLedger(ctx, before, stop)

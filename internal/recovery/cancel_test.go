@@ -143,7 +143,7 @@ func TestCancelIsHeardBeforeTheClaimIsAnswered(t *testing.T) {
 	}
 	asked := 0
 	cancelled := make(chan error, 10)
-	locks := recovery.NewLocks(recovery.Locks{
+	locks := recovery.NewLocks(&recovery.Locks{
 		WorkerID: "gworker_a", Interval: time.Hour, Queries: f.statements.On(f.Pool), Events: f.stream,
 		Running: func() []*job.Claimed { // called by one goroutine
 			if asked++; asked == 1 {
@@ -164,7 +164,7 @@ func TestCancelIsHeardBeforeTheClaimIsAnswered(t *testing.T) {
 	done.Go(func() { locks.Run(ctx) })
 	defer done.Wait()
 	defer stop()
-	locks.LookForCancelled()
+	locks.LookForCancelled(true)
 	select {
 	case cause := <-cancelled:
 		if !errors.Is(cause, job.ErrCancelled) || cause.Error() != "the job was cancelled: early" {

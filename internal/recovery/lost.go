@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -35,22 +36,29 @@ type Locks struct {
 
 	now       chan struct{}
 	cancelled chan struct{}
+	announced atomic.Bool // since the last look for cancelled jobs
 	// doubtful are the claims that seemed lost the last time.
 	doubtful map[*job.Claimed]bool
 }
 
 // NewLocks prepares what l needs to run.
-func NewLocks(l Locks) *Locks {
+func NewLocks(l *Locks) *Locks {
 	l.now, l.cancelled = make(chan struct{}, 1), make(chan struct{}, 1)
-	return &l
+	return l
 }
 
 // Look makes the next look come at once. It may be called from any goroutine.
 func (l *Locks) Look() { signal(l.now) }
 
-// LookForCancelled makes a look for cancelled jobs come at once: somebody may
-// have cancelled one. It may be called from any goroutine.
-func (l *Locks) LookForCancelled() { signal(l.cancelled) }
+// LookForCancelled makes a look for cancelled jobs come at once: a job of this
+// worker was announced as cancelled, or such an announcement may have been missed.
+// It may be called from any goroutine.
+func (l *Locks) LookForCancelled(announced bool) {
+	if announced {
+		l.announced.Store(true)
+	}
+	signal(l.cancelled)
+}
 
 func signal(c chan struct{}) {
 	select {
@@ -72,7 +80,8 @@ func (l *Locks) Run(ctx context.Context) {
 		case <-l.cancelled:
 			// A cancellation can be announced before the answer of the claim that
 			// took the job is here: then the job is not known yet.
-			if found, err := l.lookForCancelled(ctx); err != nil || found == 0 {
+			announced := l.announced.Swap(false)
+			if found, err := l.lookForCancelled(ctx); err != nil || announced && found == 0 {
 				within(min(doubtWait, l.Interval, max(0, time.Until(due))))
 			}
 			continue
