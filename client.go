@@ -3,7 +3,9 @@ package gworker
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,6 +39,14 @@ type ClientConfig struct {
 	// transaction-pooling proxies such as PgBouncer need it. By default each
 	// statement is prepared once per connection.
 	NoPreparedStatements bool
+
+	// BeforeAdd are asked, in order, about each job that AddJob and AddJobs are
+	// to add, on the caller's goroutine, before anything is sent to the
+	// database: inside a transaction, too. Each may change the spec, whose Flags
+	// are a copy and whose Payload is the caller's own value. An error fails the
+	// call, and nothing is added; ErrAddSkipped leaves this job out. A panic is
+	// an error. Jobs that are added by SQL do not come by here.
+	BeforeAdd []func(ctx context.Context, spec *JobSpec) error
 }
 
 // JobAdder is what adds and removes jobs: a Client, or a TxClient for one
@@ -74,12 +84,16 @@ func NewClient(config ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkInterceptors("ClientConfig.BeforeAdd", config.BeforeAdd); err != nil {
+		return nil, err
+	}
 	pool, owns, err := openPool("ClientConfig", config.Pool, config.DatabaseURL, 0)
 	if err != nil {
 		return nil, err
 	}
 	c := newClient(pool, options, pool.Reset)
 	c.ownsPool = owns
+	c.before = slices.Clone(config.BeforeAdd)
 	return c, nil
 }
 
@@ -100,17 +114,18 @@ func (c *Client) Close() {
 // WithTx returns a client for the transaction tx, which may be of any pool or
 // connection to the client's database.
 func (c *Client) WithTx(tx pgx.Tx) *TxClient {
-	return &TxClient{adder{queries: c.statements.On(tx), now: c.now}}
+	return &TxClient{adder{queries: c.statements.On(tx), now: c.now, before: c.before}}
 }
 
 // WithSQLTx is WithTx for a database/sql transaction, of any PostgreSQL driver.
 func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
-	return &TxClient{adder{queries: c.statements.OnSQL(tx), now: c.now}}
+	return &TxClient{adder{queries: c.statements.OnSQL(tx), now: c.now, before: c.before}}
 }
 
 // adder is the one implementation of JobAdder, on whatever queries run.
 type adder struct {
 	queries *dbgen.Queries
+	before  []func(context.Context, *JobSpec) error
 	now     func() time.Time // of a worker that goes by its own clock; else nil
 }
 
@@ -124,8 +139,13 @@ func (a adder) due(s *store.Spec) {
 
 // AddJob adds a job and returns it as stored. If a job with the spec's key
 // exists, the spec's KeyMode decides. A spec that cannot be stored is refused
-// with a *FieldError before the database is asked.
+// with a *FieldError before the database is asked. A job that an interceptor
+// skips is an error, ErrAddSkipped (see ClientConfig.BeforeAdd).
 func (a adder) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
+	spec, err := a.beforeAdd(ctx, spec)
+	if err != nil {
+		return nil, fmt.Errorf("adding a job: %w", err)
+	}
 	encoded, err := spec.encode("JobSpec")
 	if err != nil {
 		return nil, fmt.Errorf("adding a job: %w", err)
@@ -146,11 +166,26 @@ func (a adder) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
 // holds the row of a spec's key in just that moment. The error is ErrKeyBusy
 // then; the returned jobs were added and the others not, except inside a
 // transaction of the caller, whose to decide it is.
+//
+// There are fewer rows, too, if interceptors skip some of the specs (see
+// ClientConfig.BeforeAdd). The error is ErrAddSkipped then, and the other jobs
+// were added.
 func (a adder) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error) {
 	if len(specs) == 0 {
 		return nil, nil
 	}
-	encoded, err := encodeAll(specs)
+	kept, places, err := a.beforeAddAll(ctx, specs)
+	if err != nil {
+		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)
+	}
+	var skipped error
+	if n := len(specs) - len(kept); n > 0 {
+		skipped = fmt.Errorf("adding %d jobs: %d were left out: %w", len(specs), n, ErrAddSkipped)
+	}
+	if len(kept) == 0 {
+		return nil, skipped
+	}
+	encoded, err := encodeAll(kept, places)
 	if err != nil {
 		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)
 	}
@@ -162,10 +197,10 @@ func (a adder) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error) 
 	if err != nil {
 		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)
 	}
-	if len(rows) < len(specs) {
-		return rows, fmt.Errorf("adding %d jobs: %d were not added: %w", len(specs), len(specs)-len(rows), ErrKeyBusy)
+	if n := len(kept) - len(rows); n > 0 {
+		return rows, errors.Join(skipped, fmt.Errorf("adding %d jobs: %d were not added: %w", len(specs), n, ErrKeyBusy))
 	}
-	return rows, nil
+	return rows, skipped
 }
 
 // RemoveJob removes the job with the given key and returns it as it was. A job

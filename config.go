@@ -123,6 +123,11 @@ type Config struct {
 	// others that do not. The zero value is on, with the defaults.
 	Recovery RecoveryConfig
 
+	// BeforeAdd are asked about each job that the worker's own client adds, as
+	// ClientConfig.BeforeAdd says: that is Worker.Client and, in handlers,
+	// Job.Client.
+	BeforeAdd []func(ctx context.Context, spec *JobSpec) error
+
 	// Logger gets what is worth a line: one at info for each job, failures at
 	// error. nil means no logs.
 	Logger *zap.Logger
@@ -178,6 +183,9 @@ func (c Config) validate() (Config, error) {
 		return c, err
 	}
 	if c, err = c.validateClaims(); err != nil {
+		return c, err
+	}
+	if err := checkInterceptors("Config.BeforeAdd", c.BeforeAdd); err != nil {
 		return c, err
 	}
 	return c, c.validateTasks()

@@ -77,3 +77,17 @@ const (
 	LocalQueueTTLExpired = event.LocalQueueTTLExpired
 	LocalQueueReleased   = event.LocalQueueReleased
 )
+
+// The events that tell more of a worker's life.
+type (
+	WorkerCreated        = event.WorkerCreated
+	ListenerConnecting   = event.ListenerConnecting
+	ListenerReleased     = event.ListenerReleased
+	NotificationReceived = event.NotificationReceived
+	ClaimStarted         = event.ClaimStarted
+	ClaimEmpty           = event.ClaimEmpty
+	JobInterrupted       = event.JobInterrupted
+	ShutdownForced       = event.ShutdownForced
+	ShutdownComplete     = event.ShutdownComplete
+	OldLocksResetStarted = event.OldLocksResetStarted
+)

@@ -1,6 +1,7 @@
 package gworker
 
 import (
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,6 +43,8 @@ func LogObserver(logger *zap.Logger) func(Event) {
 			line(level, "job returned to the queue", ended(e.Job, e.Duration, e.Err)...)
 		case event.JobLost:
 			line(level, lostMessage(e), append(jobFields(e.Job), zap.Error(e.Err))...)
+		case event.JobInterrupted:
+			line(level, "ended the context of a running job", append(jobFields(e.Job), zap.NamedError("cause", e.Cause))...)
 		case event.TaskOutput:
 			line(level, e.Line, jobFields(e.Job)...)
 		default:
@@ -99,6 +102,24 @@ func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Fiel
 			zap.Int64s("job_ids", e.JobIDs), zap.Int64s("given_up", e.GivenUp), zap.Int64s("skipped", e.Skipped))
 	case event.SweepFailed:
 		line(level, "looking for dead workers and old locks failed", zap.Error(e.Err))
+	case event.WorkerCreated:
+		line(level, "worker created", zap.String("worker", e.WorkerID))
+	case event.ListenerConnecting:
+		line(level, "listener connecting")
+	case event.ListenerReleased:
+		line(level, "listener closed")
+	case event.NotificationReceived:
+		line(level, "notification", zap.String("channel", e.Channel), zap.String("payload", e.Payload))
+	case event.ClaimStarted:
+		line(level, "claiming", zap.Int("asked", e.Asked))
+	case event.ClaimEmpty:
+		line(level, "nothing to claim", zap.Int("asked", e.Asked), zap.Duration("duration", e.Duration))
+	case event.ShutdownForced:
+		line(level, "not waiting any longer for handlers; their jobs go back to the queue", zap.Int64s("job_ids", e.JobIDs))
+	case event.ShutdownComplete:
+		line(level, "shutdown complete", zap.Bool("forced", e.Forced), zap.Duration("duration", e.Duration))
+	case event.OldLocksResetStarted:
+		line(level, "looking for locks older than 4 hours")
 	case event.OldLocksReset:
 		line(level, "reset locks older than 4 hours", zap.Int64s("job_ids", e.JobIDs), zap.Strings("queues", e.Queues))
 	case event.LocalQueueStarted:
@@ -134,6 +155,16 @@ func levelOf(e event.Event) zapcore.Level {
 		event.SchemaWarning, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead, event.LocksLost,
 		event.WorkerRecovered, event.OldLocksReset:
 		return zap.WarnLevel
+	case event.WorkerCreated, event.ListenerConnecting, event.ListenerReleased, event.NotificationReceived,
+		event.ClaimStarted, event.ClaimEmpty, event.ShutdownComplete, event.OldLocksResetStarted:
+		return zap.DebugLevel
+	case event.ShutdownForced:
+		return zap.WarnLevel
+	case event.JobInterrupted:
+		if errors.Is(e.Cause, ErrJobCancelled) {
+			return zap.WarnLevel
+		}
+		return zap.DebugLevel // JobsAborted or LocksLost tells of it
 	case event.TaskOutput:
 		if e.IsError {
 			return zap.ErrorLevel

@@ -72,7 +72,7 @@ type RecoveryConfig struct {
 	ResilientMultiplier float64
 
 	// Decide, if not nil, is asked about each job of a dead worker before it is
-	// given back. It must be quick, and must not use the database: a
+	// given back, but not about cancelled ones, which stay failed. It must be quick, and must not use the database: a
 	// transaction waits for it. If it panics, the job is recovered as by
 	// default, and ObserverPanicked reports it.
 	Decide func(context.Context, RecoverableJob) RecoveryDecision
@@ -178,10 +178,11 @@ func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 		WorkerID: w.id, Pool: w.pool, Statements: w.client.statements, Events: w.events,
 		Interval: c.SweepInterval, Options: c.sweepOptions(w.id), Now: w.config.Now,
 	}
-	locks := recovery.NewLocks(recovery.Locks{
+	locks := recovery.NewLocks(&recovery.Locks{
 		WorkerID: w.id, Interval: c.HeartbeatInterval, Queries: w.client.queries, Events: w.events,
-		Running: w.scheduler.Running, Lose: w.scheduler.Lose,
+		Running: w.scheduler.Running, Lose: w.scheduler.Lose, Cancel: w.scheduler.Cancel,
 	})
+	w.locks = locks
 	if keeper != nil {
 		keeper.Paused, keeper.Dead = loop.Hold, locks.Look
 		err := keeper.Register(ctx)

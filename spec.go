@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/store"
 )
 
@@ -96,6 +97,9 @@ func (s JobSpec) encode(field string) (store.Spec, error) {
 	}
 	for i, flag := range s.Flags {
 		checks = append(checks, checkText(fmt.Sprintf("%s.Flags[%d]", field, i), flag, math.MaxInt))
+		if flag == job.CancelMark {
+			checks = append(checks, problem(fmt.Sprintf("%s.Flags[%d]", field, i), "is %q, by which running jobs are cancelled", flag))
+		}
 	}
 	switch KeyMode(e.KeyMode) {
 	case KeyReplace, KeyPreserveRunAt, KeyUnsafeDedupe:
@@ -124,12 +128,13 @@ func (s JobSpec) encode(field string) (store.Spec, error) {
 	return e, err
 }
 
-// encodeAll validates the specs of one call, alone and against each other.
-func encodeAll(specs []JobSpec) ([]store.Spec, error) {
+// encodeAll validates the specs of one call, alone and against each other. Errors
+// name them by their places.
+func encodeAll(specs []JobSpec, places []int) ([]store.Spec, error) {
 	all := make([]store.Spec, len(specs))
 	keys := make(map[string]int)
 	for i, spec := range specs {
-		field := fmt.Sprintf("specs[%d]", i)
+		field := fmt.Sprintf("specs[%d]", places[i])
 		one, err := spec.encode(field)
 		if err != nil {
 			return nil, err
@@ -138,12 +143,12 @@ func encodeAll(specs []JobSpec) ([]store.Spec, error) {
 		case KeyMode(one.KeyMode) == KeyUnsafeDedupe:
 			return nil, problem(field+".KeyMode", "is %s, which only AddJob takes", KeyUnsafeDedupe)
 		case i > 0 && one.KeyMode != all[0].KeyMode:
-			return nil, problem(field+".KeyMode", "is %s, and specs[0].KeyMode is %s: one call takes one key mode",
-				one.KeyMode, all[0].KeyMode)
+			return nil, problem(field+".KeyMode", "is %s, and specs[%d].KeyMode is %s: one call takes one key mode",
+				one.KeyMode, places[0], all[0].KeyMode)
 		}
 		if one.Key != "" {
 			if first, ok := keys[one.Key]; ok {
-				return nil, problem(field+".Key", "is %q, as specs[%d].Key is: one call takes a key once", one.Key, first)
+				return nil, problem(field+".Key", "is %q, as specs[%d].Key is: one call takes a key once", one.Key, places[first])
 			}
 			keys[one.Key] = i
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
@@ -40,6 +42,7 @@ type Worker struct {
 	client    *Client
 	events    *event.Stream
 	scheduler *scheduler.Scheduler
+	locks     *recovery.Locks // once it is started
 	ran       atomic.Bool
 }
 
@@ -71,18 +74,31 @@ func newWorker(config Config) (*Worker, error) {
 	}
 	w.client = newClient(w.pool, options, w.leaveServer)
 	w.client.now = config.Now
-	observers := []event.Observer{LogObserver(config.Logger)}
+	w.client.before = slices.Clone(config.BeforeAdd)
+	var observers []event.Observer
 	for _, o := range config.Observers {
 		observers = append(observers, event.Observer(o))
 	}
-	w.events = event.NewStream(observers...)
+	w.events = newStream(config.Logger, observers)
 	w.scheduler = scheduler.New(config.claims(scheduler.Config{
 		Queries: w.client.queries, WorkerID: w.id, Handlers: w.handlers(),
 		Concurrency: config.Concurrency, PollInterval: config.PollInterval,
 		StatementTimeout: config.StatementTimeout, AbortTimeout: config.GracefulShutdownAbortTimeout,
 		Events: w.events,
 	}))
+	w.events.Emit(event.WorkerCreated{
+		WorkerID: w.id, Concurrency: config.Concurrency, Tasks: w.taskNames(), Schema: options.Schema.String(),
+	})
 	return w, nil
+}
+
+// newStream makes the worker's stream. Without a logger nothing is spent on logs.
+func newStream(logger *zap.Logger, observers []event.Observer) *event.Stream {
+	if logger.Core() == zapcore.NewNopCore() {
+		return event.NewStream(observers...)
+	}
+	verbose := func() bool { return logger.Core().Enabled(zapcore.DebugLevel) }
+	return event.NewStreamWithLog(LogObserver(logger), verbose, observers...)
 }
 
 // newWorkerID follows the pattern of the other runtimes: a prefix that tells
@@ -140,10 +156,11 @@ func (w *Worker) RunOnce(ctx context.Context) error {
 // run, so this is for a process that is about to exit.
 func (w *Worker) Abandon() { w.scheduler.Force() }
 
-// Close closes the worker's own pool. Run and RunOnce do so when they return;
-// it is for a worker that is not run after all. A worker that runs must have
-// returned before.
+// Close closes the worker's own pool and ends its subscriptions. Run and RunOnce
+// do so when they return; it is for a worker that is not run after all. A worker
+// that runs must have returned before.
 func (w *Worker) Close() {
+	w.events.Close()
 	if w.ownsPool {
 		w.closePool.Do(w.pool.Close)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/gworker/gworker/internal/cancel"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
@@ -29,7 +30,7 @@ func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context
 	done := make(chan struct{})
 	l, err := listener.New(listener.Config{
 		Connect:  w.listenConnect,
-		Channels: []string{channelInsert, channelMigrate},
+		Channels: []string{channelInsert, channelMigrate, cancel.Channel},
 		OnState:  w.listenerState,
 	})
 	if err != nil { // the channels are constants
@@ -41,6 +42,7 @@ func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context
 		_ = l.Run(ctx, func(ctx context.Context, batch listener.Batch) {
 			w.hear(ctx, batch, before, stop)
 		})
+		w.events.Emit(event.ListenerReleased{WorkerID: w.id})
 	}()
 	return done
 }
@@ -61,6 +63,8 @@ func (w *Worker) listenConnect(ctx context.Context) (*pgx.Conn, error) {
 
 func (w *Worker) listenerState(s listener.State) {
 	switch s.Kind {
+	case listener.Connecting:
+		w.events.Emit(event.ListenerConnecting{WorkerID: w.id})
 	case listener.Connected:
 		w.events.Emit(event.ListenerConnected{WorkerID: w.id})
 		w.scheduler.DatabaseBack()
@@ -71,17 +75,26 @@ func (w *Worker) listenerState(s listener.State) {
 
 // hear acts on what came in. After a gap anything may have been missed.
 func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.Ledger, stop context.CancelCauseFunc) {
-	added, migrated := 0, batch.Gap
+	added, migrated, cancelled := 0, batch.Gap, false
+	frequent := w.events.WantsFrequent()
 	for _, n := range batch.Notifications {
+		if frequent {
+			w.events.Emit(event.NotificationReceived{WorkerID: w.id, Channel: n.Channel, Payload: n.Payload})
+		}
 		switch n.Channel {
 		case channelInsert:
 			added += min(max(0, listener.InsertCount(n.Payload)), maxAnnounced)
 		case channelMigrate:
 			migrated = true
+		case cancel.Channel:
+			cancelled = cancelled || cancel.Concerns(n.Payload, w.id)
 		}
 	}
 	if added > 0 || batch.Gap {
 		w.scheduler.Announce(added)
+	}
+	if cancelled || batch.Gap {
+		w.locks.LookForCancelled(cancelled)
 	}
 	if migrated {
 		w.checkLedger(ctx, before, stop)

@@ -79,7 +79,9 @@ with holders as (
 )
 select j.id, t.identifier as task, coalesce(q.queue_name, '')::text as queue, coalesce(j.key, '')::text as key,
   j.locked_by::text as holder, j.locked_at, extract(epoch from now() - j.locked_at)::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
-  coalesce(j.last_error, '')::text as last_error, j.flags
+  coalesce(j.last_error, '')::text as last_error, j.flags,
+  (coalesce(j.flags ->> 'gworker:cancel', '')
+    = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::boolean as cancelled
 from graphile_worker._private_jobs j
 join holders h on h.id = j.locked_by
 join graphile_worker._private_tasks t on t.id = j.task_id
@@ -112,7 +114,7 @@ select graphile_worker.recover_dead_worker_jobs(
 with decided as (
   select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempts,
     unnest(@run_ats::timestamptz[]) as run_at, unnest(@backoffs::boolean[]) as backoff,
-    unnest(@errors::text[]) as error
+    unnest(@errors::text[]) as error, unnest(@cancelled::boolean[]) as cancelled
 )
 update graphile_worker._private_jobs j
 set attempts = d.attempts::smallint,
@@ -120,6 +122,7 @@ set attempts = d.attempts::smallint,
     when d.backoff then greatest(now(), j.run_at) + exp(least(d.attempts, 10)) * interval '1 second'
     else coalesce(d.run_at, j.run_at)
   end,
+  flags = case when d.cancelled then nullif(j.flags - 'gworker:cancel', '{}') else j.flags end,
   last_error = d.error
 from decided d
 where j.id = d.id;

@@ -3,6 +3,10 @@
 -- held; for the others nothing is written. A job that was replaced or removed
 -- by its key while it ran has lost its key and used up its attempts, but its
 -- lock is still the claim's.
+--
+-- A job that somebody has cancelled (see cancel.sql) is complete if its run is;
+-- however else the run ends, the job stays failed, with the reason that stands
+-- on the row. "held" reads the mark of each row's latest version, under its lock.
 
 -- name: CompleteJobs :many
 with outcome as (
@@ -31,29 +35,39 @@ with outcome as (
   select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at,
     unnest(@errors::text[]) as error, unnest(@delays::float8[]) as delay, unnest(@finals::boolean[]) as final,
     unnest(@payloads::text[]) as payload
+), held as materialized (
+  select j.id, o.error, o.delay, o.final, o.payload,
+    coalesce(j.flags ->> 'gworker:cancel', '')
+      = @worker_id::text || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
+  from graphile_worker._private_jobs j
+  join outcome o on o.id = j.id
+  where j.locked_by = @worker_id::text
+    and j.locked_at = o.locked_at
+    and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
+  for update of j
 ), failed as (
   update graphile_worker._private_jobs j
-  set last_error = o.error,
-    attempts = case when o.final then greatest(j.attempts, j.max_attempts) else j.attempts end,
-    payload = coalesce(nullif(o.payload, '')::json, j.payload),
+  set last_error = case when h.cancelled then j.last_error else h.error end,
+    attempts = case when h.final or h.cancelled then greatest(j.attempts, j.max_attempts) else j.attempts end,
+    payload = coalesce(nullif(h.payload, '')::json, j.payload),
     run_at = greatest(coalesce(sqlc.narg(at)::timestamptz, now()), j.run_at)
-      + case when o.delay < 0 then exp(least(j.attempts, 10)) else o.delay end * interval '1 second',
+      + case when h.delay < 0 then exp(least(j.attempts, 10)) else h.delay end * interval '1 second',
+    flags = case when h.cancelled then nullif(j.flags - 'gworker:cancel', '{}') else j.flags end,
     locked_by = null,
     locked_at = null,
     updated_at = now()
-  from outcome o
-  where j.id = o.id
-    and j.locked_by = @worker_id::text
-    and j.locked_at = o.locked_at
-    and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
-  returning j.id, j.job_queue_id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent
+  from held h
+  where j.id = h.id
+  returning j.id, j.job_queue_id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent,
+    h.cancelled::boolean as cancelled,
+    (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from failed f
   where q.id = f.job_queue_id and q.locked_by = @worker_id::text
 )
-select f.id, f.run_at, f.permanent from failed f;
+select f.id, f.run_at, f.permanent, f.cancelled, f.reason from failed f;
 
 -- name: ReturnJobs :many
 -- The attempt goes back only where the row's key is still the one it was
@@ -61,25 +75,35 @@ select f.id, f.run_at, f.permanent from failed f;
 with outcome as (
   select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at,
     unnest(@keys::text[]) as key, unnest(@delays::float8[]) as delay
+), held as materialized (
+  select j.id, o.key, o.delay,
+    coalesce(j.flags ->> 'gworker:cancel', '')
+      = @worker_id::text || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
+  from graphile_worker._private_jobs j
+  join outcome o on o.id = j.id
+  where j.locked_by = @worker_id::text
+    and j.locked_at = o.locked_at
+    and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
+  for update of j
 ), returned as (
   update graphile_worker._private_jobs j
   set attempts = case
-      when j.key is not distinct from nullif(o.key, '') then greatest(0, j.attempts - 1)
+      when h.cancelled then greatest(j.attempts, j.max_attempts)
+      when j.key is not distinct from nullif(h.key, '') then greatest(0, j.attempts - 1)
       else j.attempts
     end,
     run_at = case
-      when o.delay > 0 then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, now()) + o.delay * interval '1 second')
+      when h.delay > 0 then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, now()) + h.delay * interval '1 second')
       else j.run_at
     end,
+    flags = case when h.cancelled then nullif(j.flags - 'gworker:cancel', '{}') else j.flags end,
     locked_by = null,
     locked_at = null,
     updated_at = now()
-  from outcome o
-  where j.id = o.id
-    and j.locked_by = @worker_id::text
-    and j.locked_at = o.locked_at
-    and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
-  returning j.id, j.job_queue_id
+  from held h
+  where j.id = h.id
+  returning j.id, j.job_queue_id, h.cancelled::boolean as cancelled,
+    (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
@@ -90,4 +114,4 @@ with outcome as (
   from returned r
   having count(*) > 0
 )
-select r.id from returned r left join announced a on true;
+select r.id, r.cancelled, r.reason from returned r left join announced a on true;

@@ -15,7 +15,7 @@ const AdjustRecoveredJobs = `-- name: AdjustRecoveredJobs :exec
 with decided as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempts,
     unnest($3::timestamptz[]) as run_at, unnest($4::boolean[]) as backoff,
-    unnest($5::text[]) as error
+    unnest($5::text[]) as error, unnest($6::boolean[]) as cancelled
 )
 update graphile_worker._private_jobs j
 set attempts = d.attempts::smallint,
@@ -23,17 +23,19 @@ set attempts = d.attempts::smallint,
     when d.backoff then greatest(now(), j.run_at) + exp(least(d.attempts, 10)) * interval '1 second'
     else coalesce(d.run_at, j.run_at)
   end,
+  flags = case when d.cancelled then nullif(j.flags - 'gworker:cancel', '{}') else j.flags end,
   last_error = d.error
 from decided d
 where j.id = d.id
 `
 
 type AdjustRecoveredJobsParams struct {
-	Ids      []int64
-	Attempts []int32
-	RunAts   []pgtype.Timestamptz
-	Backoffs []bool
-	Errors   []string
+	Ids       []int64
+	Attempts  []int32
+	RunAts    []pgtype.Timestamptz
+	Backoffs  []bool
+	Errors    []string
+	Cancelled []bool
 }
 
 // What was decided about single jobs, on top of their recovery. A run_at of
@@ -45,6 +47,7 @@ func (q *Queries) AdjustRecoveredJobs(ctx context.Context, arg AdjustRecoveredJo
 		arg.RunAts,
 		arg.Backoffs,
 		arg.Errors,
+		arg.Cancelled,
 	)
 	return err
 }
@@ -158,7 +161,9 @@ with holders as (
 )
 select j.id, t.identifier as task, coalesce(q.queue_name, '')::text as queue, coalesce(j.key, '')::text as key,
   j.locked_by::text as holder, j.locked_at, extract(epoch from now() - j.locked_at)::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
-  coalesce(j.last_error, '')::text as last_error, j.flags
+  coalesce(j.last_error, '')::text as last_error, j.flags,
+  (coalesce(j.flags ->> 'gworker:cancel', '')
+    = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::boolean as cancelled
 from graphile_worker._private_jobs j
 join holders h on h.id = j.locked_by
 join graphile_worker._private_tasks t on t.id = j.task_id
@@ -188,6 +193,7 @@ type HeldJobsRow struct {
 	MaxAttempts int16
 	LastError   string
 	Flags       []byte
+	Cancelled   bool
 }
 
 // The jobs that dead holders hold, each lock at least as old as its holder's
@@ -216,6 +222,7 @@ func (q *Queries) HeldJobs(ctx context.Context, arg HeldJobsParams) ([]HeldJobsR
 			&i.MaxAttempts,
 			&i.LastError,
 			&i.Flags,
+			&i.Cancelled,
 		); err != nil {
 			return nil, err
 		}

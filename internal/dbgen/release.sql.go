@@ -44,6 +44,10 @@ type CompleteJobsParams struct {
 // held; for the others nothing is written. A job that was replaced or removed
 // by its key while it ran has lost its key and used up its attempts, but its
 // lock is still the claim's.
+//
+// A job that somebody has cancelled (see cancel.sql) is complete if its run is;
+// however else the run ends, the job stays failed, with the reason that stands
+// on the row. "held" reads the mark of each row's latest version, under its lock.
 func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([]int64, error) {
 	rows, err := q.db.Query(ctx, CompleteJobs,
 		arg.Ids,
@@ -74,29 +78,39 @@ with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,
     unnest($4::text[]) as error, unnest($5::float8[]) as delay, unnest($6::boolean[]) as final,
     unnest($7::text[]) as payload
+), held as materialized (
+  select j.id, o.error, o.delay, o.final, o.payload,
+    coalesce(j.flags ->> 'gworker:cancel', '')
+      = $8::text || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
+  from graphile_worker._private_jobs j
+  join outcome o on o.id = j.id
+  where j.locked_by = $8::text
+    and j.locked_at = o.locked_at
+    and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
+  for update of j
 ), failed as (
   update graphile_worker._private_jobs j
-  set last_error = o.error,
-    attempts = case when o.final then greatest(j.attempts, j.max_attempts) else j.attempts end,
-    payload = coalesce(nullif(o.payload, '')::json, j.payload),
-    run_at = greatest(coalesce($8::timestamptz, now()), j.run_at)
-      + case when o.delay < 0 then exp(least(j.attempts, 10)) else o.delay end * interval '1 second',
+  set last_error = case when h.cancelled then j.last_error else h.error end,
+    attempts = case when h.final or h.cancelled then greatest(j.attempts, j.max_attempts) else j.attempts end,
+    payload = coalesce(nullif(h.payload, '')::json, j.payload),
+    run_at = greatest(coalesce($9::timestamptz, now()), j.run_at)
+      + case when h.delay < 0 then exp(least(j.attempts, 10)) else h.delay end * interval '1 second',
+    flags = case when h.cancelled then nullif(j.flags - 'gworker:cancel', '{}') else j.flags end,
     locked_by = null,
     locked_at = null,
     updated_at = now()
-  from outcome o
-  where j.id = o.id
-    and j.locked_by = $9::text
-    and j.locked_at = o.locked_at
-    and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
-  returning j.id, j.job_queue_id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent
+  from held h
+  where j.id = h.id
+  returning j.id, j.job_queue_id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent,
+    h.cancelled::boolean as cancelled,
+    (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from failed f
-  where q.id = f.job_queue_id and q.locked_by = $9::text
+  where q.id = f.job_queue_id and q.locked_by = $8::text
 )
-select f.id, f.run_at, f.permanent from failed f
+select f.id, f.run_at, f.permanent, f.cancelled, f.reason from failed f
 `
 
 type FailJobsParams struct {
@@ -107,14 +121,16 @@ type FailJobsParams struct {
 	Delays    []float64
 	Finals    []bool
 	Payloads  []string
-	At        pgtype.Timestamptz
 	WorkerID  string
+	At        pgtype.Timestamptz
 }
 
 type FailJobsRow struct {
 	ID        int64
 	RunAt     pgtype.Timestamptz
 	Permanent bool
+	Cancelled bool
+	Reason    string
 }
 
 // A negative delay stands for the shared backoff formula, ” for the payload as
@@ -129,8 +145,8 @@ func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsR
 		arg.Delays,
 		arg.Finals,
 		arg.Payloads,
-		arg.At,
 		arg.WorkerID,
+		arg.At,
 	)
 	if err != nil {
 		return nil, err
@@ -139,7 +155,13 @@ func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsR
 	var items []FailJobsRow
 	for rows.Next() {
 		var i FailJobsRow
-		if err := rows.Scan(&i.ID, &i.RunAt, &i.Permanent); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.RunAt,
+			&i.Permanent,
+			&i.Cancelled,
+			&i.Reason,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -154,36 +176,46 @@ const ReturnJobs = `-- name: ReturnJobs :many
 with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,
     unnest($4::text[]) as key, unnest($5::float8[]) as delay
+), held as materialized (
+  select j.id, o.key, o.delay,
+    coalesce(j.flags ->> 'gworker:cancel', '')
+      = $6::text || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
+  from graphile_worker._private_jobs j
+  join outcome o on o.id = j.id
+  where j.locked_by = $6::text
+    and j.locked_at = o.locked_at
+    and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
+  for update of j
 ), returned as (
   update graphile_worker._private_jobs j
   set attempts = case
-      when j.key is not distinct from nullif(o.key, '') then greatest(0, j.attempts - 1)
+      when h.cancelled then greatest(j.attempts, j.max_attempts)
+      when j.key is not distinct from nullif(h.key, '') then greatest(0, j.attempts - 1)
       else j.attempts
     end,
     run_at = case
-      when o.delay > 0 then greatest(j.run_at, coalesce($6::timestamptz, now()) + o.delay * interval '1 second')
+      when h.delay > 0 then greatest(j.run_at, coalesce($7::timestamptz, now()) + h.delay * interval '1 second')
       else j.run_at
     end,
+    flags = case when h.cancelled then nullif(j.flags - 'gworker:cancel', '{}') else j.flags end,
     locked_by = null,
     locked_at = null,
     updated_at = now()
-  from outcome o
-  where j.id = o.id
-    and j.locked_by = $7::text
-    and j.locked_at = o.locked_at
-    and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
-  returning j.id, j.job_queue_id
+  from held h
+  where j.id = h.id
+  returning j.id, j.job_queue_id, h.cancelled::boolean as cancelled,
+    (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from returned r
-  where q.id = r.job_queue_id and q.locked_by = $7::text
+  where q.id = r.job_queue_id and q.locked_by = $6::text
 ), announced as (
   select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
   from returned r
   having count(*) > 0
 )
-select r.id from returned r left join announced a on true
+select r.id, r.cancelled, r.reason from returned r left join announced a on true
 `
 
 type ReturnJobsParams struct {
@@ -192,33 +224,39 @@ type ReturnJobsParams struct {
 	LockedAts []pgtype.Timestamptz
 	Keys      []string
 	Delays    []float64
-	At        pgtype.Timestamptz
 	WorkerID  string
+	At        pgtype.Timestamptz
+}
+
+type ReturnJobsRow struct {
+	ID        int64
+	Cancelled bool
+	Reason    string
 }
 
 // The attempt goes back only where the row's key is still the one it was
 // claimed with: a retired job must not come back. A delay of 0 leaves run_at.
-func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]int64, error) {
+func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]ReturnJobsRow, error) {
 	rows, err := q.db.Query(ctx, ReturnJobs,
 		arg.Ids,
 		arg.Attempts,
 		arg.LockedAts,
 		arg.Keys,
 		arg.Delays,
-		arg.At,
 		arg.WorkerID,
+		arg.At,
 	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []int64
+	var items []ReturnJobsRow
 	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
+		var i ReturnJobsRow
+		if err := rows.Scan(&i.ID, &i.Cancelled, &i.Reason); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

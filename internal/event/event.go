@@ -223,8 +223,8 @@ type WorkerRecovered struct {
 	Dead     string // the dead worker
 	Silence  time.Duration
 	JobIDs   []int64
-	// GivenUp are jobs that have been started so often that they are not tried
-	// again.
+	// GivenUp are jobs that are not tried again: they have been started so
+	// often, or were cancelled.
 	GivenUp []int64
 	// Skipped are jobs that are left with the dead worker for now.
 	Skipped []int64

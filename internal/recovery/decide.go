@@ -55,6 +55,9 @@ func (s *sweep) decide(ctx context.Context, j Job, silence time.Duration) decide
 	if silence < patience && slices.ContainsFunc(j.Flags, func(f string) bool { return slices.Contains(s.ResilientFlags, f) }) {
 		return decided{job: j, Decision: Decision{Action: Skip}}
 	}
+	if j.Cancelled {
+		return decided{job: j, Decision: Decision{Action: Fail, Reason: j.LastError}}
+	}
 	d := decided{job: j, Decision: s.ask(ctx, j)}
 	d.givenUp = d.Action == Recover && !j.retired() && j.starts() >= j.MaxAttempts
 	return d
@@ -98,6 +101,7 @@ func adjustments(all []decided) dbgen.AdjustRecoveredJobsParams {
 		p.RunAts = append(p.RunAts, runAt)
 		p.Backoffs = append(p.Backoffs, backoff)
 		p.Errors = append(p.Errors, text)
+		p.Cancelled = append(p.Cancelled, d.job.Cancelled)
 	}
 	return p
 }

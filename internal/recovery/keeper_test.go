@@ -35,7 +35,7 @@ func newKept(f *fixture, id string) *kept {
 		Connect:    func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, f.url) },
 		Statements: f.statements, Events: f.stream,
 	}
-	k.locks = recovery.NewLocks(recovery.Locks{
+	k.locks = recovery.NewLocks(&recovery.Locks{
 		WorkerID: id, Interval: 10 * time.Millisecond, Queries: f.statements.On(f.Pool), Events: f.stream,
 		Running: func() []*job.Claimed {
 			k.mu.Lock()

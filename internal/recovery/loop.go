@@ -97,6 +97,7 @@ func (l *Loop) nextSweep() time.Duration {
 
 // resetOldLocks frees what has been locked for 4 hours, whoever holds it.
 func (l *Loop) resetOldLocks(ctx context.Context) error {
+	l.Events.Emit(event.OldLocksResetStarted{WorkerID: l.WorkerID})
 	q := l.Statements.On(l.Pool)
 	var at pgtype.Timestamptz // null: the database's time
 	if l.Now != nil {

@@ -2,7 +2,9 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -16,8 +18,9 @@ import (
 // its end may just have been written.
 const doubtWait = time.Second
 
-// Locks looks after the locks of running jobs, and ends the contexts of those
-// whose locks are gone. It is used by one goroutine, but for Look.
+// Locks looks after the rows of running jobs, and ends the contexts of those
+// whose locks are gone, and of those that somebody has cancelled. It is used by
+// one goroutine, but for Look and LookForCancelled.
 type Locks struct {
 	WorkerID string
 	Interval time.Duration
@@ -27,22 +30,39 @@ type Locks struct {
 	Running func() []*job.Claimed
 	// Lose ends the contexts of jobs that are lost.
 	Lose func(jobs []*job.Claimed, cause error)
+	// Cancel ends the context of a job that somebody has cancelled. It is told
+	// again with each look until the run has ended.
+	Cancel func(j *job.Claimed, cause error)
 
-	now chan struct{}
+	now       chan struct{}
+	cancelled chan struct{}
+	announced atomic.Bool // since the last look for cancelled jobs
 	// doubtful are the claims that seemed lost the last time.
 	doubtful map[*job.Claimed]bool
 }
 
 // NewLocks prepares what l needs to run.
-func NewLocks(l Locks) *Locks {
-	l.now = make(chan struct{}, 1)
-	return &l
+func NewLocks(l *Locks) *Locks {
+	l.now, l.cancelled = make(chan struct{}, 1), make(chan struct{}, 1)
+	return l
 }
 
 // Look makes the next look come at once. It may be called from any goroutine.
-func (l *Locks) Look() {
+func (l *Locks) Look() { signal(l.now) }
+
+// LookForCancelled makes a look for cancelled jobs come at once: a job of this
+// worker was announced as cancelled, or such an announcement may have been missed.
+// It may be called from any goroutine.
+func (l *Locks) LookForCancelled(announced bool) {
+	if announced {
+		l.announced.Store(true)
+	}
+	signal(l.cancelled)
+}
+
+func signal(c chan struct{}) {
 	select {
-	case l.now <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -50,21 +70,60 @@ func (l *Locks) Look() {
 // Run looks until ctx ends. Errors of the database do not end it: the claims and
 // the heartbeat report them, and the next look tries again.
 func (l *Locks) Run(ctx context.Context) {
-	timer := time.NewTimer(l.Interval)
+	timer, due := time.NewTimer(l.Interval), time.Now().Add(l.Interval)
 	defer timer.Stop()
+	within := func(wait time.Duration) { due = time.Now().Add(wait); timer.Reset(wait) }
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-l.cancelled:
+			// A cancellation can be announced before the answer of the claim that
+			// took the job is here: then the job is not known yet.
+			announced := l.announced.Swap(false)
+			if found, err := l.lookForCancelled(ctx); err != nil || announced && found == 0 {
+				within(min(doubtWait, l.Interval, max(0, time.Until(due))))
+			}
+			continue
 		case <-timer.C:
 		case <-l.now:
 		}
+		_, err := l.lookForCancelled(ctx)
+		err = errors.Join(err, l.look(ctx))
 		wait := l.Interval
-		if err := l.look(ctx); err != nil || len(l.doubtful) > 0 {
+		if err != nil || len(l.doubtful) > 0 {
 			wait = min(doubtWait, l.Interval)
 		}
-		timer.Reset(wait)
+		within(wait)
 	}
+}
+
+// lookForCancelled ends the contexts of the jobs that somebody has cancelled, and
+// tells how many there are.
+func (l *Locks) lookForCancelled(ctx context.Context) (int, error) {
+	running := l.Running()
+	if len(running) == 0 {
+		return 0, nil
+	}
+	p := dbgen.CancelledJobsParams{WorkerID: l.WorkerID}
+	p.Ids, p.LockedAts = claims(running)
+	rows, err := l.Queries.CancelledJobs(ctx, p)
+	if err != nil {
+		return 0, fmt.Errorf("looking which of %d running jobs are cancelled: %w", len(running), err)
+	}
+	for _, row := range rows {
+		l.Cancel(running[row.Place-1], job.Cancelled(row.Reason))
+	}
+	return len(rows), nil
+}
+
+// claims are claims as statement arguments.
+func claims(jobs []*job.Claimed) (ids []int64, lockedAts []pgtype.Timestamptz) {
+	for _, j := range jobs {
+		ids = append(ids, j.ID)
+		lockedAts = append(lockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
+	}
+	return ids, lockedAts
 }
 
 // look finds the jobs whose locks are gone. A job counts as lost when it seems
@@ -76,10 +135,7 @@ func (l *Locks) look(ctx context.Context) error {
 		return nil
 	}
 	p := dbgen.LostJobsParams{WorkerID: l.WorkerID}
-	for _, j := range running {
-		p.Ids = append(p.Ids, j.ID)
-		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
-	}
+	p.Ids, p.LockedAts = claims(running)
 	missing, err := l.Queries.LostJobs(ctx, p)
 	if err != nil {
 		return fmt.Errorf("looking at the locks of %d running jobs: %w", len(running), err)

@@ -118,6 +118,9 @@ type Job struct {
 	MaxAttempts int
 	LastError   string
 	Flags       []string
+	// Cancelled says that somebody has cancelled the job: it stays failed, and
+	// LastError is the reason.
+	Cancelled bool
 	// Recoveries is how often in a row the job was recovered before.
 	Recoveries int
 }

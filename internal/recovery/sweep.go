@@ -84,7 +84,7 @@ func Sweep(
 			switch {
 			case j.Action == Skip:
 				e.Skipped = append(e.Skipped, j.ID)
-			case j.GivenUp:
+			case j.GivenUp || j.Cancelled:
 				e.GivenUp = append(e.GivenUp, j.ID)
 			default:
 				e.JobIDs = append(e.JobIDs, j.ID)
@@ -186,6 +186,7 @@ func heldJobs(ctx context.Context, q *dbgen.Queries, dead []holder) (map[string]
 			LockedAt: row.LockedAt.Time, LockedFor: seconds(row.LockedFor), RunAt: row.RunAt.Time,
 			Attempts: int(row.Attempts), MaxAttempts: int(row.MaxAttempts),
 			LastError: row.LastError, Flags: job.FlagNames(row.Flags), Recoveries: recoveries(row.LastError),
+			Cancelled: row.Cancelled,
 		})
 	}
 	return jobs, nil

@@ -100,6 +100,9 @@ type written struct {
 	held      bool
 	permanent bool
 	runAt     time.Time
+	// cancelled is why the job stays failed, if somebody has cancelled it,
+	// whether the run heard of that or not.
+	cancelled error
 }
 
 // together writes the outcomes in one statement. If the database refuses that,
@@ -198,7 +201,9 @@ func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, e
 	}
 	done := verdict(part)
 	for _, row := range rows {
-		done[row.ID] = written{held: true, permanent: row.Permanent, runAt: row.RunAt.Time}
+		done[row.ID] = written{
+			held: true, permanent: row.Permanent, runAt: row.RunAt.Time, cancelled: cancelled(row.Cancelled, row.Reason),
+		}
 	}
 	return done, nil
 }
@@ -209,7 +214,7 @@ func (o *outcomes) giveBack(ctx context.Context, part []ended) (map[int64]writte
 	for i, e := range part {
 		keys[i], delays[i] = e.job.Key, delay(e.outcome, 0)
 	}
-	held, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{
+	rows, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{
 		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),
 		Keys: keys, Delays: delays,
 	})
@@ -217,10 +222,17 @@ func (o *outcomes) giveBack(ctx context.Context, part []ended) (map[int64]writte
 		return nil, fmt.Errorf("returning %d jobs to the queue: %w", len(part), err)
 	}
 	done := verdict(part)
-	for _, id := range held {
-		done[id] = written{held: true}
+	for _, row := range rows {
+		done[row.ID] = written{held: true, cancelled: cancelled(row.Cancelled, row.Reason)}
 	}
 	return done, nil
+}
+
+func cancelled(is bool, reason string) error {
+	if !is {
+		return nil
+	}
+	return job.Cancelled(reason)
 }
 
 func (o *outcomes) report(e ended, w written) {
@@ -228,6 +240,8 @@ func (o *outcomes) report(e ended, w written) {
 	case e.unstarted: // what did not begin does not end; the local queue has reported it
 	case e.outcome.Kind == job.Completed:
 		o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
+	case w.cancelled != nil:
+		o.events.Emit(event.JobPermanentlyFailed{WorkerID: o.workerID, Job: e.job, Err: w.cancelled, Duration: e.duration})
 	case e.outcome.Kind == job.Returned:
 		o.events.Emit(event.JobReturned{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Duration: e.duration})
 	case w.permanent:

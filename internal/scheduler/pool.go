@@ -79,25 +79,46 @@ func (p *pool) run(j *job.Claimed) {
 	a := &active{job: j}
 	a.ctx, a.cancel = context.WithCancelCause(p.ctx)
 	p.mu.Lock()
-	if before, ok := p.latest[j.ID]; ok {
+	before := p.latest[j.ID]
+	if before != nil {
 		// Claimed again, so that run has lost it.
 		before.cancel(&lostError{errClaimedAgain})
 	}
 	p.active[j], p.latest[j.ID] = a, a
 	p.mu.Unlock()
+	if before != nil {
+		p.interrupted([]*job.Claimed{before.job}, errClaimedAgain)
+	}
 	p.jobs <- a
 }
 
 var errClaimedAgain = errors.New("the job was taken from this run, and claimed again")
 
 // lose ends the contexts of jobs that are no longer this worker's.
-func (p *pool) lose(jobs []*job.Claimed, cause error) {
+func (p *pool) lose(jobs []*job.Claimed, cause error) { p.interrupt(jobs, &lostError{cause}, cause) }
+
+// cancel ends the context of a job that somebody has cancelled; cause wraps
+// job.ErrCancelled.
+func (p *pool) cancel(j *job.Claimed, cause error) { p.interrupt([]*job.Claimed{j}, cause, cause) }
+
+// interrupt ends the contexts of those of the jobs that run, and whose contexts
+// have not ended for another reason.
+func (p *pool) interrupt(jobs []*job.Claimed, cause, told error) {
+	var ended []*job.Claimed
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, j := range jobs {
-		if a, ok := p.active[j]; ok {
-			a.cancel(&lostError{cause})
+		if a, ok := p.active[j]; ok && a.ctx.Err() == nil {
+			a.cancel(cause)
+			ended = append(ended, j)
 		}
+	}
+	p.mu.Unlock()
+	p.interrupted(ended, told)
+}
+
+func (p *pool) interrupted(jobs []*job.Claimed, cause error) {
+	for _, j := range jobs {
+		p.events.Emit(event.JobInterrupted{WorkerID: p.workerID, Job: j, Cause: cause})
 	}
 }
 
@@ -137,6 +158,11 @@ func (p *pool) close() <-chan struct{} {
 
 // abandon gives up on the jobs that still run: they go back to the queue.
 func (p *pool) abandon() {
+	var ids []int64
+	for _, j := range p.claimed() {
+		ids = append(ids, j.ID)
+	}
+	p.events.Emit(event.ShutdownForced{WorkerID: p.workerID, JobIDs: ids})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for j, a := range p.active {

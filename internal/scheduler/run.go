@@ -63,6 +63,11 @@ func (p *pool) runOne(ctx context.Context, j *job.Claimed) {
 		case errors.As(cause, &lost):
 			// Somebody else has the job now: its row is not ours to write.
 			e.outcome = job.Outcome{Kind: job.Lost, Err: cmp.Or(e.outcome.Err, error(lost))}
+		case e.outcome.Kind == job.Lost:
+		case errors.Is(cause, job.ErrCancelled):
+			// Whatever the handler made of it: who cancelled the job was told
+			// that it would not be done.
+			e.outcome = job.Outcome{Kind: job.Failed, Err: cause, Permanent: true, Payload: e.outcome.Payload}
 		case e.outcome.Kind == job.Failed && errors.Is(cause, ErrShutdown):
 			// Cut off rather than failed: the attempt does not count.
 			e.outcome.Kind = job.Returned

@@ -144,6 +144,11 @@ func (s *Scheduler) Lose(jobs []*job.Claimed, cause error) {
 	s.Wake() // the local queue may have run empty
 }
 
+// Cancel ends the context of a running job that somebody has cancelled, with the
+// cause (see job.Cancelled). However its run ends then, the job stays failed. It
+// does nothing where the run has ended, or its context has.
+func (s *Scheduler) Cancel(j *job.Claimed, cause error) { s.pool.cancel(j, cause) }
+
 // Force ends a shutdown that takes too long: Run returns without waiting for
 // handlers, and the jobs that they run are returned to the queue. A handler
 // that goes on all the same may then overlap with the job's next run.
@@ -250,6 +255,10 @@ type taken struct {
 // claim takes up to ask jobs and starts them, as far as slots are free.
 func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 	began := time.Now()
+	frequent := s.config.Events.WantsFrequent()
+	if frequent {
+		s.config.Events.Emit(event.ClaimStarted{WorkerID: s.config.WorkerID, Asked: ask})
+	}
 	adopted, err := s.claims.adopt(context.WithoutCancel(ctx), s.known)
 	if err != nil {
 		return taken{}, err
@@ -274,6 +283,8 @@ func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 		s.config.Events.Emit(event.JobsClaimed{
 			WorkerID: s.config.WorkerID, Count: count, Asked: ask, Duration: time.Since(began),
 		})
+	} else if frequent {
+		s.config.Events.Emit(event.ClaimEmpty{WorkerID: s.config.WorkerID, Asked: ask, Duration: time.Since(began)})
 	}
 	s.local.fetched(count, ask)
 	return taken{count: count, more: more}, nil
@@ -319,6 +330,7 @@ func (s *Scheduler) waitAfter(ctx context.Context, err error, failures int) {
 
 // shutDown ends everything that run has started, in order.
 func (s *Scheduler) shutDown(ctx context.Context, abort context.CancelCauseFunc) {
+	began := time.Now()
 	s.config.Events.Emit(event.WorkerStopping{
 		WorkerID: s.config.WorkerID, Running: s.pool.running(), Cause: context.Cause(ctx),
 	})
@@ -331,18 +343,25 @@ func (s *Scheduler) shutDown(ctx context.Context, abort context.CancelCauseFunc)
 	case <-drained:
 	case <-s.forced:
 	case <-timer.C:
+		running := s.pool.claimed()
 		abort(ErrShutdown)
-		s.config.Events.Emit(event.JobsAborted{WorkerID: s.config.WorkerID, Running: s.pool.running()})
+		s.config.Events.Emit(event.JobsAborted{WorkerID: s.config.WorkerID, Running: len(running)})
+		s.pool.interrupted(running, ErrShutdown)
 		select {
 		case <-drained:
 		case <-s.forced:
 		}
 	}
+	forced := false
 	select {
 	case <-drained:
 	default:
+		forced = true
 		abort(ErrShutdown)
 		s.pool.abandon()
 	}
 	s.release.close(s.forced)
+	s.config.Events.Emit(event.ShutdownComplete{
+		WorkerID: s.config.WorkerID, Forced: forced, Duration: time.Since(began),
+	})
 }

@@ -1,0 +1,67 @@
+package gworker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+)
+
+// ErrAddSkipped says that a job was not added because an interceptor did not want
+// it (see ClientConfig.BeforeAdd): AddJob then returns it and no job, and AddJobs
+// returns it with those jobs that were added.
+//
+// Interceptors return it, or an error that wraps it, to skip a job.
+var ErrAddSkipped = errors.New("the job was not added: a BeforeAdd interceptor skipped it")
+
+// checkInterceptors refuses nil among the interceptors.
+func checkInterceptors(field string, before []func(context.Context, *JobSpec) error) error {
+	if i := slices.IndexFunc(before, func(f func(context.Context, *JobSpec) error) bool { return f == nil }); i >= 0 {
+		return problem(fmt.Sprintf("%s[%d]", field, i), "is nil")
+	}
+	return nil
+}
+
+// beforeAdd asks the interceptors about a job and returns the spec as they leave
+// it. The error wraps ErrAddSkipped if the job is to be skipped. Everything that
+// adds jobs for this client calls it first.
+func (a adder) beforeAdd(ctx context.Context, spec JobSpec) (JobSpec, error) {
+	if len(a.before) == 0 {
+		return spec, nil
+	}
+	spec.Flags = slices.Clone(spec.Flags) // the caller's slice stays the caller's
+	for i, intercept := range a.before {
+		if err := protect(ctx, intercept, &spec); err != nil {
+			return JobSpec{}, fmt.Errorf("BeforeAdd[%d]: %w", i, err)
+		}
+	}
+	return spec, nil
+}
+
+// beforeAddAll is beforeAdd for the specs of one call. It returns those that are
+// to be added, with their places among specs. An interceptor that fails one of
+// them fails all.
+func (a adder) beforeAddAll(ctx context.Context, specs []JobSpec) (kept []JobSpec, places []int, err error) {
+	for i, spec := range specs {
+		spec, err := a.beforeAdd(ctx, spec)
+		switch {
+		case errors.Is(err, ErrAddSkipped):
+			continue
+		case err != nil:
+			return nil, nil, fmt.Errorf("specs[%d], of task %q: %w", i, specs[i].Task, err)
+		}
+		kept, places = append(kept, spec), append(places, i)
+	}
+	return kept, places, nil
+}
+
+// protect makes an error of an interceptor's panic.
+func protect(ctx context.Context, intercept func(context.Context, *JobSpec) error, spec *JobSpec) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = &PanicError{Value: value, Stack: string(debug.Stack())}
+		}
+	}()
+	return intercept(ctx, spec)
+}

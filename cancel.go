@@ -1,0 +1,71 @@
+package gworker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gworker/gworker/internal/cancel"
+	"github.com/gworker/gworker/internal/job"
+)
+
+// ErrJobCancelled is the cause (see [context.Cause]) of a handler's context that
+// ends because somebody has cancelled the job. The cause's text has the reason.
+// However the handler returns then, the job stays failed, with that reason as its
+// last error.
+var ErrJobCancelled = job.ErrCancelled
+
+// maxReasonLength bounds a reason, in characters.
+const maxReasonLength = 10_000
+
+// CancelState is what became of a job that was to be cancelled.
+type CancelState = cancel.State
+
+// What can become of a job that is to be cancelled.
+const (
+	// CancelRequested: the job runs on a gworker, which has been told. Its
+	// handler's context ends, and the job stays failed, unless it is complete
+	// before the worker hears of it.
+	CancelRequested = cancel.Requested
+	// CancelKeptFromRetrying: the job runs on a Node or Rust worker, which cannot
+	// be interrupted. If the run succeeds the job is complete; otherwise it stays
+	// failed.
+	CancelKeptFromRetrying = cancel.KeptFromRetrying
+	// CancelFailed: the job was not running, and has failed permanently now.
+	CancelFailed = cancel.Failed
+	// CancelAlreadyFailed: the job had failed permanently before. Nothing was
+	// changed.
+	CancelAlreadyFailed = cancel.AlreadyFailed
+	// CancelNotFound: there is no such job. It is complete, was removed, or never
+	// was.
+	CancelNotFound = cancel.NotFound
+)
+
+// CancelResult is what CancelRunning did.
+type CancelResult = cancel.Result
+
+// CancelRunning cancels a job, from any process, whether it runs or waits. The
+// result's State tells what became of it; a job that does not exist is a state,
+// not an error.
+//
+// A job that runs is cancelled by asking its worker: that is written on the job's
+// row, so that it cannot be lost, and announced. The worker ends the context of
+// the job's handler, with ErrJobCancelled and the reason as its cause, mostly
+// within milliseconds, and after its next heartbeat at the latest (10 s, see
+// RecoveryConfig.HeartbeatInterval). From the moment that CancelRunning returns
+// the job is not tried again by any worker, whatever becomes of the run or its
+// worker. A run that is complete before it hears of it stays complete, and a
+// handler that ignores its context goes on to its end.
+//
+// The job loses its key, as a job that is replaced while it runs does. reason
+// becomes its last error; "" means a general text. Cancelling a job again
+// announces it again, and its first reason stays.
+func (c *Client) CancelRunning(ctx context.Context, id int64, reason string) (CancelResult, error) {
+	if err := checkText("reason", reason, maxReasonLength); err != nil {
+		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)
+	}
+	result, err := cancel.Cancel(ctx, c.pool, c.statements, id, reason)
+	if err != nil {
+		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)
+	}
+	return result, nil
+}

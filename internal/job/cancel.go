@@ -1,0 +1,22 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+)
+
+// CancelMark is the member of a job's flags column that says that somebody wants
+// the present run to end. It is no flag of the job; db/queries/cancel.sql says
+// what its value is.
+const CancelMark = "gworker:cancel"
+
+// ErrCancelled is what ends a run that somebody has cancelled.
+var ErrCancelled = errors.New("the job was cancelled")
+
+// Cancelled is ErrCancelled with the reason that stands on the job's row.
+func Cancelled(reason string) error {
+	if reason == "" || reason == ErrCancelled.Error() {
+		return ErrCancelled
+	}
+	return fmt.Errorf("%w: %s", ErrCancelled, reason)
+}
