@@ -64,6 +64,11 @@ func (s *Scheduler) giveBack(j *job.Claimed, reason error) {
 	s.release.add(ended{job: j, outcome: job.Outcome{Kind: job.Returned, Err: reason}, unstarted: true})
 }
 
+// giveUp fails a job for good that has not started.
+func (s *Scheduler) giveUp(j *job.Claimed, cause error) {
+	s.release.add(ended{job: j, outcome: job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}, unstarted: true})
+}
+
 // ended is told by the pool that a run is over.
 func (s *Scheduler) ended(e ended) {
 	s.limits.end(e.job.Task)

@@ -237,7 +237,8 @@ func cancelled(is bool, reason string) error {
 
 func (o *outcomes) report(e ended, w written) {
 	switch {
-	case e.unstarted: // what did not begin does not end; the local queue has reported it
+	case e.unstarted && w.cancelled == nil && !w.permanent:
+		// What did not begin does not end; the local queue has reported it.
 	case e.outcome.Kind == job.Completed:
 		o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
 	case w.cancelled != nil:

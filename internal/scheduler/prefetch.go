@@ -264,6 +264,19 @@ func (q *localQueue) lose(jobs []*job.Claimed) {
 	q.each(never, func(j *job.Claimed) bool { return lost[j] })
 }
 
+// drop takes a job out, if it is there, and hands it on before anybody can see
+// that it is gone.
+func (q *localQueue) drop(j *job.Claimed, handOn func()) (dropped bool) {
+	q.each(func() bool { return dropped }, func(other *job.Claimed) bool {
+		if other == j {
+			handOn()
+			dropped = true
+		}
+		return other == j
+	})
+	return dropped
+}
+
 func (q *localQueue) len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()

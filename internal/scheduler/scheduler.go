@@ -145,9 +145,16 @@ func (s *Scheduler) Lose(jobs []*job.Claimed, cause error) {
 }
 
 // Cancel ends the context of a running job that somebody has cancelled, with the
-// cause (see job.Cancelled). However its run ends then, the job stays failed. It
-// does nothing where the run has ended, or its context has.
-func (s *Scheduler) Cancel(j *job.Claimed, cause error) { s.pool.cancel(j, cause) }
+// cause (see job.Cancelled). However its run ends then, the job stays failed; one
+// that waits in the local queue does not start. It does nothing where the run has
+// ended, or its context has.
+func (s *Scheduler) Cancel(j *job.Claimed, cause error) {
+	if s.local.drop(j, func() { s.giveUp(j, cause) }) {
+		s.Wake() // the local queue may have run empty
+		return
+	}
+	s.pool.cancel(j, cause)
+}
 
 // Force ends a shutdown that takes too long: Run returns without waiting for
 // handlers, and the jobs that they run are returned to the queue. A handler
