@@ -138,3 +138,26 @@ func TestLimitedClaimsKeepTheOrder(t *testing.T) {
 		t.Errorf("started in the order\n%v, want\n%v", ran.ids, want)
 	}
 }
+
+// TestLimitCountsWhatALostAnswerHasTaken: the claim after it must not take
+// another job of the task.
+func TestLimitCountsWhatALostAnswerHasTaken(t *testing.T) {
+	g := newGated()
+	f := newFixture(t, map[string]scheduler.Handler{"slow": g.handler, "x": g.handler})
+	f.config.TaskLimits = map[string]int{"slow": 1}
+	f.exec(t, "select graphile_worker.add_job('slow', priority => -1) from generate_series(1, 3)")
+	f.db.lose["ClaimSelectedJobs"] = 1
+	f.exec(t, "select graphile_worker.add_job('x')")
+	stop := run(t, scheduler.New(f.config))
+	wait[event.JobsAdopted](t, f)
+	wait[event.JobsClaimed](t, f)
+	var locked int
+	if err := f.pool.QueryRow(t.Context(), "select count(*) from graphile_worker.jobs where task_identifier = 'slow' and locked_by is not null").Scan(&locked); err != nil || locked != 1 {
+		t.Errorf("%d jobs of the task are claimed, want 1 (%v)", locked, err)
+	}
+	for range 4 {
+		g.pass <- struct{}{}
+		wait[event.JobCompleted](t, f)
+	}
+	stop()
+}
