@@ -41,7 +41,7 @@ func TestTaskLimitHolds(t *testing.T) {
 			f.config.TaskLimits = limits
 			f.config.Concurrency = 8
 			f.config.LocalQueue = scheduler.LocalQueue{Size: size, TTL: patience}
-			f.config.PollInterval = patience // whatever is left when a job ends is found at once
+			f.config.PollInterval = 10 * patience // whatever is left when a job ends is found at once
 			f.exec(t, `select graphile_worker.add_job((array['one', 'three', 'free'])[1 + n % 3], priority => n % 5,
 				queue_name => case when n % 7 = 0 then 'q' || n % 2 end) from generate_series(1, 300) n`)
 			stop := run(t, scheduler.New(f.config))
@@ -103,16 +103,13 @@ func TestTaskAtItsLimitHoldsUpNoOther(t *testing.T) {
 func TestLimitOfTaskThatIsAlone(t *testing.T) {
 	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
 	f.config.TaskLimits = map[string]int{"x": 1}
-	f.config.PollInterval = patience
+	f.config.PollInterval = 10 * patience
 	f.exec(t, "select graphile_worker.add_job('x') from generate_series(1, 20)")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := scheduler.New(f.config).RunOnce(ctx); err != nil || ctx.Err() != nil {
-		t.Fatal(err, ctx.Err())
+	stop := run(t, scheduler.New(f.config))
+	for range 20 {
+		wait[event.JobCompleted](t, f)
 	}
-	if n := f.jobs(t); n != 0 {
-		t.Errorf("%d jobs left", n)
-	}
+	stop()
 }
 
 // TestLimitedClaimsKeepTheOrder: one job at a time, so no limit holds a job back.
@@ -137,4 +134,27 @@ func TestLimitedClaimsKeepTheOrder(t *testing.T) {
 	if !slices.Equal(ran.ids, want) {
 		t.Errorf("started in the order\n%v, want\n%v", ran.ids, want)
 	}
+}
+
+// TestLimitCountsWhatALostAnswerHasTaken: the claim after it must not take
+// another job of the task.
+func TestLimitCountsWhatALostAnswerHasTaken(t *testing.T) {
+	g := newGated()
+	f := newFixture(t, map[string]scheduler.Handler{"slow": g.handler, "x": g.handler})
+	f.config.TaskLimits = map[string]int{"slow": 1}
+	f.exec(t, "select graphile_worker.add_job('slow', priority => -1) from generate_series(1, 3)")
+	f.db.lose["ClaimSelectedJobs"] = 1
+	f.exec(t, "select graphile_worker.add_job('x')")
+	stop := run(t, scheduler.New(f.config))
+	wait[event.JobsAdopted](t, f)
+	wait[event.JobsClaimed](t, f)
+	var locked int
+	if err := f.pool.QueryRow(t.Context(), "select count(*) from graphile_worker.jobs where task_identifier = 'slow' and locked_by is not null").Scan(&locked); err != nil || locked != 1 {
+		t.Errorf("%d jobs of the task are claimed, want 1 (%v)", locked, err)
+	}
+	for range 4 {
+		g.pass <- struct{}{}
+		wait[event.JobCompleted](t, f)
+	}
+	stop()
 }

@@ -180,6 +180,9 @@ func (r *releaser) loop(ctx context.Context) {
 			}
 			continue
 		}
+		if ctx.Err() != nil && again.cause != nil {
+			err = again.cause // it was cut off; this is why it was not written before
+		}
 		wait := again.after(err)
 		if ctx.Err() == nil {
 			r.events.Emit(event.OutcomesDelayed{WorkerID: r.workerID, Count: len(left), Err: err, RetryIn: wait})

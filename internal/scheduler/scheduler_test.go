@@ -35,6 +35,13 @@ type lossy struct {
 	mu   sync.Mutex
 	lose map[string]int // how many answers of a statement are still to be lost
 	odds float64        // of losing any answer
+	runs map[string]int // how often a statement was run
+}
+
+func (l *lossy) count(name string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.runs[name]
 }
 
 // loseAnswers is to lose so many answers of a statement, also while it is used.
@@ -47,10 +54,11 @@ func (l *lossy) loseAnswers(name string, answers int) {
 func (l *lossy) losing(sql string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	name := statement.Name(sql)
+	l.runs[name]++
 	if l.odds > 0 && rand.Float64() < l.odds {
 		return true
 	}
-	name := statement.Name(sql)
 	if l.lose[name] == 0 {
 		return false
 	}
@@ -81,7 +89,7 @@ type fixture struct {
 
 func newFixture(t *testing.T, handlers map[string]scheduler.Handler) *fixture {
 	pool := testdb.Pool(t, testdb.Migrated(t))
-	f := &fixture{pool: pool, db: &lossy{Pool: pool, lose: map[string]int{}}, events: make(chan event.Event, 10_000)}
+	f := &fixture{pool: pool, db: &lossy{Pool: pool, lose: map[string]int{}, runs: map[string]int{}}, events: make(chan event.Event, 10_000)}
 	f.config = scheduler.Config{
 		Queries:  statement.NewSet(statement.Options{}).On(f.db),
 		WorkerID: "gworker_test", Handlers: handlers, Concurrency: 4, PollInterval: 20 * time.Millisecond,

@@ -26,6 +26,8 @@ type order struct {
 	Tasks            []string `json:"tasks,omitempty"`
 	Concurrency      int      `json:"concurrency,omitempty"`
 	Once             bool     `json:"once,omitempty"`
+	ForbiddenFlags   []string `json:"forbiddenFlags,omitempty"`
+	LocalQueue       int      `json:"localQueue,omitempty"` // its size; Node from 0.17
 	Calls            []call   `json:"calls,omitempty"`
 }
 

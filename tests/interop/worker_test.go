@@ -111,6 +111,7 @@ func runGworker() error {
 	}
 	worker, err := gworker.NewWorker(gworker.Config{
 		DatabaseURL: o.ConnectionString, Tasks: tasks, Concurrency: o.Concurrency, Logger: logger,
+		ForbiddenFlags: o.ForbiddenFlags, LocalQueue: gworker.LocalQueueConfig{Size: o.LocalQueue},
 	})
 	if err != nil {
 		return err

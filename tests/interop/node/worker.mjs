@@ -41,6 +41,8 @@ const options = {
   concurrency: order.concurrency,
   noHandleSignals: true,
   logger: stderrLogger(worker),
+  ...(order.forbiddenFlags && { forbiddenFlags: order.forbiddenFlags }),
+  ...(order.localQueue && { preset: { worker: { localQueue: { size: order.localQueue } } } }),
 };
 
 if (order.once) {
