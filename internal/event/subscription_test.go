@@ -148,6 +148,9 @@ func TestWhoWantsFrequentEvents(t *testing.T) {
 		if got := c.stream.WantsFrequent(); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
+		if got, want := c.stream.Observed(), c.want || c.stream == withLog; got != want {
+			t.Errorf("%s: observed: %v", name, got)
+		}
 	}
 	verbose = true
 	if !withLog.WantsFrequent() {

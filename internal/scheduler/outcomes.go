@@ -234,6 +234,9 @@ func cancelled(is bool, reason string) error {
 }
 
 func (o *outcomes) report(e ended, w written) {
+	if !o.events.Observed() {
+		return
+	}
 	switch {
 	case e.outcome.Kind == job.Completed:
 		o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
