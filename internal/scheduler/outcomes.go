@@ -200,7 +200,7 @@ func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, e
 	done := verdict(part)
 	for _, row := range rows {
 		done[row.ID] = written{
-			held: true, permanent: row.Permanent, runAt: row.RunAt.Time, cancelled: cancelled(row.Cancelled, row.Reason),
+			held: true, permanent: row.Permanent, runAt: row.RunAt.Time, cancelled: cancelled(row.KeptError != "", row.KeptError),
 		}
 	}
 	return done, nil
