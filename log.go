@@ -153,11 +153,16 @@ func levelOf(e event.Event) zapcore.Level {
 		return zap.ErrorLevel
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
 		event.SchemaWarning, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead, event.LocksLost,
-		event.WorkerRecovered, event.OldLocksReset:
+		event.WorkerRecovered:
 		return zap.WarnLevel
 	case event.WorkerCreated, event.ListenerConnecting, event.ListenerReleased, event.NotificationReceived,
 		event.ClaimStarted, event.ClaimEmpty, event.ShutdownComplete, event.OldLocksResetStarted:
 		return zap.DebugLevel
+	case event.OldLocksReset:
+		if len(e.JobIDs)+len(e.Queues) == 0 {
+			return zap.DebugLevel
+		}
+		return zap.WarnLevel
 	case event.ShutdownForced:
 		return zap.WarnLevel
 	case event.JobInterrupted:

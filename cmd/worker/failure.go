@@ -104,6 +104,7 @@ var flagOf = map[string]string{
 	"JobSpec.Key":                     "--key",
 	"JobSpec.KeyMode":                 "--key-mode",
 	"JobSpec.Priority":                "--priority",
+	"reason":                          "--reason",
 }
 
 const whereFrom = "--database-url, DATABASE_URL or the PG* variables"

@@ -62,4 +62,4 @@ join graphile_worker._private_jobs j on j.id = m.id
 where j.locked_by = @worker_id::text
   and j.locked_at = m.locked_at
   and j.flags ->> 'gworker:cancel'
-    = @worker_id::text || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+    = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"');

@@ -237,7 +237,8 @@ type SweepFailed struct {
 	Err      error
 }
 
-// OldLocksReset: locks older than 4 hours were taken away.
+// OldLocksReset: locks older than 4 hours were looked for, and taken away from
+// these jobs and queues, if any.
 type OldLocksReset struct {
 	WorkerID string
 	JobIDs   []int64

@@ -28,8 +28,7 @@ type ShutdownComplete struct {
 }
 
 // OldLocksResetStarted: the worker looks for locks older than 4 hours.
-// OldLocksReset follows if there are any, and SweepFailed if that ends with an
-// error.
+// OldLocksReset follows, or SweepFailed if that ends with an error.
 type OldLocksResetStarted struct{ WorkerID string }
 
 func (WorkerCreated) event()        {}

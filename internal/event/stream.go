@@ -52,6 +52,12 @@ func (s *Stream) WantsFrequent() bool {
 	return observers > 0 || s.subscriptions.Load() != nil
 }
 
+// Observed reports whether anybody is told of anything. Events of each job are
+// made only then: an Event that is made is an allocation.
+func (s *Stream) Observed() bool {
+	return s != nil && (len(s.observers) > 0 || s.subscriptions.Load() != nil)
+}
+
 // Emit hands e to the log, to the observers and to the subscriptions, in order.
 func (s *Stream) Emit(e Event) {
 	if s == nil {

@@ -12,8 +12,8 @@ import (
 // and counted.
 type Subscription struct {
 	stream  *Stream
-	types   map[reflect.Type]bool // nil: all
-	filter  func(Event) bool      // nil: all
+	types   []reflect.Type   // nil: all
+	filter  func(Event) bool // nil: all
 	dropped atomic.Uint64
 
 	mu     sync.Mutex // guards closed, and that nothing is sent when it is set
@@ -26,11 +26,8 @@ type Subscription struct {
 // as an observer is. The subscription of a closed stream is closed.
 func (s *Stream) Subscribe(buffer int, types []Event, filter func(Event) bool) *Subscription {
 	sub := &Subscription{stream: s, filter: filter, events: make(chan Event, buffer)}
-	if len(types) > 0 {
-		sub.types = make(map[reflect.Type]bool, len(types))
-		for _, e := range types {
-			sub.types[reflect.TypeOf(e)] = true
-		}
+	for _, e := range types {
+		sub.types = append(sub.types, reflect.TypeOf(e))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +93,9 @@ func (s *Subscription) end() {
 	}
 }
 
-func (s *Subscription) wants(e Event) bool { return s.types == nil || s.types[reflect.TypeOf(e)] }
+func (s *Subscription) wants(e Event) bool {
+	return s.types == nil || slices.Contains(s.types, reflect.TypeOf(e))
+}
 
 // offer adds e if there is room. It never blocks.
 func (s *Subscription) offer(e Event) {

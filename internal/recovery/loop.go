@@ -111,8 +111,6 @@ func (l *Loop) resetOldLocks(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("resetting the locks of queues that are older than 4 hours: %w", err)
 	}
-	if len(jobs)+len(queues) > 0 {
-		l.Events.Emit(event.OldLocksReset{WorkerID: l.WorkerID, JobIDs: jobs, Queues: queues})
-	}
+	l.Events.Emit(event.OldLocksReset{WorkerID: l.WorkerID, JobIDs: jobs, Queues: queues})
 	return nil
 }

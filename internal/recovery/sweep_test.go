@@ -388,6 +388,7 @@ func TestOldLocksAreReset(t *testing.T) {
 	}
 	f.wantRow(old, "1|-|-|now")
 	f.wantRow(young, "1|pool-1|-|now")
+	waitFor[event.OldLocksResetStarted](f, nil)
 	e := waitFor[event.OldLocksReset](f, nil)
 	if fmt.Sprint(e.JobIDs, e.Queues) != fmt.Sprintf("[%d] [q]", old) {
 		t.Errorf("event %+v", e)

@@ -202,7 +202,7 @@ func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, e
 	done := verdict(part)
 	for _, row := range rows {
 		done[row.ID] = written{
-			held: true, permanent: row.Permanent, runAt: row.RunAt.Time, cancelled: cancelled(row.Cancelled, row.Reason),
+			held: true, permanent: row.Permanent, runAt: row.RunAt.Time, cancelled: cancelled(row.KeptError != "", row.KeptError),
 		}
 	}
 	return done, nil
@@ -236,6 +236,9 @@ func cancelled(is bool, reason string) error {
 }
 
 func (o *outcomes) report(e ended, w written) {
+	if !o.events.Observed() {
+		return
+	}
 	switch {
 	case e.unstarted && w.cancelled == nil && !w.permanent:
 		// What did not begin does not end; the local queue has reported it.

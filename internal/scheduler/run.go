@@ -72,10 +72,14 @@ func (p *pool) runOne(ctx context.Context, j *job.Claimed) {
 			// Cut off rather than failed: the attempt does not count.
 			e.outcome.Kind = job.Returned
 		}
-		p.events.Emit(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})
+		if p.events.Observed() {
+			p.events.Emit(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})
+		}
 		p.finish(e)
 	}()
-	p.events.Emit(event.JobStarted{WorkerID: p.workerID, Job: j})
+	if p.events.Observed() {
+		p.events.Emit(event.JobStarted{WorkerID: p.workerID, Job: j})
+	}
 	handler, ok := p.handlers[j.Task]
 	if !ok {
 		// A claim asks for known tasks only, so this is an adopted job of
