@@ -54,3 +54,10 @@ type (
 	OutcomesAbandoned    = event.OutcomesAbandoned
 	TaskOutput           = event.TaskOutput
 )
+
+// The events of what tasks decide about their jobs.
+type (
+	JobSnoozed           = event.JobSnoozed
+	ErrorAfterCompletion = event.ErrorAfterCompletion
+	BackoffPanicked      = event.BackoffPanicked
+)

@@ -57,16 +57,19 @@ select f.id, f.run_at, f.permanent from failed f;
 
 -- name: ReturnJobs :many
 -- The attempt goes back only where the row's key is still the one it was
--- claimed with: a retired job must not come back. A delay of 0 leaves run_at.
+-- claimed with: a retired job must not come back. A delay of 0 leaves run_at,
+-- and '' the payload. What has to wait is not announced: it is found in its time.
 with outcome as (
   select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at,
-    unnest(@keys::text[]) as key, unnest(@delays::float8[]) as delay
+    unnest(@keys::text[]) as key, unnest(@delays::float8[]) as delay,
+    unnest(@payloads::text[]) as payload
 ), returned as (
   update graphile_worker._private_jobs j
   set attempts = case
       when j.key is not distinct from nullif(o.key, '') then greatest(0, j.attempts - 1)
       else j.attempts
     end,
+    payload = coalesce(nullif(o.payload, '')::json, j.payload),
     run_at = case
       when o.delay > 0 then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, now()) + o.delay * interval '1 second')
       else j.run_at
@@ -79,7 +82,8 @@ with outcome as (
     and j.locked_by = @worker_id::text
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
-  returning j.id, j.job_queue_id
+  returning j.id, j.job_queue_id, (o.delay <= 0 and j.attempts < j.max_attempts) as runnable,
+    (j.attempts >= j.max_attempts)::boolean as retired
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
@@ -88,6 +92,7 @@ with outcome as (
 ), announced as (
   select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
   from returned r
+  where r.runnable
   having count(*) > 0
 )
-select r.id from returned r left join announced a on true;
+select r.id, r.retired from returned r left join announced a on true;

@@ -153,15 +153,17 @@ func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsR
 const ReturnJobs = `-- name: ReturnJobs :many
 with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,
-    unnest($4::text[]) as key, unnest($5::float8[]) as delay
+    unnest($4::text[]) as key, unnest($5::float8[]) as delay,
+    unnest($6::text[]) as payload
 ), returned as (
   update graphile_worker._private_jobs j
   set attempts = case
       when j.key is not distinct from nullif(o.key, '') then greatest(0, j.attempts - 1)
       else j.attempts
     end,
+    payload = coalesce(nullif(o.payload, '')::json, j.payload),
     run_at = case
-      when o.delay > 0 then greatest(j.run_at, coalesce($6::timestamptz, now()) + o.delay * interval '1 second')
+      when o.delay > 0 then greatest(j.run_at, coalesce($7::timestamptz, now()) + o.delay * interval '1 second')
       else j.run_at
     end,
     locked_by = null,
@@ -169,21 +171,23 @@ with outcome as (
     updated_at = now()
   from outcome o
   where j.id = o.id
-    and j.locked_by = $7::text
+    and j.locked_by = $8::text
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
-  returning j.id, j.job_queue_id
+  returning j.id, j.job_queue_id, (o.delay <= 0 and j.attempts < j.max_attempts) as runnable,
+    (j.attempts >= j.max_attempts)::boolean as retired
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from returned r
-  where q.id = r.job_queue_id and q.locked_by = $7::text
+  where q.id = r.job_queue_id and q.locked_by = $8::text
 ), announced as (
   select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
   from returned r
+  where r.runnable
   having count(*) > 0
 )
-select r.id from returned r left join announced a on true
+select r.id, r.retired from returned r left join announced a on true
 `
 
 type ReturnJobsParams struct {
@@ -192,19 +196,27 @@ type ReturnJobsParams struct {
 	LockedAts []pgtype.Timestamptz
 	Keys      []string
 	Delays    []float64
+	Payloads  []string
 	At        pgtype.Timestamptz
 	WorkerID  string
 }
 
+type ReturnJobsRow struct {
+	ID      int64
+	Retired bool
+}
+
 // The attempt goes back only where the row's key is still the one it was
-// claimed with: a retired job must not come back. A delay of 0 leaves run_at.
-func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]int64, error) {
+// claimed with: a retired job must not come back. A delay of 0 leaves run_at,
+// and ” the payload. What has to wait is not announced: it is found in its time.
+func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]ReturnJobsRow, error) {
 	rows, err := q.db.Query(ctx, ReturnJobs,
 		arg.Ids,
 		arg.Attempts,
 		arg.LockedAts,
 		arg.Keys,
 		arg.Delays,
+		arg.Payloads,
 		arg.At,
 		arg.WorkerID,
 	)
@@ -212,13 +224,13 @@ func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]int64
 		return nil, err
 	}
 	defer rows.Close()
-	var items []int64
+	var items []ReturnJobsRow
 	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
+		var i ReturnJobsRow
+		if err := rows.Scan(&i.ID, &i.Retired); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -28,6 +28,11 @@ type PanicError struct {
 	Stack string
 }
 
+// Recovered is the failure of what panicked with value, for deferred functions.
+func Recovered(value any) *PanicError {
+	return &PanicError{Value: value, Stack: string(debug.Stack())}
+}
+
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n\n%s", e.Value, e.Stack) }
 
 // Unwrap returns the value if the handler panicked with an error.
@@ -52,7 +57,7 @@ func (p *pool) runOne(ctx context.Context, j *job.Claimed) {
 	began := time.Now()
 	defer func() {
 		if value := recover(); value != nil {
-			e.outcome = job.Outcome{Kind: job.Failed, Err: &PanicError{Value: value, Stack: string(debug.Stack())}}
+			e.outcome = job.Outcome{Kind: job.Failed, Err: Recovered(value)}
 		}
 		e.duration = time.Since(began)
 		var lost *lostError
@@ -61,9 +66,12 @@ func (p *pool) runOne(ctx context.Context, j *job.Claimed) {
 		case errors.As(cause, &lost):
 			// Somebody else has the job now: its row is not ours to write.
 			e.outcome = job.Outcome{Kind: job.Lost, Err: cmp.Or(e.outcome.Err, error(lost))}
-		case e.outcome.Kind == job.Failed && errors.Is(cause, ErrShutdown):
+		case e.outcome.Kind == job.Failed && errors.Is(cause, ErrShutdown) &&
+			!e.outcome.Permanent && !errors.Is(e.outcome.Err, ErrTimeout):
 			// Cut off rather than failed: the attempt does not count.
-			e.outcome.Kind = job.Returned
+			e.outcome = cutOff(e.outcome, p.delay)
+		case e.outcome.Kind == job.Failed:
+			p.policies[j.Task].decide(p.workerID, j, &e.outcome, p.events)
 		}
 		p.events.Emit(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})
 		p.finish(e)
