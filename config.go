@@ -109,6 +109,28 @@ type Config struct {
 	// ErrShutdown. 0 means 5 s.
 	GracefulShutdownAbortTimeout time.Duration
 
+	// ShutdownReturnDelay is how long jobs that a shutdown cuts off wait before
+	// they can run again. They go back with their attempt restored. 0 means not
+	// at all.
+	ShutdownReturnDelay time.Duration
+
+	// BeforeRun are asked in turn about each job before anything of it runs, and
+	// may skip it, fail it, or change its payload. The first that does not let
+	// it go on has the last word. They run in the job's slot and under its
+	// context. A panic in one fails the attempt.
+	BeforeRun []func(context.Context, *RawJob) BeforeRunDecision
+
+	// AfterRun are asked in turn about each job that was run, before its outcome
+	// is stored, and may change it; each sees what the one before it decided.
+	// They are not asked about jobs that BeforeRun has skipped or failed. What a
+	// transaction of the handler's has completed stays complete. A panic in one
+	// fails the attempt, and the job runs again.
+	AfterRun []func(context.Context, *RawJob, RunResult) AfterRunDecision
+
+	// Middleware is around the handlers of all tasks, the first outermost, and
+	// TaskOptions.Middleware inside of it.
+	Middleware []Middleware
+
 	// NoPreparedStatements sends statements without preparing them, as
 	// transaction-pooling proxies such as PgBouncer need it. By default each
 	// statement is prepared once per connection. The listener needs a real
@@ -149,6 +171,7 @@ func (c Config) validate() (Config, error) {
 		{"ConnectTimeout", &c.ConnectTimeout, DefaultConnectTimeout},
 		{"StatementTimeout", &c.StatementTimeout, DefaultStatementTimeout},
 		{"GracefulShutdownAbortTimeout", &c.GracefulShutdownAbortTimeout, DefaultGracefulShutdownAbortTimeout},
+		{"ShutdownReturnDelay", &c.ShutdownReturnDelay, 0},
 	}
 	for _, d := range durations {
 		if *d.value < 0 {
@@ -188,6 +211,9 @@ func (c Config) validate() (Config, error) {
 	if err := checkInterceptors("Config.BeforeAdd", c.BeforeAdd); err != nil {
 		return c, err
 	}
+	if err := c.validateInterceptors(); err != nil {
+		return c, err
+	}
 	return c, c.validateTasks()
 }
 
@@ -204,8 +230,11 @@ func (c Config) validateTasks() error {
 		if err := checkText(field+"'s identifier", task.identifier, maxTaskLength); err != nil {
 			return err
 		}
-		if task.bind == nil {
+		if task.raw == nil {
 			return problem(field, "(%q) has no handler", task.identifier)
+		}
+		if err := task.options.validate(field + "'s TaskOptions"); err != nil {
+			return err
 		}
 		if first, ok := seen[task.identifier]; ok {
 			return problem(field, "has the identifier %q, as Config.Tasks[%d] has", task.identifier, first)

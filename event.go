@@ -91,3 +91,10 @@ type (
 	ShutdownComplete     = event.ShutdownComplete
 	OldLocksResetStarted = event.OldLocksResetStarted
 )
+
+// The events of what tasks decide about their jobs.
+type (
+	JobSnoozed           = event.JobSnoozed
+	ErrorAfterCompletion = event.ErrorAfterCompletion
+	BackoffPanicked      = event.BackoffPanicked
+)

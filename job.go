@@ -26,6 +26,7 @@ type Job[T any] struct {
 
 	env     *environment
 	claimed *job.Claimed
+	run     *run // of a RawJob that is on its way through middleware
 }
 
 // RawJob is a job whose payload is left as the JSON text that is stored.
@@ -49,5 +50,12 @@ func (j *Job[T]) Client() *Client {
 	return j.env.client
 }
 
-// LastAttempt reports whether a failure of this run would be permanent.
-func (j *Job[T]) LastAttempt() bool { return j.Attempts >= j.MaxAttempts }
+// LastAttempt reports whether a failure of this run would be permanent, because
+// the job, or TaskOptions.MaxAttempts, allows no further attempt.
+func (j *Job[T]) LastAttempt() bool {
+	limit := j.MaxAttempts
+	if j.env != nil && j.env.maxAttempts > 0 {
+		limit = min(limit, j.env.maxAttempts)
+	}
+	return j.Attempts >= limit
+}

@@ -41,6 +41,14 @@ func LogObserver(logger *zap.Logger) func(Event) {
 			line(level, "job failed permanently", ended(e.Job, e.Duration, e.Err)...)
 		case event.JobReturned:
 			line(level, "job returned to the queue", ended(e.Job, e.Duration, e.Err)...)
+		case event.JobSnoozed:
+			line(level, "job snoozed", append(ended(e.Job, e.Duration, nil), zap.Duration("for", e.For), zap.Bool("retired", e.Retired))...)
+		case event.ErrorAfterCompletion:
+			line(level, "the run ended with an error after its job was completed in a transaction; the error is not stored",
+				append(jobFields(e.Job), zap.NamedError("error", e.Err))...)
+		case event.BackoffPanicked:
+			line(level, "a task's Backoff panicked; using the shared formula",
+				append(jobFields(e.Job), zap.Any("value", e.Value), zap.String("stack", e.Stack))...)
 		case event.JobLost:
 			line(level, lostMessage(e), append(jobFields(e.Job), zap.Error(e.Err))...)
 		case event.JobInterrupted:
@@ -149,7 +157,7 @@ func levelOf(e event.Event) zapcore.Level {
 		event.RefetchDelayAborted, event.RefetchDelayExpired:
 		return zap.DebugLevel
 	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomesAbandoned,
-		event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration, event.SweepFailed:
+		event.ErrorAfterCompletion, event.BackoffPanicked, event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration, event.SweepFailed:
 		return zap.ErrorLevel
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
 		event.SchemaWarning, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead, event.LocksLost,

@@ -13,12 +13,17 @@ import (
 )
 
 // Task binds a task identifier to the code that runs its jobs. Make one with
-// [NewTask], [NewRawTask] or [LoadTasks]. Tasks are values: the same Task may be
-// given to several workers.
+// [NewTask], [NewRawTask], [NewBatchTask] or [LoadTasks], and change its options
+// by [Task.With]. Tasks are values: the same Task may be given to several workers.
 type Task struct {
 	identifier string
-	bind       func(*environment) scheduler.Handler
 	options    TaskOptions
+
+	// raw is the handler as middleware sees it.
+	raw func(*environment) Handler
+	// direct is the same without a RawJob in between, for jobs that nothing is
+	// wrapped around.
+	direct func(*environment) scheduler.Handler
 }
 
 // Identifier returns the task identifier.
@@ -30,6 +35,8 @@ type environment struct {
 	events *event.Stream
 	logger *zap.Logger
 	worker string
+
+	maxAttempts int // of the task; 0 for what each job says
 }
 
 func (e *environment) jobLogger(j *job.Claimed) *zap.Logger {
@@ -49,27 +56,41 @@ func (e *environment) jobLogger(j *job.Claimed) *zap.Logger {
 // MaxAttempts. A panic is a failure like any other. A payload that does not
 // decode as T fails that job alone, without the handler being called.
 //
-// ctx ends only when the worker shuts down and has waited as long as it may; a
-// handler that then returns an error gets the attempt back. Handlers are called
-// from many goroutines at once.
+// Snooze and Cancel make errors that say otherwise, and [Task.With] sets how
+// often and how soon the task's jobs are tried again.
+//
+// ctx ends when the worker shuts down and has waited as long as it may (the cause
+// is ErrShutdown, and a handler that then returns an error gets the attempt
+// back), when the job is lost (ErrJobLost), or when the task's Timeout is over
+// (ErrJobTimeout). Handlers are called from many goroutines at once.
 func NewTask[T any](identifier string, handle func(ctx context.Context, job *Job[T]) error) Task {
-	task := Task{identifier: identifier}
 	if handle == nil {
-		return task // NewWorker names it
+		return Task{identifier: identifier} // NewWorker names it
 	}
-	task.bind = func(env *environment) scheduler.Handler {
-		return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
-			j := &Job[T]{JobRow: claimed.Row, env: env, claimed: claimed}
-			if err := decode(claimed.Payload, &j.Payload); err != nil {
-				return job.Outcome{Kind: job.Failed, Err: err}
-			}
-			if err := handle(ctx, j); err != nil {
-				return job.Outcome{Kind: job.Failed, Err: err}
-			}
-			return job.Outcome{Kind: job.Completed}
+	return newTask(identifier, func(ctx context.Context, job *Job[T], payload json.RawMessage) error {
+		if err := decode(payload, &job.Payload); err != nil {
+			return err
 		}
+		return handle(ctx, job)
+	})
+}
+
+// newTask makes a task of a function that decodes the payload into its job.
+func newTask[T any](identifier string, handle func(ctx context.Context, job *Job[T], payload json.RawMessage) error) Task {
+	return Task{
+		identifier: identifier,
+		raw: func(*environment) Handler {
+			return func(ctx context.Context, raw *RawJob) error {
+				j := &Job[T]{JobRow: raw.JobRow, env: raw.env, claimed: raw.claimed, run: raw.run}
+				return handle(ctx, j, raw.Payload)
+			}
+		},
+		direct: func(env *environment) scheduler.Handler {
+			return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
+				return outcomeOf(handle(ctx, &Job[T]{JobRow: claimed.Row, env: env, claimed: claimed}, claimed.Payload))
+			}
+		},
 	}
-	return task
 }
 
 // NewRawTask returns a task whose handler gets the payload as the JSON text that

@@ -1,17 +1,104 @@
 package gworker
 
-// TaskOptions are what a task wants of the worker that runs its jobs. The zero
-// value is the worker's own defaults.
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler"
+)
+
+// TaskOptions are what a task decides for its jobs, see [Task.With]. Every zero
+// value leaves it to the job's row and to what all Graphile Workers share; other
+// workers that run the same task do not know them.
 type TaskOptions struct {
+	// Timeout is how long one run may take, middleware and interceptors
+	// included. Then the handler's context ends with a cause that is
+	// ErrJobTimeout, and an error that the handler returns fails the attempt
+	// with a text that says so. 0 means no limit.
+	//
+	// A handler that ignores its context goes on, and keeps its slot until it
+	// returns: Go cannot end it from outside. If it returns nil after all, the
+	// job is complete.
+	Timeout time.Duration
+
+	// MaxAttempts is how many attempts a job of this task gets at most, even if
+	// its row allows more: the failure of that attempt, or of a later one, is
+	// permanent, and the row ends with attempts = max_attempts. 0 means as many
+	// as the row says.
+	MaxAttempts int
+
+	// Backoff returns how long a job waits after a failed attempt before it can
+	// run again, counted from the failure, or from its run_at if that is later.
+	// Below 0 counts as 0. nil means exp(min(attempts, 10)) seconds, as in all
+	// Graphile Workers. It is not asked about a failure that is permanent, and
+	// not for Snooze or Cancel. It is called from many goroutines at once. If it
+	// panics, the shared formula is used and BackoffPanicked reports it.
+	Backoff func(BackoffInput) time.Duration
+
 	// Concurrency is how many jobs of the task a worker has at once at most,
 	// those in its local queue included. It does not count other workers' jobs.
 	// Jobs beyond it stay in the queue, for other workers too, and hold up no
 	// other task. 0 means as many as the worker has slots.
 	Concurrency int
+
+	// Middleware is around this task's handler, inside of Config.Middleware; the
+	// first is the outermost.
+	Middleware []Middleware
 }
 
-// With returns the task with these options in place of those that it had.
+// BackoffInput is what TaskOptions.Backoff decides by.
+type BackoffInput struct {
+	// Job is the job as it was claimed. It must not be changed.
+	Job *JobRow
+	// Attempt is the number of the attempt that has failed, counted from 1.
+	Attempt int
+	// Err is the failure.
+	Err error
+}
+
+// With returns a copy of the task with the given options in place of those that
+// it has. It is for tasks of every kind, those of LoadTasks included. NewWorker
+// names options that cannot be used.
 func (t Task) With(options TaskOptions) Task {
+	options.Middleware = slices.Clone(options.Middleware)
 	t.options = options
 	return t
+}
+
+func (o TaskOptions) validate(field string) error {
+	switch {
+	case o.Timeout < 0:
+		return problem(field+".Timeout", "is %s: it cannot be negative", o.Timeout)
+	case o.MaxAttempts < 0 || o.MaxAttempts > math.MaxInt16:
+		return problem(field+".MaxAttempts", "is %d: it can be 1 to %d, or 0 for what each job says", o.MaxAttempts, math.MaxInt16)
+	}
+	for i, m := range o.Middleware {
+		if m == nil {
+			return problem(fmt.Sprintf("%s.Middleware[%d]", field, i), "is nil")
+		}
+	}
+	return nil
+}
+
+// policies are what the scheduler has to know of tasks that decide about their
+// failures.
+func (c Config) policies() map[string]scheduler.Policy {
+	policies := map[string]scheduler.Policy{}
+	for _, task := range c.Tasks {
+		o := task.options
+		if o.MaxAttempts == 0 && o.Backoff == nil {
+			continue
+		}
+		policy := scheduler.Policy{MaxAttempts: o.MaxAttempts}
+		if o.Backoff != nil {
+			policy.Backoff = func(j *job.Claimed, err error) time.Duration {
+				return o.Backoff(BackoffInput{Job: &j.Row, Attempt: j.Attempts, Err: err})
+			}
+		}
+		policies[task.identifier] = policy
+	}
+	return policies
 }

@@ -61,13 +61,11 @@ func bindFiles(found taskfile.Result, err error) (TaskFiles, error) {
 	}
 	var files TaskFiles
 	for _, file := range found.Tasks {
-		task := Task{identifier: file.Identifier}
 		if file.Executable != nil {
-			task.bind = bindExecutable(file.Executable)
+			files.Tasks = append(files.Tasks, executableTask(file.Identifier, file.Executable))
 		} else {
-			task.bind = bindSQL(file.SQL)
+			files.Tasks = append(files.Tasks, sqlTask(file.Identifier, file.SQL))
 		}
-		files.Tasks = append(files.Tasks, task)
 	}
 	for _, skipped := range found.Skipped {
 		files.Skipped = append(files.Skipped, SkippedFile(skipped))
@@ -75,25 +73,55 @@ func bindFiles(found taskfile.Result, err error) (TaskFiles, error) {
 	return files, nil
 }
 
-func bindSQL(statements string) func(*environment) scheduler.Handler {
-	return func(env *environment) scheduler.Handler {
-		runner := sqltask.Runner{Pool: env.client.pool, Statements: env.client.statements}
-		return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
-			return runner.Run(ctx, claimed, statements)
-		}
+func sqlTask(identifier, statements string) Task {
+	runner := func(env *environment) sqltask.Runner {
+		return sqltask.Runner{Pool: env.client.pool, Statements: env.client.statements}
+	}
+	return Task{
+		identifier: identifier,
+		raw: func(env *environment) Handler {
+			r := runner(env)
+			return func(ctx context.Context, raw *RawJob) error {
+				if raw.run.settled {
+					return errSettled
+				}
+				switch outcome := r.Run(ctx, raw.claimedAs(raw.Payload), statements); outcome.Kind {
+				case job.Settled:
+					raw.run.settled = true
+					return nil
+				case job.Lost:
+					return &lostRun{outcome.Err}
+				default:
+					return outcome.Err
+				}
+			}
+		},
+		direct: func(env *environment) scheduler.Handler {
+			r := runner(env)
+			return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
+				return r.Run(ctx, claimed, statements)
+			}
+		},
 	}
 }
 
-func bindExecutable(executable *taskfile.Executable) func(*environment) scheduler.Handler {
-	return func(env *environment) scheduler.Handler {
-		return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
-			err := executable.Run(ctx, claimed, func(line string, isError bool) {
-				env.events.Emit(event.TaskOutput{WorkerID: env.worker, Job: claimed, Line: line, IsError: isError})
-			})
-			if err != nil {
-				return job.Outcome{Kind: job.Failed, Err: err}
+func executableTask(identifier string, executable *taskfile.Executable) Task {
+	run := func(ctx context.Context, env *environment, claimed *job.Claimed) error {
+		return executable.Run(ctx, claimed, func(line string, isError bool) {
+			env.events.Emit(event.TaskOutput{WorkerID: env.worker, Job: claimed, Line: line, IsError: isError})
+		})
+	}
+	return Task{
+		identifier: identifier,
+		raw: func(env *environment) Handler {
+			return func(ctx context.Context, raw *RawJob) error {
+				return run(ctx, env, raw.claimedAs(raw.Payload))
 			}
-			return job.Outcome{Kind: job.Completed}
-		}
+		},
+		direct: func(env *environment) scheduler.Handler {
+			return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
+				return outcomeOf(run(ctx, env, claimed))
+			}
+		},
 	}
 }

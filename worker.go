@@ -63,6 +63,7 @@ func newWorker(config Config) (*Worker, error) {
 		return nil, err
 	}
 	config.Tasks = slices.Clone(config.Tasks)
+	config.BeforeRun, config.AfterRun = slices.Clone(config.BeforeRun), slices.Clone(config.AfterRun)
 	options, err := statementOptions("Config", config.Schema, config.StatementTimeout, config.NoPreparedStatements)
 	if err != nil {
 		return nil, err
@@ -84,7 +85,7 @@ func newWorker(config Config) (*Worker, error) {
 		Queries: w.client.queries, WorkerID: w.id, Handlers: w.handlers(),
 		Concurrency: config.Concurrency, PollInterval: config.PollInterval,
 		StatementTimeout: config.StatementTimeout, AbortTimeout: config.GracefulShutdownAbortTimeout,
-		Events: w.events,
+		ReturnDelay: config.ShutdownReturnDelay, Policies: config.policies(), Events: w.events,
 	}))
 	w.events.Emit(event.WorkerCreated{
 		WorkerID: w.id, Concurrency: config.Concurrency, Tasks: w.taskNames(), Schema: options.Schema.String(),
@@ -114,10 +115,12 @@ func newWorkerID(unregistered bool) string {
 }
 
 func (w *Worker) handlers() map[string]scheduler.Handler {
-	env := &environment{client: w.client, events: w.events, logger: w.config.Logger, worker: w.id}
 	handlers := make(map[string]scheduler.Handler, len(w.config.Tasks))
 	for _, task := range w.config.Tasks {
-		handlers[task.identifier] = task.bind(env)
+		env := &environment{
+			client: w.client, events: w.events, logger: w.config.Logger, worker: w.id, maxAttempts: task.options.MaxAttempts,
+		}
+		handlers[task.identifier] = w.config.handler(env, task)
 	}
 	return handlers
 }

@@ -72,12 +72,14 @@ select f.id, f.run_at, f.permanent, f.kept_error from failed f;
 -- name: ReturnJobs :many
 -- The attempt goes back only where the row's key is still the one it was
 -- claimed with: a retired job must not come back, and neither a cancelled one,
--- whose mark is read under the row's lock. A delay of 0 leaves run_at.
+-- whose mark is read under the row's lock. A delay of 0 leaves run_at, and '' the
+-- payload. What has to wait is not announced: it is found in its time.
 with outcome as (
   select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at,
-    unnest(@keys::text[]) as key, unnest(@delays::float8[]) as delay
+    unnest(@keys::text[]) as key, unnest(@delays::float8[]) as delay,
+    unnest(@payloads::text[]) as payload
 ), held as materialized (
-  select j.id, o.key, o.delay,
+  select j.id, o.key, o.delay, o.payload,
     coalesce(j.flags ->> 'gworker:cancel', '')
       = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
   from graphile_worker._private_jobs j
@@ -93,6 +95,7 @@ with outcome as (
       when j.key is not distinct from nullif(h.key, '') then greatest(0, j.attempts - 1)
       else j.attempts
     end,
+    payload = coalesce(nullif(h.payload, '')::json, j.payload),
     run_at = case
       when h.delay > 0 then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, now()) + h.delay * interval '1 second')
       else j.run_at
@@ -106,7 +109,8 @@ with outcome as (
     updated_at = now()
   from held h
   where j.id = h.id
-  returning j.id, j.job_queue_id, h.cancelled::boolean as cancelled,
+  returning j.id, j.job_queue_id, (h.delay <= 0 and j.attempts < j.max_attempts) as runnable,
+    (j.attempts >= j.max_attempts)::boolean as retired, h.cancelled::boolean as cancelled,
     (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
   update graphile_worker._private_job_queues q
@@ -116,6 +120,7 @@ with outcome as (
 ), announced as (
   select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
   from returned r
+  where r.runnable
   having count(*) > 0
 )
-select r.id, r.cancelled, r.reason from returned r left join announced a on true;
+select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true;

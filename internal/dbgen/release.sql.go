@@ -173,14 +173,15 @@ func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsR
 const ReturnJobs = `-- name: ReturnJobs :many
 with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,
-    unnest($4::text[]) as key, unnest($5::float8[]) as delay
+    unnest($4::text[]) as key, unnest($5::float8[]) as delay,
+    unnest($6::text[]) as payload
 ), held as materialized (
-  select j.id, o.key, o.delay,
+  select j.id, o.key, o.delay, o.payload,
     coalesce(j.flags ->> 'gworker:cancel', '')
       = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
   from graphile_worker._private_jobs j
   join outcome o on o.id = j.id
-  where j.locked_by = $6::text
+  where j.locked_by = $7::text
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
   for update of j
@@ -191,8 +192,9 @@ with outcome as (
       when j.key is not distinct from nullif(h.key, '') then greatest(0, j.attempts - 1)
       else j.attempts
     end,
+    payload = coalesce(nullif(h.payload, '')::json, j.payload),
     run_at = case
-      when h.delay > 0 then greatest(j.run_at, coalesce($7::timestamptz, now()) + h.delay * interval '1 second')
+      when h.delay > 0 then greatest(j.run_at, coalesce($8::timestamptz, now()) + h.delay * interval '1 second')
       else j.run_at
     end,
     flags = case
@@ -204,19 +206,21 @@ with outcome as (
     updated_at = now()
   from held h
   where j.id = h.id
-  returning j.id, j.job_queue_id, h.cancelled::boolean as cancelled,
+  returning j.id, j.job_queue_id, (h.delay <= 0 and j.attempts < j.max_attempts) as runnable,
+    (j.attempts >= j.max_attempts)::boolean as retired, h.cancelled::boolean as cancelled,
     (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from returned r
-  where q.id = r.job_queue_id and q.locked_by = $6::text
+  where q.id = r.job_queue_id and q.locked_by = $7::text
 ), announced as (
   select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
   from returned r
+  where r.runnable
   having count(*) > 0
 )
-select r.id, r.cancelled, r.reason from returned r left join announced a on true
+select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true
 `
 
 type ReturnJobsParams struct {
@@ -225,19 +229,22 @@ type ReturnJobsParams struct {
 	LockedAts []pgtype.Timestamptz
 	Keys      []string
 	Delays    []float64
+	Payloads  []string
 	WorkerID  string
 	At        pgtype.Timestamptz
 }
 
 type ReturnJobsRow struct {
 	ID        int64
+	Retired   bool
 	Cancelled bool
 	Reason    string
 }
 
 // The attempt goes back only where the row's key is still the one it was
 // claimed with: a retired job must not come back, and neither a cancelled one,
-// whose mark is read under the row's lock. A delay of 0 leaves run_at.
+// whose mark is read under the row's lock. A delay of 0 leaves run_at, and ” the
+// payload. What has to wait is not announced: it is found in its time.
 func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]ReturnJobsRow, error) {
 	rows, err := q.db.Query(ctx, ReturnJobs,
 		arg.Ids,
@@ -245,6 +252,7 @@ func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]Retur
 		arg.LockedAts,
 		arg.Keys,
 		arg.Delays,
+		arg.Payloads,
 		arg.WorkerID,
 		arg.At,
 	)
@@ -255,7 +263,12 @@ func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]Retur
 	var items []ReturnJobsRow
 	for rows.Next() {
 		var i ReturnJobsRow
-		if err := rows.Scan(&i.ID, &i.Cancelled, &i.Reason); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.Retired,
+			&i.Cancelled,
+			&i.Reason,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -113,6 +113,9 @@ type JobReturned struct {
 	Job      *job.Claimed
 	Err      error
 	Duration time.Duration
+	// Retired says that the job was replaced or removed through its key while
+	// it ran: it has no attempts left, and stays failed.
+	Retired bool
 }
 
 // JobLost: when its outcome was to be written, the job was no longer locked by

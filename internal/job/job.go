@@ -9,6 +9,7 @@ package job
 
 import (
 	"encoding/json"
+	"sync/atomic"
 	"time"
 )
 
@@ -58,10 +59,31 @@ type Lock struct {
 	Attempt int
 }
 
-// Claimed is a job that this worker holds.
+// Claimed is a job that this worker holds. It is made anew by every claim, and
+// passed on by its address.
 type Claimed struct {
 	Row
 	Lock Lock
+
+	completion atomic.Int64
+}
+
+// Completing is the completion of a job that is just being written.
+const Completing int64 = -1
+
+// Completion is the id of the transaction in which the job's own handler has
+// completed it, or 0 for none. Whether that transaction commits is for the
+// database to say.
+func (c *Claimed) Completion() int64 { return c.completion.Load() }
+
+// SetCompletion notes such a transaction. It must be noted before it can commit.
+func (c *Claimed) SetCompletion(transaction int64) { c.completion.Store(transaction) }
+
+// WithPayload is the job with another payload: what runs a part of it.
+func (c *Claimed) WithPayload(payload json.RawMessage) *Claimed {
+	other := &Claimed{Row: c.Row, Lock: c.Lock}
+	other.Payload = payload
+	return other
 }
 
 // Kind says how a run ended.
@@ -81,23 +103,27 @@ const (
 	// Lost: the run found that the lock is no longer its own; nothing may be
 	// written.
 	Lost
+	// Snoozed: the handler wants to be called later; the job goes back with its
+	// attempt restored.
+	Snoozed
 )
 
 // Outcome is the end of one run.
 type Outcome struct {
 	Kind Kind
-	// Err is the reason for every kind but Completed and Settled.
+	// Err is the reason for every kind but Completed and Settled; of a Settled
+	// run it is an error that came too late to be stored.
 	Err error
 
 	// Delay is how long the job waits before it can run again. Of a Failed run
-	// nil means the backoff that all Graphile Workers share; of a Returned one
-	// it means not at all.
+	// nil means the backoff that all Graphile Workers share; of a Returned or
+	// Snoozed one it means not at all.
 	Delay *time.Duration
 	// Permanent says of a Failed run that the job is not tried again, whatever
 	// attempts it has left.
 	Permanent bool
-	// Payload, if not nil, replaces the stored payload of a Failed job: what is
-	// left to do.
+	// Payload, if not nil, replaces the stored payload of a Failed, Returned or
+	// Snoozed job: what is left to do.
 	Payload json.RawMessage
 }
 

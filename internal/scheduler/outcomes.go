@@ -25,21 +25,27 @@ type outcomes struct {
 	workerID string
 	events   *event.Stream
 	now      func() time.Time
+	policies map[string]Policy
 }
 
 // write writes a group. left is what is not known to be written; freed says that
 // jobs may have become runnable by it.
 func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, freed bool, err error) {
+	group, completed, left, err := o.settle(ctx, group)
+	for _, e := range completed {
+		o.reportSettled(e)
+		freed = freed || e.job.Queue != ""
+	}
 	byKind := make(map[job.Kind][]ended, 3)
 	for _, e := range group {
 		byKind[e.outcome.Kind] = append(byKind[e.outcome.Kind], e)
 	}
 	for _, e := range byKind[job.Settled] {
-		o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
+		o.reportSettled(e)
 		freed = freed || e.job.Queue != ""
 	}
 	for _, e := range byKind[job.Lost] {
-		o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err})
+		o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
 	}
 	steps := []struct {
 		kind  job.Kind
@@ -48,6 +54,7 @@ func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, free
 		{job.Completed, o.complete},
 		{job.Failed, o.fail},
 		{job.Returned, o.giveBack},
+		{job.Snoozed, o.giveBack},
 	}
 	for _, step := range steps {
 		for rest := byKind[step.kind]; len(rest) > 0; {
@@ -58,7 +65,7 @@ func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, free
 				w, ok := done[e.job.ID]
 				switch {
 				case ok && w.held:
-					freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned
+					freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned || e.outcome.Kind == job.Snoozed
 					o.report(e, w)
 				case ok && e.unstarted:
 					freed = freed || e.unsure
@@ -99,6 +106,7 @@ type written struct {
 	// stored.
 	held      bool
 	permanent bool
+	retired   bool
 	runAt     time.Time
 	// cancelled is why the job stays failed, if somebody has cancelled it,
 	// whether the run heard of that or not.
@@ -210,20 +218,20 @@ func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, e
 
 func (o *outcomes) giveBack(ctx context.Context, part []ended) (map[int64]written, error) {
 	ids, attempts, lockedAts := columns(part)
-	keys, delays := make([]string, len(part)), make([]float64, len(part))
+	keys, delays, payloads := make([]string, len(part)), make([]float64, len(part)), make([]string, len(part))
 	for i, e := range part {
-		keys[i], delays[i] = e.job.Key, delay(e.outcome, 0)
+		keys[i], delays[i], payloads[i] = e.job.Key, delay(e.outcome, 0), string(e.outcome.Payload)
 	}
 	rows, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{
 		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),
-		Keys: keys, Delays: delays,
+		Keys: keys, Delays: delays, Payloads: payloads,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("returning %d jobs to the queue: %w", len(part), err)
 	}
 	done := verdict(part)
 	for _, row := range rows {
-		done[row.ID] = written{held: true, cancelled: cancelled(row.Cancelled, row.Reason)}
+		done[row.ID] = written{held: true, retired: row.Retired, cancelled: cancelled(row.Cancelled, row.Reason)}
 	}
 	return done, nil
 }
@@ -247,7 +255,17 @@ func (o *outcomes) report(e ended, w written) {
 	case w.cancelled != nil:
 		o.events.Emit(event.JobPermanentlyFailed{WorkerID: o.workerID, Job: e.job, Err: w.cancelled, Duration: e.duration})
 	case e.outcome.Kind == job.Returned:
-		o.events.Emit(event.JobReturned{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Duration: e.duration})
+		o.events.Emit(event.JobReturned{
+			WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Duration: e.duration, Retired: w.retired,
+		})
+	case e.outcome.Kind == job.Snoozed:
+		snoozed := event.JobSnoozed{
+			WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Duration: e.duration, Retired: w.retired,
+		}
+		if e.outcome.Delay != nil {
+			snoozed.For = *e.outcome.Delay
+		}
+		o.events.Emit(snoozed)
 	case w.permanent:
 		o.events.Emit(event.JobPermanentlyFailed{
 			WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Duration: e.duration,

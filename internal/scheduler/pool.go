@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
@@ -13,6 +14,8 @@ import (
 // many jobs.
 type pool struct {
 	handlers map[string]Handler
+	policies map[string]Policy
+	delay    time.Duration // of jobs that the shutdown cuts off
 	workerID string
 	events   *event.Stream
 	size     int
@@ -38,7 +41,8 @@ type active struct {
 // newPool makes a pool that hands every run's end to ended.
 func newPool(c Config, ended func(ended)) *pool {
 	return &pool{
-		handlers: c.Handlers, workerID: c.WorkerID, events: c.Events, size: c.Concurrency, ended: ended,
+		handlers: c.Handlers, policies: c.Policies, delay: c.ReturnDelay,
+		workerID: c.WorkerID, events: c.Events, size: c.Concurrency, ended: ended,
 		// The loop never sends more than there are free slots, so with this
 		// much room it never blocks on a slot that is about to receive.
 		jobs:   make(chan *active, c.Concurrency),
@@ -166,7 +170,7 @@ func (p *pool) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for j, a := range p.active {
-		e := ended{job: j, outcome: job.Outcome{Kind: job.Returned, Err: ErrShutdown}}
+		e := ended{job: j, outcome: cutOff(job.Outcome{Err: ErrShutdown}, p.delay)}
 		if p.latest[j.ID] != a {
 			e.outcome = job.Outcome{Kind: job.Lost, Err: errClaimedAgain}
 		}

@@ -43,7 +43,7 @@ type releaser struct {
 
 func newReleaser(c Config, requeued func()) *releaser {
 	return &releaser{
-		out:      outcomes{queries: c.Queries, workerID: c.WorkerID, events: c.Events, now: c.Now},
+		out:      outcomes{queries: c.Queries, workerID: c.WorkerID, events: c.Events, now: c.Now, policies: c.Policies},
 		workerID: c.WorkerID, events: c.Events, grace: c.StatementTimeout, requeued: requeued,
 		emptied: make(chan struct{}, 1),
 		arrived: make(chan struct{}, 1),

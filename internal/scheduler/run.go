@@ -30,6 +30,11 @@ type PanicError struct {
 	Stack string
 }
 
+// Recovered is the failure of what panicked with value, for deferred functions.
+func Recovered(value any) *PanicError {
+	return &PanicError{Value: value, Stack: string(debug.Stack())}
+}
+
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n\n%s", e.Value, e.Stack) }
 
 // Unwrap returns the value if the handler panicked with an error.
@@ -54,7 +59,7 @@ func (p *pool) runOne(ctx context.Context, j *job.Claimed) {
 	began := time.Now()
 	defer func() {
 		if value := recover(); value != nil {
-			e.outcome = job.Outcome{Kind: job.Failed, Err: &PanicError{Value: value, Stack: string(debug.Stack())}}
+			e.outcome = job.Outcome{Kind: job.Failed, Err: Recovered(value)}
 		}
 		e.duration = time.Since(began)
 		var lost *lostError
@@ -68,9 +73,12 @@ func (p *pool) runOne(ctx context.Context, j *job.Claimed) {
 			// Whatever the handler made of it: who cancelled the job was told
 			// that it would not be done.
 			e.outcome = job.Outcome{Kind: job.Failed, Err: cause, Permanent: true, Payload: e.outcome.Payload}
-		case e.outcome.Kind == job.Failed && errors.Is(cause, ErrShutdown):
+		case e.outcome.Kind == job.Failed && errors.Is(cause, ErrShutdown) &&
+			!e.outcome.Permanent && !errors.Is(e.outcome.Err, ErrTimeout):
 			// Cut off rather than failed: the attempt does not count.
-			e.outcome.Kind = job.Returned
+			e.outcome = cutOff(e.outcome, p.delay)
+		case e.outcome.Kind == job.Failed:
+			p.policies[j.Task].decide(p.workerID, j, &e.outcome, p.events)
 		}
 		if p.events.Observed() {
 			p.events.Emit(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})

@@ -46,6 +46,8 @@ type Config struct {
 	Queries  *dbgen.Queries
 	WorkerID string
 	Handlers map[string]Handler
+	// Policies are those of tasks that have one.
+	Policies map[string]Policy
 	// Concurrency is the number of slots.
 	Concurrency int
 	// PollInterval is the longest time between two claims while a slot is free.
@@ -55,6 +57,8 @@ type Config struct {
 	// AbortTimeout is how long running jobs may go on after the context of Run
 	// has ended.
 	AbortTimeout time.Duration
+	// ReturnDelay is how long jobs wait that the shutdown has cut off.
+	ReturnDelay time.Duration
 	// Now is the worker's own clock, by which statements compare times; nil
 	// means the database's.
 	Now func() time.Time

@@ -1,0 +1,100 @@
+package gworker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/job"
+)
+
+var (
+	errNoWorker      = errors.New("the job was not made by a worker")
+	errNoTransaction = errors.New("there is no transaction: it is nil")
+)
+
+// CompleteTx completes the job inside the handler's own transaction: the job is
+// done exactly if tx commits, together with everything else that tx does, which
+// so happens exactly once. tx must be on the worker's database, with rights on
+// the schema of the queue; begin it from any pool, as
+// pool.BeginTx(ctx, pgx.TxOptions{}).
+//
+// Call it last, and commit. If it returns an error, roll back: ErrJobLost says
+// that the job is no longer locked by this run, and may be run by another.
+//
+// The worker asks the database what became of the transaction. If it has
+// committed, the job is complete, whatever the handler returns; an error that
+// comes afterwards cannot be stored, because the row is gone, and is reported as
+// ErrorAfterCompletion. If it was rolled back, nothing is completed: the attempt
+// ends with the handler's error, or fails with ErrNotCommitted if that is nil.
+// A transaction that is still open when the handler returns leaves the job
+// locked until it ends; OutcomesDelayed reports it.
+//
+// The job's named queue is free from the commit on, and so its next job may
+// start while this handler is still on its way out.
+func (j *Job[T]) CompleteTx(ctx context.Context, tx pgx.Tx) error {
+	switch {
+	case j.env == nil:
+		return completionError(&j.JobRow, errNoWorker)
+	case tx == nil:
+		return completionError(&j.JobRow, errNoTransaction)
+	}
+	return complete(ctx, j.env.client.statements.On(tx), j.claimed)
+}
+
+// CompleteSQLTx is CompleteTx for a database/sql transaction, of any PostgreSQL
+// driver.
+func (j *Job[T]) CompleteSQLTx(ctx context.Context, tx *sql.Tx) error {
+	switch {
+	case j.env == nil:
+		return completionError(&j.JobRow, errNoWorker)
+	case tx == nil:
+		return completionError(&j.JobRow, errNoTransaction)
+	}
+	return complete(ctx, j.env.client.statements.OnSQL(tx), j.claimed)
+}
+
+func completionError(row *JobRow, err error) error {
+	return fmt.Errorf("completing job %d in a transaction: %w", row.ID, err)
+}
+
+// complete notes the completion before it can take effect, so that nobody who
+// finds the row gone takes the job for lost.
+func complete(ctx context.Context, queries *dbgen.Queries, claimed *job.Claimed) error {
+	before := claimed.Completion()
+	claimed.SetCompletion(job.Completing)
+	row, err := queries.CompleteInTransaction(ctx, dbgen.CompleteInTransactionParams{
+		ID: claimed.ID, Attempt: int32(claimed.Lock.Attempt), WorkerID: claimed.Lock.By,
+		LockedAt: pgtype.Timestamptz{Time: claimed.Lock.At, Valid: true},
+	})
+	switch {
+	case err == nil && row.Completed > 0:
+		claimed.SetCompletion(row.Transaction)
+		return nil
+	case err == nil && row.Transaction == before:
+		claimed.SetCompletion(before)
+		return nil // the second call in one transaction
+	case err == nil:
+		err = ErrJobLost
+	}
+	claimed.SetCompletion(before)
+	return completionError(&claimed.Row, err)
+}
+
+// heldJobs are the running jobs whose rows must be there: those that complete in
+// transactions of their own may be gone already.
+func (w *Worker) heldJobs() []*job.Claimed {
+	running := w.scheduler.Running()
+	held := running[:0]
+	for _, j := range running {
+		if j.Completion() == 0 {
+			held = append(held, j)
+		}
+	}
+	return held
+}

@@ -1,0 +1,349 @@
+package gworker_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker"
+)
+
+// inTx completes a job in a transaction of pgx or database/sql, with an effect,
+// and ends it by commit or rollback.
+type inTx func(t *testing.T, ctx context.Context, pool *pgxpool.Pool, job *gworker.RawJob, commit bool) error
+
+func inPgx(_ *testing.T, ctx context.Context, pool *pgxpool.Pool, job *gworker.RawJob, commit bool) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "insert into effects values ($1)", job.ID); err != nil {
+			return err
+		}
+		if err := job.CompleteTx(ctx, tx); err != nil {
+			return err
+		}
+		if !commit {
+			return tx.Rollback(ctx)
+		}
+		return nil
+	})
+}
+
+// inSQL uses a driver that knows nothing of pgx's types.
+func inSQL(_ *testing.T, ctx context.Context, pool *pgxpool.Pool, job *gworker.RawJob, commit bool) error {
+	db, err := sql.Open("postgres", pool.Config().ConnString())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, "insert into effects values ($1)", job.ID); err != nil {
+		return err
+	}
+	if err := job.CompleteSQLTx(ctx, tx); err != nil {
+		return err
+	}
+	if !commit {
+		return tx.Rollback()
+	}
+	return tx.Commit()
+}
+
+// TestCompletionIsTheTransactions: whatever the handler returns, its job is
+// complete exactly if its transaction has committed.
+func TestCompletionIsTheTransactions(t *testing.T) {
+	late := errors.New("late")
+	for name, in := range map[string]inTx{"pgx": inPgx, "sql": inSQL} {
+		for what, c := range map[string]struct {
+			commit bool
+			result error
+			panics bool
+			row    string
+			late   string // what ErrorAfterCompletion tells
+		}{
+			"commit":                {commit: true, row: "gone"},
+			"commit, then an error": {commit: true, result: late, row: "gone", late: "late"},
+			"commit, then a snooze": {commit: true, result: gworker.Snooze(time.Hour), row: "gone", late: "snoozed for 1h0m0s"},
+			"commit, then a panic":  {commit: true, panics: true, row: "gone", late: "panic: oh"},
+			"rollback":              {row: "1/2|the handler completed its job in a transaction that was rolled back|k|again"},
+			"rollback and an error": {result: late, row: "1/2|late|k|again"},
+			"rollback and a snooze": {result: gworker.Snooze(time.Hour), row: "0/2|-|k|again"},
+			"rollback and a cancel": {result: gworker.Cancel(late), row: "2/2|late|k|failed"},
+		} {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				t.Parallel()
+				pool := migrated(t)
+				exec(t, pool, "create table effects (job_id bigint)")
+				job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Queue: "q", Key: "k", MaxAttempts: 2})
+				e := runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
+					gworker.NewRawTask("x", func(ctx context.Context, job *gworker.RawJob) error {
+						if err := in(t, ctx, pool, job, c.commit); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+							t.Errorf("completing: %v", err)
+						}
+						if c.panics {
+							panic("oh")
+						}
+						return c.result
+					}).With(gworker.TaskOptions{Backoff: func(gworker.BackoffInput) time.Duration { return time.Hour }}),
+				}})
+				if row := rowOf(t, pool, job.ID); row != c.row {
+					t.Errorf("row %q, want %q", row, c.row)
+				}
+				var effects, locked int
+				scan(t, pool, `select (select count(*) from effects),
+					(select count(*) from graphile_worker._private_job_queues where locked_by is not null)`, nil, &effects, &locked)
+				if (effects == 1) != c.commit || locked != 0 {
+					t.Errorf("%d effects, %d locked queues", effects, locked)
+				}
+				if completed := count[gworker.JobCompleted](e) == 1; completed != c.commit {
+					t.Errorf("reported as completed: %v", completed)
+				}
+				var told string
+				seen, _ := e.snapshot()
+				for _, event := range seen {
+					if event, ok := event.(gworker.ErrorAfterCompletion); ok {
+						told, _, _ = strings.Cut(event.Err.Error(), "\n")
+					}
+				}
+				if told != c.late {
+					t.Errorf("ErrorAfterCompletion told %q, want %q", told, c.late)
+				}
+				if n := count[gworker.JobLost](e); n != 0 {
+					t.Error("reported as lost")
+				}
+				// Without a commit, the backoff is the task's own for what failed.
+				if strings.HasSuffix(c.row, "again") {
+					if got := waits(t, pool, job.ID); got != time.Hour {
+						t.Errorf("waits for %s", got)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestCompletionOfALostJob: the completion is fenced like every outcome.
+func TestCompletionOfALostJob(t *testing.T) {
+	pool := migrated(t)
+	job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
+	e := runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
+		gworker.NewRawTask("x", func(ctx context.Context, job *gworker.RawJob) error {
+			exec(t, pool, "update graphile_worker._private_jobs set locked_by = 'other'")
+			tx, err := pool.Begin(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = tx.Rollback(ctx) }()
+			err = job.CompleteTx(ctx, tx)
+			if !errors.Is(err, gworker.ErrJobLost) {
+				t.Errorf("error is %v", err)
+			}
+			return err
+		}),
+	}})
+	if row := rowOf(t, pool, job.ID); row != "1/25|-|locked" {
+		t.Errorf("row %q", row)
+	}
+	waitFor[gworker.JobLost](t, e, nil)
+}
+
+// TestCompletionsThatComeToNothing: savepoints, second calls, later tries.
+func TestCompletionsThatComeToNothing(t *testing.T) {
+	pool := migrated(t)
+	begin := func(ctx context.Context, in interface {
+		Begin(context.Context) (pgx.Tx, error)
+	}) pgx.Tx {
+		tx, err := in.Begin(ctx)
+		if err != nil {
+			t.Error(err)
+		}
+		return tx
+	}
+	must := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Error(err)
+		}
+	}
+	tasks := []gworker.Task{
+		gworker.NewRawTask("savepoint", func(ctx context.Context, job *gworker.RawJob) error {
+			tx := begin(ctx, pool)
+			inner := begin(ctx, tx)
+			must(job.CompleteTx(ctx, inner), inner.Rollback(ctx), tx.Commit(ctx))
+			return nil
+		}),
+		gworker.NewRawTask("savepoint released", func(ctx context.Context, job *gworker.RawJob) error {
+			tx := begin(ctx, pool)
+			inner := begin(ctx, tx)
+			must(job.CompleteTx(ctx, inner), inner.Commit(ctx), tx.Commit(ctx))
+			return nil
+		}),
+		gworker.NewRawTask("twice", func(ctx context.Context, job *gworker.RawJob) error {
+			tx := begin(ctx, pool)
+			must(job.CompleteTx(ctx, tx), job.CompleteTx(ctx, tx), tx.Commit(ctx))
+			return nil
+		}),
+		gworker.NewRawTask("second try", func(ctx context.Context, job *gworker.RawJob) error {
+			tx := begin(ctx, pool)
+			must(job.CompleteTx(ctx, tx), tx.Rollback(ctx))
+			tx = begin(ctx, pool)
+			must(job.CompleteTx(ctx, tx), tx.Commit(ctx))
+			return nil
+		}),
+		gworker.NewRawTask("again after the commit", func(ctx context.Context, job *gworker.RawJob) error {
+			tx := begin(ctx, pool)
+			must(job.CompleteTx(ctx, tx), tx.Commit(ctx))
+			tx = begin(ctx, pool)
+			if err := job.CompleteTx(ctx, tx); !errors.Is(err, gworker.ErrJobLost) {
+				t.Errorf("the second completion: %v", err)
+			}
+			must(tx.Rollback(ctx))
+			return nil
+		}),
+		gworker.NewRawTask("broken", func(ctx context.Context, job *gworker.RawJob) error {
+			tx := begin(ctx, pool)
+			_, _ = tx.Exec(ctx, "select 1/0")
+			err := job.CompleteTx(ctx, tx)
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("completing job %d", job.ID)) {
+				t.Errorf("error is %v", err)
+			}
+			must(tx.Rollback(ctx))
+			return errors.New("broken")
+		}),
+	}
+	var specs []gworker.JobSpec
+	for _, task := range tasks {
+		specs = append(specs, gworker.JobSpec{Task: task.Identifier()})
+	}
+	ids := addEach(t, newClient(t, pool), specs...)
+	e := runOnce(t, gworker.Config{Pool: pool, Tasks: tasks})
+	for name, want := range map[string]string{
+		"savepoint": "1/25|the handler completed its job in a transaction that was rolled back|again", "savepoint released": "gone",
+		"twice": "gone", "second try": "gone", "again after the commit": "gone", "broken": "1/25|broken|again",
+	} {
+		if row := rowOf(t, pool, ids[name]); row != want {
+			t.Errorf("%s left %q, want %q", name, row, want)
+		}
+	}
+	if n := count[gworker.JobCompleted](e); n != 4 {
+		t.Errorf("%d jobs completed", n)
+	}
+	if err := new(gworker.RawJob).CompleteTx(t.Context(), nil); err == nil {
+		t.Error("a job without a worker was completed")
+	}
+	if err := new(gworker.RawJob).CompleteSQLTx(t.Context(), nil); err == nil {
+		t.Error("a job without a worker was completed")
+	}
+}
+
+// TestHandlerThatGoesOnAfterItsCommit: its row is gone, and the look at the
+// locks of running jobs must not take it for lost.
+func TestHandlerThatGoesOnAfterItsCommit(t *testing.T) {
+	pool := migrated(t)
+	client := newClient(t, pool)
+	committed, taken, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	lost := make(chan error, 1)
+	add(t, client, gworker.JobSpec{Task: "commits"})
+	add(t, client, gworker.JobSpec{Task: "loses"})
+	w := start(t, gworker.Config{Pool: pool, Recovery: quick, Tasks: []gworker.Task{
+		gworker.NewRawTask("commits", func(ctx context.Context, job *gworker.RawJob) error {
+			if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return job.CompleteTx(ctx, tx) }); err != nil {
+				t.Error(err)
+			}
+			close(committed)
+			<-release
+			return ctx.Err()
+		}),
+		gworker.NewRawTask("loses", func(ctx context.Context, _ *gworker.RawJob) error {
+			close(taken)
+			<-ctx.Done()
+			lost <- context.Cause(ctx)
+			return nil
+		}),
+	}})
+	<-committed
+	<-taken
+	// By the time that the second job's loss is seen, the first has been looked
+	// at as often.
+	exec(t, pool, "delete from graphile_worker._private_jobs")
+	if err := <-lost; !errors.Is(err, gworker.ErrJobLost) {
+		t.Errorf("cause is %v", err)
+	}
+	close(release)
+	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.Task == "commits" })
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	seen, _ := w.events.snapshot()
+	for _, event := range seen {
+		switch event := event.(type) {
+		case gworker.LocksLost:
+			if len(event.JobIDs) != 1 {
+				t.Errorf("%+v", event)
+			}
+		case gworker.ErrorAfterCompletion:
+			t.Errorf("the handler's context ended: %v", event.Err)
+		}
+	}
+}
+
+// TestTransactionThatOutlivesItsHandler: the job is kept until the transaction
+// has ended, and other outcomes are not held up by its locks.
+func TestTransactionThatOutlivesItsHandler(t *testing.T) {
+	for name, commit := range map[string]bool{"committed": true, "rolled back": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := migrated(t)
+			client := newClient(t, pool)
+			open := make(chan pgx.Tx, 1)
+			left := add(t, client, gworker.JobSpec{Task: "leaves it open"})
+			w := start(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
+				gworker.NewRawTask("leaves it open", func(ctx context.Context, job *gworker.RawJob) error {
+					tx, err := pool.Begin(context.Background())
+					if err == nil {
+						err = job.CompleteTx(ctx, tx)
+					}
+					open <- tx
+					return err
+				}),
+				gworker.NewRawTask("fails", fails(errors.New("no"))),
+			}})
+			tx := <-open
+			delayed := waitFor[gworker.OutcomesDelayed](t, w.events, nil)
+			if delayed.Count != 1 || !strings.Contains(delayed.Err.Error(), "still open") {
+				t.Errorf("event %+v", delayed)
+			}
+			other := add(t, client, gworker.JobSpec{Task: "fails"})
+			waitFor(t, w.events, func(e gworker.JobFailed) bool { return e.Job.ID == other.ID })
+			if row := rowOf(t, pool, left.ID); row != "1/25|-|locked" {
+				t.Errorf("meanwhile the row is %q", row)
+			}
+			if commit {
+				if err := tx.Commit(t.Context()); err != nil {
+					t.Error(err)
+				}
+				waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == left.ID })
+				if row := rowOf(t, pool, left.ID); row != "gone" {
+					t.Errorf("row %q", row)
+				}
+				return
+			}
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Error(err)
+			}
+			failed := waitFor(t, w.events, func(e gworker.JobFailed) bool { return e.Job.ID == left.ID })
+			if !errors.Is(failed.Err, gworker.ErrNotCommitted) {
+				t.Errorf("event %+v", failed)
+			}
+		})
+	}
+}

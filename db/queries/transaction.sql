@@ -1,0 +1,25 @@
+-- Completion inside a transaction of the handler's.
+
+-- name: CompleteInTransaction :one
+-- As CompleteJobs, for one job. The transaction's id lets the worker ask later
+-- what became of it.
+with done as (
+  delete from graphile_worker._private_jobs j
+  where j.id = @id::bigint
+    and j.locked_by = @worker_id::text
+    and j.locked_at = @locked_at::timestamptz
+    and (j.attempts = @attempt::int or (j.key is null and j.attempts >= j.max_attempts))
+  returning j.job_queue_id
+), freed as (
+  update graphile_worker._private_job_queues q
+  set locked_by = null, locked_at = null
+  from done d
+  where q.id = d.job_queue_id and q.locked_by = @worker_id::text
+)
+select (select count(*) from done)::int as completed, txid_current()::bigint as transaction;
+
+-- name: TransactionFates :many
+-- "committed", "aborted" or "in progress" for each transaction, by its place;
+-- "unknown" if it is too long ago.
+select t.place::int as place, coalesce(txid_status(t.id), 'unknown')::text as fate
+from unnest(@transactions::bigint[]) with ordinality as t (id, place);

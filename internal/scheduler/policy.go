@@ -1,0 +1,58 @@
+package scheduler
+
+import (
+	"errors"
+	"runtime/debug"
+	"time"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+)
+
+// ErrTimeout is in the cause of a job's context that its task's own time-out has
+// ended.
+var ErrTimeout = errors.New("the job's time is up")
+
+// Policy is what a task decides about its failures. The zero value leaves it to
+// what all Graphile Workers share.
+type Policy struct {
+	// MaxAttempts, if not 0, is how many attempts a job gets at most, whatever
+	// its row says.
+	MaxAttempts int
+	// Backoff, if not nil, is how long a job waits after a failure.
+	Backoff func(j *job.Claimed, err error) time.Duration
+}
+
+// decide fills in what the task's policy says about a failure. Panics and lost
+// transactions are failures too, so this comes after everything that can make
+// one.
+func (p Policy) decide(workerID string, j *job.Claimed, o *job.Outcome, events *event.Stream) {
+	if o.Kind != job.Failed || o.Permanent {
+		return
+	}
+	if p.MaxAttempts > 0 && j.Attempts >= p.MaxAttempts {
+		o.Permanent = true
+		return
+	}
+	if p.Backoff == nil || o.Delay != nil || j.Final() {
+		return
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			events.Emit(event.BackoffPanicked{WorkerID: workerID, Job: j, Value: value, Stack: string(debug.Stack())})
+		}
+	}()
+	delay := p.Backoff(j, o.Err)
+	o.Delay = &delay
+}
+
+// cutOff is the outcome of a run that a shutdown has ended: its attempt does
+// not count.
+func cutOff(o job.Outcome, delay time.Duration) job.Outcome {
+	o.Kind = job.Returned
+	o.Delay = nil
+	if delay > 0 {
+		o.Delay = &delay
+	}
+	return o
+}

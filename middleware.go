@@ -1,0 +1,149 @@
+package gworker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler"
+)
+
+// Handler runs one job whose payload is still the stored JSON.
+type Handler func(ctx context.Context, job *RawJob) error
+
+// Middleware puts something around handlers. It is called once for each task
+// when the worker is made, and returns the handler to use in place of next:
+//
+//	func timed(next gworker.Handler) gworker.Handler {
+//		return func(ctx context.Context, job *gworker.RawJob) error {
+//			began := time.Now()
+//			defer func() { observe(job.Task, time.Since(began)) }()
+//			return next(ctx, job)
+//		}
+//	}
+//
+// What it returns is what the job's handler returned: nil completes the job, an
+// error fails the attempt, Snooze and Cancel count. It may leave out next, or
+// call it again after a failure; it may give it another context, and set
+// job.Payload before, which is decoded inside. It must hand on the job that it
+// was given. It is around tasks of every kind, executables and SQL files
+// included.
+//
+// A job that was completed in a transaction (CompleteTx, SQL tasks) stays
+// completed whatever middleware returns.
+type Middleware func(next Handler) Handler
+
+// TimeoutMiddleware bounds each call of what is inside of it; 0 or less means no
+// limit. TaskOptions.Timeout bounds a whole run instead; this is for a limit on
+// each try of a retrying middleware, or, in Config.Middleware, for all tasks.
+func TimeoutMiddleware(limit time.Duration) Middleware {
+	return func(next Handler) Handler {
+		if limit <= 0 {
+			return next
+		}
+		cause := timeoutCause(limit)
+		return func(ctx context.Context, job *RawJob) error {
+			ctx, cancel := context.WithTimeoutCause(ctx, limit, cause)
+			defer cancel()
+			return timedOut(ctx, next(ctx, job))
+		}
+	}
+}
+
+// LogMiddleware logs the start (debug), the end (info), and the failure (error)
+// or snooze (info) of each call of what is inside of it. The worker's own log has
+// a line for each stored outcome; this one tells what the handler did, wherever
+// in the middleware it stands. A nil logger means the job's own, which is that of
+// Config.Logger.
+func LogMiddleware(logger *zap.Logger) Middleware {
+	return func(next Handler) Handler {
+		return func(ctx context.Context, job *RawJob) error {
+			log := job.Logger()
+			if logger != nil {
+				log = logger.With(zap.Int64("job_id", job.ID), zap.String("task", job.Task), zap.Int("attempt", job.Attempts))
+			}
+			log.Debug("handler called")
+			began := time.Now()
+			err := next(ctx, job)
+			took := zap.Duration("duration", time.Since(began))
+			var snooze *SnoozeError
+			switch {
+			case err == nil:
+				log.Info("handler succeeded", took)
+			case errors.As(err, &snooze):
+				log.Info("handler snoozed its job", took, zap.Duration("for", snooze.For))
+			default:
+				log.Error("handler failed", took, zap.Error(err))
+			}
+			return err
+		}
+	}
+}
+
+// RecoverMiddleware turns a panic of what is inside of it into an error, a
+// *PanicError with the stack, which the middleware around it sees like any other,
+// and reports it, to a service that collects crashes as a rule. Without it a
+// panic fails the attempt just as well. report may be nil.
+func RecoverMiddleware(report func(ctx context.Context, job *RawJob, panicked *PanicError)) Middleware {
+	return func(next Handler) Handler {
+		return func(ctx context.Context, job *RawJob) error {
+			err := recovered(ctx, job, next)
+			if panicked, ok := err.(*PanicError); ok && report != nil {
+				report(ctx, job, panicked)
+			}
+			return err
+		}
+	}
+}
+
+// recovered calls a handler and returns its panic, if any, as a *PanicError.
+func recovered(ctx context.Context, job *RawJob, handle Handler) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = scheduler.Recovered(value)
+		}
+	}()
+	return handle(ctx, job)
+}
+
+func timeoutCause(limit time.Duration) error {
+	return fmt.Errorf("%w: it ran for longer than %s", ErrJobTimeout, limit)
+}
+
+// timedOut names the time-out in an error that came of it.
+func timedOut(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if err == nil || !errors.Is(cause, ErrJobTimeout) || errors.Is(err, ErrJobTimeout) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", cause, err)
+}
+
+// handler is what the scheduler calls for a task: the task itself, and what the
+// configuration puts around it.
+func (c Config) handler(env *environment, task Task) scheduler.Handler {
+	var run scheduler.Handler
+	if len(c.Middleware)+len(task.options.Middleware)+len(c.BeforeRun)+len(c.AfterRun) > 0 {
+		run = c.wrapped(env, task)
+	} else {
+		run = task.direct(env)
+	}
+	limit := task.options.Timeout
+	if limit == 0 {
+		return run
+	}
+	cause := timeoutCause(limit)
+	return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
+		ctx, cancel := context.WithTimeoutCause(ctx, limit, cause)
+		defer cancel()
+		outcome := run(ctx, claimed)
+		if outcome.Kind == job.Failed && !outcome.Permanent {
+			outcome.Err = timedOut(ctx, outcome.Err)
+		}
+		return outcome
+	}
+}

@@ -1,0 +1,165 @@
+package gworker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler"
+)
+
+// ErrJobTimeout is in the cause (see [context.Cause]) of a handler's context
+// that ends because of TaskOptions.Timeout or TimeoutMiddleware, and in the
+// failure that comes of it.
+var ErrJobTimeout = scheduler.ErrTimeout
+
+// ErrNotCommitted is the failure of a job whose handler completed it with
+// CompleteTx or CompleteSQLTx and returned nil, but did not commit the
+// transaction.
+var ErrNotCommitted = scheduler.ErrNotCommitted
+
+// Snooze returns an error for a handler to return when its job should run later
+// instead: the job is put back, waits for d at least, and the attempt does not
+// count. This is no failure: last_error stays as it is, and the event is
+// JobSnoozed. d below 0 counts as 0.
+//
+// Nothing bounds how often a job is snoozed. A job that was replaced or removed
+// through its key while it ran does not come back.
+func Snooze(d time.Duration) error { return &SnoozeError{For: max(0, d)} }
+
+// A SnoozeError is what Snooze returns. Wrapped, it counts just as much.
+type SnoozeError struct {
+	// For is how long the job waits at least.
+	For time.Duration
+}
+
+func (e *SnoozeError) Error() string { return fmt.Sprintf("snoozed for %s", e.For) }
+
+// Cancel returns an error for a handler to return when its job has failed and
+// trying again is pointless: the job is permanently failed now, with err's text
+// as its last error, whatever attempts it has left. Its row stays, with
+// attempts = max_attempts, as after permanently_fail_jobs.
+func Cancel(err error) error { return &CancelError{Err: err} }
+
+// A CancelError is what Cancel returns. Wrapped, it counts just as much; the
+// whole text becomes the job's last error.
+type CancelError struct{ Err error }
+
+func (e *CancelError) Error() string {
+	if e.Err == nil {
+		return "cancelled"
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns the reason.
+func (e *CancelError) Unwrap() error { return e.Err }
+
+// A BatchError is the failure of a batch job of which some or all elements
+// failed. Its text is the job's last error, as Node's workers write it.
+//
+// It does not unwrap to its elements' errors: what one element wants is not what
+// the job wants.
+type BatchError struct {
+	// Failed are the elements that failed, in their order. They are what is left
+	// of the job's payload.
+	Failed []BatchFailure
+	// Total is how many elements the payload had.
+	Total int
+}
+
+// A BatchFailure is an element of a batch job that failed.
+type BatchFailure struct {
+	// Index is its place in the payload, counted from 0.
+	Index int
+	// Payload is the element as it is stored.
+	Payload json.RawMessage
+	Err     error
+}
+
+func (e *BatchError) Error() string {
+	lines := make([]string, 0, len(e.Failed)+1)
+	lines = append(lines, "Batch failures:")
+	for _, failed := range e.Failed {
+		lines = append(lines, failed.Err.Error())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// left is the payload that is to be tried again.
+func (e *BatchError) left() json.RawMessage {
+	parts := make([]string, len(e.Failed))
+	for i, failed := range e.Failed {
+		parts[i] = string(failed.Payload)
+	}
+	return json.RawMessage("[" + strings.Join(parts, ",") + "]")
+}
+
+// outcomeOf is what a handler's answer means.
+func outcomeOf(err error) job.Outcome {
+	if err == nil {
+		return job.Outcome{Kind: job.Completed}
+	}
+	outcome := job.Outcome{Kind: job.Failed, Err: err}
+	var batch *BatchError
+	if errors.As(err, &batch) && len(batch.Failed) > 0 {
+		// Middleware may have made a payload that no database takes.
+		if left := batch.left(); json.Valid(left) && utf8.Valid(left) {
+			outcome.Payload = left
+		}
+		batch.decide(&outcome)
+		return outcome
+	}
+	var lost *lostRun
+	var snooze *SnoozeError
+	var cancel *CancelError
+	switch {
+	case errors.As(err, &lost):
+		outcome.Kind = job.Lost
+	case errors.As(err, &snooze):
+		outcome.Kind, outcome.Delay = job.Snoozed, delayOf(snooze)
+	case errors.As(err, &cancel):
+		outcome.Permanent = true
+	}
+	return outcome
+}
+
+func delayOf(snooze *SnoozeError) *time.Duration {
+	delay := max(0, snooze.For) // it may have been made by hand
+	return &delay
+}
+
+// decide says what becomes of the job: an element's wish is the job's where all
+// that failed agree.
+func (e *BatchError) decide(outcome *job.Outcome) {
+	var longest *SnoozeError
+	snoozed := !slices.ContainsFunc(e.Failed, func(failed BatchFailure) bool {
+		var snooze *SnoozeError
+		if !errors.As(failed.Err, &snooze) {
+			return true
+		}
+		if longest == nil || snooze.For > longest.For {
+			longest = snooze
+		}
+		return false
+	})
+	if snoozed && longest != nil {
+		outcome.Kind, outcome.Delay = job.Snoozed, delayOf(longest)
+		return
+	}
+	outcome.Permanent = !slices.ContainsFunc(e.Failed, func(failed BatchFailure) bool {
+		var cancel *CancelError
+		return !errors.As(failed.Err, &cancel)
+	})
+}
+
+// lostRun is how a SQL task says through middleware that its job was lost.
+type lostRun struct{ err error }
+
+func (e *lostRun) Error() string { return e.err.Error() }
+func (e *lostRun) Unwrap() error { return e.err }
