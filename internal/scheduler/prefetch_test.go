@@ -125,6 +125,14 @@ func TestLocalQueueGivesBackWhatWaitsTooLong(t *testing.T) {
 	}
 	s.Wake() // a new job does not matter while no slot is free
 	g.pass <- struct{}{}
+	for ended := false; !ended; {
+		switch e := (<-f.events).(type) {
+		case event.JobEnded:
+			ended = true
+		case event.LocalQueueModeChanged, event.LocalQueueFetched:
+			t.Errorf("%T %+v before a slot was free", e, e)
+		}
+	}
 	if e := wait[event.LocalQueueModeChanged](t, f); e.From != event.LocalQueueTTLExpired || e.To != event.LocalQueuePolling {
 		t.Errorf("%+v", e)
 	}
@@ -401,6 +409,12 @@ func TestRefetchDelayExpires(t *testing.T) {
 	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
 	f.config.PollInterval = patience
 	f.config.LocalQueue = scheduler.LocalQueue{Size: 5, TTL: patience, RefetchDelay: time.Millisecond, MaxAbortThreshold: 1000}
+	f.config.Events = event.NewStream(func(e event.Event) {
+		if e, ok := e.(event.RefetchDelayStarted); ok && e.Count > 0 {
+			t.Errorf("%+v after a claim that took all it asked for", e)
+		}
+		f.events <- e
+	})
 	s := scheduler.New(f.config)
 	stop := run(t, s)
 	wait[event.RefetchDelayExpired](t, f)
@@ -410,10 +424,4 @@ func TestRefetchDelayExpires(t *testing.T) {
 		wait[event.JobCompleted](t, f)
 	}
 	stop()
-	close(f.events)
-	for e := range f.events { // the claim that took 5 was no reason for a delay
-		if e, ok := e.(event.RefetchDelayStarted); ok && e.Count > 0 {
-			t.Errorf("%+v", e)
-		}
-	}
 }
