@@ -101,6 +101,9 @@ func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Fiel
 		line(level, "looking for dead workers and old locks failed", zap.Error(e.Err))
 	case event.OldLocksReset:
 		line(level, "reset locks older than 4 hours", zap.Int64s("job_ids", e.JobIDs), zap.Strings("queues", e.Queues))
+	case event.CronStarting, event.CronStarted, event.CronBackfilled, event.CronTick, event.CronScheduled,
+		event.CronTimerEarly, event.CronTimerLate, event.CronFailed, event.CronItemFailed:
+		logCron(level, line, e)
 	case event.ObserverPanicked:
 		line(level, "an observer panicked", zap.Any("value", e.Value), zap.String("stack", e.Stack))
 	}
@@ -108,14 +111,16 @@ func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Fiel
 
 func levelOf(e event.Event) zapcore.Level {
 	switch e := e.(type) {
-	case event.JobStarted, event.JobEnded, event.JobsClaimed, event.ListenerConnected:
+	case event.JobStarted, event.JobEnded, event.JobsClaimed, event.ListenerConnected,
+		event.CronStarting, event.CronTick, event.CronScheduled, event.CronTimerEarly:
 		return zap.DebugLevel
 	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomesAbandoned,
-		event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration, event.SweepFailed:
+		event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration, event.SweepFailed,
+		event.CronFailed, event.CronItemFailed:
 		return zap.ErrorLevel
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
 		event.SchemaWarning, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead, event.LocksLost,
-		event.WorkerRecovered, event.OldLocksReset:
+		event.WorkerRecovered, event.OldLocksReset, event.CronTimerLate:
 		return zap.WarnLevel
 	case event.TaskOutput:
 		if e.IsError {
