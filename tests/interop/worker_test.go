@@ -111,6 +111,7 @@ func runGworker() error {
 	}
 	worker, err := gworker.NewWorker(gworker.Config{
 		DatabaseURL: o.ConnectionString, Tasks: tasks, Concurrency: o.Concurrency, Logger: logger,
+		Cron: gworker.CronConfig{Crontab: o.Crontab},
 	})
 	if err != nil {
 		return err
