@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -185,5 +186,19 @@ func TestParseCrontab(t *testing.T) {
 	}
 	if _, err := gworker.ParseCrontab(""); err != nil {
 		t.Error(err)
+	}
+}
+
+// The crontab that docs/cron.md begins with is one.
+func TestCrontabOfTheDocs(t *testing.T) {
+	page, err := os.ReadFile("docs/cron.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```\n# minute")
+	crontab, _, found := strings.Cut(rest, "```")
+	items, err := gworker.ParseCrontab("# minute" + crontab)
+	if !found || err != nil || len(items) != 3 || items[2].TimeZone != "Europe/Paris" {
+		t.Errorf("%+v: %v", items, err)
 	}
 }
