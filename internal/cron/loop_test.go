@@ -298,3 +298,44 @@ func TestBeforeAdd(t *testing.T) {
 	}
 	want(t, "flags", flags, `{"\"odd\"": true, "changed": true}`)
 }
+
+// Minutes from before an item came are not its own, even if cron is late.
+func TestNewItemHasNoEarlierMinutes(t *testing.T) {
+	pool := testdb.Pool(t, migrated(t))
+	w := startLoop(t, pool, clockTime("10:00:30"), "* * * * * a")
+	await[event.CronStarted](t, w)
+	if err := w.loop.Items.Add(*parseOne(t, "* * * * * b"), clockTime("10:02:30")); err != nil {
+		t.Fatal(err)
+	}
+	await[event.CronStarted](t, w)
+	w.waiting(t, clockTime("10:01:00"))
+	w.moveTo(clockTime("10:03:10"), false)
+	w.waiting(t, clockTime("10:04:00"))
+	want(t, "jobs", jobs(t, pool), "a 10:01, a 10:02, a 10:03, b 10:03")
+}
+
+// A minute that is being scheduled when the worker stops might be nobody else's.
+func TestStopLetsTheMinuteEnd(t *testing.T) {
+	pool := testdb.Pool(t, migrated(t))
+	w := startLoop(t, pool, clockTime("10:00:30"), "* * * * * a")
+	w.waiting(t, clockTime("10:01:00"))
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "select from graphile_worker._private_known_crontabs for update"); err != nil {
+		t.Fatal(err)
+	}
+	w.moveTo(clockTime("10:01:01"), false)
+	for waiting := false; !waiting; { // until the statement waits for the row
+		if err := pool.QueryRow(t.Context(), "select exists (select from pg_locks where not granted)").Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.cancel()
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	want(t, "jobs", jobs(t, pool), "a 10:01")
+}

@@ -99,7 +99,8 @@ type watched struct {
 	loop   *cron.Loop
 	pool   *pgxpool.Pool
 	events chan event.Event
-	stop   func()
+	cancel func()
+	stop   func() // cancels, and waits for the end
 }
 
 // startLoop runs a loop on the pool with the items of a crontab.
@@ -123,6 +124,7 @@ func startLoop(t *testing.T, pool *pgxpool.Pool, now time.Time, crontab string, 
 		defer close(done)
 		w.loop.Run(ctx)
 	}()
+	w.cancel = cancel
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		select {
