@@ -46,8 +46,12 @@ type Config struct {
 	Schema string
 
 	// Tasks are the tasks that this worker runs. Jobs of other tasks are left
-	// to other workers. At least one is needed, and no identifier twice.
+	// to other workers. At least one is needed, and no identifier twice. A worker
+	// with Cron entries may have none: it only adds their jobs.
 	Tasks []Task
+
+	// Cron says which jobs the worker adds at which times.
+	Cron CronConfig
 
 	// Concurrency is how many jobs run at once. 0 means 10.
 	Concurrency int
@@ -218,7 +222,7 @@ func (c Config) validate() (Config, error) {
 }
 
 func (c Config) validateTasks() error {
-	if len(c.Tasks) == 0 {
+	if len(c.Tasks) == 0 && c.Cron.Crontab == "" && len(c.Cron.Items) == 0 {
 		return problem("Config.Tasks", "is empty: a worker needs at least one task")
 	}
 	seen := make(map[string]int, len(c.Tasks))

@@ -37,6 +37,20 @@ type (
 	OldLocksReset      = event.OldLocksReset
 )
 
+// The events of cron.
+type (
+	CronStarting   = event.CronStarting
+	CronStarted    = event.CronStarted
+	CronBackfilled = event.CronBackfilled
+	CronTick       = event.CronTick
+	CronScheduled  = event.CronScheduled
+	CronJob        = event.CronJob
+	CronTimerEarly = event.CronTimerEarly
+	CronTimerLate  = event.CronTimerLate
+	CronFailed     = event.CronFailed
+	CronItemFailed = event.CronItemFailed
+)
+
 // The events of jobs.
 type (
 	JobsClaimed          = event.JobsClaimed

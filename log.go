@@ -145,6 +145,9 @@ func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Fiel
 		line(level, "many jobs announced; claiming now", zap.Int("announced", e.Count), zap.Int("abort_threshold", e.AbortThreshold))
 	case event.RefetchDelayExpired:
 		line(level, "waited long enough before the next claim")
+	case event.CronStarting, event.CronStarted, event.CronBackfilled, event.CronTick, event.CronScheduled,
+		event.CronTimerEarly, event.CronTimerLate, event.CronFailed, event.CronItemFailed:
+		logCron(level, line, e)
 	case event.ObserverPanicked:
 		line(level, "an observer panicked", zap.Any("value", e.Value), zap.String("stack", e.Stack))
 	}
@@ -154,14 +157,16 @@ func levelOf(e event.Event) zapcore.Level {
 	switch e := e.(type) {
 	case event.JobStarted, event.JobEnded, event.JobsClaimed, event.ListenerConnected,
 		event.LocalQueueStarted, event.LocalQueueModeChanged, event.LocalQueueFetched, event.RefetchDelayStarted,
-		event.RefetchDelayAborted, event.RefetchDelayExpired:
+		event.RefetchDelayAborted, event.RefetchDelayExpired,
+		event.CronStarting, event.CronTick, event.CronScheduled, event.CronTimerEarly:
 		return zap.DebugLevel
 	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomesAbandoned,
-		event.ErrorAfterCompletion, event.BackoffPanicked, event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration, event.SweepFailed:
+		event.ErrorAfterCompletion, event.BackoffPanicked, event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration,
+		event.SweepFailed, event.CronFailed, event.CronItemFailed:
 		return zap.ErrorLevel
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
 		event.SchemaWarning, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead, event.LocksLost,
-		event.WorkerRecovered:
+		event.WorkerRecovered, event.CronTimerLate:
 		return zap.WarnLevel
 	case event.WorkerCreated, event.ListenerConnecting, event.ListenerReleased, event.NotificationReceived,
 		event.ClaimStarted, event.ClaimEmpty, event.ShutdownComplete, event.OldLocksResetStarted:

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/gworker/gworker/internal/cron"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
@@ -43,6 +44,7 @@ type Worker struct {
 	events    *event.Stream
 	scheduler *scheduler.Scheduler
 	locks     *recovery.Locks // once it is started
+	cronItems *cron.Set
 	ran       atomic.Bool
 }
 
@@ -68,7 +70,12 @@ func newWorker(config Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	cronItems, err := config.Cron.items()
+	if err != nil {
+		return nil, err
+	}
 	w := &Worker{id: newWorkerID(config.Recovery.Disabled), config: config, options: options}
+	w.cronItems = cron.NewSet(cronItems)
 	w.pool, w.ownsPool, err = openPool("Config", config.Pool, config.DatabaseURL, config.MaxPoolSize)
 	if err != nil {
 		return nil, err
@@ -134,7 +141,8 @@ func (w *Worker) ID() string { return w.id }
 func (w *Worker) Client() *Client { return w.client }
 
 // Run runs jobs until ctx ends. It connects, migrates the schema, and then
-// claims jobs as slots become free. A database that goes away meanwhile is
+// claims jobs as slots become free; jobs of Config.Cron are added as their
+// minutes come. A database that goes away meanwhile is
 // waited for; nothing but a breaking migration (ErrBreakingMigration) ends Run
 // from inside.
 //
@@ -143,14 +151,14 @@ func (w *Worker) Client() *Client { return w.client }
 // returns nil. A handler that ignores its context keeps Run waiting; Abandon
 // ends that.
 func (w *Worker) Run(ctx context.Context) error {
-	return w.run(ctx, w.scheduler.Run)
+	return w.run(ctx, w.runAndSchedule)
 }
 
 // RunOnce is Run, but returns when nothing is runnable and nothing runs any
 // more. Jobs that fail meanwhile and are to be retried later do not keep it. A
-// job's failure is no error of RunOnce.
+// job's failure is no error of RunOnce. Cron is off, as it is on Node.
 func (w *Worker) RunOnce(ctx context.Context) error {
-	return w.run(ctx, w.scheduler.RunOnce)
+	return w.run(ctx, w.runOnce)
 }
 
 // Abandon makes Run return soon after its context has ended: handlers are no

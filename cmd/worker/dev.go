@@ -29,10 +29,11 @@ const (
 )
 
 type devFlags struct {
-	once  bool
-	data  string
-	tasks string
-	jobs  int
+	once    bool
+	data    string
+	tasks   string
+	crontab string
+	jobs    int
 	// logJobs is set by --log-level: jobs are printed and logged then.
 	logJobs bool
 }
@@ -43,8 +44,9 @@ func newDevCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "dev",
 		Short: "Try it: a private PostgreSQL, an example job, and a worker",
 		Long: `dev starts a PostgreSQL of its own (or uses DATABASE_URL), installs the schema,
-loads ./tasks - without that folder, an example task - adds one example job,
-runs it, says what to try next, and goes on working until Ctrl-C.`,
+loads ./tasks - without that folder, an example task - and ./crontab, if there is
+one, adds one example job, runs it, says what to try next, and goes on working
+until Ctrl-C.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.logJobs = cmd.Flags().Changed("log-level")
@@ -55,18 +57,23 @@ runs it, says what to try next, and goes on working until Ctrl-C.`,
 			if err != nil {
 				return err
 			}
-			return runDev(cmd.Context(), shared, f, logger)
+			crontab, err := loadCrontab(cmd, f.crontab, f.tasks)
+			if err != nil {
+				return err
+			}
+			return runDev(cmd.Context(), shared, f, crontab, logger)
 		},
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.once, "once", false, "end when nothing is runnable")
 	flags.StringVar(&f.data, "data", "", "folder that keeps the database (default: gworker/dev in the user's cache folder)")
 	flags.StringVar(&f.tasks, "tasks", "tasks", "folder of task files")
+	flags.StringVar(&f.crontab, "crontab", "", crontabUsage)
 	flags.IntVarP(&f.jobs, "jobs", "j", gworker.DefaultConcurrency, "how many jobs run at once")
 	return cmd
 }
 
-func runDev(ctx context.Context, shared *sharedFlags, f devFlags, logger *zap.Logger) (err error) {
+func runDev(ctx context.Context, shared *sharedFlags, f devFlags, crontab crontabFile, logger *zap.Logger) (err error) {
 	// The worker does not exist yet when a signal may already come.
 	var abandon func()
 	var mu sync.Mutex
@@ -97,7 +104,7 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, logger *zap.Lo
 	if err := session.loadTasks(f.tasks, logger); err != nil {
 		return err
 	}
-	worker, err := session.worker(f, logger)
+	worker, err := session.worker(f, crontab, logger)
 	if err != nil {
 		return err
 	}
@@ -110,6 +117,10 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, logger *zap.Lo
 	}
 	if f.once {
 		return worker.RunOnce(ctx)
+	}
+	if len(crontab.items) > 0 {
+		session.say("cron adds the jobs of %s (%s)\n", crontab.path, counted(len(crontab.items), "item"))
+		crontab.announce(session.tasks, logger)
 	}
 	return worker.Run(ctx)
 }
@@ -179,10 +190,11 @@ func (s *devSession) loadTasks(dir string, logger *zap.Logger) error {
 	return nil
 }
 
-func (s *devSession) worker(f devFlags, logger *zap.Logger) (*gworker.Worker, error) {
+func (s *devSession) worker(f devFlags, crontab crontabFile, logger *zap.Logger) (*gworker.Worker, error) {
+
 	return gworker.NewWorker(gworker.Config{
 		DatabaseURL: s.url, Schema: s.shared.schemaName(), NoPreparedStatements: s.shared.unprepared,
-		Tasks: s.tasks, Concurrency: f.jobs, Observers: []func(gworker.Event){s.observe(gworker.LogObserver(logger), f.logJobs)},
+		Tasks: s.tasks, Concurrency: f.jobs, Cron: crontab.config(), Observers: []func(gworker.Event){s.observe(gworker.LogObserver(logger), f.logJobs)},
 	})
 }
 

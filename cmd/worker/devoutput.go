@@ -25,6 +25,12 @@ func (s *devSession) print(e gworker.Event) bool {
 	case gworker.TaskOutput:
 		s.say("%s (job %d): %s\n", e.Job.Task, e.Job.ID, e.Line)
 		return true
+	case gworker.CronScheduled:
+		s.sayScheduled(e.Jobs, e.Minute)
+		return true
+	case gworker.CronBackfilled:
+		s.sayScheduled(e.Jobs, e.Minute)
+		return true
 	case gworker.JobCompleted:
 		s.say("ran %s (job %d) in %s\n", e.Job.Task, e.Job.ID, e.Duration.Round(10*time.Microsecond))
 	case gworker.JobFailed:
@@ -43,6 +49,12 @@ func (s *devSession) say(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fmt.Fprintf(s.out, format, args...)
+}
+
+func (s *devSession) sayScheduled(jobs []gworker.CronJob, minute time.Time) {
+	for _, j := range jobs {
+		s.say("cron added %s (job %d) for %s\n", j.Task, j.JobID, minute.Local().Format("15:04"))
+	}
 }
 
 // sayNext says once what to try next.

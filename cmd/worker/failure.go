@@ -90,6 +90,7 @@ var flagOf = map[string]string{
 	"Config.PollInterval":             "--poll-interval",
 	"Config.MaxPoolSize":              "--max-pool-size",
 	"Config.ConnectTimeout":           "--connect-timeout",
+	"Config.Cron.Crontab":             "--crontab",
 	"Config.Recovery.StaleAfter":      "--stale-after",
 	"Config.LocalQueue.Size":          "--local-queue-size",
 	"Config.ForbiddenFlags":           "--forbidden-flags",

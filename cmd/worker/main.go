@@ -8,6 +8,7 @@ package main
 import (
 	"context"
 	"os"
+	_ "time/tzdata" // for the time zones of crontabs, on machines without any
 )
 
 func main() {

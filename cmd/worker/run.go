@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +16,7 @@ type runFlags struct {
 	once           bool
 	jobs           int
 	tasks          string
+	crontab        string
 	pollInterval   time.Duration
 	maxPoolSize    int
 	connectTimeout time.Duration
@@ -32,7 +35,10 @@ signal makes it end at once and puts their jobs back.
 
 A task is a file: NAME.sql runs in a transaction in which the job's completion
 commits too; an executable file gets {"payload": ...} on its standard input.
-Files in folders make identifiers with slashes.`,
+Files in folders make identifiers with slashes.
+
+A crontab adds jobs at the times that it names; "worker crontab check" checks one.
+With --crontab and without a tasks folder, the worker only adds those jobs.`,
 		Example: `  worker run --database-url postgres://app@db/app
   worker run --once --jobs 4 --tasks ./tasks`,
 		Args: noArgs,
@@ -41,15 +47,24 @@ Files in folders make identifiers with slashes.`,
 			if err != nil {
 				return err
 			}
-			tasks, err := loadTasks(f.tasks, logger)
+			crontab, err := loadCrontab(cmd, f.crontab, f.tasks)
 			if err != nil {
 				return err
+			}
+			tasks, err := loadTasks(f.tasks, logger)
+			switch {
+			case errors.Is(err, fs.ErrNotExist) && len(crontab.items) > 0 && cmd.Flags().Changed("crontab") && !cmd.Flags().Changed("tasks"):
+				logger.Warn("there is no tasks folder: this worker only adds the jobs of its crontab", zap.String("folder", f.tasks))
+			case err != nil:
+				return err
+			case !f.once:
+				crontab.announce(tasks, logger)
 			}
 			worker, err := gworker.NewWorker(f.claims.apply(gworker.Config{
 				DatabaseURL: shared.url(), Schema: shared.schemaName(), NoPreparedStatements: shared.unprepared,
 				Tasks: tasks, Concurrency: f.jobs, PollInterval: f.pollInterval,
 				MaxPoolSize: f.maxPoolSize, ConnectTimeout: f.connectTimeout, Logger: logger,
-				Recovery: gworker.RecoveryConfig{Disabled: f.noRecovery},
+				Recovery: gworker.RecoveryConfig{Disabled: f.noRecovery}, Cron: crontab.config(),
 			}))
 			if err != nil {
 				return err
@@ -61,6 +76,7 @@ Files in folders make identifiers with slashes.`,
 	flags.BoolVar(&f.once, "once", false, "end when nothing is runnable")
 	flags.IntVarP(&f.jobs, "jobs", "j", gworker.DefaultConcurrency, "how many jobs run at once")
 	flags.StringVar(&f.tasks, "tasks", "tasks", "folder of task files")
+	flags.StringVar(&f.crontab, "crontab", "", crontabUsage)
 	flags.DurationVar(&f.pollInterval, "poll-interval", gworker.DefaultPollInterval, "longest time between two looks for jobs")
 	flags.IntVar(&f.maxPoolSize, "max-pool-size", 0, "most database connections of the pool (default --jobs + 4)")
 	flags.DurationVar(&f.connectTimeout, "connect-timeout", gworker.DefaultConnectTimeout,

@@ -4,6 +4,16 @@
 
 package dbgen
 
+import (
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+type GraphileWorkerPrivateKnownCrontab struct {
+	Identifier    string
+	KnownSince    pgtype.Timestamptz
+	LastExecution pgtype.Timestamptz
+}
+
 type GraphileWorkerPrivateTask struct {
 	ID         int32
 	Identifier string

@@ -29,15 +29,21 @@ type order struct {
 	ForbiddenFlags   []string `json:"forbiddenFlags,omitempty"`
 	LocalQueue       int      `json:"localQueue,omitempty"` // its size; Node from 0.17
 	Calls            []call   `json:"calls,omitempty"`
+	Crontab          string   `json:"crontab,omitempty"`
+
+	Crontabs []string    `json:"crontabs,omitempty"` // cron.mjs only
+	Times    []time.Time `json:"times,omitempty"`
 }
 
 // An event is a line of a process's stdout. "exited" is the test's own: the
 // last event of each process.
 type event struct {
-	Event string   `json:"event"`
-	Job   int64    `json:"job,omitempty"`
-	IDs   []int64  `json:"ids,omitempty"`
-	From  *process `json:"-"`
+	Event string        `json:"event"`
+	Job   int64         `json:"job,omitempty"`
+	IDs   []int64       `json:"ids,omitempty"`
+	Items []readCrontab `json:"items,omitempty"`
+	Error string        `json:"error,omitempty"`
+	From  *process      `json:"-"`
 }
 
 // A journal gathers the events of one or more processes.

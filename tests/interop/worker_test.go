@@ -112,6 +112,7 @@ func runGworker() error {
 	worker, err := gworker.NewWorker(gworker.Config{
 		DatabaseURL: o.ConnectionString, Tasks: tasks, Concurrency: o.Concurrency, Logger: logger,
 		ForbiddenFlags: o.ForbiddenFlags, LocalQueue: gworker.LocalQueueConfig{Size: o.LocalQueue},
+		Cron: gworker.CronConfig{Crontab: o.Crontab},
 	})
 	if err != nil {
 		return err

@@ -39,6 +39,7 @@ const options = {
   maxPoolSize: order.concurrency + 4,
   taskList: Object.fromEntries(order.tasks.map((name) => [name, task])),
   concurrency: order.concurrency,
+  crontab: order.crontab,
   noHandleSignals: true,
   logger: stderrLogger(worker),
   ...(order.forbiddenFlags && { forbiddenFlags: order.forbiddenFlags }),

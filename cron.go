@@ -1,0 +1,223 @@
+package gworker
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gworker/gworker/internal/cron"
+)
+
+// maxCronIdentifierLength is a bound of our own: the column's index has one.
+const maxCronIdentifierLength = 512
+
+// CronConfig says which jobs a worker adds at which times. Without entries cron
+// is off, until Worker.AddCronItem adds one.
+//
+// Any number of workers, also Node's and Rust's, may have the same entries: each
+// minute of an entry adds one job. Workers tell entries apart by their
+// identifiers, so the same identifier means the same entry everywhere.
+type CronConfig struct {
+	// Crontab is the text of a crontab, in the format of docs/cron.md; that is
+	// Node's, with time zones.
+	Crontab string
+
+	// Items are entries that are built in Go. Their identifiers must differ from
+	// each other and from those of Crontab.
+	Items []CronItem
+}
+
+// CronItem is an entry of a crontab: a job that is added again and again. Only
+// Schedule and Task are required.
+type CronItem struct {
+	// Schedule says when: the five fields of a crontab, minute, hour, day of
+	// month, month and day of week, such as "0 4 * * 1-5". docs/cron.md has what
+	// a field can be.
+	Schedule string
+
+	// TimeZone is where the times of Schedule are: a name of the IANA database,
+	// such as Europe/Paris. "" means UTC. Names are looked up in the system's
+	// database; a program for systems without one imports time/tzdata.
+	TimeZone string
+
+	// Task is the identifier of the task that shall run the jobs: 1 to 128
+	// characters. This worker need not have it.
+	Task string
+
+	// Identifier is the name under which the database remembers when the entry
+	// was last scheduled: up to 512 characters. "" means Task. Two entries for
+	// one task need different ones. Under a new name an entry is a new one.
+	Identifier string
+
+	// Payload is what the jobs get, any value that encoding/json marshals to an
+	// object. The member _cron is added to it, see CronPayload. nil means {}.
+	Payload any
+
+	// Fill is how far back minutes are made up for that passed while no worker
+	// ran: at start, the jobs of the missed minutes are added one by one. Nothing
+	// is made up for from before the entry was first known. 0 means nothing at
+	// all.
+	Fill time.Duration
+
+	// MaxAttempts is how often each job is tried: 1 to 32767. 0 means the
+	// schema's default, 25.
+	MaxAttempts int
+
+	// Queue names a queue whose jobs run one after another. "" means none.
+	Queue string
+
+	// Key is a job key: while the job of an earlier minute has not run, the next
+	// one takes its place. "" means no key, so that jobs add up.
+	Key string
+
+	// KeyMode is KeyReplace or KeyPreserveRunAt. "" means KeyReplace.
+	KeyMode KeyMode
+
+	// Priority orders runnable jobs, lower numbers first: -32768 to 32767.
+	Priority int
+}
+
+// CronPayload is the part of a cron job's payload that cron adds. Embed it in
+// the type of a payload to have it decoded:
+//
+//	type Report struct {
+//		gworker.CronPayload
+//		Region string `json:"region"`
+//	}
+type CronPayload struct {
+	Cron CronRun `json:"_cron"`
+}
+
+// CronRun says for which minute a cron job was added.
+type CronRun struct {
+	// Time is the minute at which the entry was due.
+	Time time.Time `json:"ts"`
+	// Backfilled is true if the minute was missed, and made up for later.
+	Backfilled bool `json:"backfilled"`
+}
+
+// CrontabError is what is wrong with one line of a crontab: its Line, counted
+// from 1, the Field and the Problem.
+type CrontabError = cron.Error
+
+// CrontabErrors is everything that is wrong with a crontab, in the order of the
+// lines.
+type CrontabErrors = cron.Errors
+
+// ErrDuplicateCronItem is returned by AddCronItem for an item whose identifier
+// another item of the worker has.
+var ErrDuplicateCronItem = cron.ErrDuplicate
+
+// ParseCrontab reads a crontab. The error, if any, is a CrontabErrors; the items
+// of the lines without errors are returned all the same.
+func ParseCrontab(text string) ([]CronItem, error) {
+	parsed, errs := cron.Parse(text)
+	items := make([]CronItem, len(parsed))
+	for i := range parsed {
+		items[i] = publicCronItem(&parsed[i])
+	}
+	if len(errs) > 0 {
+		return items, errs
+	}
+	return items, nil
+}
+
+// Next returns the next n times after t at which the item is due, fewer if there
+// are no more within nine years. They are in the item's time zone. The error is
+// that of an item that cannot be used.
+func (i CronItem) Next(t time.Time, n int) ([]time.Time, error) {
+	item, err := i.encode("CronItem")
+	if err != nil {
+		return nil, err
+	}
+	var times []time.Time
+	for len(times) < n {
+		if t = item.Next(t); t.IsZero() {
+			break
+		}
+		times = append(times, t.In(item.Zone.Location()))
+	}
+	return times, nil
+}
+
+func publicCronItem(i *cron.Item) CronItem {
+	public := CronItem{
+		Schedule: i.Schedule.String(), TimeZone: i.Zone.Name(), Task: i.Task, Identifier: i.Identifier, Fill: i.Fill,
+		MaxAttempts: i.MaxAttempts, Queue: i.Queue, Key: i.Key, KeyMode: KeyMode(i.KeyMode), Priority: i.Priority,
+	}
+	if i.Payload != nil {
+		public.Payload = i.Payload
+	}
+	return public
+}
+
+// items validates the configuration.
+func (c CronConfig) items() ([]cron.Item, error) {
+	items, errs := cron.Parse(c.Crontab)
+	if len(errs) > 0 {
+		lines := make([]string, len(errs))
+		for i, err := range errs {
+			lines[i] = err.Error()
+		}
+		return nil, problem("Config.Cron.Crontab", "cannot be read: %s", strings.Join(lines, "; "))
+	}
+	owners := make(map[string]string, len(items)+len(c.Items))
+	for _, item := range items {
+		owners[item.Identifier] = fmt.Sprintf("line %d of Config.Cron.Crontab", item.Line)
+	}
+	for n, public := range c.Items {
+		field := fmt.Sprintf("Config.Cron.Items[%d]", n)
+		item, err := public.encode(field)
+		if err != nil {
+			return nil, err
+		}
+		if owner, ok := owners[item.Identifier]; ok {
+			return nil, problem(field+".Identifier", "is %q, as that of %s is: give one of them its own", item.Identifier, owner)
+		}
+		owners[item.Identifier] = field
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+// encode validates an item; field is how errors name it.
+func (i CronItem) encode(field string) (cron.Item, error) {
+	schedule, err := cron.ParseSchedule(i.Schedule)
+	if err != nil {
+		return cron.Item{}, problem(field+".Schedule", "is %q: %v", i.Schedule, err)
+	}
+	zone, err := cron.ParseZone(i.TimeZone)
+	if err != nil {
+		return cron.Item{}, problem(field+".TimeZone", "%v", err)
+	}
+	// What the item and its jobs share has the same limits.
+	spec, err := JobSpec{
+		Task: i.Task, Queue: i.Queue, MaxAttempts: i.MaxAttempts, Key: i.Key, KeyMode: i.KeyMode, Priority: i.Priority,
+		Payload: i.Payload,
+	}.encode(field)
+	if err != nil {
+		return cron.Item{}, err
+	}
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(spec.Payload, &object); err != nil || object == nil {
+		return cron.Item{}, problem(field+".Payload", "is no JSON object, which cron needs to add its member _cron")
+	}
+	if i.KeyMode == KeyUnsafeDedupe {
+		return cron.Item{}, problem(field+".KeyMode", "is %s: it can be %s or %s", i.KeyMode, KeyReplace, KeyPreserveRunAt)
+	}
+	if i.Fill < 0 {
+		return cron.Item{}, problem(field+".Fill", "is %s: it cannot be negative", i.Fill)
+	}
+	item := cron.Item{
+		Schedule: schedule, Zone: zone, Task: i.Task, Identifier: i.Identifier, Fill: i.Fill,
+		MaxAttempts: i.MaxAttempts, Queue: i.Queue, Key: i.Key, KeyMode: string(i.KeyMode), Priority: i.Priority,
+	}
+	if i.Payload != nil {
+		item.Payload = spec.Payload
+	}
+	if item.Identifier == "" {
+		item.Identifier = i.Task
+	}
+	return item, checkText(field+".Identifier", item.Identifier, maxCronIdentifierLength)
+}

@@ -1,0 +1,55 @@
+-- Cron: the rows of _private_known_crontabs, which say what is scheduled.
+
+-- name: RegisterCrontabs :exec
+-- In the order of the items, so that workers with one crontab, of any runtime,
+-- wait for each other and do not lock each other out.
+insert into graphile_worker._private_known_crontabs (identifier, known_since)
+select i.identifier, i.known_since
+from (
+  select unnest(@identifiers::text[]) as identifier, unnest(@known_since::timestamptz[]) as known_since,
+    generate_subscripts(@identifiers::text[], 1) as place
+) i
+order by i.place
+on conflict do nothing;
+
+-- name: KnownCrontabs :many
+select k.identifier, k.known_since, k.last_execution
+from graphile_worker._private_known_crontabs k
+where k.identifier = any (@identifiers::text[]);
+
+-- name: ScheduleCrontabs :many
+-- Takes a minute for each of the identifiers whose minute it still is, and adds
+-- their jobs. Where add is false, the minute is taken and no job is added. Empty
+-- texts and 0 stand for "not given", flags come as a JSON array.
+with due as (
+  select unnest(@identifiers::text[]) as identifier, unnest(@adds::boolean[]) as add,
+    unnest(@tasks::text[]) as task, unnest(@payloads::text[]) as payload, unnest(@queues::text[]) as queue,
+    unnest(@run_ats::timestamptz[]) as run_at, unnest(@max_attempts::int[]) as max_attempts,
+    unnest(@keys::text[]) as key, unnest(@key_modes::text[]) as key_mode,
+    unnest(@priorities::int[]) as priority, unnest(@flags::text[]) as flags,
+    generate_subscripts(@identifiers::text[], 1) as place
+), taken as (
+  insert into graphile_worker._private_known_crontabs as k (identifier, known_since, last_execution)
+  select d.identifier, @minute::timestamptz, @minute::timestamptz from due d order by d.place
+  on conflict (identifier) do update set last_execution = excluded.last_execution
+  where k.last_execution is null or k.last_execution < excluded.last_execution
+  returning k.identifier
+)
+select s.identifier::text as identifier, j.id as job_id
+from (
+  select d.identifier, d.task, d.payload, d.queue, d.run_at, d.max_attempts, d.key, d.key_mode, d.priority, d.flags
+  from due d join taken t on t.identifier = d.identifier
+  where d.add
+  order by d.place
+) s
+cross join lateral graphile_worker.add_job(
+  identifier => s.task::text,
+  payload => cast(s.payload::text as json),
+  queue_name => nullif(s.queue::text, ''),
+  run_at => s.run_at::timestamptz,
+  max_attempts => nullif(s.max_attempts::int, 0),
+  job_key => nullif(s.key::text, ''),
+  priority => s.priority::int,
+  flags => case when s.flags::text <> '' then array(select json_array_elements_text(cast(s.flags::text as json))) end,
+  job_key_mode => nullif(s.key_mode::text, '')
+) j;

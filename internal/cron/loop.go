@@ -1,0 +1,234 @@
+package cron
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/store"
+)
+
+const (
+	// resumeWithin is how long an error may last so that cron goes on from the
+	// minute that it could not write: longer than servers take to fail over.
+	resumeWithin = 10 * time.Minute
+
+	// clockSet is what no timer is early or late by: somebody has set the clock.
+	clockSet = 24 * time.Hour
+
+	// lastWords is how long a statement may go on after the worker was told to
+	// stop: the minute might be nobody else's to schedule.
+	lastWords = 5 * time.Second
+)
+
+// The waits after errors, as on Node.
+const (
+	firstRetry   = 200 * time.Millisecond
+	longestRetry = time.Minute
+	retryFactor  = 1.5
+)
+
+// Clock is how time passes.
+type Clock struct {
+	Now func() time.Time
+	// Timer gives a channel that gets a value after d, and what gives it up.
+	Timer func(d time.Duration) (fired <-chan time.Time, stop func())
+}
+
+// SystemClock is the machine's.
+var SystemClock = Clock{
+	Now: time.Now,
+	Timer: func(d time.Duration) (<-chan time.Time, func()) {
+		timer := time.NewTimer(d)
+		return timer.C, func() { timer.Stop() }
+	},
+}
+
+// Loop schedules the items of a set as their minutes come.
+type Loop struct {
+	WorkerID string
+	Queries  *dbgen.Queries
+	Events   *event.Stream
+	Clock    Clock
+	Items    *Set
+
+	// BeforeAdd, if not nil, gets the job of each item that is due, before it is
+	// added: it may change the job, or say that none shall be added. The minute
+	// counts as scheduled all the same.
+	BeforeAdd func(context.Context, store.Spec) (changed store.Spec, add bool)
+
+	// started are the items that are registered and made up for, with the first
+	// minute that is theirs.
+	started map[*member]time.Time
+	// next is the first minute that is not scheduled yet; zero before any is
+	// known.
+	next time.Time
+}
+
+// Run schedules until ctx ends. Without items it only waits for some.
+func (l *Loop) Run(ctx context.Context) {
+	waits := retries()
+	for ctx.Err() == nil {
+		if len(l.Items.members()) == 0 {
+			l.next = time.Time{}
+			l.wait(ctx, -1)
+			continue
+		}
+		err := l.session(ctx, waits.Reset)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			continue
+		}
+		retryIn := waits.NextBackOff()
+		l.Events.Emit(event.CronFailed{WorkerID: l.WorkerID, Err: err, RetryIn: retryIn})
+		l.pause(ctx, retryIn)
+	}
+}
+
+func (l *Loop) pause(ctx context.Context, d time.Duration) {
+	fired, stop := l.Clock.Timer(d)
+	defer stop()
+	select {
+	case <-ctx.Done():
+	case <-fired:
+	}
+}
+
+func retries() *backoff.ExponentialBackOff {
+	waits := backoff.NewExponentialBackOff()
+	waits.InitialInterval, waits.MaxInterval = firstRetry, longestRetry
+	waits.Multiplier, waits.RandomizationFactor = retryFactor, 0.3
+	return waits
+}
+
+func (l *Loop) now() time.Time { return l.Clock.Now().Round(0).UTC() }
+
+// session is cron from a start until an error, or until the clock was set.
+// healthy is called whenever the database has done as it was asked.
+func (l *Loop) session(ctx context.Context, healthy func()) error {
+	start := l.now()
+	if late := start.Sub(l.next); late >= 0 && late <= resumeWithin {
+		start = l.next
+	}
+	l.next = minuteAfter(start)
+	l.started = map[*member]time.Time{}
+	for {
+		if err := l.startNew(ctx, start); err != nil {
+			return err
+		}
+		early, err := l.catchUp(ctx)
+		if err != nil || early > clockSet {
+			return err
+		}
+		healthy()
+		if l.wait(ctx, early+time.Millisecond) && l.now().Before(l.next) {
+			l.Events.Emit(event.CronTimerEarly{WorkerID: l.WorkerID, Minute: l.next, Now: l.now()})
+		}
+		if ctx.Err() != nil || len(l.Items.members()) == 0 {
+			return nil
+		}
+		if l.now().Sub(l.next) > clockSet {
+			l.next = time.Time{}
+			return nil
+		}
+		start = l.now()
+	}
+}
+
+// wait waits for a time, for the set to change or for ctx to end, and reports
+// whether it was the time. A negative time never comes.
+func (l *Loop) wait(ctx context.Context, d time.Duration) bool {
+	var fired <-chan time.Time
+	if d >= 0 {
+		var stop func()
+		fired, stop = l.Clock.Timer(d)
+		defer stop()
+	}
+	select {
+	case <-ctx.Done():
+	case <-l.Items.changed:
+	case <-fired:
+		return true
+	}
+	return false
+}
+
+// catchUp schedules the minutes that have come, oldest first, and returns how
+// far away the next one is.
+func (l *Loop) catchUp(ctx context.Context) (time.Duration, error) {
+	told := false
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		now := l.now()
+		if now.Before(l.next) {
+			return l.next.Sub(now), nil
+		}
+		if !told && !now.Before(l.next.Add(time.Minute)) {
+			told = true
+			l.Events.Emit(event.CronTimerLate{WorkerID: l.WorkerID, Minute: l.next, Now: now})
+		}
+		if err := l.tick(ctx, l.next); err != nil {
+			return 0, err
+		}
+		l.next = l.next.Add(time.Minute)
+	}
+}
+
+// tick schedules one minute.
+func (l *Loop) tick(ctx context.Context, minute time.Time) error {
+	var due []*member
+	var names []string
+	for _, m := range l.Items.members() {
+		from, ok := l.started[m]
+		if ok && !minute.Before(from) && m.Matches(minute) {
+			due, names = append(due, m), append(names, m.Identifier)
+		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	l.Events.Emit(event.CronTick{WorkerID: l.WorkerID, Minute: minute, Due: names})
+	jobs, err := l.add(ctx, due, minute, false)
+	if err != nil {
+		return err
+	}
+	l.Events.Emit(event.CronScheduled{WorkerID: l.WorkerID, Minute: minute, Due: names, Jobs: jobs})
+	return nil
+}
+
+// startNew starts the items that are not started yet.
+func (l *Loop) startNew(ctx context.Context, start time.Time) error {
+	var fresh []*member
+	members := l.Items.members()
+	for _, m := range members {
+		if _, ok := l.started[m]; !ok {
+			fresh = append(fresh, m)
+		}
+	}
+	for m := range l.started {
+		if !slices.Contains(members, m) {
+			delete(l.started, m)
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	return l.start(ctx, fresh, start)
+}
+
+// minuteAfter is the first minute that is not before t.
+func minuteAfter(t time.Time) time.Time {
+	minute := t.Truncate(time.Minute)
+	if minute.Before(t) {
+		minute = minute.Add(time.Minute)
+	}
+	return minute
+}

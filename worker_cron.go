@@ -1,0 +1,84 @@
+package gworker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/gworker/gworker/internal/cron"
+)
+
+// CronEntry is a cron item of a worker, and when it is due next.
+type CronEntry struct {
+	CronItem
+	// Next is the next time by the worker's clock, in the item's time zone; the
+	// zero time if there is none within nine years.
+	Next time.Time
+}
+
+// CronItems lists the worker's cron items: those of the configuration, then
+// those that were added, in that order. It is safe for concurrent use.
+func (w *Worker) CronItems() []CronEntry {
+	items := w.cronItems.Items()
+	entries := make([]CronEntry, len(items))
+	for i := range items {
+		entries[i].CronItem = publicCronItem(&items[i])
+		if next := items[i].Next(time.Now()); !next.IsZero() {
+			entries[i].Next = next.In(items[i].Zone.Location())
+		}
+	}
+	return entries
+}
+
+// AddCronItem adds an item, before Run or while it runs; it is due from then on.
+// The database learns of it at once. If it has known the item's identifier
+// before, what the item missed is made up for as its Fill says, as at a start.
+//
+// The item is this worker's alone and is forgotten when it ends. The error is a
+// *FieldError for an item that cannot be used, or ErrDuplicateCronItem. It is
+// safe for concurrent use.
+func (w *Worker) AddCronItem(item CronItem) error {
+	encoded, err := item.encode("CronItem")
+	if err != nil {
+		return fmt.Errorf("adding a cron item: %w", err)
+	}
+	if err := w.cronItems.Add(encoded, time.Now()); err != nil {
+		return fmt.Errorf("adding the cron item %q: %w", encoded.Identifier, err)
+	}
+	return nil
+}
+
+// RemoveCronItem removes the item with an identifier and reports whether there
+// was one. It is not due any more in this worker; a minute that is being
+// scheduled just then may still add its job. Jobs that it has added stay, and so
+// does what the database remembers of it, for other workers may have the item
+// still. It is safe for concurrent use.
+func (w *Worker) RemoveCronItem(identifier string) bool {
+	return w.cronItems.Remove(identifier)
+}
+
+// runAndSchedule runs jobs, and cron beside them, until ctx ends.
+func (w *Worker) runAndSchedule(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer stop()
+	loop := &cron.Loop{
+		WorkerID: w.id, Queries: w.client.queries, Events: w.events, Clock: cron.SystemClock, Items: w.cronItems,
+	}
+	beside.Go(func() { loop.Run(ctx) })
+	if len(w.config.Tasks) == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	return w.scheduler.Run(ctx)
+}
+
+// runOnce runs jobs until none is runnable. There is no cron then, as on Node.
+func (w *Worker) runOnce(ctx context.Context) error {
+	if len(w.config.Tasks) == 0 {
+		return nil
+	}
+	return w.scheduler.RunOnce(ctx)
+}
