@@ -151,7 +151,8 @@ type Config struct {
 
 	// BeforeAdd are asked about each job that the worker's own client adds, as
 	// ClientConfig.BeforeAdd says: that is Worker.Client and, in handlers,
-	// Job.Client.
+	// Job.Client. The jobs of Cron are asked about too, with their payload as a
+	// json.RawMessage; one that is failed is reported as CronItemFailed.
 	BeforeAdd []func(ctx context.Context, spec *JobSpec) error
 
 	// Logger gets what is worth a line: one at info for each job, failures at

@@ -202,3 +202,50 @@ func TestCrontabOfTheDocs(t *testing.T) {
 		t.Errorf("%+v: %v", items, err)
 	}
 }
+
+// TestCronAsksBeforeAdd: the jobs of cron items pass the interceptors like those
+// that the worker's client adds.
+func TestCronAsksBeforeAdd(t *testing.T) {
+	ran := make(chan string, 10)
+	config := gworker.Config{
+		Pool: migrated(t),
+		Tasks: []gworker.Task{gworker.NewTask("report", func(_ context.Context, job *gworker.Job[report]) error {
+			ran <- job.Payload.Region + " " + strings.Join(job.Flags, ",")
+			return nil
+		})},
+		Cron: gworker.CronConfig{Crontab: `
+			* * * * * report ?id=kept&fill=1m {region: 'kept'}
+			* * * * * report ?id=skipped&fill=1m&queue=skipped
+			* * * * * report ?id=refused&fill=1m&queue=refused`},
+		BeforeAdd: []func(context.Context, *gworker.JobSpec) error{func(_ context.Context, spec *gworker.JobSpec) error {
+			switch spec.Queue {
+			case "skipped":
+				return gworker.ErrAddSkipped
+			case "refused":
+				return errors.New("not today")
+			}
+			spec.Flags = []string{"seen"}
+			return nil
+		}},
+	}
+	remember(t, config, time.Now().Add(-time.Hour), "kept", "skipped", "refused")
+	w := start(t, config)
+	failed := waitFor[gworker.CronItemFailed](t, w.events, nil)
+	if failed.Identifier != "refused" || !strings.Contains(failed.Err.Error(), "not today") {
+		t.Errorf("%+v", failed)
+	}
+	select {
+	case got := <-ran:
+		if got != "kept seen" {
+			t.Errorf("ran %q", got)
+		}
+	case <-time.After(patience):
+		t.Fatal("nothing ran")
+	}
+	waitFor[gworker.CronStarted](t, w.events, nil)
+	var others int
+	scan(t, config.Pool, "select count(*) from graphile_worker.jobs where queue_name is not null", nil, &others)
+	if others != 0 {
+		t.Errorf("%d jobs were added all the same", others)
+	}
+}

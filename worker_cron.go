@@ -2,11 +2,13 @@ package gworker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/gworker/gworker/internal/cron"
+	"github.com/gworker/gworker/internal/store"
 )
 
 // CronEntry is a cron item of a worker, and when it is due next.
@@ -67,6 +69,9 @@ func (w *Worker) runAndSchedule(ctx context.Context) error {
 	loop := &cron.Loop{
 		WorkerID: w.id, Queries: w.client.queries, Events: w.events, Clock: cron.SystemClock, Items: w.cronItems,
 	}
+	if len(w.client.before) > 0 {
+		loop.BeforeAdd = w.beforeCronAdd
+	}
 	beside.Go(func() { loop.Run(ctx) })
 	if len(w.config.Tasks) == 0 {
 		<-ctx.Done()
@@ -81,4 +86,21 @@ func (w *Worker) runOnce(ctx context.Context) error {
 		return nil
 	}
 	return w.scheduler.RunOnce(ctx)
+}
+
+// beforeCronAdd asks the interceptors of Config.BeforeAdd about the job of a cron
+// item. One that fails it is reported as CronItemFailed.
+func (w *Worker) beforeCronAdd(ctx context.Context, s store.Spec) (changed store.Spec, add bool, err error) {
+	spec, err := w.client.beforeAdd(ctx, JobSpec{
+		Task: s.Task, Payload: s.Payload, Queue: s.Queue, RunAt: s.RunAt, MaxAttempts: s.MaxAttempts,
+		Key: s.Key, KeyMode: KeyMode(s.KeyMode), Priority: s.Priority, Flags: s.Flags,
+	})
+	switch {
+	case errors.Is(err, ErrAddSkipped):
+		return store.Spec{}, false, nil
+	case err != nil:
+		return store.Spec{}, false, err
+	}
+	changed, err = spec.encode("JobSpec")
+	return changed, err == nil, err
 }

@@ -67,7 +67,10 @@ func (l *Loop) addTogether(ctx context.Context, due []*member, minute time.Time,
 		}
 		wanted := true
 		if l.BeforeAdd != nil {
-			spec, wanted = l.BeforeAdd(ctx, spec)
+			if spec, wanted, err = l.BeforeAdd(ctx, spec); err != nil {
+				l.Events.Emit(event.CronItemFailed{WorkerID: l.WorkerID, Identifier: m.Identifier, Minute: minute, Err: err})
+				wanted = false
+			}
 		}
 		if err := appendSpec(&args, m.Identifier, spec, wanted); err != nil {
 			return nil, err

@@ -58,8 +58,8 @@ type Loop struct {
 
 	// BeforeAdd, if not nil, gets the job of each item that is due, before it is
 	// added: it may change the job, or say that none shall be added. The minute
-	// counts as scheduled all the same.
-	BeforeAdd func(context.Context, store.Spec) (changed store.Spec, add bool)
+	// counts as scheduled all the same, also if it returns an error.
+	BeforeAdd func(context.Context, store.Spec) (changed store.Spec, add bool, err error)
 
 	// started are the items that are registered and made up for, with the first
 	// minute that is theirs.

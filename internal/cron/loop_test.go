@@ -283,15 +283,22 @@ func TestItemsComeAndGo(t *testing.T) {
 
 func TestBeforeAdd(t *testing.T) {
 	pool := testdb.Pool(t, migrated(t))
-	w := startLoop(t, pool, clockTime("10:00:00"), "* * * * * a\n* * * * * b", func(l *cron.Loop) {
-		l.BeforeAdd = func(_ context.Context, s store.Spec) (store.Spec, bool) {
+	refused := errors.New("refused")
+	w := startLoop(t, pool, clockTime("10:00:00"), "* * * * * a\n* * * * * b\n* * * * * c", func(l *cron.Loop) {
+		l.BeforeAdd = func(_ context.Context, s store.Spec) (store.Spec, bool, error) {
+			if s.Task == "c" {
+				return store.Spec{}, true, refused
+			}
 			s.Flags = []string{"changed", `"odd"`}
-			return s, s.Task == "a"
+			return s, s.Task == "a", nil
 		}
 	})
+	if failed := await[event.CronItemFailed](t, w); failed.Identifier != "c" || !errors.Is(failed.Err, refused) {
+		t.Errorf("%+v", failed)
+	}
 	await[event.CronScheduled](t, w)
 	want(t, "jobs", jobs(t, pool), "a 10:00")
-	want(t, "known", known(t, pool), "a 10:00:00 10:00:00, b 10:00:00 10:00:00")
+	want(t, "known", known(t, pool), "a 10:00:00 10:00:00, b 10:00:00 10:00:00, c 10:00:00 10:00:00")
 	var flags string
 	if err := pool.QueryRow(t.Context(), "select flags::text from graphile_worker._private_jobs").Scan(&flags); err != nil {
 		t.Fatal(err)
