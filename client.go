@@ -48,17 +48,19 @@ type JobAdder interface {
 	RemoveJob(ctx context.Context, key string) (*JobRow, error)
 }
 
-// Client adds and removes jobs. It is safe for concurrent use.
+// Client adds, removes, lists and changes jobs, and looks after the queue. It is
+// safe for concurrent use.
 type Client struct {
 	adder
 	pool       *pgxpool.Pool
 	ownsPool   bool
 	statements *statement.Set
 	options    statement.Options
+	ownTasks   []string // of the worker that made it, if one did
 }
 
-// TxClient adds and removes jobs inside one transaction: they exist exactly if
-// it commits, and workers hear of them then. It may be used as its transaction
+// TxClient adds, removes, lists and changes jobs inside one transaction: they
+// exist exactly if it commits, and workers hear of them then. It may be used as its transaction
 // may be, by one goroutine at a time.
 type TxClient struct{ adder }
 
@@ -108,7 +110,8 @@ func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
 	return &TxClient{adder{queries: c.statements.OnSQL(tx)}}
 }
 
-// adder is the one implementation of JobAdder, on whatever queries run.
+// adder is the one implementation of JobAdder, and of what client_admin.go and
+// client_list.go add to it, on whatever queries run.
 type adder struct{ queries *dbgen.Queries }
 
 // AddJob adds a job and returns it as stored. If a job with the spec's key

@@ -70,6 +70,7 @@ func newWorker(config Config) (*Worker, error) {
 		return nil, err
 	}
 	w.client = newClient(w.pool, options, w.leaveServer)
+	w.client.ownTasks = w.taskNames()
 	observers := []event.Observer{LogObserver(config.Logger)}
 	for _, o := range config.Observers {
 		observers = append(observers, event.Observer(o))
