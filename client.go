@@ -89,7 +89,8 @@ func NewClient(config ClientConfig) (*Client, error) {
 // writes any more.
 func newClient(pool *pgxpool.Pool, options statement.Options, readOnly func()) *Client {
 	set := statement.NewSet(options)
-	return &Client{adder: adder{queries: set.OnPool(pool, readOnly)}, pool: pool, statements: set, options: options}
+	queries := adder{queries: set.OnPool(pool, readOnly), oneOff: set.Unprepared().On(pool)}
+	return &Client{adder: queries, pool: pool, statements: set, options: options}
 }
 
 // Close closes the client's own pool. A pool that was given to it stays open.
@@ -102,17 +103,21 @@ func (c *Client) Close() {
 // WithTx returns a client for the transaction tx, which may be of any pool or
 // connection to the client's database.
 func (c *Client) WithTx(tx pgx.Tx) *TxClient {
-	return &TxClient{adder{queries: c.statements.On(tx)}}
+	return &TxClient{adder{queries: c.statements.On(tx), oneOff: c.statements.Unprepared().On(tx)}}
 }
 
 // WithSQLTx is WithTx for a database/sql transaction, of any PostgreSQL driver.
 func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
-	return &TxClient{adder{queries: c.statements.OnSQL(tx)}}
+	queries := c.statements.OnSQL(tx)
+	return &TxClient{adder{queries: queries, oneOff: queries}}
 }
 
 // adder is the one implementation of JobAdder, and of what client_admin.go and
 // client_list.go add to it, on whatever queries run.
-type adder struct{ queries *dbgen.Queries }
+type adder struct {
+	queries *dbgen.Queries
+	oneOff  *dbgen.Queries // the same, planned anew for each call
+}
 
 // AddJob adds a job and returns it as stored. If a job with the spec's key
 // exists, the spec's KeyMode decides. A spec that cannot be stored is refused

@@ -212,7 +212,7 @@ func (a adder) ListJobs(ctx context.Context, filter JobFilter) (JobPage, error) 
 	if err != nil {
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
 	}
-	page, err := admin.List(ctx, a.queries, encoded)
+	page, err := admin.List(ctx, a.oneOff, encoded)
 	if err != nil {
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
 	}

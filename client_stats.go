@@ -91,7 +91,7 @@ func (c *Client) queuePage(ctx context.Context, filter QueueFilter) (QueuePage, 
 			return QueuePage{}, problem("QueueFilter.Cursor", "%v", err)
 		}
 	}
-	return admin.ListQueues(ctx, c.queries, f)
+	return admin.ListQueues(ctx, c.oneOff, f)
 }
 
 // WorkerInfo is a worker of any runtime that is registered or holds locks.

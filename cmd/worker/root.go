@@ -52,6 +52,7 @@ Try "worker dev" first: it needs no set-up.`,
 		newRunCommand(shared), newDevCommand(shared), newMigrateCommand(shared),
 		newAddCommand(shared), newDoctorCommand(shared), newSweepCommand(shared), newVersionCommand(shared),
 	)
+	addAdminCommands(root, shared)
 	return root
 }
 

@@ -168,7 +168,11 @@ where j.key = @key::text;
 
 -- name: AdminListByID :many
 -- The three listings differ in their order, which each has an index for, and in
--- where a page begins. "touched" makes their rows alike.
+-- where a page begins. They find the jobs of the page first and their names then.
+-- They must be planned for their arguments and not once for all: then what is not
+-- asked for costs nothing, the join for the states included, and "available" and
+-- "locked", which follow from the states, tell the planner how many jobs there
+-- are. "touched" makes their rows alike.
 select
   true as touched,
   j.id, (case when @with_payload::boolean then j.payload end)::json as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -186,42 +190,49 @@ select
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
-from graphile_worker._private_jobs j
+from (
+  select j.*
+  from graphile_worker._private_jobs j
+  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  where j.id > @after_id::bigint
+    and (sqlc.narg(available)::boolean is null or j.is_available = sqlc.narg(available)::boolean)
+    and (sqlc.narg(locked)::boolean is null or (j.locked_at is not null) = sqlc.narg(locked)::boolean)
+    and (cardinality(@states::text[]) = 0 or (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) = any (@states::text[]))
+    and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
+    )))
+    and (
+      cardinality(@queues::text[]) = 0
+      or j.job_queue_id = any (array(
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
+      ))
+      or j.job_queue_id is null and '' = any (@queues::text[])
+    )
+    and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
+    and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
+    and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
+    and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
+    and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
+    and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
+    and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
+    and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
+    and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
+    and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
+    and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
+    and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
+  order by j.id
+  limit @page_size::int
+) j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where j.id > @after_id::bigint
-  and (cardinality(@states::text[]) = 0 or (case
-    when j.locked_at is not null then 'running'
-    when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
-    else 'blocked'
-  end) = any (@states::text[]))
-  and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
-    select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
-  )))
-  and (
-    cardinality(@queues::text[]) = 0
-    or j.job_queue_id = any (array(
-      select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
-    ))
-    or j.job_queue_id is null and '' = any (@queues::text[])
-  )
-  and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
-  and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
-  and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
-  and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
-  and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
-  and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
-  and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
-  and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
-  and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
-  and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
-  and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
-  and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
-order by j.id
-limit @page_size::int;
+order by j.id;
 
 -- name: AdminListNewest :many
 -- As above.
@@ -242,42 +253,49 @@ select
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
-from graphile_worker._private_jobs j
+from (
+  select j.*
+  from graphile_worker._private_jobs j
+  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  where j.id < @before_id::bigint
+    and (sqlc.narg(available)::boolean is null or j.is_available = sqlc.narg(available)::boolean)
+    and (sqlc.narg(locked)::boolean is null or (j.locked_at is not null) = sqlc.narg(locked)::boolean)
+    and (cardinality(@states::text[]) = 0 or (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) = any (@states::text[]))
+    and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
+    )))
+    and (
+      cardinality(@queues::text[]) = 0
+      or j.job_queue_id = any (array(
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
+      ))
+      or j.job_queue_id is null and '' = any (@queues::text[])
+    )
+    and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
+    and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
+    and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
+    and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
+    and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
+    and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
+    and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
+    and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
+    and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
+    and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
+    and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
+    and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
+  order by j.id desc
+  limit @page_size::int
+) j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where j.id < @before_id::bigint
-  and (cardinality(@states::text[]) = 0 or (case
-    when j.locked_at is not null then 'running'
-    when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
-    else 'blocked'
-  end) = any (@states::text[]))
-  and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
-    select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
-  )))
-  and (
-    cardinality(@queues::text[]) = 0
-    or j.job_queue_id = any (array(
-      select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
-    ))
-    or j.job_queue_id is null and '' = any (@queues::text[])
-  )
-  and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
-  and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
-  and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
-  and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
-  and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
-  and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
-  and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
-  and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
-  and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
-  and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
-  and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
-  and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
-order by j.id desc
-limit @page_size::int;
+order by j.id desc;
 
 -- name: AdminListClaimOrder :many
 -- As above, in the order in which workers look at jobs: those that wait.
@@ -298,71 +316,77 @@ select
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
-from graphile_worker._private_jobs j
+from (
+  select j.*
+  from graphile_worker._private_jobs j
+  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  where j.is_available
+    and (j.priority, j.run_at) >= (@after_priority::int, @after_run_at::timestamptz)
+    and (j.priority, j.run_at, j.id) > (@after_priority::int, @after_run_at::timestamptz, @after_id::bigint)
+    and (sqlc.narg(available)::boolean is null or j.is_available = sqlc.narg(available)::boolean)
+    and (sqlc.narg(locked)::boolean is null or (j.locked_at is not null) = sqlc.narg(locked)::boolean)
+    and (cardinality(@states::text[]) = 0 or (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) = any (@states::text[]))
+    and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
+    )))
+    and (
+      cardinality(@queues::text[]) = 0
+      or j.job_queue_id = any (array(
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
+      ))
+      or j.job_queue_id is null and '' = any (@queues::text[])
+    )
+    and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
+    and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
+    and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
+    and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
+    and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
+    and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
+    and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
+    and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
+    and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
+    and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
+    and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
+    and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
+  order by j.priority, j.run_at, j.id
+  limit @page_size::int
+) j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where j.is_available
-  and (
-    not @paged::boolean
-    or (j.priority, j.run_at) >= (@after_priority::int, @after_run_at::timestamptz)
-    and (j.priority, j.run_at, j.id) > (@after_priority::int, @after_run_at::timestamptz, @after_id::bigint)
-  )
-  and (cardinality(@states::text[]) = 0 or (case
-    when j.locked_at is not null then 'running'
-    when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
-    else 'blocked'
-  end) = any (@states::text[]))
-  and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
-    select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
-  )))
-  and (
-    cardinality(@queues::text[]) = 0
-    or j.job_queue_id = any (array(
-      select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
-    ))
-    or j.job_queue_id is null and '' = any (@queues::text[])
-  )
-  and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
-  and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
-  and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
-  and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
-  and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
-  and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
-  and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
-  and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
-  and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
-  and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
-  and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
-  and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
-order by j.priority, j.run_at, j.id
-limit @page_size::int;
+order by j.priority, j.run_at, j.id;
 
 -- name: AdminTaskCounts :many
 -- One walk over all jobs. A ready job waits since its time came, or since it was
 -- added if that was later.
 select
   coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = s.task_id), '')::text as task,
-  (count(*) filter (where s.state = 'ready'))::bigint as ready,
-  (count(*) filter (where s.state = 'scheduled'))::bigint as scheduled,
-  (count(*) filter (where s.state = 'retrying'))::bigint as retrying,
-  (count(*) filter (where s.state = 'running'))::bigint as running,
-  (count(*) filter (where s.state = 'blocked'))::bigint as blocked,
-  (count(*) filter (where s.state = 'failed'))::bigint as failed,
-  coalesce(extract(epoch from now() - min(greatest(s.run_at, s.created_at)) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+  coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+  coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+  coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+  coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+  coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+  coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
 from (
-  select j.task_id, j.run_at, j.created_at, (case
+  select j.task_id, (case
     when j.locked_at is not null then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
     when j.job_queue_id is null or q.is_available then 'ready'
     else 'blocked'
-  end) as state
+  end) as state,
+    count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  group by 1, 2
 ) s
 group by s.task_id
 order by 1;
@@ -370,30 +394,37 @@ order by 1;
 -- name: AdminBusiestQueues :many
 -- Those with the most jobs; jobs without a queue are none of them.
 select
-  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = s.job_queue_id), '')::text as queue,
-  (count(*) filter (where s.state = 'ready'))::bigint as ready,
-  (count(*) filter (where s.state = 'scheduled'))::bigint as scheduled,
-  (count(*) filter (where s.state = 'retrying'))::bigint as retrying,
-  (count(*) filter (where s.state = 'running'))::bigint as running,
-  (count(*) filter (where s.state = 'blocked'))::bigint as blocked,
-  (count(*) filter (where s.state = 'failed'))::bigint as failed,
-  coalesce(extract(epoch from now() - min(greatest(s.run_at, s.created_at)) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id), '')::text as queue,
+  c.ready, c.scheduled, c.retrying, c.running, c.blocked, c.failed, c.longest_wait
 from (
-  select j.job_queue_id, j.run_at, j.created_at, (case
-    when j.locked_at is not null then 'running'
-    when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
-    else 'blocked'
-  end) as state
-  from graphile_worker._private_jobs j
-  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-  where j.job_queue_id is not null
-) s
-group by s.job_queue_id
-order by count(*) desc, s.job_queue_id
-limit @most::int;
+  select s.job_queue_id,
+    coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+    coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+    coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+    coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+    coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+    coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+    coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  from (
+    select j.job_queue_id, (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) as state,
+      count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+    from graphile_worker._private_jobs j
+    left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+    where j.job_queue_id is not null
+    group by 1, 2
+  ) s
+  group by s.job_queue_id
+  order by sum(s.jobs) desc, s.job_queue_id
+  limit @most::int
+) c
+order by c.ready + c.scheduled + c.retrying + c.running + c.blocked + c.failed desc, c.job_queue_id;
 
 -- name: AdminQueues :many
 -- A page of queues by name, and then one walk over the jobs of just these.
@@ -407,26 +438,28 @@ with page as materialized (
   limit @page_size::int
 ), counts as (
   select s.job_queue_id,
-  (count(*) filter (where s.state = 'ready'))::bigint as ready,
-  (count(*) filter (where s.state = 'scheduled'))::bigint as scheduled,
-  (count(*) filter (where s.state = 'retrying'))::bigint as retrying,
-  (count(*) filter (where s.state = 'running'))::bigint as running,
-  (count(*) filter (where s.state = 'blocked'))::bigint as blocked,
-  (count(*) filter (where s.state = 'failed'))::bigint as failed,
-    coalesce(extract(epoch from now() - min(greatest(s.run_at, s.created_at)) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+    coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+    coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+    coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+    coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+    coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+    coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+    coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
-  select j.job_queue_id, j.run_at, j.created_at, (case
-    when j.locked_at is not null then 'running'
-    when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
-    else 'blocked'
-  end) as state
-  from graphile_worker._private_jobs j
-  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-  where j.job_queue_id = any (array(select p.id from page p))
-) s
+    select j.job_queue_id, (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) as state,
+      count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+    from graphile_worker._private_jobs j
+    left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+    where j.job_queue_id = any (array(select p.id from page p))
+    group by 1, 2
+  ) s
   group by s.job_queue_id
 )
 select

@@ -78,12 +78,9 @@ func List(ctx context.Context, q *dbgen.Queries, f Filter) (Page, error) {
 }
 
 func (f Filter) rows(ctx context.Context, q *dbgen.Queries, size int32) ([]jobRow, error) {
-	states := make([]string, len(f.States))
-	for i, s := range f.States {
-		states[i] = string(s)
-	}
+	states, available, locked := f.states()
 	args := dbgen.AdminListByIDParams{
-		WithPayload: f.Payload, States: states, Tasks: array(f.Tasks), Queues: array(f.Queues), Keys: array(f.Keys),
+		WithPayload: f.Payload, States: states, Available: available, Locked: locked, Tasks: array(f.Tasks), Queues: array(f.Queues), Keys: array(f.Keys),
 		Workers: array(f.Workers), Flags: array(f.Flags), ErrorContains: f.ErrorContains,
 		MinPriority: f.MinPriority, MaxPriority: f.MaxPriority,
 		RunAtFrom: timestamp(f.RunAt.From), RunAtBefore: timestamp(f.RunAt.Before),
@@ -95,7 +92,7 @@ func (f Filter) rows(ctx context.Context, q *dbgen.Queries, size int32) ([]jobRo
 	switch f.Order {
 	case NewestOnes:
 		newest := dbgen.AdminListNewestParams{
-			WithPayload: args.WithPayload, BeforeID: math.MaxInt64, States: args.States, Tasks: args.Tasks, Queues: args.Queues,
+			WithPayload: args.WithPayload, BeforeID: math.MaxInt64, States: states, Available: available, Locked: locked, Tasks: args.Tasks, Queues: args.Queues,
 			Keys: args.Keys, Workers: args.Workers, Flags: args.Flags, ErrorContains: args.ErrorContains,
 			MinPriority: args.MinPriority, MaxPriority: args.MaxPriority, RunAtFrom: args.RunAtFrom, RunAtBefore: args.RunAtBefore,
 			CreatedAtFrom: args.CreatedAtFrom, CreatedAtBefore: args.CreatedAtBefore,
@@ -107,15 +104,15 @@ func (f Filter) rows(ctx context.Context, q *dbgen.Queries, size int32) ([]jobRo
 		return jobRows(q.AdminListNewest(ctx, newest))
 	case ClaimOrder:
 		next := dbgen.AdminListClaimOrderParams{
-			WithPayload: args.WithPayload, States: args.States, Tasks: args.Tasks, Queues: args.Queues,
+			WithPayload: args.WithPayload, States: states, Available: available, Locked: locked, Tasks: args.Tasks, Queues: args.Queues,
 			Keys: args.Keys, Workers: args.Workers, Flags: args.Flags, ErrorContains: args.ErrorContains,
 			MinPriority: args.MinPriority, MaxPriority: args.MaxPriority, RunAtFrom: args.RunAtFrom, RunAtBefore: args.RunAtBefore,
 			CreatedAtFrom: args.CreatedAtFrom, CreatedAtBefore: args.CreatedAtBefore,
 			UpdatedAtFrom: args.UpdatedAtFrom, UpdatedAtBefore: args.UpdatedAtBefore, PageSize: size,
-			AfterRunAt: pgtype.Timestamptz{Valid: true},
+			AfterPriority: math.MinInt32, AfterRunAt: pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true},
 		}
 		if after != nil {
-			next.Paged, next.AfterID, next.AfterPriority, next.AfterRunAt = true, after.ID, after.Priority, after.runAt()
+			next.AfterID, next.AfterPriority, next.AfterRunAt = after.ID, after.Priority, after.runAt()
 		}
 		return jobRows(q.AdminListClaimOrder(ctx, next))
 	}
@@ -124,6 +121,41 @@ func (f Filter) rows(ctx context.Context, q *dbgen.Queries, size int32) ([]jobRo
 		args.AfterID = after.ID
 	}
 	return jobRows(q.AdminListByID(ctx, args))
+}
+
+// states are the filter's states as the statements take them: what follows from
+// them apart, and none where nothing else does.
+func (f Filter) states() (states []string, available, locked *bool) {
+	var waiting, running, failed bool
+	for _, s := range f.States {
+		switch s {
+		case job.StateRunning:
+			running = true
+		case job.StateFailed:
+			failed = true
+		default:
+			waiting = true
+		}
+	}
+	if len(f.States) == 0 {
+		return []string{}, nil, nil
+	}
+	if !running {
+		locked = new(false)
+	} else if !failed && !waiting {
+		locked = new(true)
+	}
+	if waiting != (running || failed) {
+		available = new(waiting)
+	}
+	if !waiting {
+		return []string{}, available, locked // one of the two, or both
+	}
+	states = make([]string, len(f.States))
+	for i, s := range f.States {
+		states[i] = string(s)
+	}
+	return states, available, locked
 }
 
 // Position is where a page ended: at a job, by what its order sorts by.

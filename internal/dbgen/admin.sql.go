@@ -13,30 +13,37 @@ import (
 
 const AdminBusiestQueues = `-- name: AdminBusiestQueues :many
 select
-  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = s.job_queue_id), '')::text as queue,
-  (count(*) filter (where s.state = 'ready'))::bigint as ready,
-  (count(*) filter (where s.state = 'scheduled'))::bigint as scheduled,
-  (count(*) filter (where s.state = 'retrying'))::bigint as retrying,
-  (count(*) filter (where s.state = 'running'))::bigint as running,
-  (count(*) filter (where s.state = 'blocked'))::bigint as blocked,
-  (count(*) filter (where s.state = 'failed'))::bigint as failed,
-  coalesce(extract(epoch from now() - min(greatest(s.run_at, s.created_at)) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id), '')::text as queue,
+  c.ready, c.scheduled, c.retrying, c.running, c.blocked, c.failed, c.longest_wait
 from (
-  select j.job_queue_id, j.run_at, j.created_at, (case
-    when j.locked_at is not null then 'running'
-    when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
-    else 'blocked'
-  end) as state
-  from graphile_worker._private_jobs j
-  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-  where j.job_queue_id is not null
-) s
-group by s.job_queue_id
-order by count(*) desc, s.job_queue_id
-limit $1::int
+  select s.job_queue_id,
+    coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+    coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+    coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+    coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+    coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+    coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+    coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  from (
+    select j.job_queue_id, (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) as state,
+      count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+    from graphile_worker._private_jobs j
+    left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+    where j.job_queue_id is not null
+    group by 1, 2
+  ) s
+  group by s.job_queue_id
+  order by sum(s.jobs) desc, s.job_queue_id
+  limit $1::int
+) c
+order by c.ready + c.scheduled + c.retrying + c.running + c.blocked + c.failed desc, c.job_queue_id
 `
 
 type AdminBusiestQueuesRow struct {
@@ -674,47 +681,56 @@ select
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
-from graphile_worker._private_jobs j
+from (
+  select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
+  from graphile_worker._private_jobs j
+  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  where j.id > $2::bigint
+    and ($3::boolean is null or j.is_available = $3::boolean)
+    and ($4::boolean is null or (j.locked_at is not null) = $4::boolean)
+    and (cardinality($5::text[]) = 0 or (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) = any ($5::text[]))
+    and (cardinality($6::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any ($6::text[])
+    )))
+    and (
+      cardinality($7::text[]) = 0
+      or j.job_queue_id = any (array(
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($7::text[])
+      ))
+      or j.job_queue_id is null and '' = any ($7::text[])
+    )
+    and (cardinality($8::text[]) = 0 or j.key = any ($8::text[]))
+    and (cardinality($9::text[]) = 0 or j.locked_by = any ($9::text[]))
+    and (cardinality($10::text[]) = 0 or j.flags ?& $10::text[])
+    and ($11::text = '' or position(lower($11::text) in lower(j.last_error)) > 0)
+    and ($12::int is null or j.priority >= $12::int)
+    and ($13::int is null or j.priority <= $13::int)
+    and ($14::timestamptz is null or j.run_at >= $14::timestamptz)
+    and ($15::timestamptz is null or j.run_at < $15::timestamptz)
+    and ($16::timestamptz is null or j.created_at >= $16::timestamptz)
+    and ($17::timestamptz is null or j.created_at < $17::timestamptz)
+    and ($18::timestamptz is null or j.updated_at >= $18::timestamptz)
+    and ($19::timestamptz is null or j.updated_at < $19::timestamptz)
+  order by j.id
+  limit $20::int
+) j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where j.id > $2::bigint
-  and (cardinality($3::text[]) = 0 or (case
-    when j.locked_at is not null then 'running'
-    when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
-    else 'blocked'
-  end) = any ($3::text[]))
-  and (cardinality($4::text[]) = 0 or j.task_id = any (array(
-    select i.id from graphile_worker._private_tasks i where i.identifier = any ($4::text[])
-  )))
-  and (
-    cardinality($5::text[]) = 0
-    or j.job_queue_id = any (array(
-      select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($5::text[])
-    ))
-    or j.job_queue_id is null and '' = any ($5::text[])
-  )
-  and (cardinality($6::text[]) = 0 or j.key = any ($6::text[]))
-  and (cardinality($7::text[]) = 0 or j.locked_by = any ($7::text[]))
-  and (cardinality($8::text[]) = 0 or j.flags ?& $8::text[])
-  and ($9::text = '' or position(lower($9::text) in lower(j.last_error)) > 0)
-  and ($10::int is null or j.priority >= $10::int)
-  and ($11::int is null or j.priority <= $11::int)
-  and ($12::timestamptz is null or j.run_at >= $12::timestamptz)
-  and ($13::timestamptz is null or j.run_at < $13::timestamptz)
-  and ($14::timestamptz is null or j.created_at >= $14::timestamptz)
-  and ($15::timestamptz is null or j.created_at < $15::timestamptz)
-  and ($16::timestamptz is null or j.updated_at >= $16::timestamptz)
-  and ($17::timestamptz is null or j.updated_at < $17::timestamptz)
 order by j.id
-limit $18::int
 `
 
 type AdminListByIDParams struct {
 	WithPayload     bool
 	AfterID         int64
+	Available       *bool
+	Locked          *bool
 	States          []string
 	Tasks           []string
 	Queues          []string
@@ -758,11 +774,17 @@ type AdminListByIDRow struct {
 }
 
 // The three listings differ in their order, which each has an index for, and in
-// where a page begins. "touched" makes their rows alike.
+// where a page begins. They find the jobs of the page first and their names then.
+// They must be planned for their arguments and not once for all: then what is not
+// asked for costs nothing, the join for the states included, and "available" and
+// "locked", which follow from the states, tell the planner how many jobs there
+// are. "touched" makes their rows alike.
 func (q *Queries) AdminListByID(ctx context.Context, arg AdminListByIDParams) ([]AdminListByIDRow, error) {
 	rows, err := q.db.Query(ctx, AdminListByID,
 		arg.WithPayload,
 		arg.AfterID,
+		arg.Available,
+		arg.Locked,
 		arg.States,
 		arg.Tasks,
 		arg.Queues,
@@ -838,55 +860,60 @@ select
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
-from graphile_worker._private_jobs j
+from (
+  select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
+  from graphile_worker._private_jobs j
+  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  where j.is_available
+    and (j.priority, j.run_at) >= ($2::int, $3::timestamptz)
+    and (j.priority, j.run_at, j.id) > ($2::int, $3::timestamptz, $4::bigint)
+    and ($5::boolean is null or j.is_available = $5::boolean)
+    and ($6::boolean is null or (j.locked_at is not null) = $6::boolean)
+    and (cardinality($7::text[]) = 0 or (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) = any ($7::text[]))
+    and (cardinality($8::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any ($8::text[])
+    )))
+    and (
+      cardinality($9::text[]) = 0
+      or j.job_queue_id = any (array(
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($9::text[])
+      ))
+      or j.job_queue_id is null and '' = any ($9::text[])
+    )
+    and (cardinality($10::text[]) = 0 or j.key = any ($10::text[]))
+    and (cardinality($11::text[]) = 0 or j.locked_by = any ($11::text[]))
+    and (cardinality($12::text[]) = 0 or j.flags ?& $12::text[])
+    and ($13::text = '' or position(lower($13::text) in lower(j.last_error)) > 0)
+    and ($14::int is null or j.priority >= $14::int)
+    and ($15::int is null or j.priority <= $15::int)
+    and ($16::timestamptz is null or j.run_at >= $16::timestamptz)
+    and ($17::timestamptz is null or j.run_at < $17::timestamptz)
+    and ($18::timestamptz is null or j.created_at >= $18::timestamptz)
+    and ($19::timestamptz is null or j.created_at < $19::timestamptz)
+    and ($20::timestamptz is null or j.updated_at >= $20::timestamptz)
+    and ($21::timestamptz is null or j.updated_at < $21::timestamptz)
+  order by j.priority, j.run_at, j.id
+  limit $22::int
+) j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where j.is_available
-  and (
-    not $2::boolean
-    or (j.priority, j.run_at) >= ($3::int, $4::timestamptz)
-    and (j.priority, j.run_at, j.id) > ($3::int, $4::timestamptz, $5::bigint)
-  )
-  and (cardinality($6::text[]) = 0 or (case
-    when j.locked_at is not null then 'running'
-    when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
-    else 'blocked'
-  end) = any ($6::text[]))
-  and (cardinality($7::text[]) = 0 or j.task_id = any (array(
-    select i.id from graphile_worker._private_tasks i where i.identifier = any ($7::text[])
-  )))
-  and (
-    cardinality($8::text[]) = 0
-    or j.job_queue_id = any (array(
-      select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($8::text[])
-    ))
-    or j.job_queue_id is null and '' = any ($8::text[])
-  )
-  and (cardinality($9::text[]) = 0 or j.key = any ($9::text[]))
-  and (cardinality($10::text[]) = 0 or j.locked_by = any ($10::text[]))
-  and (cardinality($11::text[]) = 0 or j.flags ?& $11::text[])
-  and ($12::text = '' or position(lower($12::text) in lower(j.last_error)) > 0)
-  and ($13::int is null or j.priority >= $13::int)
-  and ($14::int is null or j.priority <= $14::int)
-  and ($15::timestamptz is null or j.run_at >= $15::timestamptz)
-  and ($16::timestamptz is null or j.run_at < $16::timestamptz)
-  and ($17::timestamptz is null or j.created_at >= $17::timestamptz)
-  and ($18::timestamptz is null or j.created_at < $18::timestamptz)
-  and ($19::timestamptz is null or j.updated_at >= $19::timestamptz)
-  and ($20::timestamptz is null or j.updated_at < $20::timestamptz)
 order by j.priority, j.run_at, j.id
-limit $21::int
 `
 
 type AdminListClaimOrderParams struct {
 	WithPayload     bool
-	Paged           bool
 	AfterPriority   int32
 	AfterRunAt      pgtype.Timestamptz
 	AfterID         int64
+	Available       *bool
+	Locked          *bool
 	States          []string
 	Tasks           []string
 	Queues          []string
@@ -933,10 +960,11 @@ type AdminListClaimOrderRow struct {
 func (q *Queries) AdminListClaimOrder(ctx context.Context, arg AdminListClaimOrderParams) ([]AdminListClaimOrderRow, error) {
 	rows, err := q.db.Query(ctx, AdminListClaimOrder,
 		arg.WithPayload,
-		arg.Paged,
 		arg.AfterPriority,
 		arg.AfterRunAt,
 		arg.AfterID,
+		arg.Available,
+		arg.Locked,
 		arg.States,
 		arg.Tasks,
 		arg.Queues,
@@ -1012,47 +1040,56 @@ select
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
-from graphile_worker._private_jobs j
+from (
+  select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
+  from graphile_worker._private_jobs j
+  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  where j.id < $2::bigint
+    and ($3::boolean is null or j.is_available = $3::boolean)
+    and ($4::boolean is null or (j.locked_at is not null) = $4::boolean)
+    and (cardinality($5::text[]) = 0 or (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) = any ($5::text[]))
+    and (cardinality($6::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any ($6::text[])
+    )))
+    and (
+      cardinality($7::text[]) = 0
+      or j.job_queue_id = any (array(
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($7::text[])
+      ))
+      or j.job_queue_id is null and '' = any ($7::text[])
+    )
+    and (cardinality($8::text[]) = 0 or j.key = any ($8::text[]))
+    and (cardinality($9::text[]) = 0 or j.locked_by = any ($9::text[]))
+    and (cardinality($10::text[]) = 0 or j.flags ?& $10::text[])
+    and ($11::text = '' or position(lower($11::text) in lower(j.last_error)) > 0)
+    and ($12::int is null or j.priority >= $12::int)
+    and ($13::int is null or j.priority <= $13::int)
+    and ($14::timestamptz is null or j.run_at >= $14::timestamptz)
+    and ($15::timestamptz is null or j.run_at < $15::timestamptz)
+    and ($16::timestamptz is null or j.created_at >= $16::timestamptz)
+    and ($17::timestamptz is null or j.created_at < $17::timestamptz)
+    and ($18::timestamptz is null or j.updated_at >= $18::timestamptz)
+    and ($19::timestamptz is null or j.updated_at < $19::timestamptz)
+  order by j.id desc
+  limit $20::int
+) j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where j.id < $2::bigint
-  and (cardinality($3::text[]) = 0 or (case
-    when j.locked_at is not null then 'running'
-    when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
-    else 'blocked'
-  end) = any ($3::text[]))
-  and (cardinality($4::text[]) = 0 or j.task_id = any (array(
-    select i.id from graphile_worker._private_tasks i where i.identifier = any ($4::text[])
-  )))
-  and (
-    cardinality($5::text[]) = 0
-    or j.job_queue_id = any (array(
-      select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($5::text[])
-    ))
-    or j.job_queue_id is null and '' = any ($5::text[])
-  )
-  and (cardinality($6::text[]) = 0 or j.key = any ($6::text[]))
-  and (cardinality($7::text[]) = 0 or j.locked_by = any ($7::text[]))
-  and (cardinality($8::text[]) = 0 or j.flags ?& $8::text[])
-  and ($9::text = '' or position(lower($9::text) in lower(j.last_error)) > 0)
-  and ($10::int is null or j.priority >= $10::int)
-  and ($11::int is null or j.priority <= $11::int)
-  and ($12::timestamptz is null or j.run_at >= $12::timestamptz)
-  and ($13::timestamptz is null or j.run_at < $13::timestamptz)
-  and ($14::timestamptz is null or j.created_at >= $14::timestamptz)
-  and ($15::timestamptz is null or j.created_at < $15::timestamptz)
-  and ($16::timestamptz is null or j.updated_at >= $16::timestamptz)
-  and ($17::timestamptz is null or j.updated_at < $17::timestamptz)
 order by j.id desc
-limit $18::int
 `
 
 type AdminListNewestParams struct {
 	WithPayload     bool
 	BeforeID        int64
+	Available       *bool
+	Locked          *bool
 	States          []string
 	Tasks           []string
 	Queues          []string
@@ -1100,6 +1137,8 @@ func (q *Queries) AdminListNewest(ctx context.Context, arg AdminListNewestParams
 	rows, err := q.db.Query(ctx, AdminListNewest,
 		arg.WithPayload,
 		arg.BeforeID,
+		arg.Available,
+		arg.Locked,
 		arg.States,
 		arg.Tasks,
 		arg.Queues,
@@ -1245,26 +1284,28 @@ with page as materialized (
   limit $5::int
 ), counts as (
   select s.job_queue_id,
-  (count(*) filter (where s.state = 'ready'))::bigint as ready,
-  (count(*) filter (where s.state = 'scheduled'))::bigint as scheduled,
-  (count(*) filter (where s.state = 'retrying'))::bigint as retrying,
-  (count(*) filter (where s.state = 'running'))::bigint as running,
-  (count(*) filter (where s.state = 'blocked'))::bigint as blocked,
-  (count(*) filter (where s.state = 'failed'))::bigint as failed,
-    coalesce(extract(epoch from now() - min(greatest(s.run_at, s.created_at)) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+    coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+    coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+    coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+    coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+    coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+    coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+    coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
-  select j.job_queue_id, j.run_at, j.created_at, (case
-    when j.locked_at is not null then 'running'
-    when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
-    else 'blocked'
-  end) as state
-  from graphile_worker._private_jobs j
-  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-  where j.job_queue_id = any (array(select p.id from page p))
-) s
+    select j.job_queue_id, (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) as state,
+      count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+    from graphile_worker._private_jobs j
+    left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+    where j.job_queue_id = any (array(select p.id from page p))
+    group by 1, 2
+  ) s
   group by s.job_queue_id
 )
 select
@@ -1521,24 +1562,26 @@ func (q *Queries) AdminRescheduleJobs(ctx context.Context, arg AdminRescheduleJo
 const AdminTaskCounts = `-- name: AdminTaskCounts :many
 select
   coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = s.task_id), '')::text as task,
-  (count(*) filter (where s.state = 'ready'))::bigint as ready,
-  (count(*) filter (where s.state = 'scheduled'))::bigint as scheduled,
-  (count(*) filter (where s.state = 'retrying'))::bigint as retrying,
-  (count(*) filter (where s.state = 'running'))::bigint as running,
-  (count(*) filter (where s.state = 'blocked'))::bigint as blocked,
-  (count(*) filter (where s.state = 'failed'))::bigint as failed,
-  coalesce(extract(epoch from now() - min(greatest(s.run_at, s.created_at)) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+  coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+  coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+  coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+  coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+  coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+  coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
 from (
-  select j.task_id, j.run_at, j.created_at, (case
+  select j.task_id, (case
     when j.locked_at is not null then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
     when j.job_queue_id is null or q.is_available then 'ready'
     else 'blocked'
-  end) as state
+  end) as state,
+    count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  group by 1, 2
 ) s
 group by s.task_id
 order by 1
