@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -95,8 +96,6 @@ The states are:
 	flags.BoolVar(&f.ids, "ids", false, "print the ids only, one a line")
 	flags.BoolVar(&f.payload, "payload", false, "print the payloads, too")
 	flags.BoolVar(&f.json, "json", false, "print the jobs as JSON")
-	cmd.MarkFlagsMutuallyExclusive("all", "limit")
-	cmd.MarkFlagsMutuallyExclusive("ids", "json")
 	return cmd
 }
 
@@ -117,7 +116,12 @@ func (f listFlags) filter(given func(string) bool, now time.Time) (gworker.JobFi
 	if given("max-priority") {
 		filter.MaxPriority = &f.maxPriority
 	}
-	if given("limit") && f.limit == 0 {
+	switch {
+	case f.all && given("limit"):
+		return filter, errors.New("give --all or --limit")
+	case f.ids && f.json:
+		return filter, errors.New("give --ids or --json")
+	case given("limit") && f.limit == 0:
 		return filter, fmt.Errorf("--limit is 0: it can be 1 to %d", gworker.MaxPageSize)
 	}
 	for _, t := range []struct {

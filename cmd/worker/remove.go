@@ -109,12 +109,12 @@ func (r removeJSON) print(shared *sharedFlags, asJSON bool) error {
 		case job.Deleted:
 			fmt.Fprintf(out, "removed job %d (%s, key %q)\n", job.ID, cell(job.Task, 60), job.RemovedKey)
 		default:
-			would := ""
+			what := "it loses its key and is not tried again"
 			if r.DryRun {
-				would = "would "
+				what = "it would lose its key and not be tried again"
 			}
-			fmt.Fprintf(out, "job %d (%s, key %q) is locked by %s: it %sloses its key and is not tried again; \"worker cancel %d\" ends a running job\n",
-				job.ID, cell(job.Task, 60), job.RemovedKey, cell(job.LockedBy, 60), would, job.ID)
+			fmt.Fprintf(out, "job %d (%s, key %q) is locked by %s: %s; \"worker cancel %d\" ends a running job\n",
+				job.ID, cell(job.Task, 60), job.RemovedKey, cell(job.LockedBy, 60), what, job.ID)
 		}
 	}
 	for _, key := range r.NotFound {

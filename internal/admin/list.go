@@ -169,6 +169,10 @@ type Position struct {
 	Infinite int8  `json:"f,omitempty"`
 }
 
+// firstMoment is the first that PostgreSQL has, in 4714 BC. Its last one is
+// beyond what an int64 holds.
+const firstMoment = -210_866_803_200_000_000
+
 func positionOf(row jobRow, order Order) Position {
 	p := Position{Order: order, ID: row.ID}
 	if order == ClaimOrder {
@@ -192,7 +196,7 @@ func (p Position) cursor() string { return encodeCursor(p) }
 // ParseCursor reads the NextCursor of a page in the given order.
 func ParseCursor(cursor string, order Order) (*Position, error) {
 	var p Position
-	if err := decodeCursor(cursor, &p); err != nil || p.Order == "" || p.Infinite < -1 || p.Infinite > 1 {
+	if err := decodeCursor(cursor, &p); err != nil || p.Order == "" || p.Infinite < -1 || p.Infinite > 1 || p.RunAt < firstMoment {
 		return nil, errors.New("is not the cursor of a page of jobs")
 	}
 	if p.Order != order {

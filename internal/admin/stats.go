@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/gworker/gworker/internal/dbgen"
@@ -150,7 +151,7 @@ type queuePosition struct {
 // ParseQueueCursor reads the NextCursor of a page of queues.
 func ParseQueueCursor(cursor string) (*string, error) {
 	var p queuePosition
-	if err := decodeCursor(cursor, &p); err != nil || p.Queue == nil {
+	if err := decodeCursor(cursor, &p); err != nil || p.Queue == nil || strings.ContainsRune(*p.Queue, 0) {
 		return nil, errors.New("is not the cursor of a page of queues")
 	}
 	return p.Queue, nil
