@@ -20,13 +20,14 @@ const deadline = 2 * time.Minute
 
 // An order is what a process reads from its stdin, one line of JSON.
 type order struct {
-	ConnectionString string   `json:"connectionString"`
-	Package          string   `json:"package,omitempty"` // Node only
-	Worker           string   `json:"worker,omitempty"`
-	Tasks            []string `json:"tasks,omitempty"`
-	Concurrency      int      `json:"concurrency,omitempty"`
-	Once             bool     `json:"once,omitempty"`
-	Calls            []call   `json:"calls,omitempty"`
+	ConnectionString string      `json:"connectionString"`
+	Package          string      `json:"package,omitempty"` // Node only
+	Worker           string      `json:"worker,omitempty"`
+	Tasks            []string    `json:"tasks,omitempty"`
+	Concurrency      int         `json:"concurrency,omitempty"`
+	Once             bool        `json:"once,omitempty"`
+	Calls            []call      `json:"calls,omitempty"`
+	Administer       []adminCall `json:"administer,omitempty"`
 }
 
 // An event is a line of a process's stdout. "exited" is the test's own: the
