@@ -111,7 +111,7 @@ func arrangeStates(t *testing.T, pool *pgxpool.Pool) {
 			(7, 'a', null), (8, 'a', null), (9, 'b', 'free'), (10, 'b', null)) v (n, task, queue) order by n`)
 	for _, set := range []string{
 		"run_at = now() + interval '1 hour' where id in (2, 3)",
-		"attempts = 2, last_error = 'Boom' where id in (3, 8)",
+		"attempts = 1, last_error = 'Boom' where id in (3, 8)",
 		"attempts = 1, locked_at = now() - interval '1 hour', locked_by = 'gworker_x' where id = 4",
 		"attempts = 5, last_error = 'boom for good' where id = 6",
 		"attempts = 1, locked_at = now() - interval '5 hours', locked_by = 'pool-old' where id = 7",
