@@ -58,17 +58,19 @@ type JobAdder interface {
 	RemoveJob(ctx context.Context, key string) (*JobRow, error)
 }
 
-// Client adds and removes jobs. It is safe for concurrent use.
+// Client adds, removes, lists and changes jobs, and looks after the queue. It is
+// safe for concurrent use.
 type Client struct {
 	adder
 	pool       *pgxpool.Pool
 	ownsPool   bool
 	statements *statement.Set
 	options    statement.Options
+	ownTasks   []string // of the worker that made it, if one did
 }
 
-// TxClient adds and removes jobs inside one transaction: they exist exactly if
-// it commits, and workers hear of them then. It may be used as its transaction
+// TxClient adds, removes, lists and changes jobs inside one transaction: they
+// exist exactly if it commits, and workers hear of them then. It may be used as its transaction
 // may be, by one goroutine at a time.
 type TxClient struct{ adder }
 
@@ -101,7 +103,8 @@ func NewClient(config ClientConfig) (*Client, error) {
 // writes any more.
 func newClient(pool *pgxpool.Pool, options statement.Options, readOnly func()) *Client {
 	set := statement.NewSet(options)
-	return &Client{adder: adder{queries: set.OnPool(pool, readOnly)}, pool: pool, statements: set, options: options}
+	queries := adder{queries: set.OnPool(pool, readOnly), oneOff: set.Unprepared().On(pool)}
+	return &Client{adder: queries, pool: pool, statements: set, options: options}
 }
 
 // Close closes the client's own pool. A pool that was given to it stays open.
@@ -114,17 +117,22 @@ func (c *Client) Close() {
 // WithTx returns a client for the transaction tx, which may be of any pool or
 // connection to the client's database.
 func (c *Client) WithTx(tx pgx.Tx) *TxClient {
-	return &TxClient{adder{queries: c.statements.On(tx), now: c.now, before: c.before}}
+	return &TxClient{adder{
+		queries: c.statements.On(tx), oneOff: c.statements.Unprepared().On(tx), now: c.now, before: c.before,
+	}}
 }
 
 // WithSQLTx is WithTx for a database/sql transaction, of any PostgreSQL driver.
 func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
-	return &TxClient{adder{queries: c.statements.OnSQL(tx), now: c.now, before: c.before}}
+	queries := c.statements.OnSQL(tx)
+	return &TxClient{adder{queries: queries, oneOff: queries, now: c.now, before: c.before}}
 }
 
-// adder is the one implementation of JobAdder, on whatever queries run.
+// adder is the one implementation of JobAdder, and of what client_admin.go and
+// client_list.go add to it, on whatever queries run.
 type adder struct {
 	queries *dbgen.Queries
+	oneOff  *dbgen.Queries // the same, planned anew for each call
 	before  []func(context.Context, *JobSpec) error
 	now     func() time.Time // of a worker that goes by its own clock; else nil
 }

@@ -83,6 +83,7 @@ func newWorker(config Config) (*Worker, error) {
 	w.client = newClient(w.pool, options, w.leaveServer)
 	w.client.now = config.Now
 	w.client.before = slices.Clone(config.BeforeAdd)
+	w.client.ownTasks = w.taskNames()
 	var observers []event.Observer
 	for _, o := range config.Observers {
 		observers = append(observers, event.Observer(o))

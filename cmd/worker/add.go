@@ -84,7 +84,7 @@ func (f addFlags) spec(args []string, stdin io.Reader) (gworker.JobSpec, error) 
 	if err != nil {
 		return gworker.JobSpec{}, err
 	}
-	runAt, err := parseRunAt(f.runAt, time.Now())
+	runAt, err := parseTime("--run-at", f.runAt, time.Now())
 	if err != nil {
 		return gworker.JobSpec{}, err
 	}
@@ -127,20 +127,6 @@ func (f addFlags) readPayload(dash bool, stdin io.Reader) (json.RawMessage, erro
 	return text, nil
 }
 
-func parseRunAt(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if after, err := time.ParseDuration(text); err == nil {
-		return now.Add(after), nil
-	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("--run-at is %q: give a time such as 2027-01-01T06:00:00Z or a duration such as 10m", text)
-	}
-	return at, nil
-}
-
 func (f addFlags) print(out io.Writer, job *gworker.JobRow) error {
 	if f.json {
 		encoder := json.NewEncoder(out)
@@ -151,22 +137,27 @@ func (f addFlags) print(out io.Writer, job *gworker.JobRow) error {
 	return err
 }
 
-// jobJSON is a job as the binary prints it; the names are those of the columns.
+// jobJSON is a job as the binary prints it; the names are those of the columns,
+// and docs/administration.md says when the optional ones are there.
 type jobJSON struct {
-	ID          int64           `json:"id"`
-	Task        string          `json:"task_identifier"`
-	Queue       string          `json:"queue_name,omitempty"`
-	Payload     json.RawMessage `json:"payload"`
-	Priority    int             `json:"priority"`
-	RunAt       time.Time       `json:"run_at"`
-	Attempts    int             `json:"attempts"`
-	MaxAttempts int             `json:"max_attempts"`
-	LastError   string          `json:"last_error,omitempty"`
-	CreatedAt   time.Time       `json:"created_at"`
-	UpdatedAt   time.Time       `json:"updated_at"`
-	Key         string          `json:"key,omitempty"`
-	Revision    int             `json:"revision"`
-	Flags       []string        `json:"flags,omitempty"`
+	ID            int64           `json:"id"`
+	State         string          `json:"state,omitempty"`
+	Task          string          `json:"task_identifier"`
+	Queue         string          `json:"queue_name,omitempty"`
+	Payload       json.RawMessage `json:"payload,omitempty"`
+	Priority      int             `json:"priority"`
+	RunAt         time.Time       `json:"run_at"`
+	Attempts      int             `json:"attempts"`
+	MaxAttempts   int             `json:"max_attempts"`
+	LastError     string          `json:"last_error,omitempty"`
+	CreatedAt     time.Time       `json:"created_at"`
+	UpdatedAt     time.Time       `json:"updated_at"`
+	Key           string          `json:"key,omitempty"`
+	Revision      int             `json:"revision"`
+	Flags         []string        `json:"flags,omitempty"`
+	LockedAt      time.Time       `json:"locked_at,omitzero"`
+	LockedBy      string          `json:"locked_by,omitempty"`
+	QueueLockedBy string          `json:"queue_locked_by,omitempty"`
 }
 
 func jsonJob(j *gworker.JobRow) jobJSON {
@@ -174,5 +165,6 @@ func jsonJob(j *gworker.JobRow) jobJSON {
 		ID: j.ID, Task: j.Task, Queue: j.Queue, Payload: j.Payload, Priority: j.Priority, RunAt: j.RunAt,
 		Attempts: j.Attempts, MaxAttempts: j.MaxAttempts, LastError: j.LastError, CreatedAt: j.CreatedAt,
 		UpdatedAt: j.UpdatedAt, Key: j.Key, Revision: j.Revision, Flags: j.Flags,
+		LockedAt: j.LockedAt, LockedBy: j.LockedBy,
 	}
 }

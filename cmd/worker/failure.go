@@ -56,7 +56,9 @@ func explain(err error) string {
 	var field *gworker.FieldError
 	if errors.As(err, &field) {
 		text = field.Error()
-		if flag, ok := flagOf[field.Field]; ok {
+		// Of a list, an entry is named by its place.
+		list, _, _ := strings.Cut(field.Field, "[")
+		if flag, ok := flagOf[list]; ok {
 			text = flag + " " + field.Problem
 		}
 	}
@@ -105,6 +107,34 @@ var flagOf = map[string]string{
 	"JobSpec.Key":                     "--key",
 	"JobSpec.KeyMode":                 "--key-mode",
 	"JobSpec.Priority":                "--priority",
+	"RescheduleOptions.RunAt":         "--run-at",
+	"RescheduleOptions.Priority":      "--priority",
+	"RescheduleOptions.Attempts":      "--attempts",
+	"RescheduleOptions.MaxAttempts":   "--max-attempts",
+	"JobFilter.States":                "--state",
+	"JobFilter.Tasks":                 "--task",
+	"JobFilter.Queues":                "--queue",
+	"JobFilter.Keys":                  "--key",
+	"JobFilter.Workers":               "--worker",
+	"JobFilter.Flags":                 "--flag",
+	"JobFilter.ErrorContains":         "--error",
+	"JobFilter.RunAt.From":            "--run-at-from",
+	"JobFilter.RunAt.Before":          "--run-at-before",
+	"JobFilter.CreatedAt.From":        "--created-since",
+	"JobFilter.CreatedAt.Before":      "--created-before",
+	"JobFilter.UpdatedAt.From":        "--updated-since",
+	"JobFilter.UpdatedAt.Before":      "--updated-before",
+	"JobFilter.Order":                 "--order",
+	"JobFilter.Limit":                 "--limit",
+	"JobFilter.Cursor":                "--cursor",
+	"QueueFilter.Names":               "the queue",
+	"QueueFilter.Limit":               "--limit",
+	"QueueFilter.Cursor":              "--cursor",
+	"StatsOptions.MaxQueues":          "--max-queues",
+	"CleanupOptions.Tasks":            "the cleanup task",
+	"CleanupOptions.KeepTasks":        "--keep-task",
+	"workerIDs":                       "the worker's id",
+	"key":                             "the key",
 	"reason":                          "--reason",
 }
 

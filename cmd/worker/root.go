@@ -53,6 +53,7 @@ Try "worker dev" first: it needs no set-up.`,
 		newAddCommand(shared), newCancelCommand(shared), newCrontabCommand(shared), newDoctorCommand(shared),
 		newSweepCommand(shared), newVersionCommand(shared),
 	)
+	addAdminCommands(root, shared)
 	return root
 }
 

@@ -73,6 +73,14 @@ func (s *Set) OnPool(pool *pgxpool.Pool, readOnly func()) *dbgen.Queries {
 	return dbgen.New(bound{set: s, db: pool, readOnly: readOnly})
 }
 
+// Unprepared returns the same statements, to be sent without preparing them: the
+// server then plans each call for its arguments.
+func (s *Set) Unprepared() *Set {
+	set := &Set{options: s.options, rendered: s.rendered}
+	set.options.Unprepared = true
+	return set
+}
+
 // Timeout returns the bound that each statement runs under.
 func (s *Set) Timeout() time.Duration { return s.options.Timeout }
 

@@ -31,8 +31,9 @@ type order struct {
 	Calls            []call   `json:"calls,omitempty"`
 	Crontab          string   `json:"crontab,omitempty"`
 
-	Crontabs []string    `json:"crontabs,omitempty"` // cron.mjs only
-	Times    []time.Time `json:"times,omitempty"`
+	Crontabs   []string    `json:"crontabs,omitempty"` // cron.mjs only
+	Times      []time.Time `json:"times,omitempty"`
+	Administer []adminCall `json:"administer,omitempty"`
 }
 
 // An event is a line of a process's stdout. "exited" is the test's own: the

@@ -1,0 +1,216 @@
+package gworker
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/gworker/gworker/internal/admin"
+)
+
+// JobInfo is a job as it was at ReadAt, by the database's clock, with the state
+// that it was in. Without a payload its Payload is nil.
+type JobInfo = admin.Job
+
+// ChangedJobs is what became of the jobs that an administrative call named.
+type ChangedJobs = admin.Changed
+
+// UntouchedJob is a job that an administrative call named and left as it is.
+type UntouchedJob = admin.Untouched
+
+// UntouchedReason says why.
+type UntouchedReason = admin.Reason
+
+// The reasons.
+const (
+	// UntouchedLocked: a worker has held the job for less than 4 hours.
+	UntouchedLocked = admin.Locked
+	// UntouchedNotFound: there is no job with this id.
+	UntouchedNotFound = admin.NotFound
+)
+
+// CompleteJobs deletes jobs as if they had been done, whatever their state. Jobs
+// that run are left alone, as in every Graphile Worker, and so are ids that are
+// not there: the result says which, and is no error. It has the deleted jobs as
+// they were.
+//
+// A job that has been locked for more than 4 hours does not count as running
+// here, in PermanentlyFailJobs and in RescheduleJobs.
+func (a adder) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
+	result, err := admin.Complete(ctx, a.queries, ids)
+	return result, doing(err, "completing", ids)
+}
+
+// PermanentlyFailJobs uses up the attempts of jobs, so that they are kept and
+// not run again, with reason as their last error. "" means the schema's own
+// text, "Manually marked as failed". What runs is left alone; see CompleteJobs.
+func (a adder) PermanentlyFailJobs(ctx context.Context, ids []int64, reason string) (ChangedJobs, error) {
+	if err := checkText("reason", reason, math.MaxInt); err != nil {
+		return ChangedJobs{}, doing(err, "failing", ids)
+	}
+	result, err := admin.Fail(ctx, a.queries, ids, reason)
+	return result, doing(err, "failing", ids)
+}
+
+// RescheduleOptions say what RescheduleJobs changes. A nil field leaves what is
+// there; at least one must be set.
+type RescheduleOptions struct {
+	// RunAt is the time before which the job does not run. The zero time means
+	// now, by the database's clock.
+	RunAt *time.Time
+
+	// Priority orders runnable jobs, lower numbers first: -32768 to 32767.
+	Priority *int
+
+	// Attempts is how many attempts the job has had: 0 to 32767. A failed job
+	// can run again only with fewer than its MaxAttempts.
+	Attempts *int
+
+	// MaxAttempts is the number of attempts after which a failing job stays
+	// failed: 1 to 32767.
+	MaxAttempts *int
+}
+
+func (o RescheduleOptions) encode() (admin.Reschedule, error) {
+	const field = "RescheduleOptions"
+	if o == (RescheduleOptions{}) {
+		return admin.Reschedule{}, problem(field, "is empty: say what to change")
+	}
+	to := admin.Reschedule{RunAt: o.RunAt}
+	if o.RunAt != nil {
+		if err := checkTime(field+".RunAt", *o.RunAt); err != nil {
+			return admin.Reschedule{}, err
+		}
+	}
+	for _, n := range []struct {
+		name  string
+		given *int
+		least int
+		into  **int32
+	}{
+		{"Priority", o.Priority, math.MinInt16, &to.Priority},
+		{"Attempts", o.Attempts, 0, &to.Attempts},
+		{"MaxAttempts", o.MaxAttempts, 1, &to.MaxAttempts},
+	} {
+		if n.given == nil {
+			continue
+		}
+		if *n.given < n.least || *n.given > math.MaxInt16 {
+			return admin.Reschedule{}, problem(field+"."+n.name, "is %d: it can be %d to %d", *n.given, n.least, math.MaxInt16)
+		}
+		value := int32(*n.given)
+		*n.into = &value
+	}
+	return to, nil
+}
+
+// checkTime refuses what PostgreSQL or JSON cannot hold. The zero time passes.
+func checkTime(field string, at time.Time) error {
+	if year := at.UTC().Year(); !at.IsZero() && (year < 1 || year > 9999) {
+		return problem(field, "is in the year %d: it can be in the years 1 to 9999", year)
+	}
+	return nil
+}
+
+// RescheduleJobs changes when jobs run, their priority and their attempts, and
+// wakes workers for those that can run now. What runs is left alone; see
+// CompleteJobs. To run failed jobs again, give Attempts 0 as well as RunAt:
+//
+//	client.RescheduleJobs(ctx, ids, gworker.RescheduleOptions{RunAt: new(time.Time), Attempts: new(int)})
+func (a adder) RescheduleJobs(ctx context.Context, ids []int64, options RescheduleOptions) (ChangedJobs, error) {
+	to, err := options.encode()
+	if err != nil {
+		return ChangedJobs{}, doing(err, "rescheduling", ids)
+	}
+	result, err := admin.RescheduleAll(ctx, a.queries, ids, to)
+	return result, doing(err, "rescheduling", ids)
+}
+
+// PreviewJobs tells what CompleteJobs, PermanentlyFailJobs and RescheduleJobs
+// would do to these jobs at this moment, and changes nothing: the result's Jobs
+// are those that would be changed, as they are.
+func (a adder) PreviewJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
+	result, err := admin.Preview(ctx, a.queries, ids)
+	return result, doing(err, "looking at", ids)
+}
+
+// GetJob returns the job with the given id, or ErrJobNotFound: completed jobs
+// are not kept.
+func (a adder) GetJob(ctx context.Context, id int64) (*JobInfo, error) {
+	found, err := admin.Get(ctx, a.queries, id)
+	if err != nil {
+		return nil, fmt.Errorf("reading job %d: %w", id, err)
+	}
+	return found, nil
+}
+
+// GetJobByKey returns the job with the given key, or ErrJobNotFound.
+func (a adder) GetJobByKey(ctx context.Context, key string) (*JobInfo, error) {
+	if err := checkText("key", key, maxKeyLength); err != nil {
+		return nil, fmt.Errorf("reading a job: %w", err)
+	}
+	found, err := admin.GetByKey(ctx, a.queries, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading the job with key %q: %w", key, err)
+	}
+	return found, nil
+}
+
+// WorkerLocks are the jobs and queues that a worker holds.
+type WorkerLocks = admin.Locks
+
+// HeldJob is a job that a worker holds.
+type HeldJob = admin.HeldJob
+
+// ForceUnlockWorkers takes the locks of workers away, whatever their age, and
+// returns what each of them held. It is for workers that are dead for certain;
+// Client.Sweep finds out by itself which registered workers are.
+//
+// It does not stop what runs. A job that its worker still runs can be started by
+// another at once, beside the first run. Where the first is gworker's it ends
+// with ErrJobLost and stores nothing; Node's and Rust's workers delete a
+// finished job by its id, also under the hands of the second. The attempt that
+// was interrupted stays counted: a job that was on its last one is failed then.
+func (a adder) ForceUnlockWorkers(ctx context.Context, workerIDs []string) ([]WorkerLocks, error) {
+	if err := checkWorkerIDs(workerIDs); err != nil {
+		return nil, fmt.Errorf("unlocking workers: %w", err)
+	}
+	held, err := admin.ForceUnlock(ctx, a.queries, workerIDs)
+	if err != nil {
+		return nil, fmt.Errorf("unlocking %d workers: %w", len(workerIDs), err)
+	}
+	return held, nil
+}
+
+// HeldLocks returns what workers hold: what ForceUnlockWorkers would take away.
+func (a adder) HeldLocks(ctx context.Context, workerIDs []string) ([]WorkerLocks, error) {
+	if err := checkWorkerIDs(workerIDs); err != nil {
+		return nil, fmt.Errorf("looking for locks: %w", err)
+	}
+	held, err := admin.HeldBy(ctx, a.queries, workerIDs)
+	if err != nil {
+		return nil, fmt.Errorf("looking for the locks of %d workers: %w", len(workerIDs), err)
+	}
+	return held, nil
+}
+
+func checkWorkerIDs(ids []string) error {
+	for i, id := range ids {
+		if err := checkText(fmt.Sprintf("workerIDs[%d]", i), id, math.MaxInt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// doing wraps err with what was being done to jobs.
+func doing(err error, what string, ids []int64) error {
+	switch {
+	case err == nil:
+		return nil
+	case len(ids) == 1:
+		return fmt.Errorf("%s job %d: %w", what, ids[0], err)
+	}
+	return fmt.Errorf("%s %d jobs: %w", what, len(ids), err)
+}

@@ -1,0 +1,80 @@
+package gworker
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/gworker/gworker/internal/admin"
+)
+
+// CleanupTask is something that Client.Cleanup can delete.
+type CleanupTask string
+
+// The cleanup tasks, by the names that every Graphile Worker uses.
+const (
+	// GCTaskIdentifiers deletes task identifiers that have no job. Those of the
+	// client's own worker, and those that registered workers say they run, are
+	// kept, since workers may have cached them; name what workers of other
+	// runtimes run in CleanupOptions.KeepTasks.
+	GCTaskIdentifiers CleanupTask = admin.GCTaskIdentifiers
+	// GCJobQueues deletes queues that have no job and that nobody holds.
+	GCJobQueues CleanupTask = admin.GCJobQueues
+	// DeletePermafailedJobs deletes jobs that have permanently failed. Also those
+	// are that somebody may still want to look at, so it is not done by default.
+	DeletePermafailedJobs CleanupTask = admin.DeletePermafailedJobs
+)
+
+// ErrCleanupBusy is returned when a cleanup gave way to an open transaction that
+// has added jobs: it would have kept every other process from adding some.
+// Trying again later is safe.
+var ErrCleanupBusy = admin.ErrBusy
+
+// CleanupOptions say what Client.Cleanup deletes.
+type CleanupOptions struct {
+	// Tasks are what to do. Empty means GCTaskIdentifiers and GCJobQueues.
+	Tasks []CleanupTask
+	// KeepTasks are task identifiers that are kept, whether or not they have
+	// jobs.
+	KeepTasks []string
+	// DryRun changes nothing: the result says what would be deleted.
+	DryRun bool
+}
+
+// CleanupResult is what a cleanup deleted, or would delete. A dry run does not
+// count, among tasks and queues, those that only the deletion of failed jobs
+// would leave without jobs.
+type CleanupResult = admin.Cleaned
+
+// Cleanup deletes what is not used any more. It can run at any time, while
+// workers work and jobs are added: adding waits for a moment, and the cleanup
+// gives up with ErrCleanupBusy rather than make it wait for long. On an error
+// the result is what was deleted before it.
+//
+// The client of a Worker (Worker.Client, Job.Client) keeps that worker's tasks.
+func (c *Client) Cleanup(ctx context.Context, options CleanupOptions) (CleanupResult, error) {
+	what := admin.Cleanup{DryRun: options.DryRun, Keep: slices.Concat(c.ownTasks, options.KeepTasks)}
+	for i, task := range options.Tasks {
+		switch task {
+		case GCTaskIdentifiers, GCJobQueues, DeletePermafailedJobs:
+			what.Tasks = append(what.Tasks, string(task))
+		default:
+			return CleanupResult{}, fmt.Errorf("cleaning up: %w", problem(fmt.Sprintf("CleanupOptions.Tasks[%d]", i),
+				"is %q: it can be %s, %s or %s", task, GCTaskIdentifiers, GCJobQueues, DeletePermafailedJobs))
+		}
+	}
+	if len(what.Tasks) == 0 {
+		what.Tasks = []string{admin.GCTaskIdentifiers, admin.GCJobQueues}
+	}
+	for i, task := range options.KeepTasks {
+		if err := checkText(fmt.Sprintf("CleanupOptions.KeepTasks[%d]", i), task, math.MaxInt); err != nil {
+			return CleanupResult{}, fmt.Errorf("cleaning up: %w", err)
+		}
+	}
+	result, err := admin.CleanUp(ctx, c.pool, c.statements, c.queries, what)
+	if err != nil {
+		return result, fmt.Errorf("cleaning up: %w", err)
+	}
+	return result, nil
+}

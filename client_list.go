@@ -1,0 +1,220 @@
+package gworker
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gworker/gworker/internal/admin"
+	"github.com/gworker/gworker/internal/job"
+)
+
+// JobState says what a job does or waits for at one moment, by the database's
+// clock. Each job is in exactly one state.
+type JobState = job.State
+
+// The states of jobs.
+const (
+	// StateScheduled: the job's time has not come, and it has not been tried.
+	StateScheduled = job.StateScheduled
+	// StateReady: nothing keeps a worker that has the task from starting it. Of
+	// several ready jobs in one queue one starts at a time.
+	StateReady = job.StateReady
+	// StateBlocked: its time has come, and its queue is held for another job.
+	StateBlocked = job.StateBlocked
+	// StateRunning: a worker holds its lock. Whether that worker lives the row
+	// does not tell; see Client.Workers.
+	StateRunning = job.StateRunning
+	// StateRetrying: it has been tried, and its time has not come again.
+	StateRetrying = job.StateRetrying
+	// StateFailed: it has used up its attempts, and nobody will run it.
+	StateFailed = job.StateFailed
+)
+
+// JobOrder is the order of a listing.
+type JobOrder string
+
+const (
+	// OrderByID lists the oldest jobs first. It is the default.
+	OrderByID JobOrder = "id"
+	// OrderNewestFirst lists the newest jobs first.
+	OrderNewestFirst JobOrder = "newest"
+	// OrderNext lists jobs in the order in which workers look at them: by
+	// priority, then run time. It leaves out running and failed jobs, which have
+	// no place in it.
+	OrderNext JobOrder = "next"
+)
+
+// The bounds of JobFilter.Limit and QueueFilter.Limit.
+const (
+	DefaultPageSize = 100
+	MaxPageSize     = 10_000
+)
+
+// TimeRange is the time from From on and before Before. A zero time is no bound.
+type TimeRange = admin.TimeRange
+
+// JobFilter says which jobs ListJobs returns. An empty field lets every job
+// pass; of a list one entry must fit. The zero value is the first 100 jobs.
+type JobFilter struct {
+	// States are the states to list.
+	States []JobState
+	// Tasks are task identifiers.
+	Tasks []string
+	// Queues are names of queues; "" stands for jobs without a queue.
+	Queues []string
+	// Keys are job keys.
+	Keys []string
+	// Workers are ids of workers that hold the jobs.
+	Workers []string
+	// Flags must all be set on the job.
+	Flags []string
+	// ErrorContains is a part of the last error, in whichever case.
+	ErrorContains string
+
+	// MinPriority and MaxPriority are bounds, themselves included.
+	MinPriority, MaxPriority *int
+	// RunAt, CreatedAt and UpdatedAt are ranges. A failure is an update, so of
+	// failed jobs UpdatedAt is when they failed.
+	RunAt, CreatedAt, UpdatedAt TimeRange
+
+	// Order is the order of the listing. "" means OrderByID.
+	Order JobOrder
+	// Limit is how many jobs a page has: 1 to 10,000. 0 means 100.
+	Limit int
+	// Cursor is the NextCursor of the page before, with the same Order. ""
+	// means the first page.
+	Cursor string
+	// WithPayload reads the payloads, too.
+	WithPayload bool
+}
+
+// JobPage is a page of ListJobs.
+type JobPage = admin.Page
+
+// encode validates a filter.
+func (f JobFilter) encode() (admin.Filter, error) {
+	e := admin.Filter{
+		States: f.States, Tasks: f.Tasks, Queues: f.Queues, Keys: f.Keys, Workers: f.Workers, Flags: f.Flags,
+		ErrorContains: f.ErrorContains, RunAt: f.RunAt, CreatedAt: f.CreatedAt, UpdatedAt: f.UpdatedAt,
+		Order: admin.Order(f.Order), Limit: f.Limit, Payload: f.WithPayload,
+	}
+	if e.Order == "" {
+		e.Order = admin.ByID
+	}
+	switch f.Order {
+	case "", OrderByID, OrderNewestFirst, OrderNext:
+	default:
+		return e, problem("JobFilter.Order", "is %q: it can be %s, %s or %s", f.Order, OrderByID, OrderNewestFirst, OrderNext)
+	}
+	for i, s := range f.States {
+		field := fmt.Sprintf("JobFilter.States[%d]", i)
+		if !slices.Contains(job.States, s) {
+			return e, problem(field, "is %q: it can be %s", s, stateNames())
+		}
+		if f.Order == OrderNext && (s == StateRunning || s == StateFailed) {
+			return e, problem(field, "is %s: the order %s has no place for such jobs", s, OrderNext)
+		}
+	}
+	if err := f.checkTexts(); err != nil {
+		return e, err
+	}
+	for _, p := range []struct {
+		name  string
+		given *int
+		into  **int32
+	}{{"MinPriority", f.MinPriority, &e.MinPriority}, {"MaxPriority", f.MaxPriority, &e.MaxPriority}} {
+		if p.given == nil {
+			continue
+		}
+		// Beyond what a job can have is no mistake, and must not overflow.
+		value := int32(max(math.MinInt32, min(math.MaxInt32, *p.given)))
+		*p.into = &value
+	}
+	var err error
+	if e.Limit, err = pageSize("JobFilter.Limit", f.Limit); err != nil {
+		return e, err
+	}
+	if f.Cursor != "" {
+		if e.After, err = admin.ParseCursor(f.Cursor, e.Order); err != nil {
+			return e, problem("JobFilter.Cursor", "%v", err)
+		}
+	}
+	return e, nil
+}
+
+func (f JobFilter) checkTexts() error {
+	for _, list := range []struct {
+		name  string
+		texts []string
+	}{{"Tasks", f.Tasks}, {"Queues", f.Queues}, {"Keys", f.Keys}, {"Workers", f.Workers}, {"Flags", f.Flags}} {
+		for i, text := range list.texts {
+			if err := checkText(fmt.Sprintf("JobFilter.%s[%d]", list.name, i), text, math.MaxInt); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range []struct {
+		name  string
+		given TimeRange
+	}{{"RunAt", f.RunAt}, {"CreatedAt", f.CreatedAt}, {"UpdatedAt", f.UpdatedAt}} {
+		for _, bound := range []struct {
+			name string
+			at   time.Time
+		}{{"From", r.given.From}, {"Before", r.given.Before}} {
+			if err := checkTime("JobFilter."+r.name+"."+bound.name, bound.at); err != nil {
+				return err
+			}
+		}
+	}
+	return checkText("JobFilter.ErrorContains", f.ErrorContains, math.MaxInt)
+}
+
+func stateNames() string {
+	names := make([]string, len(job.States))
+	for i, s := range job.States {
+		names[i] = string(s)
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+}
+
+func pageSize(field string, limit int) (int, error) {
+	switch {
+	case limit < 0 || limit > MaxPageSize:
+		return 0, problem(field, "is %d: it can be 1 to %d, or 0 for %d", limit, MaxPageSize, DefaultPageSize)
+	case limit == 0:
+		return DefaultPageSize, nil
+	}
+	return limit, nil
+}
+
+// ListJobs returns one page of the jobs that a filter lets pass. The next page
+// is asked for with the page's NextCursor:
+//
+//	filter := gworker.JobFilter{States: []gworker.JobState{gworker.StateFailed}}
+//	for {
+//		page, err := client.ListJobs(ctx, filter)
+//		...
+//		if filter.Cursor = page.NextCursor; filter.Cursor == "" {
+//			break
+//		}
+//	}
+//
+// Each page is read at a moment of its own. A job that is there all the while
+// and does not change is listed once, whatever is added and deleted meanwhile; a
+// job that moves in the order, as a rescheduled one in OrderNext, may come twice
+// or not at all.
+func (a adder) ListJobs(ctx context.Context, filter JobFilter) (JobPage, error) {
+	encoded, err := filter.encode()
+	if err != nil {
+		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
+	}
+	page, err := admin.List(ctx, a.oneOff, encoded)
+	if err != nil {
+		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
+	}
+	return page, nil
+}

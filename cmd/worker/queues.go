@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gworker/gworker"
+)
+
+func newQueuesCommand(shared *sharedFlags) *cobra.Command {
+	var asJSON bool
+	var filter gworker.QueueFilter
+	cmd := &cobra.Command{
+		Use:   "queues [NAME...]",
+		Short: "List named queues, who holds them and their jobs",
+		Long: `queues prints named queues by name, 100 at most unless --limit says otherwise: who
+holds them, for how long, and their jobs by state. "worker list --help" explains
+the states.`,
+		Example: `  worker queues --locked
+  worker queues 'user 7' --json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := shared.client()
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			filter.Names = args
+			page, err := client.Queues(cmd.Context(), filter)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(shared.std.out, jsonQueues(page))
+			}
+			return printQueues(shared, page)
+		},
+	}
+	cmd.Flags().BoolVar(&filter.LockedOnly, "locked", false, "only queues that a worker holds")
+	cmd.Flags().IntVar(&filter.Limit, "limit", 0, fmt.Sprintf("most queues to print (default %d)", gworker.DefaultPageSize))
+	cmd.Flags().StringVar(&filter.Cursor, "cursor", "", "go on where a listing ended")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the queues as JSON")
+	return cmd
+}
+
+func printQueues(shared *sharedFlags, page gworker.QueuePage) error {
+	out := shared.std.out
+	if len(page.Queues) == 0 {
+		_, err := fmt.Fprintln(out, "no queues")
+		return err
+	}
+	t := table{head: append([]string{"queue", "held by", "for"}, countsHead...)}
+	for _, q := range page.Queues {
+		held := ""
+		if !q.LockedAt.IsZero() {
+			held = span(q.LockedFor)
+		}
+		t.add(append([]string{cell(q.Name, 40), cell(q.LockedBy, 60), held}, countsCells(q.Counts, q.LongestWait)...)...)
+	}
+	if err := t.print(out); err != nil {
+		return fmt.Errorf("printing queues: %w", err)
+	}
+	if page.NextCursor != "" {
+		fmt.Fprintf(out, "\n%s; there are more: add --cursor %s\n", counted(len(page.Queues), "queue"), page.NextCursor)
+	}
+	return nil
+}
+
+type queuesJSON struct {
+	Queues     []queueJSON `json:"queues"`
+	NextCursor string      `json:"next_cursor,omitempty"`
+}
+
+type queueJSON struct {
+	Name             string     `json:"queue_name"`
+	LockedBy         string     `json:"locked_by,omitempty"`
+	LockedAt         time.Time  `json:"locked_at,omitzero"`
+	LockedForSeconds float64    `json:"locked_for_seconds,omitempty"`
+	Jobs             countsJSON `json:"jobs"`
+}
+
+func jsonQueues(page gworker.QueuePage) queuesJSON {
+	printed := queuesJSON{Queues: []queueJSON{}, NextCursor: page.NextCursor}
+	for _, q := range page.Queues {
+		printed.Queues = append(printed.Queues, queueJSON{
+			Name: q.Name, LockedBy: q.LockedBy, LockedAt: q.LockedAt, LockedForSeconds: q.LockedFor.Seconds(),
+			Jobs: jsonCounts(q.Counts, q.LongestWait),
+		})
+	}
+	return printed
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gworker/gworker"
+)
+
+func newStatsCommand(shared *sharedFlags) *cobra.Command {
+	var asJSON bool
+	var maxQueues int
+	cmd := &cobra.Command{
+		Use:   "stats",
+		Short: "Count jobs by state, task and queue",
+		Long: `stats counts all jobs by state, by task, and for the named queues that have the
+most jobs. "worker list --help" explains the states. The longest wait is that of
+the oldest ready job, since its time came or since it was added.`,
+		Example: `  worker stats
+  worker stats --json | jq .jobs.failed`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := shared.client()
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			stats, err := client.Stats(cmd.Context(), gworker.StatsOptions{MaxQueues: maxQueues})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(shared.std.out, jsonStats(stats))
+			}
+			return printStats(shared.std.out, stats)
+		},
+	}
+	cmd.Flags().IntVar(&maxQueues, "max-queues", 0, "how many queues to print, -1 for none (default 20)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the numbers as JSON")
+	return cmd
+}
+
+var countsHead = []string{"scheduled", "ready", "blocked", "running", "retrying", "failed", "longest wait"}
+
+func countsCells(c gworker.JobCounts, wait time.Duration) []string {
+	waited := ""
+	if c.Ready > 0 {
+		waited = span(wait)
+	}
+	return []string{number(c.Scheduled), number(c.Ready), number(c.Blocked), number(c.Running), number(c.Retrying), number(c.Failed), waited}
+}
+
+func printStats(out io.Writer, stats gworker.Stats) error {
+	fmt.Fprintln(out, summary(stats))
+	tasks := table{head: append([]string{"task"}, countsHead...)}
+	for _, t := range stats.Tasks {
+		tasks.add(append([]string{cell(t.Task, 40)}, countsCells(t.Counts, t.LongestWait)...)...)
+	}
+	queues := table{head: append([]string{"queue"}, countsHead...)}
+	for _, q := range stats.Queues {
+		queues.add(append([]string{cell(q.Queue, 40)}, countsCells(q.Counts, q.LongestWait)...)...)
+	}
+	for _, t := range []table{tasks, queues} {
+		if len(t.rows) == 0 {
+			continue
+		}
+		fmt.Fprintln(out)
+		if err := t.print(out); err != nil {
+			return fmt.Errorf("printing the numbers: %w", err)
+		}
+	}
+	return nil
+}
+
+// summary is one line about all jobs.
+func summary(stats gworker.Stats) string {
+	if stats.Total() == 0 {
+		return "no jobs"
+	}
+	var parts []string
+	for _, p := range []struct {
+		n    int64
+		name gworker.JobState
+	}{
+		{stats.Scheduled, gworker.StateScheduled}, {stats.Ready, gworker.StateReady}, {stats.Blocked, gworker.StateBlocked},
+		{stats.Running, gworker.StateRunning}, {stats.Retrying, gworker.StateRetrying}, {stats.Failed, gworker.StateFailed},
+	} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.name))
+		}
+	}
+	line := fmt.Sprintf("%s: %s", counted(int(stats.Total()), "job"), strings.Join(parts, ", "))
+	if stats.Ready > 0 {
+		line += "; the longest wait is " + span(stats.LongestWait)
+	}
+	return line
+}
+
+type countsJSON struct {
+	Scheduled          int64   `json:"scheduled"`
+	Ready              int64   `json:"ready"`
+	Blocked            int64   `json:"blocked"`
+	Running            int64   `json:"running"`
+	Retrying           int64   `json:"retrying"`
+	Failed             int64   `json:"failed"`
+	Total              int64   `json:"total"`
+	LongestWaitSeconds float64 `json:"longest_wait_seconds"`
+}
+
+func jsonCounts(c gworker.JobCounts, wait time.Duration) countsJSON {
+	return countsJSON{
+		Scheduled: c.Scheduled, Ready: c.Ready, Blocked: c.Blocked, Running: c.Running, Retrying: c.Retrying, Failed: c.Failed,
+		Total: c.Total(), LongestWaitSeconds: wait.Seconds(),
+	}
+}
+
+type statsJSON struct {
+	Jobs   countsJSON       `json:"jobs"`
+	Tasks  []taskStatsJSON  `json:"tasks"`
+	Queues []queueStatsJSON `json:"queues"`
+}
+
+type taskStatsJSON struct {
+	Task string `json:"task_identifier"`
+	countsJSON
+}
+
+type queueStatsJSON struct {
+	Queue string `json:"queue_name"`
+	countsJSON
+}
+
+func jsonStats(stats gworker.Stats) statsJSON {
+	printed := statsJSON{Jobs: jsonCounts(stats.Counts, stats.LongestWait), Tasks: []taskStatsJSON{}, Queues: []queueStatsJSON{}}
+	for _, t := range stats.Tasks {
+		printed.Tasks = append(printed.Tasks, taskStatsJSON{Task: t.Task, countsJSON: jsonCounts(t.Counts, t.LongestWait)})
+	}
+	for _, q := range stats.Queues {
+		printed.Queues = append(printed.Queues, queueStatsJSON{Queue: q.Queue, countsJSON: jsonCounts(q.Counts, q.LongestWait)})
+	}
+	return printed
+}

@@ -1,0 +1,580 @@
+-- Administration: jobs that people look at and change by hand, and what there is
+-- of tasks, queues and workers.
+--
+-- The states of jobs are defined here, by one text that stands in every
+-- statement that needs it; a test holds the copies together. Joins are outer
+-- ones, so that a job whose task or queue row somebody has deleted is seen.
+
+-- name: AdminCompleteJobs :many
+-- The schema's function decides which jobs may be touched. The others come as
+-- they were when the statement began.
+with touched as materialized (
+  select f.* from graphile_worker.complete_jobs(@ids::bigint[]) f
+), asked as (
+  select true as touched, f.* from touched f
+  union all
+  select false, p.*
+  from graphile_worker._private_jobs p
+  where p.id = any (@ids::bigint[]) and not exists (select from touched f where f.id = p.id)
+)
+select
+  j.touched,
+  j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+  j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
+  coalesce(t.identifier, '')::text as task,
+  coalesce(q.queue_name, '')::text as queue,
+  (case
+    when j.locked_at is not null then 'running'
+    when j.attempts >= j.max_attempts then 'failed'
+    when j.run_at > now() and j.attempts > 0 then 'retrying'
+    when j.run_at > now() then 'scheduled'
+    when j.job_queue_id is null or q.is_available then 'ready'
+    else 'blocked'
+  end)::text as state,
+  coalesce(q.locked_by, '')::text as queue_locked_by,
+  q.locked_at as queue_locked_at,
+  now()::timestamptz as read_at
+from asked j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+order by j.id;
+
+-- name: AdminFailJobs :many
+-- As above.
+with touched as materialized (
+  select f.* from graphile_worker.permanently_fail_jobs(@ids::bigint[], sqlc.narg(reason)::text) f
+), asked as (
+  select true as touched, f.* from touched f
+  union all
+  select false, p.*
+  from graphile_worker._private_jobs p
+  where p.id = any (@ids::bigint[]) and not exists (select from touched f where f.id = p.id)
+)
+select
+  j.touched,
+  j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+  j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
+  coalesce(t.identifier, '')::text as task,
+  coalesce(q.queue_name, '')::text as queue,
+  (case
+    when j.locked_at is not null then 'running'
+    when j.attempts >= j.max_attempts then 'failed'
+    when j.run_at > now() and j.attempts > 0 then 'retrying'
+    when j.run_at > now() then 'scheduled'
+    when j.job_queue_id is null or q.is_available then 'ready'
+    else 'blocked'
+  end)::text as state,
+  coalesce(q.locked_by, '')::text as queue_locked_by,
+  q.locked_at as queue_locked_at,
+  now()::timestamptz as read_at
+from asked j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+order by j.id;
+
+-- name: AdminRescheduleJobs :many
+-- As above. The function tells nobody; here workers hear of what can run now, and
+-- need not find it by polling.
+with touched as materialized (
+  select f.* from graphile_worker.reschedule_jobs(
+    @ids::bigint[],
+    run_at => case when @run_now::boolean then now() else sqlc.narg(run_at)::timestamptz end,
+    priority => sqlc.narg(priority)::int,
+    attempts => sqlc.narg(attempts)::int,
+    max_attempts => sqlc.narg(max_attempts)::int
+  ) f
+), asked as (
+  select true as touched, f.* from touched f
+  union all
+  select false, p.*
+  from graphile_worker._private_jobs p
+  where p.id = any (@ids::bigint[]) and not exists (select from touched f where f.id = p.id)
+), announced as (
+  select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
+  from touched f
+  where f.is_available and f.run_at <= now()
+  having count(*) > 0
+)
+select
+  j.touched,
+  j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+  j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
+  coalesce(t.identifier, '')::text as task,
+  coalesce(q.queue_name, '')::text as queue,
+  (case
+    when j.locked_at is not null then 'running'
+    when j.attempts >= j.max_attempts then 'failed'
+    when j.run_at > now() and j.attempts > 0 then 'retrying'
+    when j.run_at > now() then 'scheduled'
+    when j.job_queue_id is null or q.is_available then 'ready'
+    else 'blocked'
+  end)::text as state,
+  coalesce(q.locked_by, '')::text as queue_locked_by,
+  q.locked_at as queue_locked_at,
+  now()::timestamptz as read_at
+from asked j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+left join announced a on true
+order by j.id;
+
+-- name: AdminGetJobs :many
+-- "touched" says whether the functions above would touch the job.
+select
+  (j.locked_at is null or j.locked_at < now() - interval '4 hours')::boolean as touched,
+  j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+  j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
+  coalesce(t.identifier, '')::text as task,
+  coalesce(q.queue_name, '')::text as queue,
+  (case
+    when j.locked_at is not null then 'running'
+    when j.attempts >= j.max_attempts then 'failed'
+    when j.run_at > now() and j.attempts > 0 then 'retrying'
+    when j.run_at > now() then 'scheduled'
+    when j.job_queue_id is null or q.is_available then 'ready'
+    else 'blocked'
+  end)::text as state,
+  coalesce(q.locked_by, '')::text as queue_locked_by,
+  q.locked_at as queue_locked_at,
+  now()::timestamptz as read_at
+from graphile_worker._private_jobs j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+where j.id = any (@ids::bigint[])
+order by j.id;
+
+-- name: AdminGetJobByKey :one
+select
+  (j.locked_at is null or j.locked_at < now() - interval '4 hours')::boolean as touched,
+  j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+  j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
+  coalesce(t.identifier, '')::text as task,
+  coalesce(q.queue_name, '')::text as queue,
+  (case
+    when j.locked_at is not null then 'running'
+    when j.attempts >= j.max_attempts then 'failed'
+    when j.run_at > now() and j.attempts > 0 then 'retrying'
+    when j.run_at > now() then 'scheduled'
+    when j.job_queue_id is null or q.is_available then 'ready'
+    else 'blocked'
+  end)::text as state,
+  coalesce(q.locked_by, '')::text as queue_locked_by,
+  q.locked_at as queue_locked_at,
+  now()::timestamptz as read_at
+from graphile_worker._private_jobs j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+where j.key = @key::text;
+
+-- name: AdminListByID :many
+-- The three listings differ in their order, which each has an index for, and in
+-- where a page begins. They find the jobs of the page first and their names then.
+-- They must be planned for their arguments and not once for all: then what is not
+-- asked for costs nothing, the join for the states included, and "available" and
+-- "locked", which follow from the states, tell the planner how many jobs there
+-- are. "touched" makes their rows alike.
+select
+  true as touched,
+  j.id, (case when @with_payload::boolean then j.payload end)::json as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+  j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
+  coalesce(t.identifier, '')::text as task,
+  coalesce(q.queue_name, '')::text as queue,
+  (case
+    when j.locked_at is not null then 'running'
+    when j.attempts >= j.max_attempts then 'failed'
+    when j.run_at > now() and j.attempts > 0 then 'retrying'
+    when j.run_at > now() then 'scheduled'
+    when j.job_queue_id is null or q.is_available then 'ready'
+    else 'blocked'
+  end)::text as state,
+  coalesce(q.locked_by, '')::text as queue_locked_by,
+  q.locked_at as queue_locked_at,
+  now()::timestamptz as read_at
+from (
+  select j.*
+  from graphile_worker._private_jobs j
+  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  where j.id > @after_id::bigint
+    and (sqlc.narg(available)::boolean is null or j.is_available = sqlc.narg(available)::boolean)
+    and (sqlc.narg(locked)::boolean is null or (j.locked_at is not null) = sqlc.narg(locked)::boolean)
+    and (cardinality(@states::text[]) = 0 or (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) = any (@states::text[]))
+    and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
+    )))
+    and (
+      cardinality(@queues::text[]) = 0
+      or j.job_queue_id = any (array(
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
+      ))
+      or j.job_queue_id is null and '' = any (@queues::text[])
+    )
+    and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
+    and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
+    and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
+    and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
+    and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
+    and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
+    and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
+    and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
+    and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
+    and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
+    and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
+    and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
+  order by j.id
+  limit @page_size::int
+) j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+order by j.id;
+
+-- name: AdminListNewest :many
+-- As above.
+select
+  true as touched,
+  j.id, (case when @with_payload::boolean then j.payload end)::json as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+  j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
+  coalesce(t.identifier, '')::text as task,
+  coalesce(q.queue_name, '')::text as queue,
+  (case
+    when j.locked_at is not null then 'running'
+    when j.attempts >= j.max_attempts then 'failed'
+    when j.run_at > now() and j.attempts > 0 then 'retrying'
+    when j.run_at > now() then 'scheduled'
+    when j.job_queue_id is null or q.is_available then 'ready'
+    else 'blocked'
+  end)::text as state,
+  coalesce(q.locked_by, '')::text as queue_locked_by,
+  q.locked_at as queue_locked_at,
+  now()::timestamptz as read_at
+from (
+  select j.*
+  from graphile_worker._private_jobs j
+  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  where j.id < @before_id::bigint
+    and (sqlc.narg(available)::boolean is null or j.is_available = sqlc.narg(available)::boolean)
+    and (sqlc.narg(locked)::boolean is null or (j.locked_at is not null) = sqlc.narg(locked)::boolean)
+    and (cardinality(@states::text[]) = 0 or (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) = any (@states::text[]))
+    and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
+    )))
+    and (
+      cardinality(@queues::text[]) = 0
+      or j.job_queue_id = any (array(
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
+      ))
+      or j.job_queue_id is null and '' = any (@queues::text[])
+    )
+    and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
+    and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
+    and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
+    and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
+    and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
+    and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
+    and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
+    and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
+    and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
+    and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
+    and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
+    and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
+  order by j.id desc
+  limit @page_size::int
+) j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+order by j.id desc;
+
+-- name: AdminListClaimOrder :many
+-- As above, in the order in which workers look at jobs: those that wait.
+select
+  true as touched,
+  j.id, (case when @with_payload::boolean then j.payload end)::json as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+  j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
+  coalesce(t.identifier, '')::text as task,
+  coalesce(q.queue_name, '')::text as queue,
+  (case
+    when j.locked_at is not null then 'running'
+    when j.attempts >= j.max_attempts then 'failed'
+    when j.run_at > now() and j.attempts > 0 then 'retrying'
+    when j.run_at > now() then 'scheduled'
+    when j.job_queue_id is null or q.is_available then 'ready'
+    else 'blocked'
+  end)::text as state,
+  coalesce(q.locked_by, '')::text as queue_locked_by,
+  q.locked_at as queue_locked_at,
+  now()::timestamptz as read_at
+from (
+  select j.*
+  from graphile_worker._private_jobs j
+  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  where j.is_available
+    and (j.priority, j.run_at) >= (@after_priority::int, @after_run_at::timestamptz)
+    and (j.priority, j.run_at, j.id) > (@after_priority::int, @after_run_at::timestamptz, @after_id::bigint)
+    and (sqlc.narg(available)::boolean is null or j.is_available = sqlc.narg(available)::boolean)
+    and (sqlc.narg(locked)::boolean is null or (j.locked_at is not null) = sqlc.narg(locked)::boolean)
+    and (cardinality(@states::text[]) = 0 or (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) = any (@states::text[]))
+    and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
+    )))
+    and (
+      cardinality(@queues::text[]) = 0
+      or j.job_queue_id = any (array(
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
+      ))
+      or j.job_queue_id is null and '' = any (@queues::text[])
+    )
+    and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
+    and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
+    and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
+    and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
+    and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
+    and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
+    and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
+    and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
+    and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
+    and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
+    and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
+    and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
+  order by j.priority, j.run_at, j.id
+  limit @page_size::int
+) j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+order by j.priority, j.run_at, j.id;
+
+-- name: AdminTaskCounts :many
+-- One walk over all jobs. A ready job waits since its time came, or since it was
+-- added if that was later.
+select
+  coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = s.task_id), '')::text as task,
+  coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+  coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+  coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+  coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+  coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+  coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+  coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+from (
+  select j.task_id, (case
+    when j.locked_at is not null then 'running'
+    when j.attempts >= j.max_attempts then 'failed'
+    when j.run_at > now() and j.attempts > 0 then 'retrying'
+    when j.run_at > now() then 'scheduled'
+    when j.job_queue_id is null or q.is_available then 'ready'
+    else 'blocked'
+  end) as state,
+    count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+  from graphile_worker._private_jobs j
+  left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+  group by 1, 2
+) s
+group by s.task_id
+order by 1;
+
+-- name: AdminBusiestQueues :many
+-- Those with the most jobs; jobs without a queue are none of them.
+select
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id), '')::text as queue,
+  c.ready, c.scheduled, c.retrying, c.running, c.blocked, c.failed, c.longest_wait
+from (
+  select s.job_queue_id,
+    coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+    coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+    coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+    coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+    coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+    coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+    coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  from (
+    select j.job_queue_id, (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) as state,
+      count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+    from graphile_worker._private_jobs j
+    left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+    where j.job_queue_id is not null
+    group by 1, 2
+  ) s
+  group by s.job_queue_id
+  order by sum(s.jobs) desc, s.job_queue_id
+  limit @most::int
+) c
+order by c.ready + c.scheduled + c.retrying + c.running + c.blocked + c.failed desc, c.job_queue_id;
+
+-- name: AdminQueues :many
+-- A page of queues by name, and then one walk over the jobs of just these.
+with page as materialized (
+  select q.id, q.queue_name, q.locked_by, q.locked_at
+  from graphile_worker._private_job_queues q
+  where (not @paged::boolean or q.queue_name > @after_name::text)
+    and (cardinality(@names::text[]) = 0 or q.queue_name = any (@names::text[]))
+    and (not @locked_only::boolean or q.locked_at is not null)
+  order by q.queue_name
+  limit @page_size::int
+), counts as (
+  select s.job_queue_id,
+    coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+    coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+    coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+    coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+    coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+    coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+    coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  from (
+    select j.job_queue_id, (case
+      when j.locked_at is not null then 'running'
+      when j.attempts >= j.max_attempts then 'failed'
+      when j.run_at > now() and j.attempts > 0 then 'retrying'
+      when j.run_at > now() then 'scheduled'
+      when j.job_queue_id is null or q.is_available then 'ready'
+      else 'blocked'
+    end) as state,
+      count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+    from graphile_worker._private_jobs j
+    left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+    where j.job_queue_id = any (array(select p.id from page p))
+    group by 1, 2
+  ) s
+  group by s.job_queue_id
+)
+select
+  p.queue_name::text as queue,
+  coalesce(p.locked_by, '')::text as locked_by,
+  p.locked_at,
+  coalesce(extract(epoch from now() - p.locked_at), 0)::float8 as locked_for,
+  coalesce(c.ready, 0)::bigint as ready,
+  coalesce(c.scheduled, 0)::bigint as scheduled,
+  coalesce(c.retrying, 0)::bigint as retrying,
+  coalesce(c.running, 0)::bigint as running,
+  coalesce(c.blocked, 0)::bigint as blocked,
+  coalesce(c.failed, 0)::bigint as failed,
+  coalesce(c.longest_wait, 0)::float8 as longest_wait
+from page p
+left join counts c on c.job_queue_id = p.id
+order by p.queue_name;
+
+-- name: AdminRegisteredWorkers :many
+-- Only where revision 20 or its like is installed.
+select
+  w.id, w.started_at, w.last_heartbeat_at,
+  extract(epoch from now() - w.last_heartbeat_at)::float8 as silent_for,
+  coalesce(w.metadata, '{}')::text as metadata
+from graphile_worker._private_workers w
+order by w.id;
+
+-- name: AdminLockHolders :many
+-- Who holds locks, of any runtime.
+select
+  coalesce(h.locked_by, '')::text as worker,
+  (count(*) filter (where h.job))::bigint as jobs,
+  (count(*) filter (where not h.job))::bigint as queues,
+  extract(epoch from now() - min(h.locked_at))::float8 as oldest
+from (
+  select j.locked_by, j.locked_at, true as job from graphile_worker._private_jobs j where j.locked_at is not null
+  union all
+  select q.locked_by, q.locked_at, false from graphile_worker._private_job_queues q where q.locked_at is not null
+) h
+group by 1
+order by 1;
+
+-- name: AdminHeldJobs :many
+select j.id, j.locked_by::text as worker, coalesce(t.identifier, '')::text as task, j.attempts, j.max_attempts,
+  extract(epoch from now() - j.locked_at)::float8 as locked_for
+from graphile_worker._private_jobs j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+where j.locked_by = any (@workers::text[])
+order by j.locked_by, j.id;
+
+-- name: AdminHeldQueues :many
+select q.queue_name, q.locked_by::text as worker
+from graphile_worker._private_job_queues q
+where q.locked_by = any (@workers::text[])
+order by q.locked_by, q.queue_name;
+
+-- name: AdminForceUnlock :exec
+-- Tells workers, too, since what was locked may run now.
+select graphile_worker.force_unlock_workers(@workers::text[]),
+  pg_notify('jobs:insert', json_build_object('r', random(), 'count', @jobs::int)::text);
+
+-- name: AdminFailedJobs :one
+select count(*)::bigint as jobs
+from graphile_worker._private_jobs j
+where j.attempts >= j.max_attempts and j.locked_at is null;
+
+-- name: AdminDeleteFailedJobs :one
+-- Some of them, in the order of their ids, so that no statement takes long.
+-- Those that somebody changes at this moment are left out.
+with victims as (
+  select j.id
+  from graphile_worker._private_jobs j
+  where j.id > @after_id::bigint and j.attempts >= j.max_attempts and j.locked_at is null
+  order by j.id
+  limit @most::int
+  for update skip locked
+), deleted as (
+  delete from graphile_worker._private_jobs j using victims v where j.id = v.id returning j.id
+)
+select count(*)::bigint as jobs, coalesce(max(d.id), 0)::bigint as last_id from deleted d;
+
+-- name: AdminUnusedTasks :many
+select t.id, t.identifier
+from graphile_worker._private_tasks t
+where not (t.identifier = any (@keep::text[]))
+  and not exists (select from graphile_worker._private_jobs j where j.task_id = t.id)
+order by t.identifier;
+
+-- name: AdminUnusedQueues :many
+select q.id, q.queue_name
+from graphile_worker._private_job_queues q
+where q.locked_at is null
+  and not exists (select from graphile_worker._private_jobs j where j.job_queue_id = q.id)
+order by q.queue_name;
+
+-- name: AdminLockTimeout :exec
+select set_config('lock_timeout', @timeout::text, true);
+
+-- name: AdminLockTasks :exec
+-- Every way of adding jobs writes this table, or would, in the transaction that
+-- adds them: so none is under way while this lock is held.
+lock table graphile_worker._private_tasks in share row exclusive mode;
+
+-- name: AdminLockQueues :exec
+lock table graphile_worker._private_job_queues in share row exclusive mode;
+
+-- name: AdminDeleteTasks :many
+delete from graphile_worker._private_tasks t
+where t.id = any (@ids::int[])
+  and not exists (select from graphile_worker._private_jobs j where j.task_id = t.id)
+returning t.identifier;
+
+-- name: AdminDeleteQueues :many
+delete from graphile_worker._private_job_queues q
+where q.id = any (@ids::int[])
+  and q.locked_at is null
+  and not exists (select from graphile_worker._private_jobs j where j.job_queue_id = q.id)
+returning q.queue_name;

@@ -1,0 +1,88 @@
+// Package admin is what people do to a queue by hand: look at jobs, count them,
+// change or delete them, take locks away, and clean up.
+//
+//	jobs.go     jobs by id or key, and the schema's functions that change them
+//	list.go     listings in pages
+//	stats.go    counts by state, task and queue, and queues one by one
+//	workers.go  who is registered and who holds locks, and taking locks away
+//	cleanup.go  the three cleanup tasks
+//
+// Validated arguments come in, rows go out. The one thing not to break: what
+// changes jobs goes through the schema's own functions, so that each runtime's
+// rule holds (a job that is locked, for less than 4 hours, is left alone), and
+// what was not changed is reported with its reason.
+//
+// Cleanup is the exception, for which the schema has no function. Jobs point to
+// their task and queue without a foreign key, so deleting such a row while a job
+// of it is being added would leave a job that no worker ever finds. Therefore
+// the rows are deleted under a lock that lets no transaction add jobs meanwhile.
+// What remains is a transaction at the level repeatable read or above that took
+// its snapshot before the cleanup and adds its first job after it.
+//
+// Everything is bearable for a queue of a million jobs: single jobs and pages by
+// id or claim order come from indexes; filters, counts and cleanup walk the
+// table once.
+package admin
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/job"
+)
+
+// Job is a job, and what its row alone does not tell.
+type Job struct {
+	job.Row
+	// State is what the job does or waits for.
+	State job.State
+	// QueueLockedBy is the worker that holds the job's queue, or "", and
+	// QueueLockedAt since when. A blocked job waits for that worker.
+	QueueLockedBy string
+	QueueLockedAt time.Time
+	// ReadAt is the database's time at which this was true.
+	ReadAt time.Time
+}
+
+// jobRow is what each statement about jobs returns.
+type jobRow dbgen.AdminGetJobsRow
+
+func (r jobRow) job() *Job {
+	return &Job{
+		Row: job.Row{
+			ID: r.ID, Task: r.Task, Queue: r.Queue, Payload: r.Payload,
+			Priority: int(r.Priority), RunAt: r.RunAt.Time,
+			Attempts: int(r.Attempts), MaxAttempts: int(r.MaxAttempts), LastError: text(r.LastError),
+			CreatedAt: r.CreatedAt.Time, UpdatedAt: r.UpdatedAt.Time,
+			Key: text(r.Key), Revision: int(r.Revision), Flags: job.FlagNames(r.Flags),
+			LockedAt: r.LockedAt.Time, LockedBy: text(r.LockedBy),
+		},
+		State:         job.State(r.State),
+		QueueLockedBy: r.QueueLockedBy,
+		QueueLockedAt: r.QueueLockedAt.Time,
+		ReadAt:        r.ReadAt.Time,
+	}
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func timestamp(t time.Time) pgtype.Timestamptz {
+	return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()}
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// array is a slice as an argument that is never null.
+func array[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}

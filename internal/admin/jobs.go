@@ -1,0 +1,159 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/store"
+)
+
+// Reason says why a job was not touched.
+type Reason string
+
+// The reasons.
+const (
+	// Locked: a worker holds the job, for less than 4 hours.
+	Locked Reason = "locked"
+	// NotFound: there is no such job.
+	NotFound Reason = "not_found"
+)
+
+// Untouched is a job that was asked for and left as it is.
+type Untouched struct {
+	ID     int64
+	Reason Reason
+	// Job is the job as it was seen, or nil if there is none. Its LockedBy is
+	// "" if a worker took it in just that moment.
+	Job *Job
+}
+
+// Changed is what became of the jobs that were asked for.
+type Changed struct {
+	// Jobs are those that were changed, by id: as they are now, or as they were
+	// if they are gone.
+	Jobs []*Job
+	// Untouched are the others, by id.
+	Untouched []Untouched
+}
+
+// Complete deletes jobs.
+func Complete(ctx context.Context, q *dbgen.Queries, ids []int64) (Changed, error) {
+	return change(ids, func(ids []int64) ([]jobRow, error) {
+		return jobRows(q.AdminCompleteJobs(ctx, ids))
+	})
+}
+
+// Fail uses up the attempts of jobs. A reason of "" leaves it to the schema.
+func Fail(ctx context.Context, q *dbgen.Queries, ids []int64, reason string) (Changed, error) {
+	return change(ids, func(ids []int64) ([]jobRow, error) {
+		args := dbgen.AdminFailJobsParams{Ids: ids}
+		if reason != "" {
+			args.Reason = &reason
+		}
+		return jobRows(q.AdminFailJobs(ctx, args))
+	})
+}
+
+// Reschedule is what to change; nil leaves what is there.
+type Reschedule struct {
+	RunAt       *time.Time // the zero time is the database's now
+	Priority    *int32
+	Attempts    *int32
+	MaxAttempts *int32
+}
+
+// RescheduleAll changes jobs, and tells workers of those that can run.
+func RescheduleAll(ctx context.Context, q *dbgen.Queries, ids []int64, to Reschedule) (Changed, error) {
+	return change(ids, func(ids []int64) ([]jobRow, error) {
+		args := dbgen.AdminRescheduleJobsParams{
+			Ids: ids, Priority: to.Priority, Attempts: to.Attempts, MaxAttempts: to.MaxAttempts,
+		}
+		if to.RunAt != nil {
+			args.RunNow, args.RunAt = to.RunAt.IsZero(), timestamp(*to.RunAt)
+		}
+		return jobRows(q.AdminRescheduleJobs(ctx, args))
+	})
+}
+
+// Preview tells which jobs the functions above would touch.
+func Preview(ctx context.Context, q *dbgen.Queries, ids []int64) (Changed, error) {
+	return change(ids, func(ids []int64) ([]jobRow, error) {
+		return jobRows(q.AdminGetJobs(ctx, ids))
+	})
+}
+
+// Get reads one job.
+func Get(ctx context.Context, q *dbgen.Queries, id int64) (*Job, error) {
+	rows, err := q.AdminGetJobs(ctx, []int64{id})
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, store.ErrNotFound
+	}
+	return jobRow(rows[0]).job(), nil
+}
+
+// GetByKey reads the job with a key.
+func GetByKey(ctx context.Context, q *dbgen.Queries, key string) (*Job, error) {
+	row, err := q.AdminGetJobByKey(ctx, key)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, store.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	return jobRow(row).job(), nil
+}
+
+func change(ids []int64, run func([]int64) ([]jobRow, error)) (Changed, error) {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	if len(ids) == 0 {
+		return Changed{}, nil
+	}
+	rows, err := run(ids)
+	if err != nil {
+		return Changed{}, err
+	}
+	var c Changed
+	found := make(map[int64]jobRow, len(rows))
+	for _, row := range rows {
+		found[row.ID] = row
+	}
+	for _, id := range ids {
+		row, ok := found[id]
+		switch {
+		case !ok:
+			c.Untouched = append(c.Untouched, Untouched{ID: id, Reason: NotFound})
+		case row.Touched:
+			c.Jobs = append(c.Jobs, row.job())
+		default:
+			c.Untouched = append(c.Untouched, Untouched{ID: id, Reason: Locked, Job: row.job()})
+		}
+	}
+	return c, nil
+}
+
+// statementRow is what sqlc calls the rows of the statements about jobs.
+type statementRow interface {
+	dbgen.AdminCompleteJobsRow | dbgen.AdminFailJobsRow | dbgen.AdminRescheduleJobsRow | dbgen.AdminGetJobsRow |
+		dbgen.AdminListByIDRow | dbgen.AdminListNewestRow | dbgen.AdminListClaimOrderRow
+}
+
+func jobRows[R statementRow](found []R, err error) ([]jobRow, error) {
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]jobRow, len(found))
+	for i, row := range found {
+		rows[i] = jobRow(row)
+	}
+	return rows, nil
+}

@@ -1,0 +1,158 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/gworker/gworker/internal/dbgen"
+)
+
+// Counts are numbers of jobs by their states.
+type Counts struct {
+	Scheduled int64
+	Ready     int64
+	Blocked   int64
+	Running   int64
+	Retrying  int64
+	Failed    int64
+}
+
+// Total is the number of all jobs.
+func (c Counts) Total() int64 {
+	return c.Scheduled + c.Ready + c.Blocked + c.Running + c.Retrying + c.Failed
+}
+
+func (c *Counts) add(o Counts) {
+	c.Scheduled += o.Scheduled
+	c.Ready += o.Ready
+	c.Blocked += o.Blocked
+	c.Running += o.Running
+	c.Retrying += o.Retrying
+	c.Failed += o.Failed
+}
+
+// Stats are the numbers of a queue's jobs at one moment.
+type Stats struct {
+	Counts
+	// LongestWait is how long the oldest ready job has waited.
+	LongestWait time.Duration
+	// Tasks are the tasks that have jobs, by identifier.
+	Tasks []TaskStats
+	// Queues are the named queues with the most jobs, those first.
+	Queues []QueueStats
+}
+
+// TaskStats are the numbers of one task's jobs.
+type TaskStats struct {
+	Counts
+	Task        string
+	LongestWait time.Duration
+}
+
+// QueueStats are the numbers of one named queue's jobs.
+type QueueStats struct {
+	Counts
+	Queue       string
+	LongestWait time.Duration
+}
+
+// CountJobs counts all jobs, with up to queues named queues.
+func CountJobs(ctx context.Context, q *dbgen.Queries, queues int) (Stats, error) {
+	tasks, err := q.AdminTaskCounts(ctx)
+	if err != nil {
+		return Stats{}, err
+	}
+	var stats Stats
+	for _, r := range tasks {
+		t := TaskStats{
+			Task: r.Task, LongestWait: seconds(r.LongestWait),
+			Counts: Counts{Scheduled: r.Scheduled, Ready: r.Ready, Blocked: r.Blocked, Running: r.Running, Retrying: r.Retrying, Failed: r.Failed},
+		}
+		stats.add(t.Counts)
+		stats.LongestWait = max(stats.LongestWait, t.LongestWait)
+		stats.Tasks = append(stats.Tasks, t)
+	}
+	if queues == 0 {
+		return stats, nil
+	}
+	busiest, err := q.AdminBusiestQueues(ctx, int32(queues))
+	if err != nil {
+		return Stats{}, err
+	}
+	for _, r := range busiest {
+		stats.Queues = append(stats.Queues, QueueStats{
+			Queue: r.Queue, LongestWait: seconds(r.LongestWait),
+			Counts: Counts{Scheduled: r.Scheduled, Ready: r.Ready, Blocked: r.Blocked, Running: r.Running, Retrying: r.Retrying, Failed: r.Failed},
+		})
+	}
+	return stats, nil
+}
+
+// Queue is a named queue.
+type Queue struct {
+	Counts
+	Name string
+	// LockedBy is the worker that holds the queue, or "".
+	LockedBy string
+	// LockedAt is since when, or the zero time, and LockedFor how long that is
+	// by the database's clock.
+	LockedAt  time.Time
+	LockedFor time.Duration
+	// LongestWait is how long its oldest ready job has waited.
+	LongestWait time.Duration
+}
+
+// QueuePage is one page of queues, by name.
+type QueuePage struct {
+	Queues []Queue
+	// NextCursor is what the next page is asked for with, or "" if this is the
+	// last one.
+	NextCursor string
+}
+
+// QueueFilter says which queues to list.
+type QueueFilter struct {
+	Names      []string
+	LockedOnly bool
+	Limit      int
+	After      *string
+}
+
+// ListQueues reads one page of queues.
+func ListQueues(ctx context.Context, q *dbgen.Queries, f QueueFilter) (QueuePage, error) {
+	args := dbgen.AdminQueuesParams{Names: array(f.Names), LockedOnly: f.LockedOnly, PageSize: int32(f.Limit + 1)}
+	if f.After != nil {
+		args.Paged, args.AfterName = true, *f.After
+	}
+	rows, err := q.AdminQueues(ctx, args)
+	if err != nil {
+		return QueuePage{}, err
+	}
+	var page QueuePage
+	if len(rows) > f.Limit {
+		rows = rows[:f.Limit]
+		page.NextCursor = encodeCursor(queuePosition{Queue: &rows[f.Limit-1].Queue})
+	}
+	for _, r := range rows {
+		page.Queues = append(page.Queues, Queue{
+			Name: r.Queue, LockedBy: r.LockedBy, LockedAt: r.LockedAt.Time, LockedFor: seconds(r.LockedFor), LongestWait: seconds(r.LongestWait),
+			Counts: Counts{Scheduled: r.Scheduled, Ready: r.Ready, Blocked: r.Blocked, Running: r.Running, Retrying: r.Retrying, Failed: r.Failed},
+		})
+	}
+	return page, nil
+}
+
+type queuePosition struct {
+	Queue *string `json:"q"`
+}
+
+// ParseQueueCursor reads the NextCursor of a page of queues.
+func ParseQueueCursor(cursor string) (*string, error) {
+	var p queuePosition
+	if err := decodeCursor(cursor, &p); err != nil || p.Queue == nil || strings.ContainsRune(*p.Queue, 0) {
+		return nil, errors.New("is not the cursor of a page of queues")
+	}
+	return p.Queue, nil
+}

@@ -1,0 +1,171 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/recovery"
+)
+
+// Worker is one that is registered, or that holds locks.
+type Worker struct {
+	// ID is what stands in the locked_by of its jobs and queues.
+	ID string
+	// Runtime is which Graphile Worker it is, by the form of its id: "gworker",
+	// "node" or "rust"; "" if none writes such ids. Of Node's newer versions
+	// an id is that of a pool of workers.
+	Runtime string
+	// Registered says that the worker tells that it lives. Node's workers never
+	// do, Rust's only if they were told to.
+	Registered bool
+	// StartedAt and LastHeartbeatAt are when it registered and was last heard
+	// of, and Silence is how long ago that was by the database's clock.
+	StartedAt       time.Time
+	LastHeartbeatAt time.Time
+	Silence         time.Duration
+	// Metadata is what it says of itself, a JSON object, and the fields below
+	// are what was understood of it.
+	Metadata    json.RawMessage
+	Version     string
+	Host        string
+	PID         int
+	Tasks       []string
+	Concurrency int
+	// Jobs and Queues are how many it holds, and OldestLock is how long ago it
+	// took the first of them.
+	Jobs       int64
+	Queues     int64
+	OldestLock time.Duration
+}
+
+// ListWorkers are all that are registered or hold locks, by id.
+func ListWorkers(ctx context.Context, q *dbgen.Queries) ([]Worker, error) {
+	holders, err := q.AdminLockHolders(ctx)
+	if err != nil {
+		return nil, err
+	}
+	registered, err := registeredWorkers(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	workers := make([]Worker, 0, len(registered)+len(holders))
+	for _, r := range registered {
+		w := Worker{
+			ID: r.ID, Runtime: recovery.RuntimeOf(r.ID), Registered: true, StartedAt: r.StartedAt.Time,
+			LastHeartbeatAt: r.LastHeartbeatAt.Time, Silence: seconds(r.SilentFor), Metadata: json.RawMessage(r.Metadata),
+		}
+		w.understand()
+		workers = append(workers, w)
+	}
+	for _, h := range holders {
+		i := slices.IndexFunc(workers, func(w Worker) bool { return w.ID == h.Worker })
+		if i < 0 {
+			i = len(workers)
+			workers = append(workers, Worker{ID: h.Worker, Runtime: recovery.RuntimeOf(h.Worker)})
+		}
+		workers[i].Jobs, workers[i].Queues, workers[i].OldestLock = h.Jobs, h.Queues, seconds(h.Oldest)
+	}
+	slices.SortFunc(workers, func(a, b Worker) int { return strings.Compare(a.ID, b.ID) })
+	return workers, nil
+}
+
+// understand takes from the metadata what is there. Other runtimes may mean
+// something else by the same names, so each is read on its own.
+func (w *Worker) understand() {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(w.Metadata, &members) != nil {
+		return
+	}
+	for name, into := range map[string]any{
+		"version": &w.Version, "host": &w.Host, "pid": &w.PID, "tasks": &w.Tasks, "concurrency": &w.Concurrency,
+	} {
+		// A value of another type leaves the field empty.
+		_ = json.Unmarshal(members[name], into)
+	}
+	if w.Host == "" {
+		_ = json.Unmarshal(members["hostname"], &w.Host)
+	}
+}
+
+// registeredWorkers are none where the schema has no table for them.
+func registeredWorkers(ctx context.Context, q *dbgen.Queries) ([]dbgen.AdminRegisteredWorkersRow, error) {
+	rows, err := q.AdminRegisteredWorkers(ctx)
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) && answer.Code == "42P01" {
+		return nil, nil
+	}
+	return rows, err
+}
+
+// Locks are what one worker holds.
+type Locks struct {
+	WorkerID string
+	Jobs     []HeldJob
+	Queues   []string
+}
+
+// HeldJob is a job that a worker holds.
+type HeldJob struct {
+	ID          int64
+	Task        string
+	Attempts    int
+	MaxAttempts int
+	LockedFor   time.Duration
+}
+
+// HeldBy tells what workers hold, each of those that were asked for, once.
+func HeldBy(ctx context.Context, q *dbgen.Queries, workers []string) ([]Locks, error) {
+	var held []Locks
+	at := make(map[string]int, len(workers))
+	for _, id := range workers {
+		if _, twice := at[id]; !twice {
+			at[id] = len(held)
+			held = append(held, Locks{WorkerID: id})
+		}
+	}
+	if len(held) == 0 {
+		return nil, nil
+	}
+	jobs, err := q.AdminHeldJobs(ctx, workers)
+	if err != nil {
+		return nil, err
+	}
+	for _, j := range jobs {
+		l := &held[at[j.Worker]]
+		l.Jobs = append(l.Jobs, HeldJob{
+			ID: j.ID, Task: j.Task, Attempts: int(j.Attempts), MaxAttempts: int(j.MaxAttempts), LockedFor: seconds(j.LockedFor),
+		})
+	}
+	queues, err := q.AdminHeldQueues(ctx, workers)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range queues {
+		l := &held[at[row.Worker]]
+		l.Queues = append(l.Queues, row.QueueName)
+	}
+	return held, nil
+}
+
+// ForceUnlock takes the locks of workers away, and tells what they held.
+func ForceUnlock(ctx context.Context, q *dbgen.Queries, workers []string) ([]Locks, error) {
+	held, err := HeldBy(ctx, q, workers)
+	if err != nil {
+		return nil, err
+	}
+	locks := 0
+	for _, l := range held {
+		locks += len(l.Jobs) + len(l.Queues)
+	}
+	if locks == 0 {
+		return held, nil
+	}
+	return held, q.AdminForceUnlock(ctx, dbgen.AdminForceUnlockParams{Workers: workers, Jobs: int32(locks)})
+}
