@@ -45,6 +45,7 @@ var Texts = []string{
 	LedgerRows,
 	LedgerShape,
 	ListHeldJobs,
+	ListTestJobs,
 	LiveWorkers,
 	LockMigrations,
 	LockedJobs,
