@@ -24,13 +24,20 @@ with outcome as (
 select d.id from done d;
 
 -- name: FailJobs :many
+-- A negative delay stands for the shared backoff formula, '' for the payload as
+-- it is, and final for a job that is not tried again whatever attempts it has
+-- left. "at" is the present time if it is not the database's.
 with outcome as (
   select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at,
-    unnest(@errors::text[]) as error
+    unnest(@errors::text[]) as error, unnest(@delays::float8[]) as delay, unnest(@finals::boolean[]) as final,
+    unnest(@payloads::text[]) as payload
 ), failed as (
   update graphile_worker._private_jobs j
   set last_error = o.error,
-    run_at = greatest(now(), j.run_at) + exp(least(j.attempts, 10)) * interval '1 second',
+    attempts = case when o.final then greatest(j.attempts, j.max_attempts) else j.attempts end,
+    payload = coalesce(nullif(o.payload, '')::json, j.payload),
+    run_at = greatest(coalesce(sqlc.narg(at)::timestamptz, now()), j.run_at)
+      + case when o.delay < 0 then exp(least(j.attempts, 10)) else o.delay end * interval '1 second',
     locked_by = null,
     locked_at = null,
     updated_at = now()
@@ -50,15 +57,19 @@ select f.id, f.run_at, f.permanent from failed f;
 
 -- name: ReturnJobs :many
 -- The attempt goes back only where the row's key is still the one it was
--- claimed with: a retired job must not come back.
+-- claimed with: a retired job must not come back. A delay of 0 leaves run_at.
 with outcome as (
   select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at,
-    unnest(@keys::text[]) as key
+    unnest(@keys::text[]) as key, unnest(@delays::float8[]) as delay
 ), returned as (
   update graphile_worker._private_jobs j
   set attempts = case
       when j.key is not distinct from nullif(o.key, '') then greatest(0, j.attempts - 1)
       else j.attempts
+    end,
+    run_at = case
+      when o.delay > 0 then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, now()) + o.delay * interval '1 second')
+      else j.run_at
     end,
     locked_by = null,
     locked_at = null,

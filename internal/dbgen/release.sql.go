@@ -72,17 +72,21 @@ func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([]i
 const FailJobs = `-- name: FailJobs :many
 with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,
-    unnest($4::text[]) as error
+    unnest($4::text[]) as error, unnest($5::float8[]) as delay, unnest($6::boolean[]) as final,
+    unnest($7::text[]) as payload
 ), failed as (
   update graphile_worker._private_jobs j
   set last_error = o.error,
-    run_at = greatest(now(), j.run_at) + exp(least(j.attempts, 10)) * interval '1 second',
+    attempts = case when o.final then greatest(j.attempts, j.max_attempts) else j.attempts end,
+    payload = coalesce(nullif(o.payload, '')::json, j.payload),
+    run_at = greatest(coalesce($8::timestamptz, now()), j.run_at)
+      + case when o.delay < 0 then exp(least(j.attempts, 10)) else o.delay end * interval '1 second',
     locked_by = null,
     locked_at = null,
     updated_at = now()
   from outcome o
   where j.id = o.id
-    and j.locked_by = $5::text
+    and j.locked_by = $9::text
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
   returning j.id, j.job_queue_id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent
@@ -90,7 +94,7 @@ with outcome as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from failed f
-  where q.id = f.job_queue_id and q.locked_by = $5::text
+  where q.id = f.job_queue_id and q.locked_by = $9::text
 )
 select f.id, f.run_at, f.permanent from failed f
 `
@@ -100,6 +104,10 @@ type FailJobsParams struct {
 	Attempts  []int32
 	LockedAts []pgtype.Timestamptz
 	Errors    []string
+	Delays    []float64
+	Finals    []bool
+	Payloads  []string
+	At        pgtype.Timestamptz
 	WorkerID  string
 }
 
@@ -109,12 +117,19 @@ type FailJobsRow struct {
 	Permanent bool
 }
 
+// A negative delay stands for the shared backoff formula, ” for the payload as
+// it is, and final for a job that is not tried again whatever attempts it has
+// left. "at" is the present time if it is not the database's.
 func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsRow, error) {
 	rows, err := q.db.Query(ctx, FailJobs,
 		arg.Ids,
 		arg.Attempts,
 		arg.LockedAts,
 		arg.Errors,
+		arg.Delays,
+		arg.Finals,
+		arg.Payloads,
+		arg.At,
 		arg.WorkerID,
 	)
 	if err != nil {
@@ -138,19 +153,23 @@ func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsR
 const ReturnJobs = `-- name: ReturnJobs :many
 with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,
-    unnest($4::text[]) as key
+    unnest($4::text[]) as key, unnest($5::float8[]) as delay
 ), returned as (
   update graphile_worker._private_jobs j
   set attempts = case
       when j.key is not distinct from nullif(o.key, '') then greatest(0, j.attempts - 1)
       else j.attempts
     end,
+    run_at = case
+      when o.delay > 0 then greatest(j.run_at, coalesce($6::timestamptz, now()) + o.delay * interval '1 second')
+      else j.run_at
+    end,
     locked_by = null,
     locked_at = null,
     updated_at = now()
   from outcome o
   where j.id = o.id
-    and j.locked_by = $5::text
+    and j.locked_by = $7::text
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
   returning j.id, j.job_queue_id
@@ -158,7 +177,7 @@ with outcome as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from returned r
-  where q.id = r.job_queue_id and q.locked_by = $5::text
+  where q.id = r.job_queue_id and q.locked_by = $7::text
 ), announced as (
   select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
   from returned r
@@ -172,17 +191,21 @@ type ReturnJobsParams struct {
 	Attempts  []int32
 	LockedAts []pgtype.Timestamptz
 	Keys      []string
+	Delays    []float64
+	At        pgtype.Timestamptz
 	WorkerID  string
 }
 
 // The attempt goes back only where the row's key is still the one it was
-// claimed with: a retired job must not come back.
+// claimed with: a retired job must not come back. A delay of 0 leaves run_at.
 func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]int64, error) {
 	rows, err := q.db.Query(ctx, ReturnJobs,
 		arg.Ids,
 		arg.Attempts,
 		arg.LockedAts,
 		arg.Keys,
+		arg.Delays,
+		arg.At,
 		arg.WorkerID,
 	)
 	if err != nil {

@@ -88,6 +88,17 @@ type Outcome struct {
 	Kind Kind
 	// Err is the reason for every kind but Completed and Settled.
 	Err error
+
+	// Delay is how long the job waits before it can run again. Of a Failed run
+	// nil means the backoff that all Graphile Workers share; of a Returned one
+	// it means not at all.
+	Delay *time.Duration
+	// Permanent says of a Failed run that the job is not tried again, whatever
+	// attempts it has left.
+	Permanent bool
+	// Payload, if not nil, replaces the stored payload of a Failed job: what is
+	// left to do.
+	Payload json.RawMessage
 }
 
 // Final reports whether a failure of this run is the job's last.

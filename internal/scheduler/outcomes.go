@@ -24,6 +24,7 @@ type outcomes struct {
 	queries  *dbgen.Queries
 	workerID string
 	events   *event.Stream
+	now      func() time.Time
 }
 
 // write writes a group. left is what is not known to be written; freed says that
@@ -135,6 +136,25 @@ func columns(part []ended) (ids []int64, attempts []int32, lockedAts []pgtype.Ti
 	return ids, attempts, lockedAts
 }
 
+// sharedBackoff is how FailJobs is asked for the formula that all runtimes share.
+const sharedBackoff = -1
+
+// delay is an outcome's wait in seconds.
+func delay(o job.Outcome, without float64) float64 {
+	if o.Delay == nil {
+		return without
+	}
+	return max(0, o.Delay.Seconds())
+}
+
+// timeOf is the present time for statements: null for the database's own.
+func timeOf(now func() time.Time) pgtype.Timestamptz {
+	if now == nil {
+		return pgtype.Timestamptz{}
+	}
+	return pgtype.Timestamptz{Time: now(), Valid: true}
+}
+
 // verdict starts with every job of the part as no longer held.
 func verdict(part []ended) map[int64]written {
 	done := make(map[int64]written, len(part))
@@ -161,12 +181,15 @@ func (o *outcomes) complete(ctx context.Context, part []ended) (map[int64]writte
 
 func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, error) {
 	ids, attempts, lockedAts := columns(part)
-	texts := make([]string, len(part))
+	texts, delays := make([]string, len(part)), make([]float64, len(part))
+	finals, payloads := make([]bool, len(part)), make([]string, len(part))
 	for i, e := range part {
-		texts[i] = errorText(e.outcome.Err)
+		texts[i], delays[i] = errorText(e.outcome.Err), delay(e.outcome, sharedBackoff)
+		finals[i], payloads[i] = e.outcome.Permanent, string(e.outcome.Payload)
 	}
 	rows, err := o.queries.FailJobs(ctx, dbgen.FailJobsParams{
-		Ids: ids, Attempts: attempts, LockedAts: lockedAts, Errors: texts, WorkerID: o.workerID,
+		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),
+		Errors: texts, Delays: delays, Finals: finals, Payloads: payloads,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("writing that %d jobs failed: %w", len(part), err)
@@ -180,12 +203,13 @@ func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, e
 
 func (o *outcomes) giveBack(ctx context.Context, part []ended) (map[int64]written, error) {
 	ids, attempts, lockedAts := columns(part)
-	keys := make([]string, len(part))
+	keys, delays := make([]string, len(part)), make([]float64, len(part))
 	for i, e := range part {
-		keys[i] = e.job.Key
+		keys[i], delays[i] = e.job.Key, delay(e.outcome, 0)
 	}
 	held, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{
-		Ids: ids, Attempts: attempts, LockedAts: lockedAts, Keys: keys, WorkerID: o.workerID,
+		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),
+		Keys: keys, Delays: delays,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("returning %d jobs to the queue: %w", len(part), err)

@@ -40,7 +40,7 @@ type releaser struct {
 
 func newReleaser(c Config, requeued func()) *releaser {
 	return &releaser{
-		out:      outcomes{queries: c.Queries, workerID: c.WorkerID, events: c.Events},
+		out:      outcomes{queries: c.Queries, workerID: c.WorkerID, events: c.Events, now: c.Now},
 		workerID: c.WorkerID, events: c.Events, grace: c.StatementTimeout, requeued: requeued,
 		emptied: make(chan struct{}, 1),
 		arrived: make(chan struct{}, 1),

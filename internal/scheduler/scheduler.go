@@ -47,7 +47,10 @@ type Config struct {
 	// AbortTimeout is how long running jobs may go on after the context of Run
 	// has ended.
 	AbortTimeout time.Duration
-	Events       *event.Stream
+	// Now is the worker's own clock, by which statements compare times; nil
+	// means the database's.
+	Now    func() time.Time
+	Events *event.Stream
 }
 
 // maxClaimWait bounds the wait after a failed claim: it is what a worker adds
