@@ -1,6 +1,7 @@
 package gworkertest
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -18,8 +19,8 @@ const (
 	Failed Outcome = "failed"
 	// PermanentlyFailed: the attempt failed, and the job is not tried again.
 	PermanentlyFailed Outcome = "permanently failed"
-	// Returned: the run was cut off by a shutdown, and the job is back in the
-	// queue with its attempt restored.
+	// Returned: the job is back in the queue with its attempt restored: a
+	// shutdown cut the run off, or the handler asked for it.
 	Returned Outcome = "returned"
 	// Lost: the job was no longer this worker's when the run ended, so nothing
 	// was stored.
@@ -40,6 +41,14 @@ type Result struct {
 
 	// NextRunAt is when a job that has Failed runs again. Run does not know it.
 	NextRunAt time.Time
+
+	// Delay is how long the job waits before it can run again, if the task has
+	// decided that itself; nil if not. WaitRun and WaitJob do not know it.
+	Delay *time.Duration
+
+	// Remaining is the payload that stays to be done, if a failed run has done a
+	// part; nil if not. WaitRun and WaitJob do not know it.
+	Remaining json.RawMessage
 
 	// Duration is how long the handler ran.
 	Duration time.Duration
@@ -67,7 +76,7 @@ func outcomeOf(j *job.Claimed, o job.Outcome) Outcome {
 	case job.Lost:
 		return Lost
 	case job.Failed:
-		if j.Final() {
+		if j.Final() || o.Permanent {
 			return PermanentlyFailed
 		}
 		return Failed

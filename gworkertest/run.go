@@ -82,6 +82,7 @@ func Run(ctx context.Context, t testing.TB, task gworker.Task, call Call) Result
 	}
 	return Result{
 		Outcome: outcomeOf(end.Job, end.Outcome), Err: end.Outcome.Err, Job: end.Job.Row, Duration: end.Duration,
+		Delay: end.Outcome.Delay, Remaining: end.Outcome.Payload,
 	}
 }
 
