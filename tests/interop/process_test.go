@@ -27,6 +27,7 @@ type order struct {
 	Concurrency      int      `json:"concurrency,omitempty"`
 	Once             bool     `json:"once,omitempty"`
 	Calls            []call   `json:"calls,omitempty"`
+	LocalQueue       int      `json:"localQueue,omitempty"` // Node only: how many jobs to fetch ahead
 }
 
 // An event is a line of a process's stdout. "exited" is the test's own: the

@@ -42,6 +42,9 @@ const options = {
   noHandleSignals: true,
   logger: stderrLogger(worker),
 };
+if (order.localQueue) {
+  options.preset = { worker: { localQueue: { size: order.localQueue } } };
+}
 
 if (order.once) {
   await worker.runOnce(options);
