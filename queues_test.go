@@ -301,21 +301,22 @@ func TestQueueIsFreeAfterEveryOutcome(t *testing.T) {
 			t.Errorf("ran in the order %v", order)
 		}
 	})
-	t.Run("lost", func(t *testing.T) {
-		pool := migrated(t)
-		add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Queue: "q"})
-		e := runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
-			gworker.NewRawTask("x", func(ctx context.Context, _ *gworker.RawJob) error {
-				_, err := pool.Exec(ctx, "update graphile_worker._private_jobs set locked_by = 'other'")
-				if err == nil {
-					_, err = pool.Exec(ctx, "update graphile_worker._private_job_queues set locked_by = 'other'")
-				}
-				return err
-			}),
-		}})
-		waitFor[gworker.JobLost](t, e, nil)
-		wantQueueLockedBy(t, pool, "other") // whose it is now
-	})
+	for name, taken := range map[string]string{
+		"lost":             "update graphile_worker._private_jobs set locked_by = 'other'; update graphile_worker._private_job_queues set locked_by = 'other'",
+		"ended by another": "delete from graphile_worker._private_jobs; update graphile_worker._private_job_queues set locked_by = 'other'",
+		"its queue lost":   "update graphile_worker._private_job_queues set locked_by = 'other'",
+	} {
+		for outcome, failure := range map[string]error{"completed": nil, "failed": errors.New("no")} {
+			t.Run(name+", "+outcome, func(t *testing.T) {
+				pool := migrated(t)
+				add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Queue: "q"})
+				runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
+					gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error { exec(t, pool, taken); return failure }),
+				}})
+				wantQueueLockedBy(t, pool, "other") // whose it is now
+			})
+		}
+	}
 }
 
 func sqlTask(t *testing.T, statements string) gworker.Task {
