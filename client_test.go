@@ -308,6 +308,44 @@ func wantFieldError(t *testing.T, err error, field, says string) {
 	}
 }
 
+// TestQueueThatIsNotInstalled: whoever adds a job before any worker has started
+// is told what to do, through every driver.
+func TestQueueThatIsNotInstalled(t *testing.T) {
+	url := testdb.Empty(t)
+	pool := testdb.Pool(t, url)
+	client := newClient(t, pool)
+	adders := map[string]gworker.JobAdder{"pool": client}
+	for _, driver := range []string{"pgx", "postgres"} {
+		db, err := sql.Open(driver, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback() }()
+		adders[driver] = client.WithSQLTx(tx)
+	}
+	for name, adder := range adders {
+		_, err := adder.AddJob(t.Context(), gworker.JobSpec{Task: "x"})
+		if !errors.Is(err, gworker.ErrNotInstalled) || !strings.Contains(err.Error(), "Client.Migrate") || !strings.Contains(err.Error(), "graphile_worker") {
+			t.Errorf("%s: AddJob: %v", name, err)
+		}
+	}
+	if _, err := client.AddJobs(t.Context(), []gworker.JobSpec{{Task: "x"}}); !errors.Is(err, gworker.ErrNotInstalled) {
+		t.Errorf("AddJobs: %v", err)
+	}
+	if _, err := client.RemoveJob(t.Context(), "k"); !errors.Is(err, gworker.ErrNotInstalled) {
+		t.Errorf("RemoveJob: %v", err)
+	}
+	if err := client.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	add(t, client, gworker.JobSpec{Task: "x"})
+}
+
 func TestKeyModes(t *testing.T) {
 	pool := migrated(t)
 	client := newClient(t, pool)

@@ -18,6 +18,12 @@ var (
 	// session held the row of its key at that moment. Trying again is safe.
 	ErrKeyBusy = store.ErrKeyBusy
 
+	// ErrNotInstalled is returned where jobs are added or removed in a database
+	// that has no queue in the client's schema. Clients do not install it by
+	// themselves, as they may have no right to: Client.Migrate does, and workers
+	// do when they start.
+	ErrNotInstalled = store.ErrNotInstalled
+
 	// ErrShutdown is the cause (see [context.Cause]) of a handler's context that
 	// ends because the worker has waited for the handler as long as
 	// Config.GracefulShutdownAbortTimeout allows.

@@ -50,7 +50,7 @@ Try "worker dev" first: it needs no set-up.`,
 	shared.register(root)
 	root.AddCommand(
 		newRunCommand(shared), newDevCommand(shared), newMigrateCommand(shared),
-		newAddCommand(shared), newCancelCommand(shared), newCrontabCommand(shared), newDoctorCommand(shared),
+		newAddCommand(shared), newCrontabCommand(shared), newDoctorCommand(shared),
 		newSweepCommand(shared), newVersionCommand(shared),
 	)
 	addAdminCommands(root, shared)

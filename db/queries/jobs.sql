@@ -1,6 +1,8 @@
 -- Adding and removing, as the client does it.
 
 -- name: AddJob :one
+-- A job of a named queue that gives no time gets the present one and not that of
+-- its transaction, which other jobs share: so a queue's jobs have an order.
 select
   j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
@@ -9,7 +11,9 @@ from graphile_worker.add_job(
   identifier => @task::text,
   payload => cast(@payload::text as json),
   queue_name => sqlc.narg(queue)::text,
-  run_at => sqlc.narg(run_at)::timestamptz,
+  run_at => coalesce(
+    sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then clock_timestamp() end
+  ),
   max_attempts => sqlc.narg(max_attempts)::int,
   job_key => sqlc.narg(key)::text,
   priority => @priority::int,
@@ -22,7 +26,8 @@ left join graphile_worker._private_job_queues q on q.id = j.job_queue_id;
 -- name: AddJobs :many
 -- The arrays are the specs' fields in turn; '' and 0 stand for "not given", as
 -- no spec can mean them. Flags come as a JSON array, since specs have different
--- numbers of them.
+-- numbers of them. Jobs of a named queue that give no time get different ones, as
+-- AddJob's do: a microsecond a job is far less than storing it takes.
 select
   j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
@@ -33,7 +38,9 @@ from graphile_worker.add_jobs(
       s.task,
       s.payload::json,
       nullif(s.queue, ''),
-      s.run_at,
+      coalesce(
+        s.run_at, case when s.queue <> '' then clock_timestamp() + s.place * interval '1 microsecond' end
+      ),
       nullif(s.max_attempts, 0)::smallint,
       nullif(s.key, ''),
       s.priority::smallint,

@@ -21,7 +21,9 @@ from graphile_worker.add_job(
   identifier => $1::text,
   payload => cast($2::text as json),
   queue_name => $3::text,
-  run_at => $4::timestamptz,
+  run_at => coalesce(
+    $4::timestamptz, case when $3::text is not null then clock_timestamp() end
+  ),
   max_attempts => $5::int,
   job_key => $6::text,
   priority => $7::int,
@@ -66,6 +68,8 @@ type AddJobRow struct {
 }
 
 // Adding and removing, as the client does it.
+// A job of a named queue that gives no time gets the present one and not that of
+// its transaction, which other jobs share: so a queue's jobs have an order.
 func (q *Queries) AddJob(ctx context.Context, arg AddJobParams) (AddJobRow, error) {
 	row := q.db.QueryRow(ctx, AddJob,
 		arg.Task,
@@ -113,7 +117,9 @@ from graphile_worker.add_jobs(
       s.task,
       s.payload::json,
       nullif(s.queue, ''),
-      s.run_at,
+      coalesce(
+        s.run_at, case when s.queue <> '' then clock_timestamp() + s.place * interval '1 microsecond' end
+      ),
       nullif(s.max_attempts, 0)::smallint,
       nullif(s.key, ''),
       s.priority::smallint,
@@ -174,7 +180,8 @@ type AddJobsRow struct {
 
 // The arrays are the specs' fields in turn; ” and 0 stand for "not given", as
 // no spec can mean them. Flags come as a JSON array, since specs have different
-// numbers of them.
+// numbers of them. Jobs of a named queue that give no time get different ones, as
+// AddJob's do: a microsecond a job is far less than storing it takes.
 func (q *Queries) AddJobs(ctx context.Context, arg AddJobsParams) ([]AddJobsRow, error) {
 	rows, err := q.db.Query(ctx, AddJobs,
 		arg.Tasks,

@@ -77,6 +77,7 @@ var Texts = []string{
 	LedgerRows,
 	LedgerShape,
 	ListHeldJobs,
+	ListTestJobs,
 	LiveWorkers,
 	LockJobToCancel,
 	LockMigrations,

@@ -26,6 +26,8 @@ type cluster struct {
 	account  account
 	fast     bool
 	programs programs
+	// temporary says that the folder around dir goes with the process.
+	temporary bool
 }
 
 // prepare finds the programs, and makes the cluster if it is missing.

@@ -10,7 +10,8 @@
 // The server listens on the loopback interface only, and asks for no password:
 // whoever has an account on the machine can connect while it runs. It ends with
 // the process that started it, also when that is killed: a shell that waits for
-// the end of its standard input is left to tell the server. As root, whom
+// the end of its standard input is left to tell the server, and to remove data
+// that was temporary. As root, whom
 // PostgreSQL refuses, the server runs under the account postgres or nobody, and
 // its data is in a folder which that account can reach.
 //
@@ -52,6 +53,8 @@ type Options struct {
 	Progress func(string)
 	// IgnoreEnvironment starts a server even if DATABASE_URL is set.
 	IgnoreEnvironment bool
+	// URL, if not empty, is used in place of DATABASE_URL.
+	URL string
 }
 
 // A Server is one that can be connected to, until Stop. Its methods are safe for
@@ -77,7 +80,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		s.options.Progress = func(string) {}
 	}
 	var err error
-	if env := os.Getenv("DATABASE_URL"); env != "" && !o.IgnoreEnvironment {
+	if o.URL != "" {
+		s.external = o.URL
+	} else if env := os.Getenv("DATABASE_URL"); env != "" && !o.IgnoreEnvironment {
 		s.external = env
 	} else if err = s.own(ctx); err != nil {
 		return nil, err
@@ -121,7 +126,9 @@ func (s *Server) own(ctx context.Context) (err error) {
 		}
 		defer place.unlock()
 	}
-	s.cluster = cluster{dir: filepath.Join(place.path, "pgdata"), account: account, fast: s.options.Fast}
+	s.cluster = cluster{
+		dir: filepath.Join(place.path, "pgdata"), account: account, fast: s.options.Fast, temporary: s.temporary != nil,
+	}
 	if port := s.cluster.runningPort(ctx); port != 0 {
 		s.options.Progress(fmt.Sprintf("using the PostgreSQL that already runs on %s", place.path))
 		s.adopted, s.port = true, port
@@ -176,6 +183,15 @@ func (s *Server) URL(database string) string {
 	// libpq's key=value form, where the last one counts.
 	quoted := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(database)
 	return s.external + " dbname='" + quoted + "'"
+}
+
+// AdminURL is the connection string for statements about the server itself: for
+// an external one, the database that its own URL names.
+func (s *Server) AdminURL() string {
+	if s.external != "" {
+		return s.external
+	}
+	return s.URL("postgres")
 }
 
 func serverURL(port int, database string) string {

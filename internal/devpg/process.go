@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,13 +121,21 @@ func (c *cluster) run(port int, settings map[string]string) (*process, error) {
 		return nil, fmt.Errorf("starting PostgreSQL: %w", err)
 	}
 	p := &process{cmd: cmd, ready: make(chan struct{}), gone: make(chan struct{})}
-	p.watchdog, err = watch(cmd.Process.Pid)
+	p.watchdog, err = c.watch(cmd.Process.Pid)
 	if err != nil {
 		err = fmt.Errorf("starting PostgreSQL's watchdog: %w", err)
 		return nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
 	}
 	go p.follow(out)
 	return p, nil
+}
+
+// watch leaves somebody behind who ends the server with this process.
+func (c *cluster) watch(pid int) (*watchdog, error) {
+	if c.temporary {
+		return watch(pid, filepath.Dir(c.dir))
+	}
+	return watch(pid, "")
 }
 
 // follow reads the log until the server has ended.

@@ -41,5 +41,5 @@ func lockFile(*os.File) error { return nil }
 
 type watchdog struct{}
 
-func watch(int) (*watchdog, error) { return &watchdog{}, nil }
-func (*watchdog) release()         {}
+func watch(int, string) (*watchdog, error) { return &watchdog{}, nil }
+func (*watchdog) release()                 {}

@@ -125,14 +125,26 @@ func lockFile(file *os.File) error {
 }
 
 // watchdog is a shell that ends the server when this process ends, in whatever
-// way, and so closes its standard input.
+// way, and so closes its standard input. Data that was temporary goes when the
+// server has put away the file that says that it runs; if that takes too long,
+// sweep finds it.
 type watchdog struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
 }
 
-func watch(pid int) (*watchdog, error) {
-	cmd := exec.Command("/bin/sh", "-c", `read -r _; kill -INT "$1" 2>/dev/null`, "gworker-watchdog", strconv.Itoa(pid))
+const watchdogScript = `
+read -r _
+kill -INT "$1" 2>/dev/null
+[ -n "$2" ] || exit
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+  [ -e "$2/pgdata/postmaster.pid" ] || exec rm -rf "$2"
+  sleep 1
+done`
+
+// watch starts the watchdog of a server; temporary is the folder to remove, or "".
+func watch(pid int, temporary string) (*watchdog, error) {
+	cmd := exec.Command("/bin/sh", "-c", watchdogScript, "gworker-watchdog", strconv.Itoa(pid), temporary)
 	cmd.Dir = "/"
 	ownGroup(cmd)
 	stdin, err := cmd.StdinPipe()

@@ -14,16 +14,22 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
+// SQL is a database/sql transaction, connection or pool.
+type SQL interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // OnSQL returns the statements to run inside a database/sql transaction. Any
 // PostgreSQL driver will do: arrays and JSON go to it as text.
-func (s *Set) OnSQL(tx *sql.Tx) *dbgen.Queries {
+func (s *Set) OnSQL(tx SQL) *dbgen.Queries {
 	// How the driver sends its statements is the driver's setting.
 	set := &Set{options: s.options, rendered: s.rendered}
 	set.options.Unprepared = false
 	return set.On(sqlTx{tx: tx})
 }
 
-type sqlTx struct{ tx *sql.Tx }
+type sqlTx struct{ tx SQL }
 
 func (t sqlTx) Exec(ctx context.Context, text string, args ...any) (pgconn.CommandTag, error) {
 	plain, err := plainArgs(args)

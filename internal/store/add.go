@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/gworker/gworker/internal/dbgen"
@@ -42,8 +41,31 @@ var ErrNotFound = errors.New("no such job")
 // ErrKeyBusy says that the row of a job's key was held by somebody else.
 var ErrKeyBusy = errors.New("the job's key is busy")
 
-// keyBusyState is the SQLSTATE that add_job raises for ErrKeyBusy.
-const keyBusyState = "GWNOR"
+// ErrNotInstalled says that the schema of the queue is not there.
+var ErrNotInstalled = errors.New("the queue is not installed (Client.Migrate and the start of a worker install it)")
+
+const (
+	// keyBusyState is the SQLSTATE that add_job raises for ErrKeyBusy.
+	keyBusyState = "GWNOR"
+	// noSchemaState is PostgreSQL's where a schema does not exist.
+	noSchemaState = "3F000"
+)
+
+// explained adds to an error what callers branch on. Every driver's errors know
+// their SQLSTATE.
+func explained(err error) error {
+	var answer interface{ SQLState() string }
+	if !errors.As(err, &answer) {
+		return err
+	}
+	switch answer.SQLState() {
+	case keyBusyState:
+		return fmt.Errorf("%w: %w", ErrKeyBusy, err)
+	case noSchemaState:
+		return fmt.Errorf("%w: %w", ErrNotInstalled, err)
+	}
+	return err
+}
 
 // Add adds one job.
 func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
@@ -52,12 +74,8 @@ func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
 		MaxAttempts: givenInt(s.MaxAttempts), Key: given(s.Key), Priority: int32(s.Priority),
 		Flags: s.Flags, KeyMode: s.KeyMode,
 	})
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) && refused.Code == keyBusyState {
-		return nil, fmt.Errorf("%w: %w", ErrKeyBusy, err)
-	}
 	if err != nil {
-		return nil, err
+		return nil, explained(err)
 	}
 	rows := []storedRow{storedRow(row)}
 	jobs, err := resolve(ctx, q, rows)
@@ -91,7 +109,7 @@ func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) 
 	}
 	found, err := q.AddJobs(ctx, args)
 	if err != nil {
-		return nil, err
+		return nil, explained(err)
 	}
 	rows := make([]storedRow, len(found))
 	for i, row := range found {
@@ -108,7 +126,7 @@ func Remove(ctx context.Context, q *dbgen.Queries, key string) (*job.Row, error)
 		return nil, ErrNotFound
 	}
 	if err != nil {
-		return nil, err
+		return nil, explained(err)
 	}
 	jobs, err := resolve(ctx, q, []storedRow{storedRow(row)})
 	if err != nil {

@@ -8,45 +8,37 @@ package testdb
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
 	"github.com/gworker/gworker/internal/devpg"
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/testserver"
 )
 
 // timeout is for a single step on a machine that is busy with everything else.
-const timeout = 2 * time.Minute
+const timeout = testserver.Timeout
 
-// shared is the server of this process.
-var shared struct {
-	once     sync.Once
-	server   *devpg.Server
-	err      error
-	prefix   string
-	template sync.Once
-	failed   error
+// template is the migrated database that others are copied from.
+var template struct {
+	once   sync.Once
+	name   string
+	failed error
 }
 
 // Main is for TestMain: it runs the tests, stops what they have started, and
 // fails if a goroutine is left.
 func Main(m *testing.M) {
 	status := m.Run()
-	if shared.server != nil {
-		if err := stop(); err != nil {
-			fmt.Fprintln(os.Stderr, "testdb:", err)
-			status = max(status, 1)
-		}
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "testdb:", err)
+		status = max(status, 1)
 	}
 	if status == 0 {
 		if err := goleak.Find(); err != nil {
@@ -60,27 +52,22 @@ func Main(m *testing.M) {
 func stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	if shared.server.External() {
-		if err := admin(ctx, "drop database if exists "+quoted(templateName())+" with (force)"); err != nil {
+	if template.name != "" { // so there is a server
+		if err := testserver.Drop(ctx, template.name); err != nil {
 			return err
 		}
 	}
-	return shared.server.Close(ctx)
+	return testserver.Stop()
 }
 
 // server starts this process's server when it is asked for first.
 func server(t testing.TB) *devpg.Server {
 	t.Helper()
-	shared.once.Do(func() {
-		shared.prefix = "gworker_test_" + strings.ToLower(rand.Text()[:10])
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
-		defer cancel()
-		shared.server, shared.err = devpg.Start(ctx, devpg.Options{Fast: true})
-	})
-	if shared.err != nil {
-		t.Fatalf("no PostgreSQL for tests: %v", shared.err)
+	server, err := testserver.Start()
+	if err != nil {
+		t.Fatalf("no PostgreSQL for tests: %v", err)
 	}
-	return shared.server
+	return server
 }
 
 // Example is Migrated for the example functions of Go's documentation, which
@@ -119,22 +106,23 @@ func Empty(t testing.TB) string {
 func Migrated(t testing.TB) string {
 	t.Helper()
 	server(t)
-	shared.template.Do(func() { shared.failed = makeTemplate() })
-	if shared.failed != nil {
-		t.Fatalf("making a migrated database: %v", shared.failed)
+	template.once.Do(func() { template.failed = makeTemplate() })
+	if template.failed != nil {
+		t.Fatalf("making a migrated database: %v", template.failed)
 	}
-	return create(t, templateName())
+	return create(t, template.name)
 }
-
-func templateName() string { return shared.prefix + "_template" }
 
 func makeTemplate() error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	if err := admin(ctx, "create database "+quoted(templateName())+" template template0"); err != nil {
+	name := testserver.Name()
+	url, err := testserver.Create(ctx, name, "template0")
+	if err != nil {
 		return err
 	}
-	pool, err := pgxpool.New(ctx, shared.server.URL(templateName()))
+	template.name = name
+	pool, err := pgxpool.New(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -143,43 +131,24 @@ func makeTemplate() error {
 	return err
 }
 
-func create(t testing.TB, template string) string {
+func create(t testing.TB, from string) string {
 	t.Helper()
-	name := shared.prefix + "_" + strings.ToLower(rand.Text()[:12])
+	name := testserver.Name()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	if err := admin(ctx, "create database "+quoted(name)+" template "+quoted(template)); err != nil {
+	url, err := testserver.Create(ctx, name, from)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
-		if err := admin(ctx, "drop database "+quoted(name)+" with (force)"); err != nil {
+		if err := testserver.Drop(ctx, name); err != nil {
 			t.Error(err)
 		}
 	})
-	return shared.server.URL(name)
+	return url
 }
-
-// admin runs a statement in the server's own database. Making two databases of
-// one template at once is an error, and waiting our turn is the cure.
-func admin(ctx context.Context, sql string) error {
-	adminMu.Lock()
-	defer adminMu.Unlock()
-	conn, err := pgx.Connect(ctx, shared.server.URL("postgres"))
-	if err != nil {
-		return err
-	}
-	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		return fmt.Errorf("%s: %w", sql, err)
-	}
-	return nil
-}
-
-var adminMu sync.Mutex
-
-func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // Pool gives a pool on the database, which closes with the test.
 func Pool(t testing.TB, url string) *pgxpool.Pool {

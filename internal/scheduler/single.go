@@ -1,0 +1,21 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+
+	"github.com/gworker/gworker/internal/job"
+)
+
+// RunSingle runs one job in a slot, under ctx, and returns how it ended once the
+// handler has returned. No job is claimed and no outcome written. It is used in
+// place of Run.
+func (s *Scheduler) RunSingle(ctx context.Context, j *job.Claimed) (job.Outcome, time.Duration) {
+	over := make(chan ended, 1)
+	s.pool.ended = func(e ended) { over <- e }
+	s.pool.start(ctx)
+	s.pool.run(j)
+	e := <-over
+	<-s.pool.close()
+	return e.outcome, e.duration
+}

@@ -1,0 +1,214 @@
+// Package testserver is the PostgreSQL of a test process: one server, started
+// when the first test asks, and fresh databases on it.
+//
+// What comes in is a request for a database; what goes out is its URL and the
+// function that drops it. Nothing here knows of tests: internal/testdb makes it
+// what our own tests use, and gworkertest what those of users do.
+//
+// The one thing not to break: only databases that were made here are dropped, and
+// on a server that somebody else runs nothing else is changed.
+package testserver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/devpg"
+)
+
+// Variable names a server for tests. It goes before DATABASE_URL, which is often
+// set for the program under test. Local as its value means a server of the test
+// process's own, even if DATABASE_URL is set.
+const (
+	Variable = "GWORKER_TEST_DATABASE_URL"
+	Local    = "local"
+)
+
+// Prefix is what the names of all databases begin with.
+const Prefix = "gworker_test_"
+
+// Timeout is for a single step on a machine that is busy with everything else.
+const Timeout = 2 * time.Minute
+
+var shared struct {
+	mu     sync.Mutex
+	server *devpg.Server
+	err    error
+	source string // where an external server's address comes from
+	prefix string
+}
+
+// Start starts this process's server, or returns the one that it has. What went
+// wrong once goes wrong at once the next time.
+func Start() (*devpg.Server, error) {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.server == nil && shared.err == nil {
+		shared.prefix = Prefix + strings.ToLower(rand.Text()[:10])
+		shared.server, shared.err = start()
+	}
+	return shared.server, shared.err
+}
+
+func start() (*devpg.Server, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
+	defer cancel()
+	options := devpg.Options{Fast: true}
+	shared.source = "DATABASE_URL"
+	switch own := os.Getenv(Variable); own {
+	case "":
+	case Local:
+		options.IgnoreEnvironment = true
+	default:
+		shared.source, options.URL = Variable, own
+	}
+	server, err := devpg.Start(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	if server.External() {
+		if err := connect(ctx, server, func(*pgx.Conn) error { return nil }); err != nil {
+			return nil, fmt.Errorf("%s names a server that cannot be used: %w. "+
+				"Start it, or set %s to the URL of another one, or to %q to have one started for the tests",
+				shared.source, err, Variable, Local)
+		}
+	}
+	return server, nil
+}
+
+// Stop stops the server, if there is one and it is not somebody else's, and
+// removes its data. The next Start makes another.
+func Stop() error {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	server := shared.server
+	shared.server, shared.err = nil, nil
+	if server == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
+	defer cancel()
+	return server.Close(ctx)
+}
+
+// Name makes up the name of a database.
+func Name() string {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	return shared.prefix + "_" + strings.ToLower(rand.Text()[:12])
+}
+
+// Create makes a database from a template. The server must have been started.
+func Create(ctx context.Context, name, template string) (string, error) {
+	server, err := Start()
+	if err != nil {
+		return "", err
+	}
+	if err := admin(ctx, server, "create database "+quoted(name)+" template "+quoted(template)); err != nil {
+		return "", err
+	}
+	return server.URL(name), nil
+}
+
+// Drop removes a database, also if somebody is connected to it.
+func Drop(ctx context.Context, name string) error {
+	server, err := Start()
+	if err != nil {
+		return err
+	}
+	err = admin(ctx, server, "drop database if exists "+quoted(name)+" with (force)")
+	if code(err) != "42601" {
+		return err
+	}
+	// PostgreSQL 12 knows no force.
+	return connect(ctx, server, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)
+		if err == nil {
+			_, err = conn.Exec(ctx, "drop database if exists "+quoted(name))
+		}
+		return err
+	})
+}
+
+// adminMu lets one statement at a time change databases: making two databases of
+// one template at once is an error, and waiting our turn is the cure.
+var adminMu sync.Mutex
+
+// templateWaits is how often a template that another process is using is tried
+// again.
+const templateWaits = 100
+
+func admin(ctx context.Context, server *devpg.Server, sql string) error {
+	adminMu.Lock()
+	defer adminMu.Unlock()
+	return connect(ctx, server, func(conn *pgx.Conn) error {
+		for try := 0; ; try++ {
+			_, err := conn.Exec(ctx, sql)
+			switch {
+			case err == nil:
+				return nil
+			case code(err) == "55006" && try < templateWaits:
+				select {
+				case <-time.After(50 * time.Millisecond):
+				case <-ctx.Done():
+					return fmt.Errorf("%s: %w", sql, err)
+				}
+			case code(err) == "42501" && server.External():
+				return fmt.Errorf("%s: %w: tests make databases of their own, so the role that %s names must be allowed to "+
+					"(alter role ... createdb). Or set %s to the URL of another server, or to %q to have one started for the tests",
+					sql, err, shared.source, Variable, Local)
+			default:
+				return fmt.Errorf("%s: %w", sql, err)
+			}
+		}
+	})
+}
+
+// connect is to the database that an external server's URL names, since a role
+// may be let into no other.
+func connect(ctx context.Context, server *devpg.Server, do func(*pgx.Conn) error) error {
+	config, err := pgxpool.ParseConfig(server.AdminURL()) // which knows the settings of pools, too
+	if err != nil {
+		return withoutSecrets(err)
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	return do(conn)
+}
+
+// withoutSecrets keeps the connection string, which may hold a password, out of
+// the error.
+func withoutSecrets(err error) error {
+	var parse *pgconn.ParseConfigError
+	var inURL *url.Error
+	switch {
+	case errors.As(err, &parse) && parse.Unwrap() != nil && !errors.As(err, &inURL):
+		return fmt.Errorf("the connection string cannot be read: %w", parse.Unwrap())
+	default:
+		return errors.New("the connection string cannot be read")
+	}
+}
+
+func code(err error) string {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		return answer.Code
+	}
+	return ""
+}
+
+func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }

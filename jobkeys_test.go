@@ -1,0 +1,334 @@
+package gworker_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker"
+)
+
+// keyedRow is what adding by key changes of a row.
+type keyedRow struct {
+	Key, Task, Payload, LastError string
+	RunAt                         time.Time
+	Attempts, Revision            int
+	Locked                        bool
+}
+
+func keyedRows(t *testing.T, pool *pgxpool.Pool) (rows []keyedRow) {
+	t.Helper()
+	var all []byte
+	scan(t, pool, `select coalesce(json_agg(json_build_object('Key', coalesce(j.key, ''), 'Task', t.identifier,
+			'Payload', j.payload::jsonb::text, 'LastError', coalesce(j.last_error, ''), 'RunAt', j.run_at, 'Attempts', j.attempts,
+			'Revision', j.revision, 'Locked', j.locked_by is not null) order by j.id), '[]')
+		from graphile_worker._private_jobs j join graphile_worker._private_tasks t on t.id = j.task_id`, nil, &all)
+	if err := json.Unmarshal(all, &rows); err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+func oneKeyed(t *testing.T, pool *pgxpool.Pool) keyedRow {
+	t.Helper()
+	rows := keyedRows(t, pool)
+	if len(rows) != 1 {
+		t.Fatalf("jobs: %+v, want one", rows)
+	}
+	return rows[0]
+}
+
+func due(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	exec(t, pool, "update graphile_worker._private_jobs set run_at = now() where is_available")
+}
+
+// seenPayloads is a task that notes what it is run on.
+type seenPayloads struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (s *seenPayloads) task(name string) gworker.Task {
+	return gworker.NewRawTask(name, func(_ context.Context, job *gworker.RawJob) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.list = append(s.list, string(job.Payload))
+		return nil
+	})
+}
+
+func (s *seenPayloads) want(t *testing.T, want ...string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(s.list, want) {
+		t.Errorf("the task was run on %q, want %q", s.list, want)
+	}
+}
+
+func TestDebounceRunsTheLastAddOnce(t *testing.T) {
+	pool := migrated(t)
+	client := newClient(t, pool)
+	var seen seenPayloads
+	config := gworker.Config{Pool: pool, Tasks: []gworker.Task{seen.task("index_document")}}
+	var before time.Time
+	for version := range 3 {
+		if err := indexLater(t.Context(), client, Document{ID: 7, Version: version}); err != nil {
+			t.Fatal(err)
+		}
+		row := oneKeyed(t, pool)
+		if !row.RunAt.After(before) || row.Revision != version {
+			t.Errorf("add %d: %+v, want one that waits longer than until %s", version, row, before)
+		}
+		before = row.RunAt
+		runOnce(t, config)
+		seen.want(t) // not yet
+	}
+	due(t, pool)
+	runOnce(t, config)
+	seen.want(t, `{"id":7,"version":2}`)
+	if rows := keyedRows(t, pool); len(rows) != 0 {
+		t.Errorf("left: %+v", rows)
+	}
+}
+
+func TestThrottleKeepsTheFirstTime(t *testing.T) {
+	pool := migrated(t)
+	client := newClient(t, pool)
+	var seen seenPayloads
+	config := gworker.Config{Pool: pool, Tasks: []gworker.Task{seen.task("report_document")}}
+	round := func(from int) time.Time {
+		var first time.Time
+		for version := from; version < from+3; version++ {
+			if err := reportSoon(t.Context(), client, Document{ID: 7, Version: version}); err != nil {
+				t.Fatal(err)
+			}
+			row := oneKeyed(t, pool)
+			if version == from {
+				first = row.RunAt
+			}
+			if !row.RunAt.Equal(first) || row.Payload != fmt.Sprintf(`{"id": 7, "version": %d}`, version) {
+				t.Errorf("add %d: %+v, want its payload at %s", version, row, first)
+			}
+		}
+		due(t, pool)
+		runOnce(t, config)
+		return first
+	}
+	first := round(0)
+	seen.want(t, `{"id":7,"version":2}`)
+	if second := round(3); !second.After(first) {
+		t.Errorf("the second report is for %s, the first was for %s", second, first)
+	}
+	seen.want(t, `{"id":7,"version":2}`, `{"id":7,"version":5}`)
+}
+
+// TestCollectJoinsArraysWhileTheJobWaits: what comes while it runs is for the
+// next job.
+func TestCollectJoinsArraysWhileTheJobWaits(t *testing.T) {
+	pool := migrated(t)
+	client := newClient(t, pool)
+	var seen [][]string
+	notify := func(messages ...string) {
+		for _, message := range messages {
+			if err := notifyTogether(t.Context(), client, 7, message); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	config := gworker.Config{Pool: pool, Tasks: []gworker.Task{
+		gworker.NewTask("notify", func(_ context.Context, job *gworker.Job[[]string]) error {
+			seen = append(seen, job.Payload)
+			if len(seen) == 1 {
+				notify("three", "four")
+			}
+			return nil
+		}),
+	}}
+	notify("one", "two")
+	due(t, pool)
+	runOnce(t, config)
+	due(t, pool)
+	runOnce(t, config)
+	if diff := cmp.Diff([][]string{{"one", "two"}, {"three", "four"}}, seen); diff != "" {
+		t.Errorf("runs (-want +got):\n%s", diff)
+	}
+	// Two arrays only: anything else is replaced.
+	for _, c := range []struct {
+		old, new any
+		want     string
+	}{
+		{[]int{1}, map[string]int{"a": 1}, `{"a": 1}`},
+		{map[string]int{"a": 1}, []int{1}, `[1]`},
+		{[]int{}, []any{1, []int{2}}, `[1, [2]]`},
+	} {
+		for _, mode := range []gworker.KeyMode{gworker.KeyReplace, gworker.KeyPreserveRunAt} {
+			add(t, client, gworker.JobSpec{Task: "x", Key: "k", Payload: c.old})
+			add(t, client, gworker.JobSpec{Task: "x", Key: "k", Payload: c.new, KeyMode: mode})
+			if row := oneKeyed(t, pool); row.Payload != c.want {
+				t.Errorf("%s: %v and then %v: %s", mode, c.old, c.new, row.Payload)
+			}
+			if _, err := client.RemoveJob(t.Context(), "k"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+var (
+	soon  = time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC)
+	later = time.Date(2050, 1, 2, 3, 4, 5, 0, time.UTC)
+)
+
+// TestKeyOfAJobInEachState adds in each mode on a job that has failed and waits
+// for its retry, one that has failed permanently, and one that runs. The jobs
+// get into these states by a real worker.
+func TestKeyOfAJobInEachState(t *testing.T) {
+	retired := func(r keyedRow) keyedRow {
+		r.Key, r.Attempts = "", 2
+		return r
+	}
+	waiting := keyedRow{Key: "k", Task: "x", Payload: `["old"]`, LastError: "no", RunAt: soon, Attempts: 1}
+	failed := keyedRow{Key: "k", Task: "x", Payload: `["old"]`, LastError: "no", RunAt: soon, Attempts: 2}
+	running := keyedRow{Key: "k", Task: "x", Payload: `["old"]`, RunAt: soon, Attempts: 1, Locked: true}
+	fresh := keyedRow{Key: "k", Task: "y", Payload: `["new"]`, RunAt: later}
+	joined := keyedRow{Key: "k", Task: "y", Payload: `["old", "new"]`, RunAt: later, Revision: 1}
+	again := func(r keyedRow) keyedRow {
+		r.Revision++
+		return r
+	}
+	for _, c := range []struct {
+		state string
+		mode  gworker.KeyMode
+		want  []keyedRow
+	}{
+		{"waits for its retry", gworker.KeyReplace, []keyedRow{joined}},
+		{"waits for its retry", gworker.KeyPreserveRunAt, []keyedRow{joined}}, // it was tried, so its time is not kept
+		{"waits for its retry", gworker.KeyUnsafeDedupe, []keyedRow{again(waiting)}},
+		{"has failed for good", gworker.KeyReplace, []keyedRow{retired(failed), fresh}},
+		{"has failed for good", gworker.KeyPreserveRunAt, []keyedRow{retired(failed), fresh}},
+		{"has failed for good", gworker.KeyUnsafeDedupe, []keyedRow{again(failed)}},
+		{"runs", gworker.KeyReplace, []keyedRow{retired(running), fresh}},
+		{"runs", gworker.KeyPreserveRunAt, []keyedRow{retired(running), fresh}},
+		{"runs", gworker.KeyUnsafeDedupe, []keyedRow{again(running)}},
+	} {
+		t.Run(c.state+"/"+string(c.mode), func(t *testing.T) {
+			pool := migrated(t)
+			client := newClient(t, pool)
+			spec := gworker.JobSpec{Task: "x", Key: "k", Payload: []string{"old"}, MaxAttempts: 2}
+			if c.state == "has failed for good" {
+				spec.MaxAttempts = 1
+			}
+			old := add(t, client, spec)
+			end := func() {}
+			if c.state == "runs" {
+				end = runUntil(t, pool, old.ID)
+			} else {
+				runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
+					gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error { return errors.New("no") }),
+				}})
+			}
+			// What is not the same each time: when it was to run.
+			exec(t, pool, "update graphile_worker._private_jobs set run_at = $1, max_attempts = 2, attempts = case when $2 then 2 else attempts end",
+				soon, c.state == "has failed for good")
+			got, err := client.AddJob(t.Context(), gworker.JobSpec{Task: "y", Key: "k", KeyMode: c.mode, Payload: []string{"new"}, RunAt: later})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, keyedRows(t, pool)); diff != "" {
+				t.Errorf("the jobs (-want +got):\n%s", diff)
+			}
+			if same := len(c.want) == 1; (got.ID == old.ID) != same {
+				t.Errorf("returned job %d, and the old one is %d", got.ID, old.ID)
+			}
+			if c.state == "runs" {
+				end()
+				if diff := cmp.Diff(c.want[1:], keyedRows(t, pool)); len(c.want) > 1 && diff != "" {
+					t.Errorf("the jobs when it had ended (-want +got):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+// runUntil starts the job of task x, and returns how to let it complete.
+func runUntil(t *testing.T, pool *pgxpool.Pool, id int64) (end func()) {
+	t.Helper()
+	started, gate := make(chan struct{}), make(chan struct{})
+	worker := start(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
+		gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error { close(started); <-gate; return nil }),
+	}})
+	<-started
+	return func() {
+		close(gate)
+		waitFor(t, worker.events, func(e gworker.JobCompleted) bool { return e.Job.ID == id })
+	}
+}
+
+// TestRemoveJobInEachState: a job that runs is not stopped, and not tried again.
+func TestRemoveJobInEachState(t *testing.T) {
+	for name, failure := range map[string]error{"the run succeeds": nil, "the run fails": errors.New("no")} {
+		t.Run(name, func(t *testing.T) {
+			pool := migrated(t)
+			client := newClient(t, pool)
+			started, end := make(chan struct{}), make(chan error)
+			worker := start(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
+				gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error { started <- struct{}{}; return <-end }),
+			}})
+			job := add(t, client, gworker.JobSpec{Task: "x", Key: "k", MaxAttempts: 2})
+			<-started
+			removed, err := client.RemoveJob(t.Context(), "k")
+			if err != nil || removed.ID != job.ID || removed.Key != "" || removed.Attempts != 2 || removed.LockedBy != worker.ID() {
+				t.Errorf("removed %+v, %v", removed, err)
+			}
+			if _, err := client.RemoveJob(t.Context(), "k"); !errors.Is(err, gworker.ErrJobNotFound) {
+				t.Errorf("a second time: %v", err)
+			}
+			next := add(t, client, gworker.JobSpec{Task: "later", Key: "k"}) // the key is free
+			if next.ID == job.ID {
+				t.Error("the key still belongs to the removed job")
+			}
+			end <- failure
+			if failure == nil {
+				waitFor(t, worker.events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+			} else {
+				waitFor(t, worker.events, func(e gworker.JobPermanentlyFailed) bool { return e.Job.ID == job.ID })
+			}
+			rows := keyedRows(t, pool)
+			if want := map[bool]int{true: 1, false: 2}[failure == nil]; len(rows) != want {
+				t.Errorf("left: %+v", rows)
+			}
+			if failure != nil && (rows[0].Attempts != 2 || rows[0].LastError != "no" || rows[0].Key != "" || rows[0].Locked) {
+				t.Errorf("the removed job: %+v", rows[0])
+			}
+		})
+	}
+	t.Run("failed for good", func(t *testing.T) {
+		pool := migrated(t)
+		client := newClient(t, pool)
+		add(t, client, gworker.JobSpec{Task: "x", Key: "k", MaxAttempts: 1})
+		runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
+			gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error { return errors.New("no") }),
+		}})
+		// The way out where unsafe_dedupe finds a job that never runs again.
+		stuck := add(t, client, gworker.JobSpec{Task: "x", Key: "k", KeyMode: gworker.KeyUnsafeDedupe})
+		if stuck.Attempts != 1 || stuck.LastError != "no" {
+			t.Errorf("added %+v, want the failed job", stuck)
+		}
+		if removed, err := client.RemoveJob(t.Context(), "k"); err != nil || removed.ID != stuck.ID {
+			t.Errorf("removed %+v, %v", removed, err)
+		}
+		if fresh := add(t, client, gworker.JobSpec{Task: "x", Key: "k", KeyMode: gworker.KeyUnsafeDedupe}); fresh.ID == stuck.ID || fresh.Attempts != 0 {
+			t.Errorf("added %+v, want a new job", fresh)
+		}
+	})
+}

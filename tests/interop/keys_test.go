@@ -1,0 +1,164 @@
+package interop_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/tests/interop/node"
+)
+
+// The states in which an add or a removal may find the job of its key.
+var keyStates = map[string]string{
+	"waits":              "",
+	"waits, tried":       "attempts = 2, last_error = 'no'",
+	"failed for good":    "attempts = max_attempts, last_error = 'no'",
+	"runs":               "attempts = 1, locked_by = 'worker-1', locked_at = now()",
+	"runs, last attempt": "attempts = max_attempts, locked_by = 'worker-1', locked_at = now()",
+	"locked long ago":    "attempts = 1, locked_by = 'worker-1', locked_at = now() - interval '5 hours'",
+}
+
+// What the job of the key is and what the new add brings.
+var keyPayloads = map[string][2]string{
+	"objects":       {`{"n": 1}`, `{"n": 2}`},
+	"arrays":        {`[1]`, `[2, [3]]`},
+	"array, object": {`[1]`, `{"n": 2}`},
+}
+
+type keyCase struct{ State, Payloads, Mode string }
+
+func (c keyCase) key() string { return fmt.Sprintf("%s/%s/%s", c.State, c.Payloads, c.Mode) }
+
+func keyCases() (cases []keyCase) {
+	for state := range keyStates {
+		for payloads := range keyPayloads {
+			for _, mode := range []string{"replace", "preserve_run_at", "unsafe_dedupe", "remove"} {
+				cases = append(cases, keyCase{state, payloads, mode})
+			}
+		}
+	}
+	return cases
+}
+
+// Every mode on a job in every state leaves the same rows, whoever's client adds
+// on whoever's schema; removals likewise.
+func TestKeyModesInEveryState(t *testing.T) {
+	node.Require(t)
+	want := keyRows(t, nodeDatabase(t, node.V18), nodeSide(node.V18)) // what we are measured by
+	for name, c := range map[string]struct {
+		changer side
+		on      func(*testing.T) *database
+	}{
+		"gworker":                  {gworkerSide, gworkerDatabase},
+		"gworker on Node's schema": {gworkerSide, func(t *testing.T) *database { return nodeDatabase(t, node.V18) }},
+		"Node 0.18 on our schema":  {nodeSide(node.V18), gworkerDatabase},
+		"Node 0.16 on our schema":  {nodeSide(node.V16), gworkerDatabase},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := keyRows(t, c.on(t), c.changer)
+			for _, c := range keyCases() {
+				if len(want[c.key()]) == 0 && c.Mode != "remove" {
+					t.Errorf("%s: Node leaves no row", c.key())
+				}
+				if diff := cmp.Diff(want[c.key()], got[c.key()]); diff != "" {
+					t.Errorf("%s (-Node on its own schema +got):\n%s", c.key(), diff)
+				}
+			}
+		})
+	}
+}
+
+// keyRows lets a side add and remove in every case, and returns what is left of
+// each. The cases' jobs have priorities of their own, since a job can lose its
+// key.
+func keyRows(t *testing.T, db *database, changer side) map[string][]storedJob {
+	t.Helper()
+	cases := keyCases()
+	var calls []call
+	for i, c := range cases {
+		db.exec(`select graphile_worker.add_job('old', $1::text::json, job_key => $2, run_at => $3, priority => $4::int,
+			max_attempts => 7, queue_name => 'q' || $4::int, flags => '{f}')`, keyPayloads[c.Payloads][0], c.key(), longAgo, i)
+		if set := keyStates[c.State]; set != "" {
+			db.exec("update graphile_worker._private_jobs set "+set+" where key = $1", c.key())
+		}
+		if c.Mode != "remove" {
+			calls = append(calls, call{AddJob: &spec{
+				Task: "new", Key: c.key(), KeyMode: c.Mode, Payload: json.RawMessage(keyPayloads[c.Payloads][1]),
+				RunAt: longAgo.Add(time.Hour), Priority: i, MaxAttempts: 9,
+			}})
+		}
+	}
+	changer.add(t, db.url, calls...)
+	var client *gworker.Client
+	if !changer.isNode() {
+		var err error
+		if client, err = gworker.NewClient(gworker.ClientConfig{DatabaseURL: db.url}); err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+	}
+	for _, c := range cases {
+		switch {
+		case c.Mode != "remove":
+		case client == nil: // its client has no such method
+			db.exec("select graphile_worker.remove_job($1)", c.key())
+		default:
+			if _, err := client.RemoveJob(t.Context(), c.key()); err != nil {
+				t.Errorf("removing %s: %v", c.key(), err)
+			}
+		}
+	}
+	rows := map[string][]storedJob{}
+	for _, row := range db.jobs() {
+		c := cases[row.Priority]
+		row.Priority = 0
+		row.Queue = nil // its name holds the priority
+		rows[c.key()] = append(rows[c.key()], row)
+	}
+	return rows
+}
+
+// A job that is removed through its key while it runs goes on without it, and is
+// not tried again.
+func TestKeyedJobRemovedWhileRunning(t *testing.T) {
+	forEachSide(t, func(t *testing.T, runner side) {
+		for name, failure := range map[string]string{"the run succeeds": "", "the run fails": "too late"} {
+			t.Run(name, func(t *testing.T) {
+				db := gworkerDatabase(t)
+				payload := fmt.Sprintf(`{"fail": %q}`, failure)
+				runner.add(t, db.url, call{AddJob: &spec{Task: "keyed", Key: "k", Queue: "q", Payload: json.RawMessage(payload), MaxAttempts: 9}})
+				open := db.closeGate()
+				j := newJournal()
+				p := runner.startWorker(t, order{ConnectionString: db.url, Tasks: []string{"keyed"}, Concurrency: 1, Once: true}, j)
+				j.await(t, "started", 1)
+				db.exec("select graphile_worker.remove_job('k')")
+				want := []storedJob{{
+					Task: "keyed", Queue: ptr("q"), Payload: payload, RunAt: longAgo, Attempts: 9, MaxAttempts: 9, Locked: true, QueueLocked: true,
+				}}
+				rows := func() []storedJob {
+					got := db.jobs()
+					for i := range got {
+						got[i].RunAt = longAgo
+					}
+					return got
+				}
+				if diff := cmp.Diff(want, rows()); diff != "" {
+					t.Errorf("the job while it runs (-want +got):\n%s", diff)
+				}
+				open()
+				p.wait(t)
+				if want[0].Locked, want[0].QueueLocked, want[0].LastError = false, false, &failure; failure == "" {
+					want = []storedJob{}
+				}
+				if diff := cmp.Diff(want, rows()); diff != "" {
+					t.Errorf("the job afterwards (-want +got):\n%s", diff)
+				}
+			})
+		}
+	})
+}
