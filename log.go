@@ -77,6 +77,10 @@ func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Fiel
 		line(level, "listening for new jobs", zap.String("worker", e.WorkerID))
 	case event.ListenerLost:
 		line(level, "listener lost its connection; polling meanwhile", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+	case event.ListenerPooled:
+		line(level, "the listener's connection leads through a pooler: if that pools transactions, no notification arrives, "+
+			"and new jobs start when they are polled for; listen past it (ListenDatabaseURL, --listen-database-url) or not at all "+
+			"(NoListen, --no-listen)")
 	case event.DatabaseUnreachable:
 		line(level, "cannot reach the database yet; trying again", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
 	case event.RevisionApplied:
@@ -114,7 +118,7 @@ func levelOf(e event.Event) zapcore.Level {
 		event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration, event.SweepFailed:
 		return zap.ErrorLevel
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
-		event.SchemaWarning, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead, event.LocksLost,
+		event.SchemaWarning, event.ListenerPooled, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead, event.LocksLost,
 		event.WorkerRecovered, event.OldLocksReset:
 		return zap.WarnLevel
 	case event.TaskOutput:

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
@@ -24,6 +22,13 @@ const (
 // closes when everything that listen has started is over.
 func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) <-chan struct{} {
 	done := make(chan struct{})
+	if w.config.NoListen {
+		go func() {
+			defer close(done)
+			w.watchLedger(ctx, before, stop)
+		}()
+		return done
+	}
 	l, err := listener.New(listener.Config{
 		Connect:  w.listenConnect,
 		Channels: []string{channelInsert, channelMigrate},
@@ -49,11 +54,6 @@ func (w *Worker) leaveServer() {
 	if l := w.listener.Load(); l != nil {
 		l.Reconnect()
 	}
-}
-
-// listenConnect opens the listener's connection as the pool opens its own.
-func (w *Worker) listenConnect(ctx context.Context) (*pgx.Conn, error) {
-	return connectBeside(ctx, w.pool.Config())
 }
 
 func (w *Worker) listenerState(s listener.State) {
