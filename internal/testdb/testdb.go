@@ -9,6 +9,7 @@ package testdb
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
@@ -61,7 +63,7 @@ func stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if shared.server.External() {
-		if err := admin(ctx, "drop database if exists "+quoted(templateName())+" with (force)"); err != nil {
+		if err := drop(ctx, templateName()); err != nil {
 			return err
 		}
 	}
@@ -154,11 +156,28 @@ func create(t testing.TB, template string) string {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
 		defer cancel()
-		if err := admin(ctx, "drop database "+quoted(name)+" with (force)"); err != nil {
+		if err := drop(ctx, name); err != nil {
 			t.Error(err)
 		}
 	})
 	return shared.server.URL(name)
+}
+
+// drop removes a database, also while somebody is connected: PostgreSQL 12 has
+// no "with (force)". A session that ends just now may still be seen.
+func drop(ctx context.Context, name string) error {
+	for {
+		err := admin(ctx, "select pg_terminate_backend(pid) from pg_stat_activity where datname = "+
+			"'"+strings.ReplaceAll(name, "'", "''")+"'")
+		if err != nil {
+			return err
+		}
+		err = admin(ctx, "drop database if exists "+quoted(name))
+		var answer *pgconn.PgError
+		if !errors.As(err, &answer) || answer.Code != "55006" || ctx.Err() != nil {
+			return err
+		}
+	}
 }
 
 // admin runs a statement in the server's own database. Making two databases of
