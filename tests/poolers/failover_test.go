@@ -171,6 +171,7 @@ func TestSeveralHosts(t *testing.T) {
 	if err := first.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	onFirst.Reset() // its own connections broke too
 	wantAllOn("after the promotion", onSecond, onFirst)
 	connected := len(seen[gworker.ListenerConnected](w.events))
 	exec(t, onSecond, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1", name)
