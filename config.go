@@ -138,8 +138,22 @@ type Config struct {
 	// NoPreparedStatements sends statements without preparing them, as
 	// transaction-pooling proxies such as PgBouncer need it. By default each
 	// statement is prepared once per connection. The listener needs a real
-	// session all the same; without one, polling does its work.
+	// session all the same: see ListenDatabaseURL and NoListen.
 	NoPreparedStatements bool
+
+	// ListenDatabaseURL is a connection string that leads to the server past a
+	// proxy which the pool goes through. The listener uses it, since LISTEN
+	// needs a session of its own, and so does the heartbeat, which must not
+	// wait for a busy proxy; where the server cannot be reached by it, the
+	// heartbeat goes the pool's way and polling replaces the listener. It must
+	// lead to the same database: Run checks that. Empty means the pool's way.
+	ListenDatabaseURL string
+
+	// NoListen does without the listener: new jobs are found by polling alone,
+	// and the ledger is read every HeartbeatInterval to find out whether this
+	// worker must stop for a breaking migration (ErrBreakingMigration). For
+	// proxies with no way past them. ListenDatabaseURL must be empty then.
+	NoListen bool
 
 	// NoMigrations leaves the schema as it is. By default Run installs it, or
 	// brings it up to date, before the first claim.
@@ -202,6 +216,9 @@ func (c Config) validate() (Config, error) {
 		return c, problem("Config.MaxPoolSize", "is 1: a worker needs at least 2 connections")
 	case c.MaxPoolSize == 0 && c.Pool == nil && !strings.Contains(c.DatabaseURL, "pool_max_conns"):
 		c.MaxPoolSize = c.Concurrency + 4
+	}
+	if c.NoListen && c.ListenDatabaseURL != "" {
+		return c, problem("Config.ListenDatabaseURL", "is given as well as Config.NoListen: give one of them")
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

@@ -27,6 +27,10 @@ type (
 	ObserverPanicked    = event.ObserverPanicked
 )
 
+// ListenerPooled is emitted once, where Config.NoPreparedStatements makes a
+// pooler likely and the listener is found behind one.
+type ListenerPooled = event.ListenerPooled
+
 // The events of recovery.
 type (
 	HeartbeatFailed    = event.HeartbeatFailed

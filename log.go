@@ -88,6 +88,10 @@ func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Fiel
 		line(level, "listening for new jobs", zap.String("worker", e.WorkerID))
 	case event.ListenerLost:
 		line(level, "listener lost its connection; polling meanwhile", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+	case event.ListenerPooled:
+		line(level, "the listener's connection leads through a pooler: if that pools transactions, no notification arrives, "+
+			"and new jobs start when they are polled for; listen past it (ListenDatabaseURL, --listen-database-url) or not at all "+
+			"(NoListen, --no-listen)")
 	case event.DatabaseUnreachable:
 		line(level, "cannot reach the database yet; trying again", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
 	case event.RevisionApplied:
@@ -165,8 +169,8 @@ func levelOf(e event.Event) zapcore.Level {
 		event.SweepFailed, event.CronFailed, event.CronItemFailed:
 		return zap.ErrorLevel
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
-		event.SchemaWarning, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead, event.LocksLost,
-		event.WorkerRecovered, event.CronTimerLate:
+		event.SchemaWarning, event.ListenerPooled, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead,
+		event.LocksLost, event.WorkerRecovered, event.CronTimerLate:
 		return zap.WarnLevel
 	case event.WorkerCreated, event.ListenerConnecting, event.ListenerReleased, event.NotificationReceived,
 		event.ClaimStarted, event.ClaimEmpty, event.ShutdownComplete, event.OldLocksResetStarted:

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gworker/gworker/internal/event"
@@ -149,10 +148,8 @@ func (w *Worker) newKeeper() *recovery.Keeper {
 			Runtime: "gworker", Version: version(), Host: host, PID: os.Getpid(), Started: time.Now().UTC(),
 			Tasks: w.taskNames(), Concurrency: w.config.Concurrency, StaleAfterSeconds: c.StaleAfter.Seconds(),
 		},
-		Interval: c.HeartbeatInterval,
-		Connect: func(ctx context.Context) (*pgx.Conn, error) {
-			return connectBeside(ctx, w.pool.Config())
-		},
+		Interval:   c.HeartbeatInterval,
+		Connect:    w.keeperConnect,
 		Statements: w.client.statements, Events: w.events,
 		ReadOnly: w.leaveServer,
 	}

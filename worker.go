@@ -37,6 +37,8 @@ type Worker struct {
 	config    Config
 	options   statement.Options
 	pool      *pgxpool.Pool
+	direct    *pgxpool.Config // of ListenDatabaseURL; nil without one
+	pooled    atomic.Bool     // the listener was found behind a pooler
 	ownsPool  bool
 	closePool sync.Once
 	listener  atomic.Pointer[listener.Listener]
@@ -76,6 +78,9 @@ func newWorker(config Config) (*Worker, error) {
 	}
 	w := &Worker{id: newWorkerID(config.Recovery.Disabled), config: config, options: options}
 	w.cronItems = cron.NewSet(cronItems)
+	if w.direct, err = parseDirect(config.ListenDatabaseURL); err != nil {
+		return nil, err
+	}
 	w.pool, w.ownsPool, err = openPool("Config", config.Pool, config.DatabaseURL, config.MaxPoolSize)
 	if err != nil {
 		return nil, err
@@ -212,7 +217,9 @@ func (w *Worker) start(ctx context.Context) (ledger migrate.Ledger, stopKeeping 
 		if err := connect(ctx, w.pool, w.config.ConnectTimeout, w.events); err != nil {
 			return ledger, nil, err
 		}
-		ledger, err = w.prepareSchema(ctx)
+		if err = w.checkDirect(ctx); err == nil {
+			ledger, err = w.prepareSchema(ctx)
+		}
 		if err == nil {
 			stopKeeping, err = w.keep(ctx)
 		}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/gworker/gworker/internal/cancel"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
@@ -28,6 +26,13 @@ const maxAnnounced = 1_000_000
 // closes when everything that listen has started is over.
 func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) <-chan struct{} {
 	done := make(chan struct{})
+	if w.config.NoListen {
+		go func() {
+			defer close(done)
+			w.watchLedger(ctx, before, stop)
+		}()
+		return done
+	}
 	l, err := listener.New(listener.Config{
 		Connect:  w.listenConnect,
 		Channels: []string{channelInsert, channelMigrate, cancel.Channel},
@@ -54,11 +59,6 @@ func (w *Worker) leaveServer() {
 	if l := w.listener.Load(); l != nil {
 		l.Reconnect()
 	}
-}
-
-// listenConnect opens the listener's connection as the pool opens its own.
-func (w *Worker) listenConnect(ctx context.Context) (*pgx.Conn, error) {
-	return connectBeside(ctx, w.pool.Config())
 }
 
 func (w *Worker) listenerState(s listener.State) {

@@ -88,6 +88,7 @@ var flagOf = map[string]string{
 	"ClientConfig.DatabaseURL":        "the connection string",
 	"Config.Schema":                   "--schema",
 	"ClientConfig.Schema":             "--schema",
+	"Config.ListenDatabaseURL":        "--listen-database-url",
 	"Config.Concurrency":              "--jobs",
 	"Config.PollInterval":             "--poll-interval",
 	"Config.MaxPoolSize":              "--max-pool-size",

@@ -22,7 +22,7 @@ type sharedFlags struct {
 func (f *sharedFlags) register(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVarP(&f.databaseURL, "database-url", "c", "",
-		"connection string, as URL or keywords (default $DATABASE_URL, else libpq's PG* variables)")
+		"connection string, as URL or keywords; --connection is the same (default $DATABASE_URL, else libpq's PG* variables)")
 	flags.StringVarP(&f.schema, "schema", "s", "",
 		"schema of the queue (default $GRAPHILE_WORKER_SCHEMA, else "+schema.Default+")")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")

@@ -8,6 +8,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/term"
+
+	"github.com/gworker/gworker"
 )
 
 // newLogger writes lines for people on a terminal and JSON anywhere else.
@@ -31,6 +33,15 @@ func newLogger(to io.Writer, level string) (*zap.Logger, error) {
 		encoder = zapcore.NewJSONEncoder(config)
 	}
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(to)), parsed)), nil
+}
+
+// logTo writes a worker's events to the log.
+func logTo(logger *zap.Logger) []func(gworker.Event) {
+	observe := gworker.LogObserver(logger)
+	if os.Getenv(quietSuccesses) != "" {
+		observe = withoutSuccesses(observe)
+	}
+	return []func(gworker.Event){observe}
 }
 
 func isTerminal(w io.Writer) bool {

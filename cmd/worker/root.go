@@ -33,27 +33,32 @@ func execute(ctx context.Context, args []string, std stdio) int {
 func newRoot(std stdio) *cobra.Command {
 	shared := &sharedFlags{std: std}
 	root := &cobra.Command{
-		Use:   "worker",
-		Short: "Run Graphile Worker jobs from PostgreSQL",
+		Use:     "worker",
+		Version: versionText(),
+		Short:   "Run Graphile Worker jobs from PostgreSQL",
 		Long: `worker runs jobs from a Graphile Worker queue in PostgreSQL, side by side with
 Node and Rust Graphile Workers if there are any.
 
-Try "worker dev" first: it needs no set-up.`,
+Try "worker dev" first: it needs no set-up. Options without a command mean "run",
+and those of Node's graphile-worker are understood.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate("worker {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{command: cmd.CommandPath(), err: err}
 	})
 	shared.register(root)
+	run := newRunCommand(shared)
 	root.AddCommand(
-		newRunCommand(shared), newDevCommand(shared), newMigrateCommand(shared),
+		run, newDevCommand(shared), newMigrateCommand(shared),
 		newAddCommand(shared), newCrontabCommand(shared), newDoctorCommand(shared),
 		newSweepCommand(shared), newVersionCommand(shared),
 	)
 	addAdminCommands(root, shared)
+	acceptNodeOptions(root, run, shared)
 	return root
 }
 

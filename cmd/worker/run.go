@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,8 @@ type runFlags struct {
 	connectTimeout time.Duration
 	noRecovery     bool
 	claims         claimFlags
+	listenURL      string
+	noListen       bool
 }
 
 func newRunCommand(shared *sharedFlags) *cobra.Command {
@@ -63,7 +66,8 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 			worker, err := gworker.NewWorker(f.claims.apply(gworker.Config{
 				DatabaseURL: shared.url(), Schema: shared.schemaName(), NoPreparedStatements: shared.unprepared,
 				Tasks: tasks, Concurrency: f.jobs, PollInterval: f.pollInterval,
-				MaxPoolSize: f.maxPoolSize, ConnectTimeout: f.connectTimeout, Logger: logger,
+				MaxPoolSize: f.maxPoolSize, ConnectTimeout: f.connectTimeout, Observers: logTo(logger),
+				ListenDatabaseURL: f.listenDatabaseURL(), NoListen: f.noListen,
 				Recovery: gworker.RecoveryConfig{Disabled: f.noRecovery}, Cron: crontab.config(),
 			}))
 			if err != nil {
@@ -77,14 +81,26 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 	flags.IntVarP(&f.jobs, "jobs", "j", gworker.DefaultConcurrency, "how many jobs run at once")
 	flags.StringVar(&f.tasks, "tasks", "tasks", "folder of task files")
 	flags.StringVar(&f.crontab, "crontab", "", crontabUsage)
-	flags.DurationVar(&f.pollInterval, "poll-interval", gworker.DefaultPollInterval, "longest time between two looks for jobs")
-	flags.IntVar(&f.maxPoolSize, "max-pool-size", 0, "most database connections of the pool (default --jobs + 4)")
+	flags.Var(newInterval(&f.pollInterval, gworker.DefaultPollInterval), "poll-interval",
+		"longest time between two looks for jobs, such as 2s; a bare number is milliseconds")
+	flags.IntVarP(&f.maxPoolSize, "max-pool-size", "m", 0, "most database connections of the pool (default --jobs + 4)")
 	flags.DurationVar(&f.connectTimeout, "connect-timeout", gworker.DefaultConnectTimeout,
 		"how long to wait for a database that cannot be reached at start")
 	flags.BoolVar(&f.noRecovery, "no-recovery", false,
 		"neither register nor look for dead workers: should this one die, its jobs are locked for 4 hours")
 	f.claims.register(cmd)
+	flags.StringVar(&f.listenURL, "listen-database-url", "",
+		"connection string past a transaction-pooling proxy, for listening and the heartbeat (default $LISTEN_DATABASE_URL)")
+	flags.BoolVar(&f.noListen, "no-listen", false, "do not listen: find new jobs by polling alone")
 	return cmd
+}
+
+// listenDatabaseURL is empty where there is no other way than that of the pool.
+func (f runFlags) listenDatabaseURL() string {
+	if f.listenURL != "" || f.noListen {
+		return f.listenURL
+	}
+	return os.Getenv("LISTEN_DATABASE_URL")
 }
 
 // loadTasks loads a tasks folder and says what it passed over.

@@ -38,7 +38,7 @@ type result struct {
 // connection settings.
 func worker(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
-	for _, name := range []string{"DATABASE_URL", "GRAPHILE_WORKER_SCHEMA", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD"} {
+	for _, name := range []string{"DATABASE_URL", "LISTEN_DATABASE_URL", "GRAPHILE_WORKER_SCHEMA", "PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD"} {
 		if _, set := os.LookupEnv(name); set {
 			t.Setenv(name, "")
 			if err := os.Unsetenv(name); err != nil {

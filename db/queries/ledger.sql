@@ -5,10 +5,10 @@
 -- name: ServerVersion :one
 select current_setting('server_version_num')::int as version;
 
--- name: LockMigrations :exec
+-- name: TryLockMigrations :one
 -- Held until the transaction ends, and not until the session does: a session is
 -- not the caller's own behind a transaction pooler.
-select pg_advisory_xact_lock(@space::int, hashtext(@schema::text));
+select pg_try_advisory_xact_lock(@space::int, hashtext(@schema::text)) as locked;
 
 -- name: LedgerShape :one
 select

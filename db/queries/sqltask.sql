@@ -23,3 +23,7 @@ reset all;
 
 -- name: ResetRole :exec
 reset session authorization;
+
+-- name: CheckConstraintsNow :exec
+-- What was deferred to the commit sees the settings of the file.
+set constraints all immediate;

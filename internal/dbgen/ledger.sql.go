@@ -117,22 +117,6 @@ func (q *Queries) LedgerShape(ctx context.Context, schema string) (LedgerShapeRo
 	return i, err
 }
 
-const LockMigrations = `-- name: LockMigrations :exec
-select pg_advisory_xact_lock($1::int, hashtext($2::text))
-`
-
-type LockMigrationsParams struct {
-	Space  int32
-	Schema string
-}
-
-// Held until the transaction ends, and not until the session does: a session is
-// not the caller's own behind a transaction pooler.
-func (q *Queries) LockMigrations(ctx context.Context, arg LockMigrationsParams) error {
-	_, err := q.db.Exec(ctx, LockMigrations, arg.Space, arg.Schema)
-	return err
-}
-
 const LockedJobs = `-- name: LockedJobs :one
 select exists (
   select from graphile_worker.jobs j where j.locked_at >= now() - interval '4 hours'
@@ -252,4 +236,22 @@ func (q *Queries) ServerVersion(ctx context.Context) (int32, error) {
 	var version int32
 	err := row.Scan(&version)
 	return version, err
+}
+
+const TryLockMigrations = `-- name: TryLockMigrations :one
+select pg_try_advisory_xact_lock($1::int, hashtext($2::text)) as locked
+`
+
+type TryLockMigrationsParams struct {
+	Space  int32
+	Schema string
+}
+
+// Held until the transaction ends, and not until the session does: a session is
+// not the caller's own behind a transaction pooler.
+func (q *Queries) TryLockMigrations(ctx context.Context, arg TryLockMigrationsParams) (bool, error) {
+	row := q.db.QueryRow(ctx, TryLockMigrations, arg.Space, arg.Schema)
+	var locked bool
+	err := row.Scan(&locked)
+	return locked, err
 }

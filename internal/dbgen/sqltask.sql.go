@@ -9,6 +9,16 @@ import (
 	"context"
 )
 
+const CheckConstraintsNow = `-- name: CheckConstraintsNow :exec
+set constraints all immediate
+`
+
+// What was deferred to the commit sees the settings of the file.
+func (q *Queries) CheckConstraintsNow(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, CheckConstraintsNow)
+	return err
+}
+
 const CurrentSQLTask = `-- name: CurrentSQLTask :one
 select coalesce(current_setting('gworker.job_id', true), '')::text as job_id
 `

@@ -96,8 +96,23 @@ func inspect(ctx context.Context, dir string) (programs, error) {
 	return p, nil
 }
 
+// programsEnv names the environment variable with the folder of the programs to
+// use, in place of those that are found.
+const programsEnv = "GWORKER_POSTGRES_BIN"
+
 // choose picks the programs for a cluster of a major version, 0 for a new one.
-func choose(ctx context.Context, major int, a account, progress func(string)) (programs, error) {
+// given is their folder, if the caller or the environment has named one.
+func choose(ctx context.Context, given string, major int, a account, progress func(string)) (programs, error) {
+	if given = cmp.Or(given, os.Getenv(programsEnv)); given != "" {
+		p, err := inspect(ctx, given)
+		if err != nil {
+			return programs{}, fmt.Errorf("no programs of PostgreSQL in %s: %w", given, err)
+		}
+		if major != 0 && p.major() != major {
+			return programs{}, fmt.Errorf("the data was made by PostgreSQL %d and the programs in %s are of %s", major, given, p.version)
+		}
+		return p, nil
+	}
 	found := find(ctx)
 	for _, p := range found {
 		if major == 0 || p.major() == major {
@@ -200,6 +215,16 @@ func cacheDir(a account) (string, error) {
 		}
 	}
 	return filepath.Join(dir, "gworker"), nil
+}
+
+// CacheDir is where gworker keeps what it can make again: a folder that the
+// account which runs servers can reach. It need not exist yet.
+func CacheDir() (string, error) {
+	a, err := serverAccount()
+	if err != nil {
+		return "", err
+	}
+	return cacheDir(a)
 }
 
 // DefaultDataDir is where `worker dev` keeps its data: gworker/dev in the user's

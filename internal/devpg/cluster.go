@@ -31,12 +31,12 @@ type cluster struct {
 }
 
 // prepare finds the programs, and makes the cluster if it is missing.
-func (c *cluster) prepare(ctx context.Context, progress func(string)) error {
+func (c *cluster) prepare(ctx context.Context, given string, progress func(string)) error {
 	major, err := c.major()
 	if err != nil {
 		return err
 	}
-	if c.programs, err = choose(ctx, major, c.account, progress); err != nil {
+	if c.programs, err = choose(ctx, given, major, c.account, progress); err != nil {
 		return err
 	}
 	if major != 0 {

@@ -1,6 +1,7 @@
 // Package devpg runs a PostgreSQL for development and for tests: the one that
-// DATABASE_URL names, else the server programs found on the machine, else ones
-// that it downloads.
+// DATABASE_URL names, else the server programs in the folder that
+// GWORKER_POSTGRES_BIN names, else those found on the machine, else ones that it
+// downloads.
 //
 // What comes in is where the data should be; what goes out is a server and the
 // URL of a database on it. The one thing not to break: it never touches a
@@ -51,6 +52,9 @@ type Options struct {
 	Database string
 	// Progress, if not nil, is told what takes time.
 	Progress func(string)
+	// Programs is the folder of the server's programs, of any version. Empty
+	// means the one that GWORKER_POSTGRES_BIN names, else what is found.
+	Programs string
 	// IgnoreEnvironment starts a server even if DATABASE_URL is set.
 	IgnoreEnvironment bool
 	// URL, if not empty, is used in place of DATABASE_URL.
@@ -134,7 +138,7 @@ func (s *Server) own(ctx context.Context) (err error) {
 		s.adopted, s.port = true, port
 		return nil
 	}
-	if err := s.cluster.prepare(ctx, s.options.Progress); err != nil {
+	if err := s.cluster.prepare(ctx, s.options.Programs, s.options.Progress); err != nil {
 		return err
 	}
 	return s.start(ctx)

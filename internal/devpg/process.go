@@ -29,6 +29,7 @@ const (
 // What the server says; its messages are in English.
 const (
 	saysReady     = "database system is ready to accept connections"
+	saysStandby   = "database system is ready to accept read" // -only connections; a space before version 14
 	saysPortTaken = "could not create any TCP/IP sockets"
 )
 
@@ -150,7 +151,7 @@ func (p *process) follow(out io.Reader) {
 				p.log = slices.Delete(p.log, 0, 1)
 			}
 			p.log = append(p.log, strings.TrimRight(line, "\n"))
-			if !ready && strings.Contains(line, saysReady) {
+			if !ready && (strings.Contains(line, saysReady) || strings.Contains(line, saysStandby)) {
 				ready = true
 				close(p.ready)
 			}

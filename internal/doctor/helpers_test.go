@@ -138,11 +138,17 @@ func want(t testing.TB, r doctor.Report, id string, severity doctor.Severity, pa
 	}
 }
 
+// outlived says that a finding is about the age of the server that the tests run
+// on, which is no matter of theirs.
+func outlived(f doctor.Finding) bool {
+	return f.ID == "server-version" && f.Severity == doctor.Warning && strings.Contains(f.What, "no longer supported")
+}
+
 // wantOthersOK checks that nothing but some ids is worse than ok.
 func wantOthersOK(t testing.TB, r doctor.Report, except ...string) {
 	t.Helper()
 	for _, f := range r.Findings {
-		expected := false
+		expected := outlived(f)
 		for _, id := range except {
 			expected = expected || f.ID == id
 		}

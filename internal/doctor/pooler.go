@@ -46,7 +46,10 @@ func checkPooler(ctx context.Context, e *exam) (Finding, error) {
 			Severity: Warning,
 			What:     "A pooler gives each transaction any server process.",
 			Why:      "LISTEN needs a session of its own, so workers do not hear of new jobs and find them when they poll.",
-			Help:     []string{"Let workers connect to the server itself, or to a pool in session mode; clients may stay. Else choose --poll-interval."},
+			Help: []string{
+				"Let workers listen past the pooler: --listen-database-url (Config.ListenDatabaseURL) with the server's own address.",
+				"Else run them with --no-listen (Config.NoListen) and choose --poll-interval.",
+			},
 		}, nil
 	case !p.occupied:
 		return Finding{

@@ -268,11 +268,12 @@ func TestCancelWhileWaiting(t *testing.T) {
 	reason := errors.New("we have no time")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	// The first holds our lock and waits for the row, the second for our lock.
+	// The first holds our lock and waits for the row, the second for our lock,
+	// outside of a transaction.
 	first := f.upAside(ctx)
 	f.waitForWaiters(t.Context(), 1)
 	second := f.upAside(ctx)
-	f.waitForWaiters(t.Context(), 2)
+	f.waitForSessions(t.Context(), 1, "state = 'idle' and query = 'rollback'")
 	cancel(reason)
 	for what, ended := range map[string]<-chan end{"the first": first, "the second": second} {
 		select {

@@ -61,7 +61,7 @@ func TestRunningAgainChangesNothing(t *testing.T) {
 	f := newFixture(t, "")
 	f.up()
 	f.sql(`select graphile_worker.add_job('t')`)
-	before := one[string](f, "select pg_current_xact_id()::text")
+	before := one[string](f, "select txid_current()::text")
 	ledger, bodies := f.ledger(), f.bodies()
 	versions := `select string_agg(p.oid || ' ' || p.xmin, ',' order by p.oid) from pg_proc p
 		join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'graphile_worker'`
@@ -78,7 +78,7 @@ func TestRunningAgainChangesNothing(t *testing.T) {
 	if _, err := fmt.Sscan(before, &first); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fmt.Sscan(one[string](f, "select pg_current_xact_id()::text"), &second); err != nil {
+	if _, err := fmt.Sscan(one[string](f, "select txid_current()::text"), &second); err != nil {
 		t.Fatal(err)
 	}
 	wantEqual(t, "jobs", 1, one[int](f, `select count(*)::int from graphile_worker.jobs`))

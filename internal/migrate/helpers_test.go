@@ -263,17 +263,23 @@ func wantState(t testing.TB, err error, state string) *pgconn.PgError {
 // waitForWaiters returns when n sessions of the database wait for a lock.
 func (f fixture) waitForWaiters(ctx context.Context, n int) {
 	f.t.Helper()
+	f.waitForSessions(ctx, n, "wait_event_type = 'Lock'")
+}
+
+// waitForSessions waits until n sessions are in a state.
+func (f fixture) waitForSessions(ctx context.Context, n int, state string) {
+	f.t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		// The pause is the server's, and only keeps this loop from being busy.
 		waiting := one[int](f, `select count(*)::int from pg_sleep(0.005), pg_stat_activity
-			where datname = current_database() and wait_event_type = 'Lock'`)
+			where datname = current_database() and `+state)
 		if waiting >= n {
 			return
 		}
 		if err := ctx.Err(); err != nil {
-			f.t.Fatal(fmt.Errorf("waiting for %d sessions to wait: %w", n, err))
+			f.t.Fatal(fmt.Errorf("waiting for %d sessions with %s: %w", n, state, err))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,10 +20,21 @@ const lockSpace = 0x67776d69
 // closeTimeout bounds the goodbye to a server that may not answer any more.
 const closeTimeout = 5 * time.Second
 
+// How long a process waits before it asks for the lock again; each wait is twice
+// the last.
+const (
+	firstLockWait = 10 * time.Millisecond
+	lastLockWait  = 500 * time.Millisecond
+)
+
 // lock waits until this is the only run of ours on the schema. The lock is a
 // transaction's, on a connection outside the pool: a session's lock, which goose
 // has ready, stays behind in transaction poolers, and a connection of the pool
 // could be the one that the holder of the lock waits for.
+//
+// Whoever does not get it asks again later and waits outside of a transaction: a
+// transaction that waits occupies one of a pooler's server connections, and a
+// fleet that starts would have them all, while the holder needs one more.
 //
 // Losing it early (say, to idle_in_transaction_session_timeout) does no harm:
 // whatever races then is caught like a race with another runtime.
@@ -40,17 +52,36 @@ func lock(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (release fu
 	release = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
-		// The transaction, and with it the lock, end with the connection, and
-		// nothing is lost with it.
+		// The transaction, and with it the lock, end with the connection anyway. A
+		// pooler would drop a server connection that is left inside of one.
+		_, _ = conn.Exec(ctx, "rollback")
 		_ = conn.Close(ctx)
 	}
+	for wait := firstLockWait; ; wait = min(2*wait, lastLockWait) {
+		locked, err := tryLock(ctx, conn, name)
+		if err != nil {
+			release()
+			return nil, fmt.Errorf("locking migrations: %w", err)
+		}
+		if locked {
+			return release, nil
+		}
+		if err := pause(ctx, wait/2+rand.N(wait)); err != nil {
+			release()
+			return nil, fmt.Errorf("waiting for another process to migrate: %w", err)
+		}
+	}
+}
+
+// tryLock leaves a transaction open exactly if it has the lock.
+func tryLock(ctx context.Context, conn *pgx.Conn, name schema.Name) (locked bool, err error) {
 	if _, err := conn.Exec(ctx, "begin"); err != nil {
-		release()
-		return nil, fmt.Errorf("locking migrations: %w", err)
+		return false, err
 	}
-	if _, err := conn.Exec(ctx, dbgen.LockMigrations, pgx.QueryExecModeExec, int32(lockSpace), name.String()); err != nil {
-		release()
-		return nil, fmt.Errorf("waiting for another process to migrate: %w", err)
+	err = conn.QueryRow(ctx, dbgen.TryLockMigrations, pgx.QueryExecModeExec, int32(lockSpace), name.String()).Scan(&locked)
+	if err != nil || locked {
+		return locked, err
 	}
-	return release, nil
+	_, err = conn.Exec(ctx, "rollback")
+	return false, err
 }

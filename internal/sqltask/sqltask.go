@@ -61,7 +61,13 @@ func (r Runner) run(ctx context.Context, j *job.Claimed, statements string) job.
 	if err != nil {
 		return failed(fmt.Errorf("waiting for a connection: %w", err))
 	}
-	defer r.release(ctx, conn)
+	clean := false
+	defer func() {
+		if !clean {
+			r.restore(ctx, conn)
+		}
+		conn.Release()
+	}()
 
 	tx, err := conn.Begin(ctx)
 	if err != nil {
@@ -80,6 +86,7 @@ func (r Runner) run(ctx context.Context, j *job.Claimed, statements string) job.
 		}
 		return failed(fmt.Errorf("committing: %w", err))
 	}
+	clean = true
 	return job.Outcome{Kind: job.Settled}
 }
 
@@ -118,6 +125,18 @@ func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx, j *j
 	if len(done) == 0 {
 		return errLost
 	}
+	return r.leaveClean(ctx, queries)
+}
+
+// leaveClean takes back what the file has set for the session: inside of the
+// transaction, since at the commit a proxy may give the session to somebody else.
+func (r Runner) leaveClean(ctx context.Context, queries *dbgen.Queries) error {
+	if err := queries.CheckConstraintsNow(ctx); err != nil {
+		return fmt.Errorf("checking deferred constraints: %w", err)
+	}
+	if err := errors.Join(queries.ResetSettings(ctx), queries.ResetRole(ctx)); err != nil {
+		return fmt.Errorf("taking back the settings of the file: %w", err)
+	}
 	return nil
 }
 
@@ -138,10 +157,10 @@ func (r Runner) rollBack(ctx context.Context, tx pgx.Tx) {
 	_ = tx.Rollback(ctx) // on an error the pool finds the connection unusable and drops it
 }
 
-// release gives the connection back to the pool as it came: what the file has
-// set for the session must not reach other users of the pool.
-func (r Runner) release(ctx context.Context, conn *pgxpool.Conn) {
-	defer conn.Release()
+// restore makes the connection as it came, after a file that may have left its
+// transaction: what it has set for the session must not reach other users of the
+// pool.
+func (r Runner) restore(ctx context.Context, conn *pgxpool.Conn) {
 	if conn.Conn().IsClosed() {
 		return
 	}

@@ -131,13 +131,17 @@ func Drop(ctx context.Context, name string) error {
 	if code(err) != "42601" {
 		return err
 	}
-	// PostgreSQL 12 knows no force.
+	// PostgreSQL 12 knows no force, and may still see a session that ends just now.
 	return connect(ctx, server, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)
-		if err == nil {
-			_, err = conn.Exec(ctx, "drop database if exists "+quoted(name))
+		for {
+			_, err := conn.Exec(ctx, "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)
+			if err == nil {
+				_, err = conn.Exec(ctx, "drop database if exists "+quoted(name))
+			}
+			if code(err) != "55006" || ctx.Err() != nil {
+				return err
+			}
 		}
-		return err
 	})
 }
 

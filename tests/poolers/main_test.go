@@ -1,0 +1,227 @@
+//go:build unix
+
+// Package poolers_test runs gworker where it does not have the server to
+// itself: behind a real PgBouncer in transaction mode, and on two servers of
+// which one is the primary.
+//
+// Each test has a pooler of its own, with fewer server connections than clients
+// and no two transactions of a client on the same one, if that can be helped.
+// The one thing not to break: a test would fail behind such a pooler if the code
+// used a session (see TestPreparedStatementsDoNotSurvive, which proves that the
+// pooler is one).
+package poolers_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testbouncer"
+	"github.com/gworker/gworker/internal/testdb"
+)
+
+func TestMain(m *testing.M) { testdb.Main(m) }
+
+// patience is how long a test waits for something that should happen soon; it
+// is never waited for in full unless the test fails.
+const patience = 60 * time.Second
+
+// never is an interval of polling that does not come up during a test.
+const never = time.Hour
+
+// setting is a database with a pooler before it.
+type setting struct {
+	*testbouncer.Bouncer
+	direct string // the URL past the pooler
+	pool   *pgxpool.Pool
+}
+
+// behind makes a pooler before a database.
+func behind(t *testing.T, database string) setting {
+	t.Helper()
+	b := testbouncer.Start(t, database, testbouncer.Options{})
+	return setting{Bouncer: b, direct: database, pool: testdb.Pool(t, database)}
+}
+
+// client is one through the pooler.
+func (s setting) client(t *testing.T) *gworker.Client {
+	t.Helper()
+	c, err := gworker.NewClient(gworker.ClientConfig{DatabaseURL: s.URL(), NoPreparedStatements: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// config is that of a worker through the pooler.
+func (s setting) config(tasks ...gworker.Task) gworker.Config {
+	return gworker.Config{DatabaseURL: s.URL(), NoPreparedStatements: true, Tasks: tasks}
+}
+
+// through is a pool through the pooler, for what a test itself wants there.
+func (s setting) through(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func one[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) T {
+	t.Helper()
+	var value T
+	if err := pool.QueryRow(t.Context(), sql, args...).Scan(&value); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}
+
+func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func add(t *testing.T, client gworker.JobAdder, spec gworker.JobSpec) *gworker.JobRow {
+	t.Helper()
+	job, err := client.AddJob(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+// until polls, for what cannot be listened to.
+func until(t *testing.T, what string, holds func() (bool, error)) {
+	t.Helper()
+	deadline := time.After(patience)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		ok, err := holds()
+		if ok && err == nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			t.Fatalf("waiting for %s: %v", what, err)
+		}
+	}
+}
+
+// events records what a worker reports and lets a test wait for it.
+type events struct {
+	mu     sync.Mutex
+	seen   []gworker.Event
+	change chan struct{}
+}
+
+func (e *events) observe(event gworker.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.seen = append(e.seen, event)
+	close(e.change)
+	e.change = make(chan struct{})
+}
+
+func (e *events) snapshot() ([]gworker.Event, <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]gworker.Event(nil), e.seen...), e.change
+}
+
+// waitFor waits until n events of type E were seen that ok accepts.
+func waitFor[E gworker.Event](t *testing.T, e *events, n int, ok func(E) bool) {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		seen, change := e.snapshot()
+		found := 0
+		for _, event := range seen {
+			if typed, is := event.(E); is && (ok == nil || ok(typed)) {
+				found++
+			}
+		}
+		if found >= n {
+			return
+		}
+		select {
+		case <-change:
+		case <-timeout:
+			var zero E
+			t.Fatalf("%d of %d %T; seen: %s", found, n, zero, describe(seen))
+		}
+	}
+}
+
+func seen[E gworker.Event](e *events) (found []E) {
+	all, _ := e.snapshot()
+	for _, event := range all {
+		if typed, is := event.(E); is {
+			found = append(found, typed)
+		}
+	}
+	return found
+}
+
+func describe(seen []gworker.Event) string {
+	var lines []string
+	for _, event := range seen {
+		lines = append(lines, fmt.Sprintf("%T %+v", event, event))
+	}
+	return "\n" + strings.Join(lines, "\n")
+}
+
+// running is a worker that a test has started.
+type running struct {
+	*gworker.Worker
+	*events
+	stop func() error
+}
+
+// start runs a worker until the test ends, or until stop, which returns what Run
+// returned.
+func start(t *testing.T, config gworker.Config) *running {
+	t.Helper()
+	e := &events{change: make(chan struct{})}
+	config.Observers = append(config.Observers, e.observe)
+	worker, err := gworker.NewWorker(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	result := make(chan error, 1)
+	go func() { result <- worker.Run(ctx) }()
+	stop := sync.OnceValue(func() error {
+		cancel()
+		select {
+		case err := <-result:
+			return err
+		case <-time.After(patience):
+			return fmt.Errorf("Run did not return within %s of its context's end", patience)
+		}
+	})
+	t.Cleanup(func() {
+		if err := stop(); err != nil && !t.Failed() {
+			t.Log("the worker ended with:", err)
+		}
+	})
+	return &running{Worker: worker, events: e, stop: stop}
+}
