@@ -2,6 +2,7 @@
 // that no job was lost, none is stuck and none was run twice without a reason.
 //
 //	go run ./tests/chaos -duration 30m -seed 7
+//	go run ./tests/chaos -jobs 1000000 -duration 1h -pause 1m   # a soak
 //	GWORKER_CHAOS=7 go test ./tests/chaos        # the short form, for CI
 //
 // What comes in is a seed and a time; what goes out is a log of faults, figures,
@@ -9,8 +10,10 @@
 //
 //	run.go       the order of things: set up, break, heal, drain, judge
 //	load.go      adds jobs all the time, and remembers which adds committed
+//	soak.go      adds a great number of small jobs instead, with -jobs
 //	fleet.go     worker processes, started again when they die
 //	worker.go    such a process: a gworker whose task records each run
+//	recorder.go  brings the records to the witness, those of several runs at once
 //	monkey.go    picks faults from the seed; faults_*.go are the faults
 //	proxy.go     stands between each worker and the database
 //	cluster.go   a primary and a streaming standby, which take turns

@@ -26,6 +26,9 @@ func main() {
 	flag.IntVar(&o.Workers, "workers", o.Workers, "gworker processes")
 	flag.BoolVar(&o.Node, "node", o.Node, "run a Node worker beside them, if npm is there")
 	flag.IntVar(&o.Rate, "rate", o.Rate, "jobs to add each second")
+	flag.IntVar(&o.Jobs, "jobs", o.Jobs,
+		"a soak: add this many small jobs as fast as they are done, at most for -duration, and look at memory and connections")
+	flag.DurationVar(&o.Pause, "pause", o.Pause, "longest time between two faults")
 	flag.StringVar(&o.Logs, "logs", o.Logs, "keep the logs of all processes in this folder")
 	flag.Parse()
 	if *kinds != "" {

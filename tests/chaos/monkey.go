@@ -58,10 +58,11 @@ type monkey struct {
 	bag    []string
 	drawn  int
 	slots  int
+	pause  int64
 }
 
 func newMonkey(o options, slots int) *monkey {
-	m := &monkey{random: rand.New(rand.NewPCG(o.Seed, 1)), kinds: o.Faults, slots: slots}
+	m := &monkey{random: rand.New(rand.NewPCG(o.Seed, 1)), kinds: o.Faults, slots: slots, pause: o.Pause.Milliseconds()}
 	if len(m.kinds) == 0 {
 		m.kinds = faultKinds()
 	}
@@ -78,13 +79,13 @@ func (m *monkey) draw() choice {
 	m.drawn++
 	return choice{
 		number: m.drawn, kind: kind, slot: m.random.IntN(m.slots), length: m.random.Float64(), roll: m.random.Float64(),
-		pause: time.Duration(m.random.IntN(2000)) * time.Millisecond,
+		pause: time.Duration(m.random.Int64N(max(m.pause, 1))) * time.Millisecond,
 	}
 }
 
-// breakThings does one fault after another until the time is over. Faults of
-// one worker go on while the next one begins.
-func (c *chaos) breakThings(ctx context.Context) {
+// breakThings does one fault after another until the time is over, or enough
+// closes. Faults of one worker go on while the next one begins.
+func (c *chaos) breakThings(ctx context.Context, enough <-chan struct{}) {
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	monkey := newMonkey(c.options, len(c.fleet.slots))
@@ -112,6 +113,9 @@ func (c *chaos) breakThings(ctx context.Context) {
 		select {
 		case <-pause.C:
 		case <-over.C:
+			pause.Stop()
+			return
+		case <-enough:
 			pause.Stop()
 			return
 		case <-ctx.Done():

@@ -15,13 +15,15 @@ type options struct {
 	Seed     uint64
 	Workers  int
 	Node     bool
-	Rate     int      // jobs a second
-	Faults   []string // none: all kinds
-	Logs     string   // a folder; empty: kept only if the run fails
+	Rate     int           // jobs a second
+	Jobs     int           // not 0: a soak, which ends when these have been added
+	Pause    time.Duration // the longest between two faults
+	Faults   []string      // none: all kinds
+	Logs     string        // a folder; empty: kept only if the run fails
 }
 
 func defaults() options {
-	return options{Duration: 2 * time.Minute, Workers: 3, Node: true, Rate: 60}
+	return options{Duration: 2 * time.Minute, Workers: 3, Node: true, Rate: 60, Pause: 2 * time.Second}
 }
 
 func (o options) check() error {
@@ -30,8 +32,11 @@ func (o options) check() error {
 			return fmt.Errorf("no fault is called %q", kind)
 		}
 	}
-	if o.Duration <= 0 || o.Workers < 1 || o.Rate < 1 {
-		return errors.New("duration, workers and rate must be positive")
+	if o.Duration <= 0 || o.Workers < 1 || o.Rate < 1 || o.Pause <= 0 {
+		return errors.New("duration, workers, rate and pause must be positive")
+	}
+	if o.Jobs < 0 {
+		return errors.New("jobs cannot be negative")
 	}
 	return nil
 }

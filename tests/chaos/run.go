@@ -33,7 +33,11 @@ type chaos struct {
 // none.
 func run(ctx context.Context, o options, print func(string)) (v *verdict, err error) {
 	c := &chaos{options: o, log: newJournal(print)}
-	print(fmt.Sprintf("seed %d, %s, %d gworker processes, %d jobs a second", o.Seed, o.Duration, o.Workers, o.Rate))
+	much := fmt.Sprintf("%d jobs a second", o.Rate)
+	if o.Jobs > 0 {
+		much = fmt.Sprintf("%d jobs", o.Jobs)
+	}
+	print(fmt.Sprintf("seed %d, %s, %d gworker processes, %s", o.Seed, o.Duration, o.Workers, much))
 	defer func() {
 		c.close()
 		keep := o.Logs != "" || err != nil || v.failed()
@@ -48,9 +52,17 @@ func run(ctx context.Context, o options, print func(string)) (v *verdict, err er
 
 	adding, stopAdding := context.WithCancel(ctx)
 	var wait sync.WaitGroup
-	wait.Go(func() { c.load.run(adding, o.Seed) })
+	enough := make(chan struct{}) // closes when a soak has added its jobs
+	wait.Go(func() {
+		if o.Jobs > 0 {
+			c.soak(adding)
+			close(enough)
+			return
+		}
+		c.load.run(adding, o.Seed)
+	})
 	wait.Go(func() { c.figures.sample(adding, c) })
-	c.breakThings(ctx)
+	c.breakThings(ctx, enough)
 	stopAdding()
 	wait.Wait()
 	if ctx.Err() != nil {

@@ -78,7 +78,9 @@ func runWorker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h := &handler{witness: witness, worker: o.Worker}
+	records := newRecorder(witness)
+	defer records.close()
+	h := &handler{records: records, worker: o.Worker}
 	config := gworker.Config{
 		DatabaseURL: o.ConnectionString, Concurrency: o.Concurrency, Logger: logger,
 		PollInterval:   time.Duration(o.PollInterval) * time.Millisecond,
@@ -121,27 +123,18 @@ func say(m message) {
 
 // handler records each run on the witness.
 type handler struct {
-	witness  *pgxpool.Pool
+	records  *recorder
 	worker   string
 	workerID string
 }
 
-const (
-	beginRun = `insert into runs (n, job_id, queue, attempt, worker, worker_id)
-		values ($1, $2, $3, $4, $5, $6) returning id`
-	endRun = "update runs set ended_at = clock_timestamp(), outcome = $2 where id = $1"
-)
-
 func (h *handler) run(ctx context.Context, job *gworker.Job[payload]) error {
-	record := context.WithoutCancel(ctx)
-	var id int64
-	err := h.witness.QueryRow(record, beginRun,
-		job.Payload.N, job.ID, job.Queue, job.Attempts, h.worker, h.workerID).Scan(&id)
+	id, err := h.records.begin(job.Payload.N, job.ID, job.Queue, job.Attempts, h.worker, h.workerID)
 	if err != nil {
 		h.give(err)
 	}
 	outcome, result := work(ctx, job)
-	if _, err := h.witness.Exec(record, endRun, id, outcome); err != nil {
+	if err := h.records.end(id, outcome); err != nil {
 		h.give(err)
 	}
 	return result
