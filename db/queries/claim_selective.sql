@@ -10,7 +10,8 @@
 -- order of jobs and cut to max_jobs. A walk that found a second job of a queue may
 -- have ended before jobs that come earlier than some of another walk's; what comes
 -- after its last is left to the next claim, so that the order holds. What was
--- locked and not chosen is free again with the end of the statement.
+-- locked and not chosen is free again with the end of the statement. "last" and
+-- "firsts" keep the order within queues, as in ClaimJobs.
 --
 -- "at" is the present time, and "lock_at" what is written into locked_at, if they
 -- are not to be the database's. A locked_at names a claim, so its clock must not
@@ -70,7 +71,7 @@ with rooms as (
   union all
   select l.id, l.job_queue_id, l.priority, l.run_at, l.task_id as walk from limited l
 ), ranked as materialized (
-  select r.id, r.job_queue_id, r.walk,
+  select r.id, r.job_queue_id, r.walk, r.priority, r.run_at,
     row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place,
     row_number() over (order by r.priority, r.run_at, r.id) as position
   from runnable r
@@ -79,10 +80,32 @@ with rooms as (
   from ranked r
   group by r.walk
   having bool_or(r.job_queue_id is not null and r.place > 1)
+), last as (
+  select r.priority, r.run_at
+  from ranked r
+  where r.job_queue_id is not null and r.place = 1
+  order by r.priority desc, r.run_at desc
+  limit 1
+), firsts as (
+  select distinct on (j.job_queue_id) j.job_queue_id, j.priority, j.run_at
+  from graphile_worker._private_jobs j
+  where j.is_available
+    and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, now())
+    and j.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
+      union all
+      select r.task_id from rooms r
+    ))
+    and (j.flags ?| @forbidden_flags::text[]) is not true
+    and (cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+    and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
+    and (j.priority, j.run_at) <= ((select l.priority from last l), (select l.run_at from last l))
+  order by j.job_queue_id, j.priority, j.run_at
 ), chosen as materialized (
   select r.id, r.job_queue_id
   from ranked r
-  where (r.job_queue_id is null or r.place = 1)
+  left join firsts f on f.job_queue_id = r.job_queue_id
+  where (r.job_queue_id is null or r.place = 1 and (r.priority, r.run_at) <= (f.priority, f.run_at))
     and r.position <= all (select e.position from ends e)
   order by r.position
   limit @max_jobs::int

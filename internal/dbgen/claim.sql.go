@@ -34,11 +34,31 @@ with runnable as materialized (
   limit $2::int
   for update of j skip locked
 ), ranked as (
-  select r.id, r.job_queue_id,
+  select r.id, r.job_queue_id, r.priority, r.run_at,
     row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place
   from runnable r
+), last as (
+  select r.priority, r.run_at
+  from ranked r
+  where r.job_queue_id is not null and r.place = 1
+  order by r.priority desc, r.run_at desc
+  limit 1
+), firsts as (
+  select distinct on (j.job_queue_id) j.job_queue_id, j.priority, j.run_at
+  from graphile_worker._private_jobs j
+  where j.is_available
+    and j.run_at <= now()
+    and j.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($1::text[])
+    ))
+    and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
+    and (j.priority, j.run_at) <= ((select l.priority from last l), (select l.run_at from last l))
+  order by j.job_queue_id, j.priority, j.run_at
 ), chosen as (
-  select r.id, r.job_queue_id from ranked r where r.job_queue_id is null or r.place = 1
+  select r.id, r.job_queue_id
+  from ranked r
+  left join firsts f on f.job_queue_id = r.job_queue_id
+  where r.job_queue_id is null or r.place = 1 and (r.priority, r.run_at) <= (f.priority, f.run_at)
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = $3::text, locked_at = now()
@@ -92,6 +112,12 @@ type ClaimJobsRow struct {
 // row is free, which the walk locks first: other claimers then skip the whole
 // queue, so none can start its second job before its first. "chosen" keeps one
 // job a queue. "held_queues" and "held_jobs" write the locks.
+//
+// The walk takes its time, and a queue that somebody held when it came by the
+// first job may be free again when it comes by a later one. So a queue's job is
+// chosen only if none comes before it as the statement sees the table: "firsts"
+// says which times those have. What that leaves out is for the next claim. Of jobs
+// with the same priority and time it leaves out none.
 func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJobsRow, error) {
 	rows, err := q.db.Query(ctx, ClaimJobs, arg.Tasks, arg.MaxJobs, arg.WorkerID)
 	if err != nil {

@@ -44,7 +44,7 @@ func (s *Scheduler) dispatch(forbidden []string) {
 		func(j *job.Claimed) bool {
 			if flag, ok := forbids(forbidden, j); ok {
 				reason = fmt.Errorf("the flag %q is forbidden now", flag)
-				s.giveBack(j, reason)
+				s.giveBack(reason, j)
 				returned = append(returned, j.ID)
 				return true
 			}
@@ -59,9 +59,13 @@ func (s *Scheduler) dispatch(forbidden []string) {
 	s.local.report(returned, reason)
 }
 
-// giveBack returns a job that has not started.
-func (s *Scheduler) giveBack(j *job.Claimed, reason error) {
-	s.release.add(ended{job: j, outcome: job.Outcome{Kind: job.Returned, Err: reason}, unstarted: true})
+// giveBack returns jobs that have not started.
+func (s *Scheduler) giveBack(reason error, jobs ...*job.Claimed) {
+	group := make([]ended, len(jobs))
+	for i, j := range jobs {
+		group[i] = ended{job: j, outcome: job.Outcome{Kind: job.Returned, Err: reason}, unstarted: true}
+	}
+	s.release.add(group...)
 }
 
 // giveUp fails a job for good that has not started.

@@ -180,7 +180,7 @@ func (q *localQueue) setMode(to event.LocalQueueMode) {
 }
 
 // expire gives back what has waited for too long.
-func (q *localQueue) expire(giveBack func(*job.Claimed, error)) {
+func (q *localQueue) expire(giveBack func(error, ...*job.Claimed)) {
 	if q.mode != event.LocalQueueWaiting {
 		return
 	}
@@ -189,7 +189,7 @@ func (q *localQueue) expire(giveBack func(*job.Claimed, error)) {
 }
 
 // close gives everything back.
-func (q *localQueue) close(giveBack func(*job.Claimed, error)) {
+func (q *localQueue) close(giveBack func(error, ...*job.Claimed)) {
 	q.empty(giveBack, ErrShutdown)
 	if q.on() {
 		q.ttl.Stop()
@@ -198,13 +198,13 @@ func (q *localQueue) close(giveBack func(*job.Claimed, error)) {
 	}
 }
 
-func (q *localQueue) empty(giveBack func(*job.Claimed, error), reason error) {
+func (q *localQueue) empty(giveBack func(error, ...*job.Claimed), reason error) {
 	q.mu.Lock()
 	var ids []int64
 	for _, j := range q.jobs {
-		giveBack(j, reason)
 		ids = append(ids, j.ID)
 	}
+	giveBack(reason, q.jobs...)
 	clear(q.jobs)
 	q.jobs = q.jobs[:0]
 	q.mu.Unlock()

@@ -62,11 +62,13 @@ func (r *releaser) start(ctx context.Context) {
 	go r.loop(writeCtx)
 }
 
-// add takes one outcome. It never blocks.
-func (r *releaser) add(e ended) {
+// add takes outcomes, to be written in one group. It never blocks.
+func (r *releaser) add(outcomes ...ended) {
 	r.mu.Lock()
-	r.waiting = append(r.waiting, e)
-	r.company.joined(e)
+	r.waiting = append(r.waiting, outcomes...)
+	for _, e := range outcomes {
+		r.company.joined(e)
+	}
 	r.mu.Unlock()
 	r.signal(r.arrived)
 }
