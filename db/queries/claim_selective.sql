@@ -99,13 +99,13 @@ with rooms as (
     and (j.flags ?| @forbidden_flags::text[]) is not true
     and (cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
     and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
-    and (j.priority, j.run_at) <= ((select l.priority from last l), (select l.run_at from last l))
+    and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
   order by j.job_queue_id, j.priority, j.run_at
 ), chosen as materialized (
   select r.id, r.job_queue_id
   from ranked r
   left join firsts f on f.job_queue_id = r.job_queue_id
-  where (r.job_queue_id is null or r.place = 1 and (r.priority, r.run_at) <= (f.priority, f.run_at))
+  where (r.job_queue_id is null or r.place = 1 and ((f.priority, f.run_at) < (r.priority, r.run_at)) is not true)
     and r.position <= all (select e.position from ends e)
   order by r.position
   limit @max_jobs::int

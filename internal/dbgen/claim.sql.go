@@ -52,13 +52,13 @@ with runnable as materialized (
       select t.id from graphile_worker._private_tasks t where t.identifier = any ($1::text[])
     ))
     and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
-    and (j.priority, j.run_at) <= ((select l.priority from last l), (select l.run_at from last l))
+    and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
   order by j.job_queue_id, j.priority, j.run_at
 ), chosen as (
   select r.id, r.job_queue_id
   from ranked r
   left join firsts f on f.job_queue_id = r.job_queue_id
-  where r.job_queue_id is null or r.place = 1 and (r.priority, r.run_at) <= (f.priority, f.run_at)
+  where r.job_queue_id is null or r.place = 1 and ((f.priority, f.run_at) < (r.priority, r.run_at)) is not true
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = $3::text, locked_at = now()
@@ -116,8 +116,8 @@ type ClaimJobsRow struct {
 // The walk takes its time, and a queue that somebody held when it came by the
 // first job may be free again when it comes by a later one. So a queue's job is
 // chosen only if none comes before it as the statement sees the table: "firsts"
-// says which times those have. What that leaves out is for the next claim. Of jobs
-// with the same priority and time it leaves out none.
+// are those of the queues that come before the last that was found. What that
+// leaves out is for the next claim.
 func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJobsRow, error) {
 	rows, err := q.db.Query(ctx, ClaimJobs, arg.Tasks, arg.MaxJobs, arg.WorkerID)
 	if err != nil {
