@@ -251,7 +251,10 @@ func TestPanicsAroundHandlersFailTheAttempt(t *testing.T) {
 	e := runOnce(t, gworker.Config{
 		Pool: pool, Tasks: tasks,
 		BeforeRun: []func(context.Context, *gworker.RawJob) gworker.BeforeRunDecision{
-			func(_ context.Context, job *gworker.RawJob) (d gworker.BeforeRunDecision) { panicFor(job, "before"); return d },
+			func(_ context.Context, job *gworker.RawJob) (d gworker.BeforeRunDecision) {
+				panicFor(job, "before")
+				return d
+			},
 		},
 		AfterRun: []func(context.Context, *gworker.RawJob, gworker.RunResult) gworker.AfterRunDecision{
 			func(_ context.Context, job *gworker.RawJob, _ gworker.RunResult) (d gworker.AfterRunDecision) {
