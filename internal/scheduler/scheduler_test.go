@@ -85,6 +85,8 @@ type fixture struct {
 	db     *lossy
 	events chan event.Event
 	config scheduler.Config
+
+	holding sync.WaitGroup // what holds a row, see holdRow
 }
 
 func newFixture(t *testing.T, handlers map[string]scheduler.Handler) *fixture {
