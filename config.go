@@ -93,10 +93,10 @@ type Config struct {
 	// Now, if not nil, is the clock that jobs' times go by, in place of the
 	// database's: when a job is due, when it was locked, when a failed one is
 	// due again, when a lock is older than 4 hours, and when a job without a
-	// RunAt is due that is added through this worker's client. Workers of one
-	// queue should go by one clock, see docs/time.md. Heartbeats, and who is
-	// taken for dead, go by the database's clock all the same. It is called from
-	// many goroutines.
+	// RunAt is due that is added through this worker's client. Cron goes by it,
+	// too, in place of the machine's clock. Workers of one queue should go by one
+	// clock, see docs/time.md. Heartbeats, and who is taken for dead, go by the
+	// database's clock all the same. It is called from many goroutines.
 	Now func() time.Time
 
 	// ConnectTimeout is how long Run waits for a database that cannot be

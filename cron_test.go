@@ -249,3 +249,24 @@ func TestCronAsksBeforeAdd(t *testing.T) {
 		t.Errorf("%d jobs were added all the same", others)
 	}
 }
+
+// TestCronGoesByTheWorkersTime: with a clock of its own, the worker's minutes are
+// that clock's.
+func TestCronGoesByTheWorkersTime(t *testing.T) {
+	future := time.Now().Add(1000 * time.Hour)
+	config := gworker.Config{
+		Pool: migrated(t), Now: func() time.Time { return future },
+		Tasks: []gworker.Task{gworker.NewTask("report", func(context.Context, *gworker.Job[report]) error { return nil })},
+		Cron:  gworker.CronConfig{Crontab: "* * * * * report ?fill=1m"},
+	}
+	remember(t, config, time.Now(), "report")
+	w := start(t, config)
+	done := waitFor[gworker.CronBackfilled](t, w.events, nil)
+	if want := future.Truncate(time.Minute); !done.Minute.Equal(want) {
+		t.Errorf("the minute is %s, want %s", done.Minute, want)
+	}
+	if next := w.CronItems()[0].Next; !next.After(future) || next.Sub(future) > time.Minute {
+		t.Errorf("at %s the item is due next at %s", future, next)
+	}
+	waitFor[gworker.JobCompleted](t, w.events, nil) // by the same clock it is due
+}

@@ -26,7 +26,7 @@ func (w *Worker) CronItems() []CronEntry {
 	entries := make([]CronEntry, len(items))
 	for i := range items {
 		entries[i].CronItem = publicCronItem(&items[i])
-		if next := items[i].Next(time.Now()); !next.IsZero() {
+		if next := items[i].Next(w.cronClock().Now()); !next.IsZero() {
 			entries[i].Next = next.In(items[i].Zone.Location())
 		}
 	}
@@ -45,7 +45,7 @@ func (w *Worker) AddCronItem(item CronItem) error {
 	if err != nil {
 		return fmt.Errorf("adding a cron item: %w", err)
 	}
-	if err := w.cronItems.Add(encoded, time.Now()); err != nil {
+	if err := w.cronItems.Add(encoded, w.cronClock().Now()); err != nil {
 		return fmt.Errorf("adding the cron item %q: %w", encoded.Identifier, err)
 	}
 	return nil
@@ -67,7 +67,7 @@ func (w *Worker) runAndSchedule(ctx context.Context) error {
 	defer beside.Wait()
 	defer stop()
 	loop := &cron.Loop{
-		WorkerID: w.id, Queries: w.client.queries, Events: w.events, Clock: cron.SystemClock, Items: w.cronItems,
+		WorkerID: w.id, Queries: w.client.queries, Events: w.events, Clock: w.cronClock(), Items: w.cronItems,
 	}
 	if len(w.client.before) > 0 {
 		loop.BeforeAdd = w.beforeCronAdd
@@ -78,6 +78,15 @@ func (w *Worker) runAndSchedule(ctx context.Context) error {
 		return nil
 	}
 	return w.scheduler.Run(ctx)
+}
+
+// cronClock is the worker's clock: the machine's, if Config.Now says no other.
+func (w *Worker) cronClock() cron.Clock {
+	clock := cron.SystemClock
+	if w.config.Now != nil {
+		clock.Now = w.config.Now
+	}
+	return clock
 }
 
 // runOnce runs jobs until none is runnable. There is no cron then, as on Node.
