@@ -78,6 +78,9 @@ func (f *fleet) start(s *slot) error {
 		ConnectionString: databaseURL(s.proxy.port(), appPrefix+name), Witness: f.witness, Worker: name,
 		Tasks: taskNames(), Concurrency: concurrency, PollInterval: int(pollInterval.Milliseconds()),
 	}
+	if s.name == localQueueSlot {
+		o.LocalQueue = localQueueSize
+	}
 	var cmd *exec.Cmd
 	if s.node {
 		o.Package, o.Concurrency = f.node.pack, nodeConcurrency

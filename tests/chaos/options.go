@@ -52,6 +52,12 @@ const (
 	pollInterval     = 500 * time.Millisecond
 	abortTimeout     = 2 * time.Second
 
+	// One worker claims ahead of its slots. What waits there for as long as this
+	// goes back.
+	localQueueSlot = "w2"
+	localQueueSize = 20
+	localQueueTTL  = 300 * time.Millisecond
+
 	concurrency     = 8
 	nodeConcurrency = 4
 )

@@ -32,6 +32,7 @@ type order struct {
 	Tasks            []string `json:"tasks"`
 	Concurrency      int      `json:"concurrency"`
 	PollInterval     int      `json:"pollInterval"` // ms
+	LocalQueue       int      `json:"localQueue"`   // its size; 0: none
 }
 
 // A message is a line that a worker process writes.
@@ -89,6 +90,9 @@ func runWorker(ctx context.Context) error {
 		StatementTimeout: statementTimeout, GracefulShutdownAbortTimeout: abortTimeout,
 		Observers: []func(gworker.Event){tell},
 	}
+	if o.LocalQueue > 0 {
+		config.LocalQueue = gworker.LocalQueueConfig{Size: o.LocalQueue, TTL: localQueueTTL}
+	}
 	for _, task := range o.Tasks {
 		config.Tasks = append(config.Tasks, gworker.NewTask(task, h.run))
 	}
@@ -106,7 +110,8 @@ func runWorker(ctx context.Context) error {
 func tell(e gworker.Event) {
 	switch e.(type) {
 	case gworker.JobsClaimed, gworker.JobStarted, gworker.JobEnded, gworker.JobCompleted, gworker.JobFailed,
-		gworker.JobPermanentlyFailed:
+		gworker.JobPermanentlyFailed, gworker.LocalQueueFetched, gworker.LocalQueueModeChanged,
+		gworker.ClaimStarted, gworker.ClaimEmpty, gworker.NotificationReceived:
 	default:
 		say(message{Event: fmt.Sprintf("%T", e)[len("event."):]})
 	}
