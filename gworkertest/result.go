@@ -22,6 +22,9 @@ const (
 	// Returned: the job is back in the queue with its attempt restored: a
 	// shutdown cut the run off, or the handler asked for it.
 	Returned Outcome = "returned"
+	// Snoozed: the handler has put its job off (gworker.Snooze): it is back in the
+	// queue with its attempt restored, and waits for Result.Delay.
+	Snoozed Outcome = "snoozed"
 	// Lost: the job was no longer this worker's when the run ended, so nothing
 	// was stored.
 	Lost Outcome = "lost"
@@ -43,7 +46,8 @@ type Result struct {
 	NextRunAt time.Time
 
 	// Delay is how long the job waits before it can run again, if the task has
-	// decided that itself; nil if not. WaitRun and WaitJob do not know it.
+	// decided that itself; nil if not. Of other outcomes than Snoozed, WaitRun and
+	// WaitJob do not know it.
 	Delay *time.Duration
 
 	// Remaining is the payload that stays to be done, if a failed run has done a
@@ -52,6 +56,10 @@ type Result struct {
 
 	// Duration is how long the handler ran.
 	Duration time.Duration
+
+	// retired says that a job that went back is over all the same: it was replaced
+	// or removed by its key while it ran.
+	retired bool
 }
 
 // String is for messages: the job, the outcome and the error.
@@ -64,7 +72,9 @@ func (r Result) String() string {
 }
 
 // final reports whether the job is over.
-func (r Result) final() bool { return r.Outcome == Completed || r.Outcome == PermanentlyFailed }
+func (r Result) final() bool {
+	return r.Outcome == Completed || r.Outcome == PermanentlyFailed || r.retired
+}
 
 // outcomeOf is what a worker would have written.
 func outcomeOf(j *job.Claimed, o job.Outcome) Outcome {
@@ -73,6 +83,8 @@ func outcomeOf(j *job.Claimed, o job.Outcome) Outcome {
 		return Completed
 	case job.Returned:
 		return Returned
+	case job.Snoozed:
+		return Snoozed
 	case job.Lost:
 		return Lost
 	case job.Failed:
@@ -95,7 +107,9 @@ func resultOf(e gworker.Event) (r Result, ok bool) {
 	case gworker.JobPermanentlyFailed:
 		return Result{Outcome: PermanentlyFailed, Err: e.Err, Job: e.Job.Row, Duration: e.Duration}, true
 	case gworker.JobReturned:
-		return Result{Outcome: Returned, Err: e.Err, Job: e.Job.Row, Duration: e.Duration}, true
+		return Result{Outcome: Returned, Err: e.Err, Job: e.Job.Row, Duration: e.Duration, retired: e.Retired}, true
+	case gworker.JobSnoozed:
+		return Result{Outcome: Snoozed, Err: e.Err, Job: e.Job.Row, Delay: &e.For, Duration: e.Duration, retired: e.Retired}, true
 	case gworker.JobLost:
 		return Result{Outcome: Lost, Err: e.Err, Job: e.Job.Row}, true
 	}

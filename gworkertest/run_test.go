@@ -76,7 +76,11 @@ func TestRunSaysHowTheRunEnded(t *testing.T) {
 	}{
 		"failed":             {t.Context(), returns(no), gworkertest.Call{}, gworkertest.Failed, func(err error) bool { return err == no }},
 		"permanently failed": {t.Context(), returns(no), gworkertest.Call{Job: last}, gworkertest.PermanentlyFailed, func(err error) bool { return err == no }},
-		"cut off":            {cut, returns(no), gworkertest.Call{Job: last}, gworkertest.Returned, func(err error) bool { return err == no }},
+		"cancelled": {t.Context(), returns(gworker.Cancel(no)), gworkertest.Call{}, gworkertest.PermanentlyFailed,
+			func(err error) bool { return errors.Is(err, no) && err.Error() == "no ink" }},
+		"snoozed in its last attempt": {t.Context(), returns(gworker.Snooze(time.Hour)), gworkertest.Call{Job: last}, gworkertest.Snoozed,
+			func(err error) bool { var s *gworker.SnoozeError; return errors.As(err, &s) && s.For == time.Hour }},
+		"cut off": {cut, returns(no), gworkertest.Call{Job: last}, gworkertest.Returned, func(err error) bool { return err == no }},
 		"undecodable": {t.Context(), returns(nil), gworkertest.Call{Payload: 7}, gworkertest.Failed,
 			func(err error) bool { return err != nil && strings.Contains(err.Error(), "decoding the payload") }},
 		"panic": {t.Context(), gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error { panic(no) }),
@@ -90,6 +94,9 @@ func TestRunSaysHowTheRunEnded(t *testing.T) {
 		r := gworkertest.Run(c.ctx, t, c.task, c.call)
 		if r.Outcome != c.outcome || !c.err(r.Err) {
 			t.Errorf("%s: %v", name, r)
+		}
+		if (r.Outcome == gworkertest.Snoozed) != (r.Delay != nil) || r.Delay != nil && *r.Delay != time.Hour {
+			t.Errorf("%s: waits for %v", name, r.Delay)
 		}
 	}
 }

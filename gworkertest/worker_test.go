@@ -63,6 +63,48 @@ func TestWaitForEachRunOfAJob(t *testing.T) {
 	}
 }
 
+func TestWaitForJobsThatDecideTheirEnd(t *testing.T) {
+	no := errors.New("no ink")
+	worker := gworkertest.StartWorker(t, gworker.Config{Tasks: []gworker.Task{
+		gworker.NewRawTask("snoozes", func(_ context.Context, job *gworker.RawJob) error {
+			if job.Priority == 0 {
+				return gworker.Snooze(time.Hour)
+			}
+			return nil
+		}),
+		gworker.NewRawTask("cancels", func(context.Context, *gworker.RawJob) error { return gworker.Cancel(no) }),
+		gworker.NewRawTask("removed", func(ctx context.Context, job *gworker.RawJob) error {
+			if _, err := job.Client().RemoveJob(ctx, job.Key); err != nil {
+				return err
+			}
+			return gworker.Snooze(time.Hour)
+		}),
+	}})
+	client := worker.Client()
+	id := add(t, client, gworker.JobSpec{Task: "snoozes"}).ID
+	r := worker.WaitRun(t.Context(), id)
+	if r.Outcome != gworkertest.Snoozed || r.Delay == nil || *r.Delay != time.Hour || r.Err == nil || r.Job.Attempts != 1 {
+		t.Errorf("%v, waits for %v", r, r.Delay)
+	}
+	// A snoozed job is not over.
+	one := 1
+	if _, err := client.RescheduleJobs(t.Context(), []int64{id}, gworker.RescheduleOptions{RunAt: new(time.Time), Priority: &one}); err != nil {
+		t.Fatal(err)
+	}
+	if r := worker.WaitJob(t.Context(), id); r.Outcome != gworkertest.Completed || r.Job.Attempts != 1 {
+		t.Error(r)
+	}
+	id = add(t, client, gworker.JobSpec{Task: "cancels"}).ID
+	if r := worker.WaitRun(t.Context(), id); r.Outcome != gworkertest.PermanentlyFailed || !errors.Is(r.Err, no) || r.Job.Attempts != 1 {
+		t.Error(r)
+	}
+	// What goes back and was removed meanwhile is over.
+	id = add(t, client, gworker.JobSpec{Task: "removed", Key: "k"}).ID
+	if r := worker.WaitJob(t.Context(), id); r.Outcome != gworkertest.Snoozed {
+		t.Error(r)
+	}
+}
+
 func TestWaitInVainSaysWhatIsKnown(t *testing.T) {
 	tasks := []gworker.Task{gworker.NewRawTask("fails", func(context.Context, *gworker.RawJob) error { return errors.New("no ink") })}
 	worker := gworkertest.StartWorker(t, gworker.Config{Tasks: tasks})

@@ -22,8 +22,11 @@ import (
 var exampleFiles embed.FS
 
 const (
-	devDatabase    = "gworker"
-	exampleTask    = "hello"
+	devDatabase = "gworker"
+	exampleTask = "hello"
+	// sharedExample is the example task on a database that is not dev's own,
+	// where hello may be the task of other workers.
+	sharedExample  = "gworker_dev_hello"
 	examplePayload = `{"name":"world"}`
 	stopTimeout    = 15 * time.Second
 )
@@ -44,9 +47,11 @@ func newDevCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "dev",
 		Short: "Try it: a private PostgreSQL, an example job, and a worker",
 		Long: `dev starts a PostgreSQL of its own (or uses DATABASE_URL), installs the schema,
-loads ./tasks - without that folder, an example task - and ./crontab, if there is
-one, adds one example job, runs it, says what to try next, and goes on working
-until Ctrl-C.`,
+loads ./tasks and ./crontab, if there are any, and an example task, adds one
+example job, runs it, says what to try next, and goes on working until Ctrl-C.
+
+The example task is ` + exampleTask + `, and on a database that you name ` + sharedExample + `, so that
+it takes no jobs that are meant for a task of yours.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.logJobs = cmd.Flags().Changed("log-level")
@@ -158,10 +163,22 @@ type devSession struct {
 	next sync.Once
 }
 
+// exampleTask is the example job's task.
+func (s *devSession) exampleTask() string {
+	if s.dataDir == "" {
+		return sharedExample
+	}
+	return exampleTask
+}
+
 // loadTasks loads the folder, or the examples if there is none. The example job
 // needs its task either way.
 func (s *devSession) loadTasks(dir string, logger *zap.Logger) error {
-	examples, err := fs.Sub(exampleFiles, "exampletasks")
+	folder := "exampletasks/own"
+	if s.dataDir == "" {
+		folder = "exampletasks/shared"
+	}
+	examples, err := fs.Sub(exampleFiles, folder)
 	if err != nil {
 		return err
 	}
@@ -212,7 +229,7 @@ func (s *devSession) addExample(ctx context.Context) error {
 		return fmt.Errorf("installing the schema: %w", err)
 	}
 	job, err := client.AddJob(ctx, gworker.JobSpec{
-		Task: exampleTask, Payload: json.RawMessage(examplePayload), Key: "gworker dev example",
+		Task: s.exampleTask(), Payload: json.RawMessage(examplePayload), Key: "gworker dev example",
 	})
 	if err != nil {
 		return err

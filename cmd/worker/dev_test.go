@@ -47,6 +47,25 @@ func TestDevUsesTheDatabaseThatIsNamed(t *testing.T) {
 	}
 }
 
+// On a database that is somebody's own, their jobs are left to their workers,
+// and their tasks do not get the example.
+func TestDevTakesNoForeignJobs(t *testing.T) {
+	database := testdb.Migrated(t)
+	worker(t, "", "add", "hello", "-c", database).want(t, 0)
+	t.Chdir(t.TempDir())
+	worker(t, "", "dev", "--once", "-c", database).want(t, 0, "ran gworker_dev_hello", "add_job('gworker_dev_hello'")
+	var tasks string
+	var greetings bool
+	err := testdb.Pool(t, database).QueryRow(t.Context(), `select string_agg(task_identifier, ','), to_regclass('greetings') is not null
+		from graphile_worker.jobs where attempts = 0`).Scan(&tasks, &greetings)
+	if err != nil || tasks != "hello" || greetings {
+		t.Errorf("left are jobs of %s, a table greetings: %v (%v)", tasks, greetings, err)
+	}
+	t.Chdir(tasksDir(t, map[string]string{"tasks/hello.sql": "do $$ begin if current_setting('gworker.payload') <> '{}' then raise 'example'; end if; end $$"}))
+	r := worker(t, "", "dev", "--once", "-c", database)
+	r.want(t, 0, "ran hello", "ran gworker_dev_hello", "add hello -c")
+}
+
 func TestNamesInShells(t *testing.T) {
 	for in, want := range map[string]string{"jobs": "jobs", `my "odd" $x`: `\"my \"\"odd\"\" \$x\"`} {
 		if got := nameInShell(in); got != want {

@@ -70,18 +70,11 @@ The database:
 Try next:
   1. Add a job from any SQL session, and see it run here at once:
      psql '%s' -c "select %s.add_job('%s', '{\"name\":\"you\"}')"
-     (it writes its greeting into the table greetings)
-`, url, url, nameInShell(s.shared.schemaOrDefault()), exampleTask)
-	if s.example {
-		fmt.Fprintf(&text, `  2. Write a task of your own, start this again, and add a job for it:
-     mkdir -p tasks && printf '#!/bin/sh\ncat\n' > tasks/echo.sh && chmod +x tasks/echo.sh
-     %s add echo --payload '{"hello":"world"}' -c '%s'
-`, self(), url)
-	} else {
-		fmt.Fprintf(&text, `  2. Add a job for a task of yours:
-     %s add %s -c '%s'
-`, self(), forShell(s.tasks[0].Identifier()), url)
+`, url, url, nameInShell(s.shared.schemaOrDefault()), s.exampleTask())
+	if s.dataDir != "" {
+		text.WriteString("     (it writes its greeting into the table greetings)\n")
 	}
+	text.WriteString(s.taskSteps(url))
 	kept := ""
 	if s.dataDir != "" {
 		kept = fmt.Sprintf(" The data stays in %s.", s.dataDir)
@@ -92,6 +85,19 @@ Try next:
 		fmt.Fprintf(&text, "\nWorking until Ctrl-C.%s\n", kept)
 	}
 	return text.String()
+}
+
+// taskSteps says how to run a task of one's own.
+func (s *devSession) taskSteps(url string) string {
+	if s.example {
+		return fmt.Sprintf(`  2. Write a task of your own, start this again, and add a job for it:
+     mkdir -p tasks && printf '#!/bin/sh\ncat\n' > tasks/echo.sh && chmod +x tasks/echo.sh
+     %s add echo --payload '{"hello":"world"}' -c '%s'
+`, self(), url)
+	}
+	return fmt.Sprintf(`  2. Add a job for a task of yours:
+     %s add %s -c '%s'
+`, self(), forShell(s.tasks[0].Identifier()), url)
 }
 
 // self is how this program was called, as far as one can tell.

@@ -25,6 +25,8 @@ type runFlags struct {
 	claims         claimFlags
 	listenURL      string
 	noListen       bool
+	abortTimeout   time.Duration
+	returnDelay    time.Duration
 }
 
 func newRunCommand(shared *sharedFlags) *cobra.Command {
@@ -33,8 +35,9 @@ func newRunCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "run",
 		Short: "Run jobs until told to stop",
 		Long: `run installs the schema or brings it up to date, loads the tasks folder and runs
-jobs until it gets SIGINT or SIGTERM. It then lets running jobs finish; a second
-signal makes it end at once and puts their jobs back.
+jobs until it gets SIGINT or SIGTERM. It then lets running jobs finish, for as
+long as --shutdown-abort-timeout says; a second signal makes it end at once. Jobs
+that are cut off go back, with their attempt restored.
 
 A task is a file: NAME.sql runs in a transaction in which the job's completion
 commits too; an executable file gets {"payload": ...} on its standard input.
@@ -69,6 +72,7 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 				MaxPoolSize: f.maxPoolSize, ConnectTimeout: f.connectTimeout, Observers: logTo(logger),
 				ListenDatabaseURL: f.listenDatabaseURL(), NoListen: f.noListen,
 				Recovery: gworker.RecoveryConfig{Disabled: f.noRecovery}, Cron: crontab.config(),
+				GracefulShutdownAbortTimeout: f.shutdownAbortTimeout(), ShutdownReturnDelay: f.returnDelay,
 			}))
 			if err != nil {
 				return err
@@ -92,6 +96,10 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 	flags.StringVar(&f.listenURL, "listen-database-url", "",
 		"connection string past a transaction-pooling proxy, for listening and the heartbeat (default $LISTEN_DATABASE_URL)")
 	flags.BoolVar(&f.noListen, "no-listen", false, "do not listen: find new jobs by polling alone")
+	flags.DurationVar(&f.abortTimeout, "shutdown-abort-timeout", gworker.DefaultGracefulShutdownAbortTimeout,
+		"how long running jobs may go on after the first signal; 0 is not at all")
+	flags.DurationVar(&f.returnDelay, "shutdown-return-delay", 0,
+		"how long jobs that a shutdown cuts off wait before they can run again (default: not at all)")
 	return cmd
 }
 
@@ -101,6 +109,14 @@ func (f runFlags) listenDatabaseURL() string {
 		return f.listenURL
 	}
 	return os.Getenv("LISTEN_DATABASE_URL")
+}
+
+// shutdownAbortTimeout is 0 only where the library is to choose.
+func (f runFlags) shutdownAbortTimeout() time.Duration {
+	if f.abortTimeout == 0 {
+		return time.Nanosecond
+	}
+	return f.abortTimeout
 }
 
 // loadTasks loads a tasks folder and says what it passed over.

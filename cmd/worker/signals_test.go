@@ -105,27 +105,7 @@ func TestSignalEndsTheBinaryGracefully(t *testing.T) {
 	dir := tasksDir(t, map[string]string{"wait.sh": "#!/bin/sh\necho begun\nread -r line < '" + gate + "'\necho \"got $line\"\n"})
 	worker(t, "", "add", "wait", "-c", database).want(t, 0)
 
-	cmd := exec.Command(os.Args[0], "run", "-c", database, "--tasks", dir)
-	cmd.Env = append(os.Environ(), asWorker+"=1")
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stderr)
-	var seen []string
-	waitFor := func(what string) {
-		t.Helper()
-		for lines.Scan() {
-			seen = append(seen, lines.Text())
-			if strings.Contains(lines.Text(), what) {
-				return
-			}
-		}
-		t.Fatalf("the worker ended without %q:\n%s", what, strings.Join(seen, "\n"))
-	}
+	cmd, waitFor := startBinary(t, "run", "-c", database, "--tasks", dir)
 	waitFor(`"begun"`)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -139,5 +119,71 @@ func TestSignalEndsTheBinaryGracefully(t *testing.T) {
 	waitFor("worker stopped")
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the binary ended with %v", err)
+	}
+}
+
+func TestShutdownCutsJobsOffAsItsFlagsSay(t *testing.T) {
+	database := testdb.Migrated(t)
+	gate := filepath.Join(t.TempDir(), "gate") // that nobody opens
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := tasksDir(t, map[string]string{"wait.sh": "#!/bin/sh\necho begun\nread -r line < '" + gate + "'\n"})
+	for name, timeout := range map[string]string{"at once": "0", "soon": "1ms"} {
+		worker(t, "", "add", "wait", "-c", database, "--key", "k").want(t, 0)
+		cmd, waitFor := startBinary(t, "run", "-c", database, "--tasks", dir,
+			"--shutdown-abort-timeout", timeout, "--shutdown-return-delay", "2h")
+		waitFor(`"begun"`)
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		waitFor("worker stopped")
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: the binary ended with %v", name, err)
+		}
+		var waits bool
+		var attempts int
+		err := testdb.Pool(t, database).QueryRow(t.Context(), `select attempts, run_at between now() + interval '1 h' and now() + interval '2 h'
+			from graphile_worker.jobs`).Scan(&attempts, &waits)
+		if err != nil || attempts != 0 || !waits {
+			t.Errorf("%s: %d attempts, waits for 2 h: %v (%v)", name, attempts, waits, err)
+		}
+	}
+	for _, flag := range []string{"--shutdown-abort-timeout", "--shutdown-return-delay"} {
+		r := worker(t, "", "run", "-c", database, "--tasks", dir, flag, "-1s")
+		r.want(t, statusUsage, flag+" is -1s")
+	}
+}
+
+// startBinary starts this binary as a process of its own. waitFor reads its log
+// up to a line that has the text.
+func startBinary(t *testing.T, args ...string) (cmd *exec.Cmd, waitFor func(what string)) {
+	t.Helper()
+	cmd = exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asWorker+"=1")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// Its end ends a test that waits for a line in vain.
+	tooLong := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() {
+		tooLong.Stop()
+		_ = cmd.Process.Kill()
+	})
+	lines := bufio.NewScanner(stderr)
+	var seen []string
+	return cmd, func(what string) {
+		t.Helper()
+		for lines.Scan() {
+			seen = append(seen, lines.Text())
+			if strings.Contains(lines.Text(), what) {
+				return
+			}
+		}
+		t.Fatalf("the worker ended without %q:\n%s", what, strings.Join(seen, "\n"))
 	}
 }
