@@ -209,8 +209,8 @@ func TestMaxAttemptsOfTheTask(t *testing.T) {
 			return errors.New("no")
 		}).With(gworker.TaskOptions{MaxAttempts: limit})
 	}
-	tasks := []gworker.Task{task("first", 3), task("last", 3), task("beyond", 3), task("panic", 3), task("the job's", 7)}
-	before := map[string]int{"first": 0, "last": 2, "beyond": 6, "panic": 2, "the job's": 4}
+	tasks := []gworker.Task{task("first", 3), task("last but one", 3), task("last", 3), task("beyond", 3), task("panic", 3), task("the job's", 7)}
+	before := map[string]int{"first": 0, "last but one": 1, "last": 2, "beyond": 6, "panic": 2, "the job's": 4}
 	var specs []gworker.JobSpec
 	for name := range before {
 		specs = append(specs, gworker.JobSpec{Task: name, MaxAttempts: 5})
@@ -224,7 +224,7 @@ func TestMaxAttemptsOfTheTask(t *testing.T) {
 	}
 	runOnce(t, gworker.Config{Pool: pool, Concurrency: 1, Tasks: tasks})
 	for name, want := range map[string]string{
-		"first": "1/5|no|again", "last": "5/5|no|failed", "beyond": "10/10|no|failed", "the job's": "5/5|no|failed",
+		"first": "1/5|no|again", "last but one": "2/5|no|again", "last": "5/5|no|failed", "beyond": "10/10|no|failed", "the job's": "5/5|no|failed",
 	} {
 		if got := rowOf(t, pool, ids[name]); got != want {
 			t.Errorf("%s left %q, want %q", name, got, want)
