@@ -39,8 +39,9 @@ type BatchJob[T any] = Job[[]T]
 // and come to the handler again with them: an element leaves the row only when
 // it has succeeded.
 //
-// A payload that is no array fails the attempt. A job without an element to call
-// the handler for does not call it; an empty array completes.
+// A payload that is no array fails the attempt. (Node's workers call the handler
+// with it and pay no heed to a list that it returns.) A job without an element to
+// call the handler for does not call it; an empty array completes.
 func NewBatchTask[T any](identifier string, handle func(ctx context.Context, job *BatchJob[T]) (failures []error, err error)) Task {
 	if handle == nil {
 		return Task{identifier: identifier} // NewWorker names it

@@ -40,9 +40,9 @@ func LogObserver(logger *zap.Logger) func(Event) {
 		case event.JobPermanentlyFailed:
 			line(level, "job failed permanently", ended(e.Job, e.Duration, e.Err)...)
 		case event.JobReturned:
-			line(level, "job returned to the queue", ended(e.Job, e.Duration, e.Err)...)
+			line(level, returnedMessage(e), ended(e.Job, e.Duration, e.Err)...)
 		case event.JobSnoozed:
-			line(level, "job snoozed", append(ended(e.Job, e.Duration, nil), zap.Duration("for", e.For), zap.Bool("retired", e.Retired))...)
+			line(level, snoozedMessage(e), snoozedFields(e)...)
 		case event.ErrorAfterCompletion:
 			line(level, "the run ended with an error after its job was completed in a transaction; the error is not stored",
 				append(jobFields(e.Job), zap.NamedError("error", e.Err))...)
@@ -59,6 +59,32 @@ func LogObserver(logger *zap.Logger) func(Event) {
 			logWorker(level, line, e)
 		}
 	}
+}
+
+const retiredMessage = "it was replaced or removed through its key while it ran, and does not come back"
+
+func returnedMessage(e event.JobReturned) string {
+	if e.Retired {
+		return "job cut off; " + retiredMessage
+	}
+	return "job returned to the queue"
+}
+
+func snoozedMessage(e event.JobSnoozed) string {
+	if e.Retired {
+		return "job snoozed; " + retiredMessage
+	}
+	return "job snoozed"
+}
+
+// snoozedFields have the reason, if the handler gave one. It is no "error", by
+// which people find failures.
+func snoozedFields(e event.JobSnoozed) []zap.Field {
+	fields := append(ended(e.Job, e.Duration, nil), zap.Duration("for", e.For))
+	if _, plain := e.Err.(*SnoozeError); !plain && e.Err != nil {
+		fields = append(fields, zap.String("reason", e.Err.Error()))
+	}
+	return fields
 }
 
 func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Field), e event.Event) {

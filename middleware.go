@@ -61,21 +61,20 @@ func TimeoutMiddleware(limit time.Duration) Middleware {
 // Config.Logger.
 func LogMiddleware(logger *zap.Logger) Middleware {
 	return func(next Handler) Handler {
-		return func(ctx context.Context, job *RawJob) error {
-			log := job.Logger()
+		return func(ctx context.Context, raw *RawJob) error {
+			log := raw.Logger()
 			if logger != nil {
-				log = logger.With(zap.Int64("job_id", job.ID), zap.String("task", job.Task), zap.Int("attempt", job.Attempts))
+				log = logger.With(zap.Int64("job_id", raw.ID), zap.String("task", raw.Task), zap.Int("attempt", raw.Attempts))
 			}
 			log.Debug("handler called")
 			began := time.Now()
-			err := next(ctx, job)
+			err := next(ctx, raw)
 			took := zap.Duration("duration", time.Since(began))
-			var snooze *SnoozeError
-			switch {
-			case err == nil:
+			switch outcome := outcomeOf(err); outcome.Kind {
+			case job.Completed:
 				log.Info("handler succeeded", took)
-			case errors.As(err, &snooze):
-				log.Info("handler snoozed its job", took, zap.Duration("for", snooze.For))
+			case job.Snoozed:
+				log.Info("handler snoozed its job", took, zap.Duration("for", *outcome.Delay))
 			default:
 				log.Error("handler failed", took, zap.Error(err))
 			}

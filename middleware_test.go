@@ -298,10 +298,13 @@ func TestReadyMiddleware(t *testing.T) {
 		gworker.NewRawTask("ok", nothing), gworker.NewRawTask("fails", fails(errors.New("no"))),
 		gworker.NewRawTask("snoozes", fails(gworker.Snooze(time.Hour))),
 		gworker.NewRawTask("panics", func(context.Context, *gworker.RawJob) error { panic("oh") }),
+		gworker.NewBatchTask("batch snoozes", func(context.Context, *gworker.BatchJob[int]) ([]error, error) {
+			return []error{gworker.Snooze(time.Hour), nil}, nil
+		}),
 	}
 	var specs []gworker.JobSpec
 	for _, task := range tasks {
-		specs = append(specs, gworker.JobSpec{Task: task.Identifier()})
+		specs = append(specs, gworker.JobSpec{Task: task.Identifier(), Payload: []int{1, 2}})
 	}
 	ids := addEach(t, newClient(t, pool), specs...)
 	runOnce(t, gworker.Config{
@@ -320,7 +323,8 @@ func TestReadyMiddleware(t *testing.T) {
 	if row := rowOf(t, pool, ids["panics"]); !strings.HasPrefix(row, "1/25|panic: oh") {
 		t.Errorf("row %q", row)
 	}
-	want := map[string]string{"ok": "info handler succeeded", "fails": "error handler failed", "snoozes": "info handler snoozed its job", "panics": "error handler failed"}
+	want := map[string]string{"ok": "info handler succeeded", "fails": "error handler failed", "snoozes": "info handler snoozed its job", "panics": "error handler failed",
+		"batch snoozes": "info handler snoozed its job"}
 	for task, line := range want {
 		lines := logs.FilterField(zap.String("task", task)).All()
 		if len(lines) != 2 || lines[0].Message != "handler called" || lines[1].Level.String()+" "+lines[1].Message != line {

@@ -105,6 +105,10 @@ func TestSnoozeAndCancel(t *testing.T) {
 		if line.Level != zapcore.InfoLevel {
 			t.Errorf("snoozing is logged at %s", line.Level)
 		}
+		want := map[string]any{"snooze": nil, "wrapped": "no quota: snoozed for 1m0s"}
+		if fields := line.ContextMap(); fields["reason"] != want[fields["task"].(string)] || fields["error"] != nil {
+			t.Errorf("logged as %v", fields)
+		}
 	}
 	if n := logs.FilterMessage("job snoozed").Len(); n != 2 {
 		t.Errorf("%d lines about snoozed jobs", n)
@@ -113,6 +117,60 @@ func TestSnoozeAndCancel(t *testing.T) {
 	scan(t, pool, "select count(*) from graphile_worker._private_job_queues where locked_at is not null or locked_by is not null", nil, &locked)
 	if locked != 0 {
 		t.Errorf("%d queues are still locked", locked)
+	}
+}
+
+// TestReplacedJobDoesNotComeBack: a run that is put off or cut off after its job
+// was replaced leaves the row failed, and says so.
+func TestReplacedJobDoesNotComeBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		result  error // nil: wait for the shutdown
+		says    string
+		retired func(*testing.T, *running) bool
+	}{
+		"snoozed": {gworker.Snooze(time.Hour), "job snoozed; it was replaced", func(t *testing.T, w *running) bool {
+			return waitFor[gworker.JobSnoozed](t, w.events, nil).Retired
+		}},
+		"cut off": {nil, "job cut off; it was replaced", func(t *testing.T, w *running) bool {
+			if err := w.stop(); err != nil {
+				t.Error(err)
+			}
+			return waitFor[gworker.JobReturned](t, w.events, nil).Retired
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := migrated(t)
+			client := newClient(t, pool)
+			first := add(t, client, gworker.JobSpec{Task: "x", Key: "k", MaxAttempts: 3})
+			core, logs := observer.New(zapcore.DebugLevel)
+			replaced := make(chan struct{})
+			w := start(t, gworker.Config{
+				Pool: pool, GracefulShutdownAbortTimeout: time.Millisecond, Logger: zap.New(core),
+				Tasks: []gworker.Task{gworker.NewRawTask("x", func(ctx context.Context, _ *gworker.RawJob) error {
+					add(t, client, gworker.JobSpec{Task: "x", Key: "k", RunAt: time.Now().Add(time.Hour)})
+					close(replaced)
+					if c.result == nil {
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					return c.result
+				})},
+			})
+			<-replaced
+			if !c.retired(t, w) {
+				t.Error("the event says that it comes back")
+			}
+			if row := rowOf(t, pool, first.ID); row != "3/3|-|failed" {
+				t.Errorf("row %q", row)
+			}
+			if err := w.stop(); err != nil {
+				t.Error(err)
+			}
+			if logs.Filter(func(l observer.LoggedEntry) bool { return strings.HasPrefix(l.Message, c.says) }).Len() != 1 {
+				t.Errorf("no line %q in %v", c.says, logs.All())
+			}
+		})
 	}
 }
 
@@ -151,8 +209,8 @@ func TestMaxAttemptsOfTheTask(t *testing.T) {
 			return errors.New("no")
 		}).With(gworker.TaskOptions{MaxAttempts: limit})
 	}
-	tasks := []gworker.Task{task("first", 3), task("last", 3), task("beyond", 3), task("panic", 3), task("the job's", 7)}
-	before := map[string]int{"first": 0, "last": 2, "beyond": 6, "panic": 2, "the job's": 4}
+	tasks := []gworker.Task{task("first", 3), task("last but one", 3), task("last", 3), task("beyond", 3), task("panic", 3), task("the job's", 7)}
+	before := map[string]int{"first": 0, "last but one": 1, "last": 2, "beyond": 6, "panic": 2, "the job's": 4}
 	var specs []gworker.JobSpec
 	for name := range before {
 		specs = append(specs, gworker.JobSpec{Task: name, MaxAttempts: 5})
@@ -166,7 +224,7 @@ func TestMaxAttemptsOfTheTask(t *testing.T) {
 	}
 	runOnce(t, gworker.Config{Pool: pool, Concurrency: 1, Tasks: tasks})
 	for name, want := range map[string]string{
-		"first": "1/5|no|again", "last": "5/5|no|failed", "beyond": "10/10|no|failed", "the job's": "5/5|no|failed",
+		"first": "1/5|no|again", "last but one": "2/5|no|again", "last": "5/5|no|failed", "beyond": "10/10|no|failed", "the job's": "5/5|no|failed",
 	} {
 		if got := rowOf(t, pool, ids[name]); got != want {
 			t.Errorf("%s left %q, want %q", name, got, want)

@@ -24,6 +24,7 @@ type order struct {
 	Package          string   `json:"package,omitempty"` // Node only
 	Worker           string   `json:"worker,omitempty"`
 	Tasks            []string `json:"tasks,omitempty"`
+	BatchTasks       []string `json:"batchTasks,omitempty"`
 	Concurrency      int      `json:"concurrency,omitempty"`
 	Once             bool     `json:"once,omitempty"`
 	ForbiddenFlags   []string `json:"forbiddenFlags,omitempty"`

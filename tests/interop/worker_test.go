@@ -109,6 +109,9 @@ func runGworker() error {
 	for _, name := range o.Tasks {
 		tasks = append(tasks, gworker.NewRawTask(name, handler.run))
 	}
+	for _, name := range o.BatchTasks {
+		tasks = append(tasks, gworker.NewBatchTask(name, handler.runBatch))
+	}
 	worker, err := gworker.NewWorker(gworker.Config{
 		DatabaseURL: o.ConnectionString, Tasks: tasks, Concurrency: o.Concurrency, Logger: logger,
 		ForbiddenFlags: o.ForbiddenFlags, LocalQueue: gworker.LocalQueueConfig{Size: o.LocalQueue},
@@ -130,6 +133,28 @@ type recorder struct {
 }
 
 func (r recorder) run(ctx context.Context, job *gworker.RawJob) error {
+	if err := r.record(ctx, &job.JobRow); err != nil {
+		return err
+	}
+	return failureOf(job.Payload)
+}
+
+// runBatch is the batch task that worker.mjs has too.
+func (r recorder) runBatch(ctx context.Context, job *gworker.BatchJob[json.RawMessage]) ([]error, error) {
+	if err := r.record(ctx, &job.JobRow); err != nil {
+		return nil, err
+	}
+	results := []error{}
+	for _, element := range job.Payload {
+		var wish struct{ NoResult bool }
+		if json.Unmarshal(element, &wish) != nil || !wish.NoResult {
+			results = append(results, failureOf(element))
+		}
+	}
+	return results, nil
+}
+
+func (r recorder) record(ctx context.Context, job *gworker.JobRow) error {
 	seen := seenJob{
 		ID: job.ID, Task: job.Task, Queue: job.Queue, Payload: job.Payload, Priority: job.Priority,
 		RunAt: job.RunAt.UTC(), Attempts: job.Attempts, MaxAttempts: job.MaxAttempts, Key: job.Key,
@@ -146,9 +171,13 @@ func (r recorder) run(ctx context.Context, job *gworker.RawJob) error {
 		return fmt.Errorf("recording the end: %w", err)
 	}
 	say(event{Event: "finished", Job: job.ID})
+	return nil
+}
 
+// failureOf is the failure that a payload, or an element of a batch, asks for.
+func failureOf(payload json.RawMessage) error {
 	var wish struct{ Fail string }
-	if json.Unmarshal(job.Payload, &wish) == nil && wish.Fail != "" {
+	if json.Unmarshal(payload, &wish) == nil && wish.Fail != "" {
 		return errors.New(wish.Fail)
 	}
 	return nil

@@ -2,7 +2,9 @@
 // once the record of a run is there, "finished" once the run is through the
 // gate, and works until stdin ends or, with "once", until nothing is runnable.
 //
-// A payload with a "fail" member makes the run fail with that message.
+// A payload with a "fail" member makes the run fail with that message. A batch
+// task answers so for each element of its payload, and leaves out the results of
+// elements with "noResult".
 import { load, orders, say, stderrLogger } from "./lib.mjs";
 
 const order = await orders();
@@ -34,10 +36,23 @@ async function task(payload, { job, getQueueName }) {
   if (payload?.fail) throw new Error(payload.fail);
 }
 
+async function batchTask(payload, helpers) {
+  await task(payload, helpers);
+  if (!Array.isArray(payload)) return [];
+  return payload
+    .filter((element) => !element.noResult)
+    .map(async (element) => {
+      if (element.fail) throw new Error(element.fail);
+    });
+}
+
 const options = {
   connectionString: order.connectionString,
   maxPoolSize: order.concurrency + 4,
-  taskList: Object.fromEntries(order.tasks.map((name) => [name, task])),
+  taskList: Object.fromEntries([
+    ...(order.tasks ?? []).map((name) => [name, task]),
+    ...(order.batchTasks ?? []).map((name) => [name, batchTask]),
+  ]),
   concurrency: order.concurrency,
   crontab: order.crontab,
   noHandleSignals: true,
