@@ -150,7 +150,7 @@ func TestShutdownCutsJobsOffAsItsFlagsSay(t *testing.T) {
 		}
 	}
 	for _, flag := range []string{"--shutdown-abort-timeout", "--shutdown-return-delay"} {
-		r := worker(t, "", "run", "-c", database, "--tasks", dir, flag, "-1s")
+		r := worker(t, "", "run", "--once", "-c", database, "--tasks", dir, flag, "-1s")
 		r.want(t, statusUsage, flag+" is -1s")
 	}
 }
