@@ -98,3 +98,44 @@ func TestQueueOrderWhileItsLockMoves(t *testing.T) {
 		})
 	}
 }
+
+// TestQueueWaitsForAJobThatIsHeld: a job whose row a transaction holds is not
+// overtaken by the others of its queue.
+func TestQueueWaitsForAJobThatIsHeld(t *testing.T) {
+	pool := testdb.Pool(t, testdb.Migrated(t))
+	_, err := pool.Exec(t.Context(), `
+		select graphile_worker.add_job('x', queue_name => q, run_at => now() - interval '1 hour' + n * interval '1 s')
+		from (values (1, 'q'), (2, 'q'), (3, null)) v (n, q) order by n`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queries := statement.NewSet(statement.Options{}).On(pool)
+	claim := func() (ids []int64) {
+		t.Helper()
+		rows, err := queries.ClaimJobs(t.Context(), dbgen.ClaimJobsParams{Tasks: []string{"x"}, MaxJobs: 5, WorkerID: "gworker_a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range rows {
+			ids = append(ids, row.ID)
+		}
+		return ids
+	}
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), "select from graphile_worker._private_jobs where id = 1 for update"); err != nil {
+		t.Fatal(err)
+	}
+	if ids := claim(); !slices.Equal(ids, []int64{3}) {
+		t.Errorf("while job 1 is held the claim took %v, want only job 3, which has no queue", ids)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ids := claim(); !slices.Equal(ids, []int64{1}) {
+		t.Errorf("the next claim took %v, want job 1", ids)
+	}
+}
