@@ -182,6 +182,7 @@ func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 	w.locks = locks
 	if keeper != nil {
 		keeper.Paused, keeper.Dead = loop.Hold, locks.Look
+		loop.Late = keeper.Late
 		err := keeper.Register(ctx)
 		if hasNoRecovery(err) {
 			w.events.Emit(event.SchemaWarning{Schema: w.options.Schema.String(), Message: "the schema is from before " +

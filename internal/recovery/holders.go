@@ -37,8 +37,11 @@ type holder struct {
 
 // holders are those that are taken for dead now.
 //
-// A worker whose own heartbeat is missing takes nobody for dead: whatever kept
-// its heartbeat from the database may have kept those of the others.
+// A worker whose own heartbeat is missing, or was until just now, takes nobody for
+// dead: whatever kept its heartbeat from the database may have kept those of the
+// others. The row tells that it is there again as soon as the server has it, and
+// so before the worker itself knows that it was away: hence both are asked, the
+// worker after the row.
 func (s *sweep) holders(ctx context.Context, q *dbgen.Queries) ([]holder, error) {
 	live, err := q.LiveWorkers(ctx, s.StaleAfter.Seconds())
 	if err != nil {
@@ -82,6 +85,9 @@ func (s *sweep) holders(ctx context.Context, q *dbgen.Queries) ([]holder, error)
 		if h.silence >= h.bound {
 			found = append(found, h)
 		}
+	}
+	if s.Hold != nil && s.Hold() {
+		return nil, nil
 	}
 	return found, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,7 +23,8 @@ const (
 )
 
 // Keeper keeps a worker registered: on a connection of its own, so that no busy
-// pool and no locked table keeps it waiting. It is used by one goroutine.
+// pool and no locked table keeps it waiting. It is used by one goroutine, but for
+// Late.
 type Keeper struct {
 	WorkerID   string
 	Metadata   Metadata
@@ -40,6 +42,25 @@ type Keeper struct {
 	ReadOnly func()
 
 	conn *pgx.Conn
+
+	// written is when a heartbeat was last known to be written.
+	mu      sync.Mutex
+	written time.Time
+}
+
+// Late reports whether the heartbeat is missing for so long that something keeps
+// it away. When it is there again, Paused is told before Late is false. It may be
+// called from any goroutine.
+func (k *Keeper) Late() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return time.Since(k.written) > 2*k.Interval
+}
+
+func (k *Keeper) wrote() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.written = time.Now()
 }
 
 // Register registers the worker. It is to be called before the first claim.
@@ -48,6 +69,7 @@ func (k *Keeper) Register(ctx context.Context) error {
 		k.drop(ctx)
 		return fmt.Errorf("registering worker %s: %w", k.WorkerID, err)
 	}
+	k.wrote()
 	return nil
 }
 
@@ -117,6 +139,7 @@ func (k *Keeper) beat(ctx context.Context) error {
 			return fmt.Errorf("registering again: %w", err)
 		}
 	}
+	k.wrote()
 	return nil
 }
 

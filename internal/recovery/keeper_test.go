@@ -228,3 +228,38 @@ func TestWorkerThatIsHeardOfMeanwhileIsNotDead(t *testing.T) {
 	}
 	f.wantRow(id, "1|gworker_a|-|now")
 }
+
+// TestHeartbeatThatIsMissingHoldsSweepsBack: while it is missing by Late, from the
+// moment on when it is there again by Paused; never by neither.
+func TestHeartbeatThatIsMissingHoldsSweepsBack(t *testing.T) {
+	f := newFixture(t)
+	k := newKept(f, "gworker_a")
+	k.Interval = time.Nanosecond // so any heartbeat is late
+	if !k.Late() {
+		t.Error("a worker without a heartbeat is not late")
+	}
+	loop := &recovery.Loop{WorkerID: "gworker_a", Options: f.options, Late: k.Late}
+	if err := k.Register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k.Paused = func() {
+		if !k.Late() {
+			t.Error("it is not late any more before anybody was told")
+		}
+		loop.Hold()
+	}
+	f.exec("update graphile_worker._private_workers set last_heartbeat_at = now() - interval '1 hour'")
+	if err := recovery.Beat(t.Context(), k.Keeper); err != nil {
+		t.Fatal(err)
+	}
+	k.Interval = time.Hour
+	if k.Late() {
+		t.Error("it is late although it was written just now")
+	}
+	if !recovery.Holding(loop) {
+		t.Error("nothing holds the sweeps back")
+	}
+	if err := k.Deregister(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -34,6 +34,8 @@ type Loop struct {
 	// Now is the clock by which locks are old; nil means the database's. Who is
 	// dead is always judged by the database's.
 	Now func() time.Time
+	// Late, if not nil, reports that this worker's own heartbeat is missing.
+	Late func() bool
 
 	mu     sync.Mutex
 	paused time.Time // when it was last told to hold back
@@ -49,6 +51,9 @@ func (l *Loop) Hold() {
 }
 
 func (l *Loop) holding() bool {
+	if l.Late != nil && l.Late() {
+		return true
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return time.Since(l.paused) < l.Options.StaleAfter
@@ -58,6 +63,7 @@ func (l *Loop) holding() bool {
 // time tries again.
 func (l *Loop) Run(ctx context.Context) {
 	l.Hold() // it has started just as an outage ends, for all it knows
+	l.Options.Hold = l.holding
 	sweeps := time.NewTimer(l.nextSweep())
 	defer sweeps.Stop()
 	if l.Interval == 0 {

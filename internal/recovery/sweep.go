@@ -32,6 +32,9 @@ type SweepOptions struct {
 	NodeLocksOlderThan time.Duration
 	// Self is a worker that is not taken for dead.
 	Self string
+	// Hold, if not nil, is asked once the heartbeats were read: if it says so,
+	// they say nothing of anybody, and nobody is taken for dead.
+	Hold func() bool
 	// Decide, if not nil, is asked about each job.
 	Decide func(context.Context, Job) Decision
 	// DryRun changes nothing.

@@ -142,6 +142,26 @@ func TestWorkerThatWasAwayTakesNobodyForDead(t *testing.T) {
 	f.wantRow(id, "0|-|"+counted1+"|now")
 }
 
+// Between the moment when this worker's heartbeat is written again and the moment
+// when it learns that it is, the row alone would say that all is well.
+func TestSweepAsksForAnOutageAfterItHasReadTheHeartbeats(t *testing.T) {
+	f := newFixture(t)
+	f.options.Self = "gworker_self"
+	f.register("gworker_other", 5*time.Minute, "{}")
+	f.register("gworker_self", 0, "{}")
+	id := f.locked("gworker_other", 5*time.Minute, "")
+
+	asked := 0
+	f.options.Hold = func() bool { asked++; return true }
+	if result := f.sweep(); len(result.Workers) > 0 || asked != 1 {
+		t.Errorf("asked %d times; the result is %+v", asked, result)
+	}
+	f.wantRow(id, "1|gworker_other|-|now")
+	f.options.Hold = func() bool { return false }
+	f.sweep()
+	f.wantRow(id, "0|-|"+counted1+"|now")
+}
+
 // What a heartbeat finds is what holds the sweeps back.
 func TestSweepsHoldBackAfterAnOutage(t *testing.T) {
 	f := newFixture(t)
