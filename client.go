@@ -89,7 +89,7 @@ func NewClient(config ClientConfig) (*Client, error) {
 	if err := checkInterceptors("ClientConfig.BeforeAdd", config.BeforeAdd); err != nil {
 		return nil, err
 	}
-	pool, owns, err := openPool("ClientConfig", config.Pool, config.DatabaseURL, 0)
+	pool, owns, err := openPool("ClientConfig", config.Pool, config.DatabaseURL, 0, options)
 	if err != nil {
 		return nil, err
 	}

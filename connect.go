@@ -20,7 +20,7 @@ import (
 )
 
 // openPool returns the pool to use, and whether it was made here.
-func openPool(owner string, given *pgxpool.Pool, url string, size int) (*pgxpool.Pool, bool, error) {
+func openPool(owner string, given *pgxpool.Pool, url string, size int, o statement.Options) (*pgxpool.Pool, bool, error) {
 	if given != nil {
 		if url != "" {
 			return nil, false, problem(owner+".DatabaseURL", "is given as well as %s.Pool: give one of them", owner)
@@ -34,7 +34,7 @@ func openPool(owner string, given *pgxpool.Pool, url string, size int) (*pgxpool
 	if size > 0 {
 		config.MaxConns = int32(size)
 	}
-	prepare(config.ConnConfig)
+	prepare(config.ConnConfig, !o.Unprepared)
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		return nil, false, fmt.Errorf("making a connection pool: %w", err)
@@ -43,8 +43,8 @@ func openPool(owner string, given *pgxpool.Pool, url string, size int) (*pgxpool
 }
 
 // prepare sets what our own connections have and a caller's pool decides for
-// itself.
-func prepare(config *pgx.ConnConfig) {
+// itself. cancels says that they may send cancel requests.
+func prepare(config *pgx.ConnConfig, cancels bool) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "gworker"
 	}
@@ -52,6 +52,11 @@ func prepare(config *pgx.ConnConfig) {
 	// form.
 	if config.RuntimeParams["datestyle"] == "" {
 		config.RuntimeParams["datestyle"] = "ISO"
+	}
+	if !cancels {
+		// Behind a pooler a cancel request may end more than its statement:
+		// PgBouncer 1.18 itself ends on some. So the connection is closed.
+		return
 	}
 	// A statement that its time-out ends is cancelled on the server too, and
 	// its connection stays usable if the server answers soon.

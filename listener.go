@@ -121,7 +121,7 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 	if err != nil {
 		return nil, problem("ListenerConfig.DatabaseURL", "cannot be used: %s", withoutSecrets(err))
 	}
-	prepare(parsed.ConnConfig)
+	prepare(parsed.ConnConfig, true)
 	return func(ctx context.Context) (*pgx.Conn, error) {
 		return connectBeside(ctx, parsed.Copy())
 	}, nil

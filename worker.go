@@ -81,7 +81,7 @@ func newWorker(config Config) (*Worker, error) {
 	if w.direct, err = parseDirect(config.ListenDatabaseURL); err != nil {
 		return nil, err
 	}
-	w.pool, w.ownsPool, err = openPool("Config", config.Pool, config.DatabaseURL, config.MaxPoolSize)
+	w.pool, w.ownsPool, err = openPool("Config", config.Pool, config.DatabaseURL, config.MaxPoolSize, options)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func parseDirect(url string) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, problem("Config.ListenDatabaseURL", "cannot be used: %s", withoutSecrets(err))
 	}
-	prepare(config.ConnConfig)
+	prepare(config.ConnConfig, true)
 	// A server that was the primary refuses LISTEN and heartbeats; then the
 	// proxy may know better where the new one is.
 	if config.ConnConfig.ValidateConnect == nil {
