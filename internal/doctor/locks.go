@@ -21,14 +21,15 @@ const (
 )
 
 func kindOf(worker string) kind {
-	switch {
-	case strings.HasPrefix(worker, recovery.UnregisteredPrefix):
+	if strings.HasPrefix(worker, recovery.UnregisteredPrefix) {
 		return ownSilent
-	case strings.HasPrefix(worker, recovery.OwnPrefix):
+	}
+	switch recovery.RuntimeOf(worker) {
+	case "gworker":
 		return own
-	case strings.HasPrefix(worker, "graphile_worker_"):
+	case "rust":
 		return rust
-	case strings.HasPrefix(worker, "pool-"), strings.HasPrefix(worker, "otpool-"), strings.HasPrefix(worker, "worker-"):
+	case "node":
 		return node
 	}
 	return foreign
