@@ -46,7 +46,7 @@ func TestRetiredAtEveryMoment(t *testing.T) {
 				t.Run(ending+"/"+moment+"/"+what, func(t *testing.T) {
 					t.Parallel()
 					var f *fixture
-					started, release := make(chan struct{}), make(chan struct{})
+					started, release, changed := make(chan struct{}), make(chan struct{}), make(chan struct{})
 					f = newFixture(t, map[string]scheduler.Handler{"x": func(ctx context.Context, _ *job.Claimed) job.Outcome {
 						if moment == "started" {
 							f.exec(t, sql)
@@ -61,6 +61,9 @@ func TestRetiredAtEveryMoment(t *testing.T) {
 						switch ending {
 						case "cut off":
 							<-ctx.Done()
+							if moment == "aborted" {
+								<-changed // or the job may have gone back before
+							}
 						case "abandoned":
 							<-release
 						}
@@ -77,6 +80,7 @@ func TestRetiredAtEveryMoment(t *testing.T) {
 					f.config.Events = event.NewStream(func(e event.Event) {
 						if at != nil && at(e) {
 							f.exec(t, sql)
+							close(changed)
 						}
 						f.events <- e
 					})
