@@ -44,7 +44,7 @@ func (j *Job[T]) CompleteTx(ctx context.Context, tx pgx.Tx) error {
 	case tx == nil:
 		return completionError(&j.JobRow, errNoTransaction)
 	}
-	return complete(ctx, j.env.client.statements.On(tx), j.claimed)
+	return complete(ctx, j.env, j.env.client.statements.On(tx), j.claimed)
 }
 
 // CompleteSQLTx is CompleteTx for a database/sql transaction, of any PostgreSQL
@@ -56,7 +56,7 @@ func (j *Job[T]) CompleteSQLTx(ctx context.Context, tx *sql.Tx) error {
 	case tx == nil:
 		return completionError(&j.JobRow, errNoTransaction)
 	}
-	return complete(ctx, j.env.client.statements.OnSQL(tx), j.claimed)
+	return complete(ctx, j.env, j.env.client.statements.OnSQL(tx), j.claimed)
 }
 
 func completionError(row *JobRow, err error) error {
@@ -65,7 +65,10 @@ func completionError(row *JobRow, err error) error {
 
 // complete notes the completion before it can take effect, so that nobody who
 // finds the row gone takes the job for lost.
-func complete(ctx context.Context, queries *dbgen.Queries, claimed *job.Claimed) error {
+func complete(ctx context.Context, env *environment, queries *dbgen.Queries, claimed *job.Claimed) error {
+	if err := env.locked(ctx, claimed); err != nil {
+		return completionError(&claimed.Row, err)
+	}
 	before := claimed.Completion()
 	claimed.SetCompletion(job.Completing)
 	row, err := queries.CompleteInTransaction(ctx, dbgen.CompleteInTransactionParams{
@@ -86,10 +89,15 @@ func complete(ctx context.Context, queries *dbgen.Queries, claimed *job.Claimed)
 	return completionError(&claimed.Row, err)
 }
 
+// locked waits until a job's lock is written: another transaction is to end its row.
+func (w *Worker) locked(ctx context.Context, claimed *job.Claimed) error {
+	return w.scheduler.Write(ctx, claimed)
+}
+
 // heldJobs are the running jobs whose rows must be there: those that complete in
 // transactions of their own may be gone already.
 func (w *Worker) heldJobs() []*job.Claimed {
-	running := w.scheduler.Running()
+	running := w.scheduler.Locked()
 	held := running[:0]
 	for _, j := range running {
 		if j.Completion() == 0 {

@@ -13,6 +13,7 @@ import (
 // The defaults of Config.
 const (
 	DefaultConcurrency                  = 10
+	DefaultHoldTime                     = 50 * time.Millisecond
 	DefaultPollInterval                 = 2 * time.Second
 	DefaultConnectTimeout               = 30 * time.Second
 	DefaultStatementTimeout             = 30 * time.Second
@@ -76,6 +77,23 @@ type Config struct {
 	// AcceptedFlags, if there are any, leave all jobs to others but those with
 	// at least one of them. A forbidden flag wins over an accepted one.
 	AcceptedFlags []string
+
+	// HoldTime is how long a claim may stay an open transaction, up to 10 s. Jobs
+	// that end within it are never locked: nobody else can touch their rows
+	// meanwhile, and one commit finishes all that have ended. What runs longer gets
+	// its lock written and goes on as an ordinary locked job. Jobs so short are
+	// claimed some ahead of the free slots, as many as are expected to be worked
+	// off within half the time; those that have not started by its end are free
+	// again.
+	//
+	// Should the worker's connection be lost, the rows are free at once, and a
+	// job that still runs may be started by another worker within the hold time,
+	// until this one finds out and ends its context with ErrJobLost; a job that
+	// nobody has taken goes on. nil means 50 ms. 0 means off, which is a lock for
+	// each job, as Node's and Rust's workers write it; it is off, too, together
+	// with flags, LocalQueue, CompletionDelay, FailureDelay, Now, tasks with a
+	// Concurrency of their own, and NoPreparedStatements. See docs/held-claims.md.
+	HoldTime *time.Duration
 
 	// LocalQueue lets the worker claim jobs ahead of its free slots. The zero
 	// value is off: a job is claimed when it can start.
@@ -216,6 +234,15 @@ func (c Config) validate() (Config, error) {
 		return c, problem("Config.MaxPoolSize", "is 1: a worker needs at least 2 connections")
 	case c.MaxPoolSize == 0 && c.Pool == nil && !strings.Contains(c.DatabaseURL, "pool_max_conns"):
 		c.MaxPoolSize = c.Concurrency + 4
+	}
+	const mostHold = 10 * time.Second
+	if c.HoldTime == nil {
+		c.HoldTime = new(DefaultHoldTime)
+	} else {
+		c.HoldTime = new(*c.HoldTime)
+	}
+	if *c.HoldTime < 0 || *c.HoldTime > mostHold {
+		return c, problem("Config.HoldTime", "is %s: it can be 0, which is off, to %s", *c.HoldTime, mostHold)
 	}
 	if c.NoListen && c.ListenDatabaseURL != "" {
 		return c, problem("Config.ListenDatabaseURL", "is given as well as Config.NoListen: give one of them")

@@ -110,6 +110,13 @@ type (
 	OldLocksResetStarted = event.OldLocksResetStarted
 )
 
+// The events of held claims.
+type (
+	JobsSpilled  = event.JobsSpilled
+	HoldLost     = event.HoldLost
+	HeldJobsKept = event.HeldJobsKept
+)
+
 // The events of what tasks decide about their jobs.
 type (
 	JobSnoozed           = event.JobSnoozed

@@ -100,6 +100,13 @@ func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Fiel
 		line(level, "worker stopped", zap.String("worker", e.WorkerID), zap.Error(e.Err))
 	case event.JobsClaimed:
 		line(level, "claimed", zap.Int("jobs", e.Count), zap.Int("asked", e.Asked), zap.Duration("duration", e.Duration))
+	case event.JobsSpilled:
+		line(level, "wrote the locks of jobs that ran longer than they could be held", zap.Int("jobs", e.Count))
+	case event.HoldLost:
+		line(level, "a transaction that held jobs was lost", zap.Int("kept", e.Kept), zap.Int("lost", e.Lost), zap.Error(e.Err))
+	case event.HeldJobsKept:
+		line(level, "the database did not delete all jobs that have completed: look for a trigger or rule on the jobs table; "+
+			"they will run again", zap.Int("completed", e.Completed), zap.Int("deleted", e.Deleted))
 	case event.ClaimFailed:
 		line(level, "claiming failed; trying again", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
 	case event.JobsAdopted:
@@ -191,15 +198,15 @@ func levelOf(e event.Event) zapcore.Level {
 		event.CronStarting, event.CronTick, event.CronScheduled, event.CronTimerEarly:
 		return zap.DebugLevel
 	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomesAbandoned,
-		event.ErrorAfterCompletion, event.BackoffPanicked, event.ClaimFailed, event.ObserverPanicked, event.BreakingMigration,
+		event.ErrorAfterCompletion, event.BackoffPanicked, event.ClaimFailed, event.HeldJobsKept, event.ObserverPanicked, event.BreakingMigration,
 		event.SweepFailed, event.CronFailed, event.CronItemFailed:
 		return zap.ErrorLevel
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
 		event.SchemaWarning, event.ListenerPooled, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead,
-		event.LocksLost, event.WorkerRecovered, event.CronTimerLate:
+		event.LocksLost, event.HoldLost, event.WorkerRecovered, event.CronTimerLate:
 		return zap.WarnLevel
 	case event.WorkerCreated, event.ListenerConnecting, event.ListenerReleased, event.NotificationReceived,
-		event.ClaimStarted, event.ClaimEmpty, event.ShutdownComplete, event.OldLocksResetStarted:
+		event.ClaimStarted, event.ClaimEmpty, event.JobsSpilled, event.ShutdownComplete, event.OldLocksResetStarted:
 		return zap.DebugLevel
 	case event.OldLocksReset:
 		if len(e.JobIDs)+len(e.Queues) == 0 {

@@ -24,6 +24,8 @@ type Task struct {
 	// direct is the same without a RawJob in between, for jobs that nothing is
 	// wrapped around.
 	direct func(*environment) scheduler.Handler
+	// locks says that each run writes to the job's row itself.
+	locks bool
 }
 
 // Identifier returns the task identifier.
@@ -35,6 +37,8 @@ type environment struct {
 	events *event.Stream
 	logger *zap.Logger
 	worker string
+	// locked waits until the job's lock is written, if the job is held.
+	locked func(context.Context, *job.Claimed) error
 
 	maxAttempts int // of the task; 0 for what each job says
 }

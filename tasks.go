@@ -79,11 +79,15 @@ func sqlTask(identifier, statements string) Task {
 	}
 	return Task{
 		identifier: identifier,
+		locks:      true,
 		raw: func(env *environment) Handler {
 			r := runner(env)
 			return func(ctx context.Context, raw *RawJob) error {
 				if raw.run.settled {
 					return errSettled
+				}
+				if err := env.locked(ctx, raw.claimed); err != nil {
+					return err
 				}
 				switch outcome := r.Run(ctx, raw.claimedAs(raw.Payload), statements); outcome.Kind {
 				case job.Settled:
@@ -99,6 +103,9 @@ func sqlTask(identifier, statements string) Task {
 		direct: func(env *environment) scheduler.Handler {
 			r := runner(env)
 			return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
+				if err := env.locked(ctx, claimed); err != nil {
+					return job.Outcome{Kind: job.Failed, Err: err}
+				}
 				return r.Run(ctx, claimed, statements)
 			}
 		},

@@ -99,6 +99,10 @@ func newWorker(config Config) (*Worker, error) {
 		Concurrency: config.Concurrency, PollInterval: config.PollInterval,
 		StatementTimeout: config.StatementTimeout, AbortTimeout: config.GracefulShutdownAbortTimeout,
 		ReturnDelay: config.ShutdownReturnDelay, Policies: config.policies(), Events: w.events,
+		Hold: scheduler.Hold{
+			Connect:    w.holdConnect,
+			Statements: w.client.statements, ReadOnly: w.leaveServer, Never: config.neverHeld(),
+		},
 	}))
 	w.events.Emit(event.WorkerCreated{
 		WorkerID: w.id, Concurrency: config.Concurrency, Tasks: w.taskNames(), Schema: options.Schema.String(),
@@ -131,7 +135,7 @@ func (w *Worker) handlers() map[string]scheduler.Handler {
 	handlers := make(map[string]scheduler.Handler, len(w.config.Tasks))
 	for _, task := range w.config.Tasks {
 		env := &environment{
-			client: w.client, events: w.events, logger: w.config.Logger, worker: w.id, maxAttempts: task.options.MaxAttempts,
+			client: w.client, events: w.events, logger: w.config.Logger, worker: w.id, locked: w.locked, maxAttempts: task.options.MaxAttempts,
 		}
 		handlers[task.identifier] = w.config.handler(env, task)
 	}

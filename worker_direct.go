@@ -52,6 +52,19 @@ func (w *Worker) listenConnect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, err
 }
 
+// holdConnect opens a connection for held claims. It is as those of the pool are.
+func (w *Worker) holdConnect(ctx context.Context) (*pgx.Conn, error) {
+	config := w.pool.Config()
+	conn, err := connectBeside(ctx, config)
+	if err == nil && config.AfterConnect != nil {
+		if err = config.AfterConnect(ctx, conn); err != nil {
+			closeSoon(conn)
+			return nil, fmt.Errorf("preparing a connection for held claims: %w", err)
+		}
+	}
+	return conn, err
+}
+
 // keeperConnect opens the heartbeat's connection. Any way to the database will
 // do, since a worker that is not heard of loses its jobs.
 func (w *Worker) keeperConnect(ctx context.Context) (*pgx.Conn, error) {

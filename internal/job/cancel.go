@@ -20,3 +20,7 @@ func Cancelled(reason string) error {
 	}
 	return fmt.Errorf("%w: %s", ErrCancelled, reason)
 }
+
+// ErrLost is the cause of a job's context that ends because the job is no longer
+// this worker's.
+var ErrLost = errors.New("the job is no longer locked by this worker: somebody has taken the worker for dead, or its locks")

@@ -28,8 +28,9 @@
 package recovery
 
 import (
-	"errors"
 	"time"
+
+	"github.com/gworker/gworker/internal/job"
 )
 
 // The defaults of Config.
@@ -61,7 +62,7 @@ const rustStaleAfter = 5 * time.Minute
 
 // ErrJobLost is the cause of a job's context that ends because the job is not
 // locked by this worker any more.
-var ErrJobLost = errors.New("the job is no longer locked by this worker: somebody has taken the worker for dead, or its locks")
+var ErrJobLost = job.ErrLost
 
 // Action is what becomes of a dead worker's job.
 type Action uint8

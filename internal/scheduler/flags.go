@@ -23,6 +23,9 @@ type Flags struct {
 	Accepted []string
 }
 
+// any reports whether flags matter at all.
+func (f Flags) any() bool { return len(f.Forbidden)+len(f.Accepted) > 0 || f.Ask != nil }
+
 // forbidden is what is forbidden now: all of Forbidden, and what Ask says.
 func (f Flags) forbidden(ctx context.Context, timeout time.Duration) ([]string, error) {
 	if f.Ask == nil {

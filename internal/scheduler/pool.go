@@ -11,7 +11,7 @@ import (
 )
 
 // pool is the slots: as many goroutines as jobs may run at once, each kept for
-// many jobs.
+// many jobs, and the jobs that wait for them.
 type pool struct {
 	handlers map[string]Handler
 	policies map[string]Policy
@@ -19,37 +19,51 @@ type pool struct {
 	workerID string
 	events   *event.Stream
 	size     int
-	ended    func(ended)
+	ended    func(*active, ended)
 
-	jobs  chan *active
-	freed chan struct{} // told, without blocking, when a slot becomes free
-	done  sync.WaitGroup
-	ctx   context.Context // what jobs run under
+	freed     chan struct{} // told, without blocking, when slots run out of jobs
+	attention chan struct{} // told, without blocking, when a group is to be looked at
+	done      sync.WaitGroup
+	ctx       context.Context // what jobs run under
 
-	mu     sync.Mutex
-	active map[*job.Claimed]*active
-	latest map[int64]*active // by the job's id
+	mu      sync.Mutex
+	work    sync.Cond // slots wait for ready jobs, or the end
+	ready   []*active // jobs that wait for a slot, in their order
+	closed  bool
+	closing bool // no held jobs are taken any more
+	aborted error
+	low     int // freed is told where fewer jobs than this are here
+	active  map[*job.Claimed]*active
+	latest  map[int64]*active // by the job's id
+	groups  map[*group]bool   // those that are not over
 }
 
-// active is a job with the context of its run.
+// active is a job that waits for a slot or runs, with the context of its run.
 type active struct {
 	job    *job.Claimed
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+
+	group     *group // the held claim that it is of, until that is over
+	slow      bool   // its lock was written by the claim, which has not committed yet
+	started   bool
+	withdrawn bool // never starts
 }
 
 // newPool makes a pool that hands every run's end to ended.
-func newPool(c Config, ended func(ended)) *pool {
-	return &pool{
+func newPool(c Config, ended func(*active, ended)) *pool {
+	p := &pool{
 		handlers: c.Handlers, policies: c.Policies, delay: c.ReturnDelay,
 		workerID: c.WorkerID, events: c.Events, size: c.Concurrency, ended: ended,
-		// The loop never sends more than there are free slots, so with this
-		// much room it never blocks on a slot that is about to receive.
-		jobs:   make(chan *active, c.Concurrency),
-		freed:  make(chan struct{}, 1),
-		active: make(map[*job.Claimed]*active, c.Concurrency),
-		latest: make(map[int64]*active, c.Concurrency),
+		freed:     make(chan struct{}, 1),
+		attention: make(chan struct{}, 1),
+		low:       c.Concurrency,
+		active:    make(map[*job.Claimed]*active, c.Concurrency),
+		latest:    make(map[int64]*active, c.Concurrency),
+		groups:    make(map[*group]bool),
 	}
+	p.work.L = &p.mu
+	return p
 }
 
 // start opens the slots. Jobs run under ctx.
@@ -72,28 +86,53 @@ func (p *pool) slot() {
 		}
 		p.done.Done()
 	}()
-	for a := range p.jobs {
-		p.runOne(a.ctx, a.job)
+	for a := p.next(); a != nil; a = p.next() {
+		p.runOne(a)
 	}
 	finished = true
 }
 
-// run starts a job in a free slot.
-func (p *pool) run(j *job.Claimed) {
-	a := &active{job: j}
-	a.ctx, a.cancel = context.WithCancelCause(p.ctx)
+// next waits for a job to run; nil is the end.
+func (p *pool) next() *active {
 	p.mu.Lock()
-	before := p.latest[j.ID]
-	if before != nil {
+	defer p.mu.Unlock()
+	for len(p.ready) == 0 {
+		if p.closed {
+			return nil
+		}
+		p.work.Wait()
+	}
+	a := p.ready[0]
+	p.ready[0] = nil
+	p.ready = p.ready[1:]
+	a.started = true
+	return a
+}
+
+// run starts a job as soon as a slot is free.
+func (p *pool) run(j *job.Claimed) {
+	p.mu.Lock()
+	before := p.enter(&active{job: j})
+	p.mu.Unlock()
+	p.interrupted(before, errClaimedAgain)
+}
+
+// enter lets a job wait for a slot. It returns the run, if there is one, that has
+// lost the job by that. The caller holds the lock.
+func (p *pool) enter(a *active) (lost []*job.Claimed) {
+	a.ctx, a.cancel = context.WithCancelCause(p.ctx)
+	if p.aborted != nil {
+		a.cancel(p.aborted)
+	}
+	if before := p.latest[a.job.ID]; before != nil && before.ctx.Err() == nil {
 		// Claimed again, so that run has lost it.
 		before.cancel(&lostError{errClaimedAgain})
+		lost = append(lost, before.job)
 	}
-	p.active[j], p.latest[j.ID] = a, a
-	p.mu.Unlock()
-	if before != nil {
-		p.interrupted([]*job.Claimed{before.job}, errClaimedAgain)
-	}
-	p.jobs <- a
+	p.active[a.job], p.latest[a.job.ID] = a, a
+	p.ready = append(p.ready, a)
+	p.work.Signal()
+	return lost
 }
 
 var errClaimedAgain = errors.New("the job was taken from this run, and claimed again")
@@ -128,18 +167,19 @@ func (p *pool) interrupted(jobs []*job.Claimed, cause error) {
 
 // finish frees the job's slot and hands its end on, unless the pool has given
 // the job up meanwhile.
-func (p *pool) finish(e ended) {
+func (p *pool) finish(a *active, e ended) {
 	p.mu.Lock()
-	a, ok := p.active[e.job]
+	_, ok := p.active[a.job]
 	if ok {
 		// Handed on under the lock: whoever looks for a job finds it in the
 		// pool or in the releaser.
-		p.ended(e)
+		p.ended(a, e)
 		p.drop(a)
 		a.cancel(nil)
 	}
+	wanting := len(p.active) < p.low
 	p.mu.Unlock()
-	if !ok {
+	if !ok || !wanting {
 		return
 	}
 	select {
@@ -148,10 +188,23 @@ func (p *pool) finish(e ended) {
 	}
 }
 
-// close lets the running jobs be the last ones; the returned channel closes
-// when they have ended.
+// abort ends the contexts of all jobs.
+func (p *pool) abort(cause error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.aborted = cause
+	for _, a := range p.active {
+		a.cancel(cause)
+	}
+}
+
+// close lets the present jobs be the last ones; the returned channel closes when
+// they have ended.
 func (p *pool) close() <-chan struct{} {
-	close(p.jobs)
+	p.mu.Lock()
+	p.closed = true
+	p.work.Broadcast()
+	p.mu.Unlock()
 	drained := make(chan struct{})
 	go func() {
 		p.done.Wait()
@@ -169,12 +222,13 @@ func (p *pool) abandon() {
 	p.events.Emit(event.ShutdownForced{WorkerID: p.workerID, JobIDs: ids})
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.ready = nil
 	for j, a := range p.active {
-		e := ended{job: j, outcome: cutOff(job.Outcome{Err: ErrShutdown}, p.delay)}
+		e := ended{job: j, outcome: cutOff(job.Outcome{Err: ErrShutdown}, p.delay), unstarted: !a.started}
 		if p.latest[j.ID] != a {
 			e.outcome = job.Outcome{Kind: job.Lost, Err: errClaimedAgain}
 		}
-		p.ended(e)
+		p.ended(a, e)
 		p.drop(a)
 		a.cancel(ErrShutdown)
 	}
@@ -188,12 +242,33 @@ func (p *pool) drop(a *active) {
 	}
 }
 
-func (p *pool) free() int { return p.size - p.running() }
+// free is how many jobs can start at once.
+func (p *pool) free() int { return max(0, p.size-p.running()) }
 
 func (p *pool) running() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.active)
+}
+
+// wantBelow has freed told as soon as fewer jobs than this are here.
+func (p *pool) wantBelow(jobs int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.low = jobs
+}
+
+// locked lists those of claimed that are in no held claim.
+func (p *pool) locked() []*job.Claimed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var jobs []*job.Claimed
+	for _, a := range p.active {
+		if a.group == nil {
+			jobs = append(jobs, a.job)
+		}
+	}
+	return jobs
 }
 
 func (p *pool) claimed() []*job.Claimed {

@@ -53,6 +53,9 @@ func newReleaser(c Config, requeued func()) *releaser {
 	}
 }
 
+// forcedGrace is the moment that a forced end leaves for a statement under way.
+const forcedGrace = 5 * time.Second
+
 // start begins writing. ctx carries values only; close ends the writing.
 func (r *releaser) start(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
@@ -133,7 +136,7 @@ func (r *releaser) close(forced <-chan struct{}) {
 	case <-forced:
 		// One more moment for a statement under way: forced means soon, not
 		// without writing down what is known.
-		timer.Reset(min(r.grace, 5*time.Second))
+		timer.Reset(min(r.grace, forcedGrace))
 		select {
 		case <-r.stopped:
 		case <-timer.C:

@@ -54,7 +54,8 @@ var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit) ins
 
 // runOne runs one job from start to end. Whatever the handler does, the end is
 // handed on, also while a Goexit unwinds the goroutine.
-func (p *pool) runOne(ctx context.Context, j *job.Claimed) {
+func (p *pool) runOne(a *active) {
+	ctx, j := a.ctx, a.job
 	e := ended{job: j, outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
 	began := time.Now()
 	defer func() {
@@ -83,7 +84,7 @@ func (p *pool) runOne(ctx context.Context, j *job.Claimed) {
 		if p.events.Observed() {
 			p.events.Emit(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})
 		}
-		p.finish(e)
+		p.finish(a, e)
 	}()
 	if p.events.Observed() {
 		p.events.Emit(event.JobStarted{WorkerID: p.workerID, Job: j})

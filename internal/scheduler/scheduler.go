@@ -10,6 +10,11 @@
 //
 // and beside it, for those who ask for it:
 //
+//	hold.go       held claims: jobs that an open transaction keeps from others
+//	lane.go       a connection on which they follow one another
+//	group.go      one of them
+//	endgroup.go   what its end writes, and what is done where that is lost
+//	estimate.go   how long jobs take
 //	prefetch.go   the local queue: jobs that are claimed ahead of the slots
 //	limits.go     tasks that may have only so many jobs here at once
 //	flags.go      which jobs are left alone
@@ -28,13 +33,13 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
-	"github.com/gworker/gworker/internal/retry"
 )
 
 // Handler runs one job and says how it ended. It is called on a pool goroutine;
@@ -74,16 +79,11 @@ type Config struct {
 	TrustLocks time.Duration
 	// CompletionDelay and FailureDelay are how long outcomes wait for company.
 	CompletionDelay, FailureDelay time.Duration
+	// Hold is how jobs are held while they run only shortly.
+	Hold Hold
 
 	Events *event.Stream
 }
-
-// maxClaimWait bounds the wait after a failed claim: it is what a worker adds
-// at most to the time that its database was away.
-const maxClaimWait = 5 * time.Second
-
-// onceTries is how often RunOnce lets the database fail before it gives up.
-const onceTries = 3
 
 // ErrShutdown is the cause of a job context that ends because the worker has
 // waited for the job as long as it may.
@@ -91,13 +91,15 @@ var ErrShutdown = errors.New("the worker shuts down")
 
 // Scheduler runs jobs until it is told to stop. It is used once.
 type Scheduler struct {
-	config  Config
-	claims  *claimer
-	local   *localQueue
-	limits  *limits
-	pool    *pool
-	release *releaser
-	wake    chan struct{}
+	config    Config
+	claims    *claimer
+	local     *localQueue
+	limits    *limits
+	estimates *estimates
+	holds     *holds // nil: nothing is held
+	pool      *pool
+	release   *releaser
+	wake      chan struct{}
 
 	forceOnce sync.Once
 	forced    chan struct{}
@@ -111,6 +113,8 @@ func New(c Config) *Scheduler {
 	s.limits = newLimits(c.TaskLimits)
 	s.local = newLocalQueue(c)
 	s.claims = newClaimer(c)
+	s.estimates = newEstimates(c)
+	s.holds = newHolds(c, s)
 	return s
 }
 
@@ -134,11 +138,36 @@ func (s *Scheduler) Announce(jobs int) {
 // not: waits are cut short.
 func (s *Scheduler) DatabaseBack() {
 	s.release.kick()
+	s.holds.kick()
 	s.Wake()
 }
 
 // Running lists the jobs that run now, or wait in the local queue, in no order.
 func (s *Scheduler) Running() []*job.Claimed { return append(s.local.claimed(), s.pool.claimed()...) }
+
+// Held lists those of the jobs that run, or wait for a slot, about which nothing
+// is written: an open transaction keeps them from others.
+func (s *Scheduler) Held() []*job.Claimed { return s.pool.held() }
+
+// Locked lists those of Running whose locks are written.
+func (s *Scheduler) Locked() []*job.Claimed { return append(s.local.claimed(), s.pool.locked()...) }
+
+// Write has the lock of a job written that is held, if it is, and returns when it
+// is: for those that are to use its row in another transaction. Jobs of its task
+// are not held any more.
+func (s *Scheduler) Write(ctx context.Context, j *job.Claimed) error {
+	over := s.pool.want(j)
+	if over == nil {
+		return nil
+	}
+	s.estimates.neverHold(j.Task)
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting until the lock of job %d is written: %w", j.ID, context.Cause(ctx))
+	}
+}
 
 // Lose ends the contexts of running jobs whose locks are gone, with a cause.
 // Those in the local queue never start. Nothing is written about them any more.
@@ -176,13 +205,12 @@ func (s *Scheduler) Run(ctx context.Context) error { return s.run(ctx, false) }
 func (s *Scheduler) RunOnce(ctx context.Context) error { return s.run(ctx, true) }
 
 func (s *Scheduler) run(ctx context.Context, once bool) error {
-	work, abort := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer abort(nil)
-	s.release.start(work)
-	s.pool.start(work)
+	s.release.start(ctx)
+	s.pool.start(context.WithoutCancel(ctx))
+	s.holds.start(ctx)
 
 	err := s.loop(ctx, once)
-	s.shutDown(ctx, abort)
+	s.shutDown(ctx)
 	return err
 }
 
@@ -192,37 +220,40 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 	poll := time.NewTimer(s.config.PollInterval)
 	defer poll.Stop()
 	s.local.begin(once)
-	more, failures := true, 0
+	p := newPausing()
+	defer p.timer.Stop()
+	// polled says that nobody has told us of jobs at all: then a claim that writes
+	// nothing if it finds nothing is one statement.
+	more, polled := true, false
 	for ctx.Err() == nil {
 		err := s.startWaiting(ctx)
 		more = more || s.limitOpened()
+		if s.holds != nil {
+			more = s.holds.tend(more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
+		}
 		ask := 0
-		if err == nil {
+		if err == nil && !p.paused && (polled || !s.holds.prefers()) {
 			ask = s.local.ask(more, s.pool.free())
 		}
 		if ask > 0 {
 			quiet := once && s.idle()
 			var took taken
 			if took, err = s.claim(ctx, ask); err == nil {
-				if failures > 0 {
-					failures = 0
+				if p.ok() {
 					s.release.kick()
 				}
 				if quiet && took.count == 0 {
 					return nil
 				}
-				more = took.more
+				more, polled = took.more, false
 				poll.Reset(s.config.PollInterval)
 				continue
 			}
 		}
-		if err != nil {
-			failures++
-			if once && ctx.Err() == nil && (retry.Of(err) == retry.No || failures >= onceTries) {
+		if err != nil && !p.paused {
+			if err := s.failed(ctx, once, err, p); err != nil {
 				return err
 			}
-			s.waitAfter(ctx, err, failures)
-			continue
 		}
 		if once && s.pool.running() == 0 {
 			s.release.flush() // nothing is left whose company is worth a wait
@@ -230,12 +261,36 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		select {
 		case <-ctx.Done():
 		case <-s.wake:
-			more = true
+			more, polled, p.paused = true, false, false
+			if s.holds != nil {
+				s.holds.woken++
+			}
 			s.local.heard()
 		case <-poll.C:
+			polled = s.holds != nil && s.pool.running() == 0
 			more = true
 			poll.Reset(s.config.PollInterval)
+		case <-p.timer.C:
+			p.paused = false
 		case <-s.pool.freed:
+		case <-s.pool.attention:
+		case <-s.holds.due():
+		case a := <-s.holds.heard():
+			more = s.holds.answered(a, more) || once && a.end != nil
+			switch {
+			case a.claim == 0:
+			case a.err != nil:
+				if err := s.failed(ctx, once, a.err, p); err != nil {
+					return err
+				}
+			case a.quiet && a.count == 0:
+				return nil
+			default:
+				if p.ok() {
+					s.release.kick()
+				}
+				poll.Reset(s.config.PollInterval)
+			}
 		case <-s.release.emptied:
 			// The last outcome may have made a job of its queue runnable.
 			more = more || once
@@ -250,7 +305,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 
 // idle reports whether no job is anywhere in this worker.
 func (s *Scheduler) idle() bool {
-	return s.local.len() == 0 && s.pool.running() == 0 && s.release.pending() == 0
+	return s.local.len() == 0 && s.pool.running() == 0 && s.release.pending() == 0 && s.holds.idle()
 }
 
 // limitOpened reports whether a task that was at its limit may have more jobs.
@@ -284,6 +339,9 @@ func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 		jobs, more, err = s.claims.claim(context.WithoutCancel(ctx), rest, s.selection(forbidden))
 	}
 	s.local.put(jobs)
+	if s.holds != nil {
+		s.holds.claimed(jobs)
+	}
 	s.limits.claimed(jobs)
 	s.dispatch(forbidden)
 	if err != nil {
@@ -314,39 +372,19 @@ func (s *Scheduler) selection(forbidden []string) selection {
 // known lists the jobs of this worker. A job moves from the local queue to the
 // pool to the releaser and never back, so none is missed in between.
 func (s *Scheduler) known() []*job.Claimed {
-	return append(s.Running(), s.release.claimed()...)
-}
-
-// waitAfter waits before the next claim, as long as the error asks for, unless
-// something happens that makes a try worthwhile.
-func (s *Scheduler) waitAfter(ctx context.Context, err error, failures int) {
-	waits := retry.Backoff(retry.Of(err))
-	wait := waits.NextBackOff()
-	for range min(failures, 20) - 1 {
-		wait = waits.NextBackOff()
-	}
-	wait = min(wait, max(s.config.PollInterval, 0), maxClaimWait)
-	if ctx.Err() != nil {
-		return
-	}
-	s.config.Events.Emit(event.ClaimFailed{WorkerID: s.config.WorkerID, Err: err, RetryIn: wait})
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	case <-s.wake:
-	}
+	known := append(s.Running(), s.Held()...)
+	return append(known, s.release.claimed()...)
 }
 
 // shutDown ends everything that run has started, in order.
-func (s *Scheduler) shutDown(ctx context.Context, abort context.CancelCauseFunc) {
+func (s *Scheduler) shutDown(ctx context.Context) {
 	began := time.Now()
 	s.config.Events.Emit(event.WorkerStopping{
 		WorkerID: s.config.WorkerID, Running: s.pool.running(), Cause: context.Cause(ctx),
 	})
 	s.local.close(s.giveBack)
 	s.release.hurry()
+	holdsOver := s.holds.close()
 	drained := s.pool.close()
 	timer := time.NewTimer(s.config.AbortTimeout)
 	defer timer.Stop()
@@ -355,7 +393,7 @@ func (s *Scheduler) shutDown(ctx context.Context, abort context.CancelCauseFunc)
 	case <-s.forced:
 	case <-timer.C:
 		running := s.pool.claimed()
-		abort(ErrShutdown)
+		s.pool.abort(ErrShutdown)
 		s.config.Events.Emit(event.JobsAborted{WorkerID: s.config.WorkerID, Running: len(running)})
 		s.pool.interrupted(running, ErrShutdown)
 		select {
@@ -368,9 +406,10 @@ func (s *Scheduler) shutDown(ctx context.Context, abort context.CancelCauseFunc)
 	case <-drained:
 	default:
 		forced = true
-		abort(ErrShutdown)
+		s.pool.abort(ErrShutdown)
 		s.pool.abandon()
 	}
+	s.holds.end(holdsOver, s.forced)
 	s.release.close(s.forced)
 	s.config.Events.Emit(event.ShutdownComplete{
 		WorkerID: s.config.WorkerID, Forced: forced, Duration: time.Since(began),

@@ -12,7 +12,7 @@ import (
 // place of Run.
 func (s *Scheduler) RunSingle(ctx context.Context, j *job.Claimed) (job.Outcome, time.Duration) {
 	over := make(chan ended, 1)
-	s.pool.ended = func(e ended) { over <- e }
+	s.pool.ended = func(_ *active, e ended) { over <- e }
 	s.pool.start(ctx)
 	s.pool.run(j)
 	e := <-over

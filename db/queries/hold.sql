@@ -1,0 +1,183 @@
+-- Held claims: jobs that a worker holds by the row locks of an open transaction
+-- instead of by writing locked_by. All of these but RelockJobs run inside of such
+-- a transaction, whose rows nobody else can change: so they name no lock. What
+-- the transaction writes becomes true with its commit, and where it never
+-- commits, nothing has happened to the jobs at all.
+
+-- name: HoldJobs :many
+-- The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
+-- written at once; the others show it too, as it will be if it is written later:
+-- now() stays the same until the transaction ends. Should this process be stopped,
+-- the server ends the session after idle_timeout, and the jobs are free again.
+with session as materialized (
+  select set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true) as idle_timeout
+), runnable as materialized (
+  select j.*
+  from graphile_worker._private_jobs j
+  where j.is_available
+    and j.run_at <= now()
+    and j.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
+    ))
+    and (
+      j.job_queue_id is null
+      or (
+        select q.is_available
+        from graphile_worker._private_job_queues q
+        where q.id = j.job_queue_id and q.is_available
+        for update skip locked
+      )
+    )
+  order by j.priority, j.run_at
+  limit @max_jobs::int
+  for update of j skip locked
+), ranked as (
+  select r.id, r.job_queue_id, r.priority, r.run_at,
+    row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place
+  from runnable r
+  where r.job_queue_id is not null
+), last as (
+  select r.priority, r.run_at
+  from ranked r
+  where r.place = 1
+  order by r.priority desc, r.run_at desc
+  limit 1
+), firsts as (
+  select distinct on (j.job_queue_id) j.job_queue_id, j.priority, j.run_at
+  from graphile_worker._private_jobs j
+  where j.is_available
+    and j.run_at <= now()
+    and j.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
+    ))
+    and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
+    and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
+  order by j.job_queue_id, j.priority, j.run_at
+), queued as (
+  select r.id
+  from ranked r
+  left join firsts f on f.job_queue_id = r.job_queue_id
+  where r.place = 1 and ((f.priority, f.run_at) < (r.priority, r.run_at)) is not true
+), chosen as (
+  select r.*
+  from runnable r
+  where r.job_queue_id is null or r.id in (select q.id from queued q)
+), slow as (
+  select c.id, c.job_queue_id
+  from chosen c
+  where cardinality(@slow_tasks::text[]) > 0
+    and c.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@slow_tasks::text[])
+    ))
+), written_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = @worker_id::text, locked_at = now()
+  from slow s
+  where q.id = s.job_queue_id
+), written_jobs as (
+  update graphile_worker._private_jobs j
+  set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
+  from slow s
+  where j.id = s.id
+)
+select
+  c.id, c.payload, c.priority, c.run_at, (c.attempts + 1)::int as attempts, c.max_attempts, c.last_error, c.created_at,
+  c.updated_at, c.key, now()::timestamptz as locked_at, c.revision, c.flags,
+  (select t.identifier from graphile_worker._private_tasks t where t.id = c.task_id)::text as task,
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id), '')::text as queue,
+  (select count(*) from runnable)::int as seen
+from chosen c
+cross join session s
+order by c.priority, c.run_at, c.id;
+
+-- name: CompleteHeldJobs :exec
+delete from graphile_worker._private_jobs j where j.id = any (@ids::bigint[]);
+
+-- name: FailHeldJobs :many
+-- As FailJobs.
+with outcome as (
+  select unnest(@ids::bigint[]) as id, unnest(@errors::text[]) as error, unnest(@delays::float8[]) as delay,
+    unnest(@finals::boolean[]) as final, unnest(@payloads::text[]) as payload
+)
+update graphile_worker._private_jobs j
+set last_error = o.error,
+  attempts = case when o.final then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
+  payload = coalesce(nullif(o.payload, '')::json, j.payload),
+  run_at = greatest(clock_timestamp(), j.run_at)
+    + case when o.delay < 0 then exp(least(j.attempts + 1, 10)) else o.delay end * interval '1 second',
+  updated_at = now()
+from outcome o
+where j.id = o.id
+returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent;
+
+-- name: PutBackHeldJobs :exec
+-- As ReturnJobs. The attempt was never counted.
+with outcome as (
+  select unnest(@ids::bigint[]) as id, unnest(@delays::float8[]) as delay, unnest(@payloads::text[]) as payload
+)
+update graphile_worker._private_jobs j
+set payload = coalesce(nullif(o.payload, '')::json, j.payload),
+  run_at = case
+    when o.delay > 0 then greatest(j.run_at, clock_timestamp() + o.delay * interval '1 second')
+    else j.run_at
+  end,
+  updated_at = now()
+from outcome o
+where j.id = o.id;
+
+-- name: SpillJobs :exec
+-- From held to locked: what the claim would have written otherwise.
+with spilled as (
+  update graphile_worker._private_jobs j
+  set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
+  where j.id = any (@ids::bigint[])
+  returning j.job_queue_id
+)
+update graphile_worker._private_job_queues q
+set locked_by = @worker_id::text, locked_at = now()
+from spilled s
+where q.id = s.job_queue_id;
+
+-- name: AnnounceHeldJobs :exec
+-- For jobs that go back and could run at once.
+select pg_notify('jobs:insert', json_build_object('r', random(), 'count', @count::int)::text);
+
+-- name: RelockJobs :many
+-- After a held claim was lost with its connection: locks those of its jobs that
+-- are as they were when they were held, in the name of that claim, and finds those
+-- whose lock was written after all. It waits for whoever holds such a row at this
+-- moment, which may be the lost session, until the server notices its end.
+with mine as (
+  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@revisions::int[]) as revision,
+    unnest(@run_ats::timestamptz[]) as run_at, unnest(@locked_ats::timestamptz[]) as locked_at
+), found as materialized (
+  select j.id, j.job_queue_id, m.locked_at, m.attempt
+  from graphile_worker._private_jobs j
+  join mine m on m.id = j.id
+  where (
+      j.locked_at is null and j.attempts = m.attempt - 1 and j.revision = m.revision and j.run_at = m.run_at
+      or j.locked_by = @worker_id::text and j.locked_at = m.locked_at
+    )
+    and (
+      j.job_queue_id is null
+      or (
+        select q.locked_at is null or q.locked_by = @worker_id::text and q.locked_at = m.locked_at
+        from graphile_worker._private_job_queues q
+        where q.id = j.job_queue_id
+        for update
+      )
+    )
+  order by j.id
+  for update of j
+), locked_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = @worker_id::text, locked_at = f.locked_at
+  from found f
+  where q.id = f.job_queue_id
+)
+update graphile_worker._private_jobs j
+set locked_by = @worker_id::text, locked_at = f.locked_at,
+  attempts = case when j.locked_at is null then f.attempt else j.attempts end
+from found f
+where j.id = f.id
+returning j.id;

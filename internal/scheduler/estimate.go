@@ -1,0 +1,90 @@
+package scheduler
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// estimates are how long jobs take, from those that have ended: a moving average
+// for each task and one over all. The tasks are fixed, so that nothing is locked
+// on the way of a job.
+type estimates struct {
+	tasks map[string]*estimate
+	all   estimate
+
+	// slowShare belongs to the loop: which part of the jobs that were claimed
+	// lately is of slow tasks.
+	slowShare float64
+}
+
+type estimate struct {
+	mean atomic.Int64 // nanoseconds; 0: nothing is known
+	// never says that jobs of the task shall not be held.
+	never atomic.Bool
+}
+
+// averaging is the weight of an older value against the newest.
+const averaging = 8
+
+func newEstimates(c Config) *estimates {
+	e := &estimates{tasks: make(map[string]*estimate, len(c.Handlers))}
+	for task := range c.Handlers {
+		e.tasks[task] = &estimate{}
+		e.tasks[task].never.Store(c.Hold.Never[task])
+	}
+	return e
+}
+
+// ran notes how long a job took.
+func (e *estimates) ran(task string, took time.Duration) {
+	if t := e.tasks[task]; t != nil {
+		t.ran(took)
+	}
+	e.all.ran(took)
+}
+
+func (e *estimate) ran(took time.Duration) {
+	// A value that another job writes meanwhile may be lost: it is an average.
+	before, now := e.mean.Load(), max(1, int64(took))
+	if before != 0 {
+		now = before + (now-before)/averaging
+	}
+	e.mean.Store(max(1, now))
+}
+
+// atLeast raises the average: jobs that are not over yet take longer.
+func (e *estimates) atLeast(d time.Duration) {
+	if e.all.mean.Load() < int64(d) {
+		e.all.mean.Store(int64(d))
+	}
+}
+
+// slowTasks are the tasks whose jobs are known to take longer than limit, or are
+// not to be held for another reason.
+func (e *estimates) slowTasks(limit time.Duration) []string {
+	tasks := []string{}
+	for name, t := range e.tasks {
+		if t.never.Load() || time.Duration(t.mean.Load()) > limit {
+			tasks = append(tasks, name)
+		}
+	}
+	return tasks
+}
+
+// neverHold keeps the jobs of a task from being held from now on.
+func (e *estimates) neverHold(task string) {
+	if t := e.tasks[task]; t != nil {
+		t.never.Store(true)
+	}
+}
+
+// claimed notes that jobs were claimed, so many of them of slow tasks.
+func (e *estimates) claimed(count, slow int) {
+	for i := range min(count, averaging*averaging) {
+		value := 0.0
+		if i*count < slow*count { // the order does not matter much
+			value = 1
+		}
+		e.slowShare += (value - e.slowShare) / averaging
+	}
+}

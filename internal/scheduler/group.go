@@ -1,0 +1,232 @@
+package scheduler
+
+import (
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/job"
+)
+
+// group is a held claim: jobs that nobody else can touch while a transaction is
+// open, although nothing is written about them yet. It ends in one of two ways:
+//
+//   - Its transaction commits. What has ended by then is finished with it; what
+//     still runs is spilled, its lock is written, and it goes on as a job of an
+//     ordinary claim does; what has not started is free again.
+//   - Its transaction is lost, and with it everything but what this process
+//     knows. Then its jobs are locked anew, as far as nobody else has taken them.
+//
+// All of it is guarded by the lock of the pool, so that a job is always exactly
+// in one place: waiting, running, ended in its group, or in the releaser.
+type group struct {
+	pool  *pool
+	jobs  []*active
+	since time.Time // when the claim's answer was here
+
+	state groupState
+	// left counts the jobs whose end would be written with the group's.
+	left   int
+	wanted bool    // somebody waits for the end of the group
+	ended  []ended // what is to be finished with the group
+	late   []ended // what ended too late for that
+	over   chan struct{}
+}
+
+type groupState uint8
+
+const (
+	groupOpen   groupState = iota
+	groupEnding            // its end is being written, or its jobs locked anew
+	groupOver
+)
+
+// ending is what the end of a group has to write.
+type ending struct {
+	finish  []ended
+	spill   []*active
+	dropped int // jobs that had not started
+}
+
+// takes puts the group's jobs into the slots' queue. It reports false, and does
+// nothing, if the pool takes no held jobs any more.
+func (p *pool) takes(g *group) bool {
+	p.mu.Lock()
+	if p.closing {
+		p.mu.Unlock()
+		return false
+	}
+	var lost []*job.Claimed
+	for _, a := range g.jobs {
+		if !a.slow {
+			g.left++
+		}
+		lost = append(lost, p.enter(a)...)
+	}
+	p.groups[g] = true
+	p.mu.Unlock()
+	p.interrupted(lost, errClaimedAgain)
+	return true
+}
+
+// end takes the end of a run, if it is to be written with the group. The caller
+// holds the pool's lock.
+func (g *group) end(a *active, e ended) bool {
+	switch {
+	case g.state == groupOver:
+		return false
+	case g.state == groupEnding || a.slow:
+		g.late = append(g.late, e)
+	default:
+		g.ended = append(g.ended, e)
+		if g.left--; g.left == 0 {
+			g.pool.attend()
+		}
+	}
+	return true
+}
+
+// beginEnd decides what the end of the group writes. Jobs that have not started
+// never will.
+func (p *pool) beginEnd(g *group) ending {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g.state = groupEnding
+	e := ending{finish: g.ended, dropped: p.withdraw(g)}
+	for _, a := range g.jobs {
+		if a.started && !a.slow && p.active[a.job] == a {
+			e.spill = append(e.spill, a)
+		}
+	}
+	return e
+}
+
+// withdraw takes the group's jobs that have not started out of the slots' queue,
+// but for those whose locks are written. The caller holds the lock.
+func (p *pool) withdraw(g *group) (count int) {
+	for _, a := range g.jobs {
+		if !a.started && !a.slow && p.active[a.job] == a {
+			a.withdrawn = true
+			p.drop(a)
+			g.left--
+			count++
+		}
+	}
+	if count > 0 {
+		p.ready = slices.DeleteFunc(p.ready, func(a *active) bool { return a.withdrawn })
+	}
+	return count
+}
+
+// stopHolding takes no held jobs any more, and starts none that wait.
+func (p *pool) stopHolding() (withdrawn int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closing = true
+	for g := range p.groups {
+		if g.state == groupOpen {
+			withdrawn += p.withdraw(g)
+		}
+	}
+	return withdrawn
+}
+
+// committed ends the group: those of its jobs that are left are locked now. What
+// ended too late is handed on under the lock, as in finish.
+func (p *pool) committed(g *group, handOn func(ended)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range g.late {
+		handOn(e)
+	}
+	p.closeGroup(g)
+}
+
+// rescued ends a group whose transaction was lost. kept are those of its jobs that
+// are locked again; lost are those that ran until now, and are not.
+func (p *pool) rescued(g *group, kept map[int64]bool, handOn func(ended)) (gone []ended, lost []*job.Claimed) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range append(g.ended, g.late...) {
+		if kept[e.job.ID] {
+			handOn(e)
+		} else {
+			gone = append(gone, e)
+		}
+	}
+	for _, a := range g.jobs {
+		if p.active[a.job] == a && !kept[a.job.ID] {
+			lost = append(lost, a.job)
+		}
+	}
+	p.closeGroup(g)
+	return gone, lost
+}
+
+// closeGroup is the end of a group. The caller holds the lock.
+func (p *pool) closeGroup(g *group) {
+	g.state = groupOver
+	for _, a := range g.jobs {
+		a.group = nil
+	}
+	delete(p.groups, g)
+	close(g.over)
+}
+
+// relock lists what a lost group may still have, as statement arguments.
+func (p *pool) relock(g *group, workerID string) dbgen.RelockJobsParams {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	params := dbgen.RelockJobsParams{WorkerID: workerID}
+	for _, a := range g.jobs {
+		if a.withdrawn {
+			continue
+		}
+		j := a.job
+		params.Ids = append(params.Ids, j.ID)
+		params.Attempts = append(params.Attempts, int32(j.Lock.Attempt))
+		params.Revisions = append(params.Revisions, int32(j.Revision))
+		params.RunAts = append(params.RunAts, pgtype.Timestamptz{Time: j.RunAt, Valid: true})
+		params.LockedAts = append(params.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
+	}
+	return params
+}
+
+// held lists the jobs of groups that are not over.
+func (p *pool) held() []*job.Claimed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var jobs []*job.Claimed
+	for g := range p.groups {
+		for _, a := range g.jobs {
+			if !a.withdrawn {
+				jobs = append(jobs, a.job)
+			}
+		}
+	}
+	return jobs
+}
+
+// want asks for the end of the group that a job is in, and returns what closes
+// then; nil if the job is in none.
+func (p *pool) want(j *job.Claimed) <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.latest[j.ID] // a batch's part is another value than the job
+	if a == nil || a.job.Lock != j.Lock || a.group == nil {
+		return nil
+	}
+	a.group.wanted = true
+	p.attend()
+	return a.group.over
+}
+
+// attend makes the loop look at the groups.
+func (p *pool) attend() {
+	select {
+	case p.attention <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,330 @@
+package scheduler
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+// Hold is how jobs are held by an open transaction instead of by a lock on their
+// rows. The zero value is not at all.
+type Hold struct {
+	// Time is how long a transaction is kept open for jobs that run; 0 switches
+	// held claims off.
+	Time time.Duration
+	// Connect opens a connection for the claims of a lane.
+	Connect func(context.Context) (*pgx.Conn, error)
+	// Statements renders their texts.
+	Statements *statement.Set
+	// ReadOnly, if not nil, is told that the server takes no writes any more.
+	ReadOnly func()
+	// Never are tasks whose jobs are locked and not held.
+	Never map[string]bool
+}
+
+const (
+	// lanes is how many held claims there can be at once: one whose jobs run,
+	// while another commits and claims.
+	lanes = 2
+	// mostHeld bounds a held claim.
+	mostHeld = 500
+	// stoppedFor is how long a process may seem to be stopped while it holds
+	// jobs before the server ends its transaction: far longer than a busy
+	// machine keeps a process waiting, and far shorter than a sweep takes.
+	stoppedFor = 5 * time.Second
+)
+
+// holds is what the loop knows of held claims. Its fields belong to the loop, but
+// for those that lanes only read.
+type holds struct {
+	config      Hold
+	workerID    string
+	timeout     time.Duration
+	tasks       []string
+	idleTimeout string
+	size        int
+	pool        *pool
+	estimates   *estimates
+	queries     *dbgen.Queries
+	out         *outcomes
+	events      *event.Stream
+	release     func(ended)
+
+	lanes     []*lane
+	answers   chan answer
+	cut       context.CancelFunc
+	running   sync.WaitGroup
+	timer     *time.Timer // for the first group that is to end
+	plentiful bool        // the last claim took all that it asked for
+	woken     int         // how often the loop was woken
+}
+
+// newHolds returns nil if nothing is to be held: where claims go by more than the
+// order, or jobs are to wait in the local queue, they are locked.
+func newHolds(c Config, s *Scheduler) *holds {
+	if c.Hold.Time <= 0 || c.LocalQueue.Size > 0 || c.TaskLimits != nil || c.Now != nil || c.Flags.any() ||
+		c.CompletionDelay > 0 || c.FailureDelay > 0 {
+		return nil
+	}
+	h := &holds{
+		config: c.Hold, workerID: c.WorkerID, timeout: c.StatementTimeout, tasks: s.claims.tasks,
+		idleTimeout: milliseconds(c.Hold.Time + stoppedFor), size: c.Concurrency,
+		pool: s.pool, estimates: s.estimates, queries: c.Queries, out: &s.release.out, events: c.Events,
+		release: func(e ended) { s.release.add(e) },
+		answers: make(chan answer, lanes), timer: stoppedTimer(),
+	}
+	for range lanes {
+		h.lanes = append(h.lanes, &lane{h: h, commands: make(chan command, 1), kicked: make(chan struct{}, 1)})
+	}
+	return h
+}
+
+// start begins to carry out commands.
+func (h *holds) start(ctx context.Context) {
+	if h == nil {
+		return
+	}
+	ctx, h.cut = context.WithCancel(context.WithoutCancel(ctx))
+	for _, l := range h.lanes {
+		h.running.Go(func() { l.run(ctx) })
+	}
+}
+
+// channels for the loop; nil where there is nothing to hear.
+func (h *holds) heard() <-chan answer {
+	if h == nil {
+		return nil
+	}
+	return h.answers
+}
+
+func (h *holds) due() <-chan time.Time {
+	if h == nil {
+		return nil
+	}
+	return h.timer.C
+}
+
+// kick cuts the waits of lanes short.
+func (h *holds) kick() {
+	if h == nil {
+		return
+	}
+	for _, l := range h.lanes {
+		select {
+		case l.kicked <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// idle reports whether no claim is held or under way.
+func (h *holds) idle() bool {
+	if h == nil {
+		return true
+	}
+	for _, l := range h.lanes {
+		if l.busy || l.group != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// prefers reports whether the next claim is to be a held one. Where most jobs are
+// slow, nothing is won by it.
+func (h *holds) prefers() bool { return h != nil && h.estimates.slowShare < 0.5 }
+
+// ask is how many jobs a claim shall hold now: as many as the slots are expected
+// to have worked off within half the hold time, together with those that are here.
+func (h *holds) ask() int {
+	here := h.pool.running()
+	free := max(0, h.size-here)
+	mean := time.Duration(h.estimates.all.mean.Load())
+	if mean == 0 {
+		return free
+	}
+	room := min(int(h.config.Time/2*time.Duration(h.size)/mean), lanes*mostHeld)
+	ask := max(free, min(room-here, mostHeld))
+	if free == 0 && ask < room/4 {
+		return 0 // soon it is worth more
+	}
+	h.pool.wantBelow(max(h.size, room*3/4))
+	return ask
+}
+
+// tend ends the groups that are to end, and, if it may, claims for lanes that have
+// nothing to do. It reports whether there still may be jobs that no claim under
+// way will find.
+func (h *holds) tend(may, quiet bool) (more bool) {
+	var next time.Time
+	free, now := 0, time.Now()
+	for _, l := range h.lanes {
+		if !l.busy && l.group == nil {
+			free++
+		}
+	}
+	for _, l := range h.lanes {
+		if l.busy || l.group == nil {
+			continue
+		}
+		at := h.endAt(l.group, may && free == 0)
+		if at.After(now) {
+			if next.IsZero() || at.Before(next) {
+				next = at
+			}
+			continue
+		}
+		ask := 0
+		if may && h.prefers() {
+			ask = h.ask()
+		}
+		may = h.send(l, command{end: l.group, claim: ask}) && may
+	}
+	for _, l := range h.lanes {
+		if !may || !h.prefers() || l.busy || l.group != nil {
+			continue
+		}
+		if ask := h.ask(); ask > 0 {
+			may = h.send(l, command{claim: ask, quiet: quiet})
+		}
+	}
+	h.timer.Stop()
+	if !next.IsZero() {
+		h.timer.Reset(time.Until(next))
+	}
+	return may
+}
+
+// endAt is when a group is to end at the latest. scarce says that there are jobs to
+// claim and no lane for it.
+func (h *holds) endAt(g *group, scarce bool) time.Time {
+	h.pool.mu.Lock()
+	defer h.pool.mu.Unlock()
+	if g.left == 0 || g.wanted {
+		return time.Time{}
+	}
+	patience := h.config.Time
+	if scarce && len(h.pool.active) < h.size {
+		// Slots are idle, because the group waits for its last jobs.
+		patience = min(patience, time.Duration(h.estimates.all.mean.Load())+time.Millisecond)
+	}
+	return g.since.Add(patience)
+}
+
+// send gives a lane a command, and reports whether there may be more to claim than
+// what it asks for.
+func (h *holds) send(l *lane, c command) (more bool) {
+	l.busy, l.group = true, nil
+	c.woken = h.woken
+	if c.claim > 0 && h.events.WantsFrequent() {
+		h.events.Emit(event.ClaimStarted{WorkerID: h.workerID, Asked: c.claim})
+	}
+	l.commands <- c
+	return c.claim == 0 || h.plentiful
+}
+
+// answered notes what came of a command, and reports whether there may be more.
+func (h *holds) answered(a answer, more bool) bool {
+	a.lane.busy, a.lane.group = false, a.group
+	if a.freed {
+		more = true
+	}
+	if a.claim == 0 {
+		return more
+	}
+	if a.err != nil {
+		h.plentiful = false
+		return true
+	}
+	h.plentiful = a.more
+	slow := 0
+	if a.group != nil {
+		for _, run := range a.group.jobs {
+			if run.slow {
+				slow++
+			}
+		}
+	}
+	h.estimates.claimed(a.count, slow)
+	switch {
+	case a.count > 0:
+		h.events.Emit(event.JobsClaimed{WorkerID: h.workerID, Count: a.count, Asked: a.claim, Duration: a.took})
+	case h.events.WantsFrequent():
+		h.events.Emit(event.ClaimEmpty{WorkerID: h.workerID, Asked: a.claim, Duration: a.took})
+	}
+	if a.more {
+		return true
+	}
+	return more && (h.woken != a.woken || a.freed)
+}
+
+// claimed notes what an ordinary claim took.
+func (h *holds) claimed(jobs []*job.Claimed) {
+	slow, tasks := 0, h.estimates.slowTasks(h.config.Time)
+	for _, j := range jobs {
+		if slices.Contains(tasks, j.Task) {
+			slow++
+		}
+	}
+	h.estimates.claimed(len(jobs), slow)
+}
+
+// close ends all groups, and closes the returned channel when that is done. No
+// held job starts any more from now on.
+func (h *holds) close() <-chan struct{} {
+	done := make(chan struct{})
+	if h == nil {
+		close(done)
+		return done
+	}
+	h.pool.stopHolding()
+	go func() {
+		defer close(done)
+		for !h.idle() {
+			for _, l := range h.lanes {
+				if !l.busy && l.group != nil {
+					h.send(l, command{end: l.group})
+				}
+			}
+			h.answered(<-h.answers, false)
+		}
+		for _, l := range h.lanes {
+			close(l.commands)
+		}
+		h.running.Wait()
+	}()
+	return done
+}
+
+// end waits until close is done, as long as it may.
+func (h *holds) end(done, forced <-chan struct{}) {
+	if h == nil {
+		return
+	}
+	timer := time.NewTimer(h.timeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	case <-forced:
+		timer.Reset(min(h.timeout, forcedGrace))
+		select {
+		case <-done:
+		case <-timer.C:
+		}
+	}
+	h.cut()
+	<-done
+}
+
+// text is a statement as it is sent.
+func (h *holds) text(sql string) string { return h.config.Statements.Text(sql) }

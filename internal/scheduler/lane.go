@@ -1,0 +1,285 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+// lane is a connection on which held claims follow one another. Its goroutine
+// carries out one command at a time; what it does between two commands is to hold
+// the present group's rows, by doing nothing.
+type lane struct {
+	h        *holds
+	commands chan command
+	kicked   chan struct{} // told, without blocking, that the database is back
+
+	conn *pgx.Conn
+	used time.Time // when the connection last answered
+	slow []string  // the tasks that were slow when the last claim was sent
+
+	// They belong to the loop.
+	busy  bool
+	group *group // the open one
+}
+
+// command is what a lane is to do, in one round trip: end a group, claim the next.
+type command struct {
+	end   *group
+	claim int
+	quiet bool // when it was given, the worker had nothing to do
+	woken int  // how often the loop had been woken by then
+}
+
+// answer is what came of a command.
+type answer struct {
+	command
+	lane  *lane
+	group *group // what was claimed; nil for nothing
+	count int
+	more  bool  // there may be further jobs
+	freed bool  // jobs may have become runnable by the end of the group
+	err   error // of the claim
+	took  time.Duration
+}
+
+const (
+	beginHeld  = "begin isolation level read committed"
+	commitHeld = "commit"
+)
+
+// maxIdle is how long a lane's connection may have been silent before it is
+// looked at.
+const maxIdle = time.Second
+
+func (l *lane) run(ctx context.Context) {
+	defer l.close()
+	for c := range l.commands {
+		began := time.Now()
+		a := answer{command: c, lane: l}
+		l.do(ctx, c, &a)
+		a.took = time.Since(began)
+		l.h.answers <- a
+	}
+}
+
+// do carries a command out. ctx ends when the worker can wait no longer.
+func (l *lane) do(ctx context.Context, c command, a *answer) {
+	if c.end != nil {
+		a.err = l.endAndClaim(ctx, c, a)
+		return
+	}
+	fresh := l.conn == nil
+	a.err = l.claim(ctx, c.claim, a)
+	if a.err != nil && !fresh && l.conn == nil && retry.Of(a.err) == retry.Connection && ctx.Err() == nil {
+		// The connection had died while nothing was held: that says nothing
+		// about the database.
+		a.err = l.claim(ctx, c.claim, a)
+	}
+}
+
+// claim begins a group where none is open.
+func (l *lane) claim(ctx context.Context, jobs int, a *answer) error {
+	ctx, cancel := l.bounded(ctx)
+	defer cancel()
+	if err := l.connect(ctx); err != nil {
+		return fmt.Errorf("claiming up to %d jobs to hold: %w", jobs, err)
+	}
+	batch := &pgx.Batch{}
+	l.queueClaim(batch, jobs)
+	results := l.conn.SendBatch(ctx, batch)
+	rows, err := l.readClaim(results)
+	if err = errors.Join(err, results.Close()); err == nil {
+		err = l.take(ctx, rows, jobs, a)
+	}
+	return l.explain(ctx, jobs, err)
+}
+
+// endAndClaim ends the group, and claims the next one in the same round trip.
+func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
+	e := l.h.pool.beginEnd(c.end)
+	if e.dropped > 0 {
+		// The slots did not work it off: jobs take longer than was known.
+		l.h.estimates.atLeast(l.h.config.Time)
+	}
+	bounded, cancel := l.bounded(ctx)
+	defer cancel()
+	batch := &pgx.Batch{}
+	end := l.queueEnd(batch, e, c.claim == 0)
+	if c.claim > 0 {
+		l.queueClaim(batch, c.claim)
+	}
+	results := l.conn.SendBatch(bounded, batch)
+	written, err := end.read(results)
+	if err != nil {
+		err = l.explain(bounded, c.claim, errors.Join(err, results.Close()))
+		l.rescue(ctx, c.end, e, err)
+		a.freed = true
+		if c.claim == 0 {
+			err = nil // nothing was to be claimed; the group's own loss is told
+		}
+		return err
+	}
+	a.freed = l.settle(c.end, e, written)
+	if c.claim == 0 {
+		l.used = time.Now()
+		return l.explain(bounded, 0, results.Close())
+	}
+	rows, err := l.readClaim(results)
+	if err = errors.Join(err, results.Close()); err == nil {
+		err = l.take(bounded, rows, c.claim, a)
+	}
+	return l.explain(bounded, c.claim, err)
+}
+
+func (l *lane) queueClaim(batch *pgx.Batch, jobs int) {
+	h := l.h
+	l.slow = h.estimates.slowTasks(h.config.Time)
+	batch.Queue(beginHeld)
+	batch.Queue(h.text(dbgen.HoldJobs), h.idleTimeout, h.tasks, int32(jobs), l.slow, h.workerID)
+}
+
+// readClaim reads the answers to what queueClaim asked.
+func (l *lane) readClaim(results pgx.BatchResults) (claimed []dbgen.HoldJobsRow, err error) {
+	if _, err := results.Exec(); err != nil {
+		return nil, fmt.Errorf("beginning the transaction: %w", err)
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, fmt.Errorf("statement HoldJobs: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r dbgen.HoldJobsRow
+		if err := rows.Scan(
+			&r.ID, &r.Payload, &r.Priority, &r.RunAt, &r.Attempts, &r.MaxAttempts, &r.LastError, &r.CreatedAt,
+			&r.UpdatedAt, &r.Key, &r.LockedAt, &r.Revision, &r.Flags, &r.Task, &r.Queue, &r.Seen,
+		); err != nil {
+			return nil, fmt.Errorf("reading a job: %w", err)
+		}
+		claimed = append(claimed, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("statement HoldJobs: %w", err)
+	}
+	return claimed, nil
+}
+
+// take makes the open group of what was claimed.
+func (l *lane) take(ctx context.Context, rows []dbgen.HoldJobsRow, asked int, a *answer) error {
+	l.used = time.Now()
+	g := &group{pool: l.h.pool, since: l.used, over: make(chan struct{}), jobs: make([]*active, 0, len(rows))}
+	// One allocation for all, which live and die together.
+	runs, jobs := make([]active, len(rows)), make([]job.Claimed, len(rows))
+	for i := range rows {
+		fill(&jobs[i], &rows[i], l.h.workerID)
+		runs[i] = active{job: &jobs[i], group: g, slow: slices.Contains(l.slow, rows[i].Task)}
+		g.jobs = append(g.jobs, &runs[i])
+		a.more = a.more || int(rows[i].Seen) >= asked
+	}
+	if len(rows) > 0 && l.h.pool.takes(g) {
+		a.group, a.count = g, len(rows)
+		return nil
+	}
+	// Nothing is held, so nothing may be kept open.
+	_, err := l.conn.Exec(ctx, "rollback")
+	return err
+}
+
+// explain closes the connection after an error, unless the server has only
+// refused a statement, and says what was going on.
+func (l *lane) explain(ctx context.Context, jobs int, err error) error {
+	if err == nil {
+		return nil
+	}
+	if statement.IsReadOnly(err) && l.h.config.ReadOnly != nil {
+		l.h.config.ReadOnly()
+	}
+	keep := l.conn != nil && !l.conn.IsClosed() && retry.Refused(err) && !statement.IsReadOnly(err)
+	if keep {
+		_, rollbackErr := l.conn.Exec(ctx, "rollback")
+		keep = rollbackErr == nil
+	}
+	if !keep {
+		l.close()
+	}
+	if jobs == 0 {
+		return fmt.Errorf("ending a held claim: %w", err)
+	}
+	return fmt.Errorf("claiming up to %d jobs to hold: %w", jobs, err)
+}
+
+func (l *lane) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, l.h.timeout)
+}
+
+// connect opens the connection, if it is not open, or is known to have died.
+func (l *lane) connect(ctx context.Context) error {
+	if l.conn != nil && (l.conn.IsClosed() || time.Since(l.used) > maxIdle && l.conn.PgConn().CheckConn() != nil) {
+		l.close()
+	}
+	if l.conn != nil {
+		return nil
+	}
+	conn, err := l.h.config.Connect(ctx)
+	if err != nil {
+		return fmt.Errorf("connecting: %w", err)
+	}
+	l.conn, l.used = conn, time.Now()
+	return nil
+}
+
+func (l *lane) close() {
+	if l.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = l.conn.Close(ctx) // the server rolls back what was open
+	l.conn = nil
+}
+
+// settle reports what the commit has made true, and hands on what goes on.
+func (l *lane) settle(g *group, e ending, written map[int64]written) (freed bool) {
+	l.h.pool.committed(g, l.h.release)
+	if len(e.spill) > 0 && l.h.events.WantsFrequent() {
+		l.h.events.Emit(event.JobsSpilled{WorkerID: l.h.workerID, Count: len(e.spill)})
+	}
+	for _, end := range e.finish {
+		freed = freed || end.job.Queue != "" || end.outcome.Kind == job.Returned || end.outcome.Kind == job.Snoozed
+		if end.outcome.Kind == job.Lost {
+			l.h.events.Emit(event.JobLost{WorkerID: l.h.workerID, Job: end.job, Err: end.outcome.Err})
+			continue
+		}
+		w := written[end.job.ID]
+		w.held = true
+		l.h.out.report(end, w)
+	}
+	return freed || e.dropped > 0
+}
+
+func fill(c *job.Claimed, r *dbgen.HoldJobsRow, workerID string) {
+	c.Row = job.Row{
+		ID: r.ID, Task: r.Task, Queue: r.Queue, Payload: r.Payload,
+		Priority: int(r.Priority), RunAt: r.RunAt.Time,
+		Attempts: int(r.Attempts), MaxAttempts: int(r.MaxAttempts), LastError: text(r.LastError),
+		CreatedAt: r.CreatedAt.Time, UpdatedAt: r.UpdatedAt.Time,
+		Key: text(r.Key), Revision: int(r.Revision), Flags: job.FlagNames(r.Flags),
+		LockedAt: r.LockedAt.Time, LockedBy: workerID,
+	}
+	c.Lock = job.Lock{By: workerID, At: r.LockedAt.Time, Attempt: int(r.Attempts)}
+}
+
+// milliseconds is a time-out as a setting of PostgreSQL.
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
