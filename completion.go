@@ -15,6 +15,8 @@ import (
 
 var (
 	errNoWorker      = errors.New("the job was not made by a worker")
+	errOldSnapshot   = errors.New("the transaction does not see the job's lock, which was written after it began: " +
+		"begin it at the level read committed, or set Config.HoldTime to 0; the next run of the job will do")
 	errNoTransaction = errors.New("there is no transaction: it is nil")
 )
 
@@ -66,7 +68,8 @@ func completionError(row *JobRow, err error) error {
 // complete notes the completion before it can take effect, so that nobody who
 // finds the row gone takes the job for lost.
 func complete(ctx context.Context, env *environment, queries *dbgen.Queries, claimed *job.Claimed) error {
-	if err := env.locked(ctx, claimed); err != nil {
+	held, err := env.locked(ctx, claimed)
+	if err != nil {
 		return completionError(&claimed.Row, err)
 	}
 	before := claimed.Completion()
@@ -82,6 +85,8 @@ func complete(ctx context.Context, env *environment, queries *dbgen.Queries, cla
 	case err == nil && row.Transaction == before:
 		claimed.SetCompletion(before)
 		return nil // the second call in one transaction
+	case err == nil && held:
+		err = errOldSnapshot
 	case err == nil:
 		err = ErrJobLost
 	}
@@ -89,8 +94,9 @@ func complete(ctx context.Context, env *environment, queries *dbgen.Queries, cla
 	return completionError(&claimed.Row, err)
 }
 
-// locked waits until a job's lock is written: another transaction is to end its row.
-func (w *Worker) locked(ctx context.Context, claimed *job.Claimed) error {
+// locked waits until a job's lock is written, if it is not, since another
+// transaction is to end its row.
+func (w *Worker) locked(ctx context.Context, claimed *job.Claimed) (held bool, err error) {
 	return w.scheduler.Write(ctx, claimed)
 }
 

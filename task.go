@@ -38,7 +38,7 @@ type environment struct {
 	logger *zap.Logger
 	worker string
 	// locked waits until the job's lock is written, if the job is held.
-	locked func(context.Context, *job.Claimed) error
+	locked func(context.Context, *job.Claimed) (held bool, err error)
 
 	maxAttempts int // of the task; 0 for what each job says
 }

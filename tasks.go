@@ -86,7 +86,7 @@ func sqlTask(identifier, statements string) Task {
 				if raw.run.settled {
 					return errSettled
 				}
-				if err := env.locked(ctx, raw.claimed); err != nil {
+				if _, err := env.locked(ctx, raw.claimed); err != nil {
 					return err
 				}
 				switch outcome := r.Run(ctx, raw.claimedAs(raw.Payload), statements); outcome.Kind {
@@ -103,7 +103,7 @@ func sqlTask(identifier, statements string) Task {
 		direct: func(env *environment) scheduler.Handler {
 			r := runner(env)
 			return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
-				if err := env.locked(ctx, claimed); err != nil {
+				if _, err := env.locked(ctx, claimed); err != nil {
 					return job.Outcome{Kind: job.Failed, Err: err}
 				}
 				return r.Run(ctx, claimed, statements)

@@ -39,7 +39,7 @@ update graphile_worker._private_jobs j
 set last_error = o.error,
   attempts = case when o.final then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
   payload = coalesce(nullif(o.payload, '')::json, j.payload),
-  run_at = greatest(clock_timestamp(), j.run_at)
+  run_at = greatest(now(), j.run_at)
     + case when o.delay < 0 then exp(least(j.attempts + 1, 10)) else o.delay end * interval '1 second',
   updated_at = now()
 from outcome o
@@ -167,8 +167,8 @@ select
   (select t.identifier from graphile_worker._private_tasks t where t.id = c.task_id)::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id), '')::text as queue,
   (select count(*) from runnable)::int as seen
-from chosen c
-cross join session s
+from session s
+left join chosen c on true
 order by c.priority, c.run_at, c.id
 `
 
@@ -181,18 +181,18 @@ type HoldJobsParams struct {
 }
 
 type HoldJobsRow struct {
-	ID          int64
+	ID          *int64
 	Payload     []byte
-	Priority    int16
+	Priority    *int16
 	RunAt       pgtype.Timestamptz
 	Attempts    int32
-	MaxAttempts int16
+	MaxAttempts *int16
 	LastError   *string
 	CreatedAt   pgtype.Timestamptz
 	UpdatedAt   pgtype.Timestamptz
 	Key         *string
 	LockedAt    pgtype.Timestamptz
-	Revision    int32
+	Revision    *int32
 	Flags       []byte
 	Task        string
 	Queue       string
@@ -207,7 +207,9 @@ type HoldJobsRow struct {
 // The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
 // written at once; the others show it too, as it will be if it is written later:
 // now() stays the same until the transaction ends. Should this process be stopped,
-// the server ends the session after idle_timeout, and the jobs are free again.
+// the server ends the session after idle_timeout, and the jobs are free again. Where
+// nothing was chosen, one row without a job says how many were seen: those are
+// locked by the transaction as well, and worth another look.
 func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsRow, error) {
 	rows, err := q.db.Query(ctx, HoldJobs,
 		arg.IdleTimeout,
@@ -258,7 +260,7 @@ with outcome as (
 update graphile_worker._private_jobs j
 set payload = coalesce(nullif(o.payload, '')::json, j.payload),
   run_at = case
-    when o.delay > 0 then greatest(j.run_at, clock_timestamp() + o.delay * interval '1 second')
+    when o.delay > 0 then greatest(j.run_at, now() + o.delay * interval '1 second')
     else j.run_at
   end,
   updated_at = now()

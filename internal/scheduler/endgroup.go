@@ -134,7 +134,7 @@ var errHoldLost = fmt.Errorf("the connection that held the job was lost, and the
 // rescue locks the jobs of a group anew whose transaction was lost, and lets them
 // go on as ordinary ones; it tries until the database answers, or ctx ends. For
 // those that are not to be had any more, there is nothing left to write.
-func (l *lane) rescue(ctx context.Context, g *group, e ending, cause error) {
+func (l *lane) rescue(ctx context.Context, g *group, cause error) {
 	h := l.h
 	// Whether the commit took effect is known only if a statement was refused.
 	unsure := !retry.Refused(cause)

@@ -59,12 +59,18 @@ func (e *estimates) atLeast(d time.Duration) {
 	}
 }
 
-// slowTasks are the tasks whose jobs are known to take longer than limit, or are
+// slow reports whether the task's jobs are known to take longer than limit, or are
 // not to be held for another reason.
+func (e *estimate) slow(limit time.Duration) bool {
+	return e.never.Load() || time.Duration(e.mean.Load()) > limit
+}
+
+// slowTasks are the slow tasks, and those of which nothing is known yet: a task's
+// first job may show that its jobs write to their own rows.
 func (e *estimates) slowTasks(limit time.Duration) []string {
 	tasks := []string{}
 	for name, t := range e.tasks {
-		if t.never.Load() || time.Duration(t.mean.Load()) > limit {
+		if t.slow(limit) || t.mean.Load() == 0 {
 			tasks = append(tasks, name)
 		}
 	}
@@ -78,13 +84,11 @@ func (e *estimates) neverHold(task string) {
 	}
 }
 
-// claimed notes that jobs were claimed, so many of them of slow tasks.
-func (e *estimates) claimed(count, slow int) {
-	for i := range min(count, averaging*averaging) {
-		value := 0.0
-		if i*count < slow*count { // the order does not matter much
-			value = 1
-		}
-		e.slowShare += (value - e.slowShare) / averaging
+// claimed notes that a job was claimed.
+func (e *estimates) claimed(task string, limit time.Duration) {
+	value := 0.0
+	if t := e.tasks[task]; t != nil && t.slow(limit) {
+		value = 1
 	}
+	e.slowShare += (value - e.slowShare) / averaging
 }

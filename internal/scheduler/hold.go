@@ -2,8 +2,8 @@ package scheduler
 
 import (
 	"context"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,6 +11,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -65,6 +66,11 @@ type holds struct {
 	timer     *time.Timer // for the first group that is to end
 	plentiful bool        // the last claim took all that it asked for
 	woken     int         // how often the loop was woken
+	suspect   bool        // the database went away: what is held may be lost
+	again     time.Time   // when to look again for jobs that others had in their hands
+	looks     int         // how often that was so in a row
+
+	rescuing atomic.Int32 // lanes whose group is lost, and not locked again yet
 }
 
 // newHolds returns nil if nothing is to be held: where claims go by more than the
@@ -165,8 +171,12 @@ func (h *holds) ask() int {
 // nothing to do. It reports whether there still may be jobs that no claim under
 // way will find.
 func (h *holds) tend(may, quiet bool) (more bool) {
-	var next time.Time
-	free, now := 0, time.Now()
+	free, now, next := 0, time.Now(), h.again
+	if !next.IsZero() && !next.After(now) {
+		may, h.again, next = true, time.Time{}, time.Time{}
+	}
+	wants := may
+	may = may && h.trusted()
 	for _, l := range h.lanes {
 		if !l.busy && l.group == nil {
 			free++
@@ -201,7 +211,35 @@ func (h *holds) tend(may, quiet bool) (more bool) {
 	if !next.IsZero() {
 		h.timer.Reset(time.Until(next))
 	}
-	return may
+	return may || wants && !h.trusted()
+}
+
+// trusted reports whether jobs may be claimed. While it is not known what has
+// become of lost groups, this worker must not take their jobs for free ones.
+func (h *holds) trusted() bool {
+	if h == nil {
+		return true
+	}
+	if h.suspect {
+		for _, l := range h.lanes {
+			if l.group != nil || l.busy {
+				return false
+			}
+		}
+		h.suspect = false
+	}
+	return h.rescuing.Load() == 0
+}
+
+// lookAgain has a claim come soon that has found jobs and could take none: of their
+// queues, somebody held an earlier one in just that moment.
+func (h *holds) lookAgain(a answer) {
+	if a.count > 0 || a.seen == 0 {
+		h.looks = 0
+		return
+	}
+	h.again = time.Now().Add(min(time.Millisecond<<h.looks, time.Second))
+	h.looks = min(h.looks+1, 10)
 }
 
 // endAt is when a group is to end at the latest. scarce says that there are jobs to
@@ -209,7 +247,7 @@ func (h *holds) tend(may, quiet bool) (more bool) {
 func (h *holds) endAt(g *group, scarce bool) time.Time {
 	h.pool.mu.Lock()
 	defer h.pool.mu.Unlock()
-	if g.left == 0 || g.wanted {
+	if g.left == 0 || g.wanted || h.suspect {
 		return time.Time{}
 	}
 	patience := h.config.Time
@@ -243,18 +281,16 @@ func (h *holds) answered(a answer, more bool) bool {
 	}
 	if a.err != nil {
 		h.plentiful = false
+		h.suspect = h.suspect || retry.Of(a.err) == retry.Connection
 		return true
 	}
 	h.plentiful = a.more
-	slow := 0
 	if a.group != nil {
 		for _, run := range a.group.jobs {
-			if run.slow {
-				slow++
-			}
+			h.estimates.claimed(run.job.Task, h.config.Time)
 		}
 	}
-	h.estimates.claimed(a.count, slow)
+	h.lookAgain(a)
 	switch {
 	case a.count > 0:
 		h.events.Emit(event.JobsClaimed{WorkerID: h.workerID, Count: a.count, Asked: a.claim, Duration: a.took})
@@ -269,13 +305,9 @@ func (h *holds) answered(a answer, more bool) bool {
 
 // claimed notes what an ordinary claim took.
 func (h *holds) claimed(jobs []*job.Claimed) {
-	slow, tasks := 0, h.estimates.slowTasks(h.config.Time)
 	for _, j := range jobs {
-		if slices.Contains(tasks, j.Task) {
-			slow++
-		}
+		h.estimates.claimed(j.Task, h.config.Time)
 	}
-	h.estimates.claimed(len(jobs), slow)
 }
 
 // close ends all groups, and closes the returned channel when that is done. No

@@ -196,7 +196,7 @@ func TestLostHoldIsLockedAgain(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			if err := s.Write(ctx, s.Held()[0]); err != nil {
+			if _, err := s.Write(ctx, s.Held()[0]); err != nil {
 				t.Fatal(err)
 			}
 			lost := wait[event.HoldLost](t, f)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
@@ -48,6 +49,7 @@ type answer struct {
 	lane  *lane
 	group *group // what was claimed; nil for nothing
 	count int
+	seen  int   // jobs that the claim found, also those that it did not take
 	more  bool  // there may be further jobs
 	freed bool  // jobs may have become runnable by the end of the group
 	err   error // of the claim
@@ -99,9 +101,9 @@ func (l *lane) claim(ctx context.Context, jobs int, a *answer) error {
 	batch := &pgx.Batch{}
 	l.queueClaim(batch, jobs)
 	results := l.conn.SendBatch(ctx, batch)
-	rows, err := l.readClaim(results)
+	rows, seen, err := l.readClaim(results)
 	if err = errors.Join(err, results.Close()); err == nil {
-		err = l.take(ctx, rows, jobs, a)
+		err = l.take(ctx, rows, seen, jobs, a)
 	}
 	return l.explain(ctx, jobs, err)
 }
@@ -124,7 +126,9 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 	written, err := end.read(results)
 	if err != nil {
 		err = l.explain(bounded, c.claim, errors.Join(err, results.Close()))
-		l.rescue(ctx, c.end, e, err)
+		l.h.rescuing.Add(1)
+		l.rescue(ctx, c.end, err)
+		l.h.rescuing.Add(-1)
 		a.freed = true
 		if c.claim == 0 {
 			err = nil // nothing was to be claimed; the group's own loss is told
@@ -136,9 +140,9 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 		l.used = time.Now()
 		return l.explain(bounded, 0, results.Close())
 	}
-	rows, err := l.readClaim(results)
+	rows, seen, err := l.readClaim(results)
 	if err = errors.Join(err, results.Close()); err == nil {
-		err = l.take(bounded, rows, c.claim, a)
+		err = l.take(bounded, rows, seen, c.claim, a)
 	}
 	return l.explain(bounded, c.claim, err)
 }
@@ -151,33 +155,40 @@ func (l *lane) queueClaim(batch *pgx.Batch, jobs int) {
 }
 
 // readClaim reads the answers to what queueClaim asked.
-func (l *lane) readClaim(results pgx.BatchResults) (claimed []dbgen.HoldJobsRow, err error) {
+func (l *lane) readClaim(results pgx.BatchResults) (claimed []heldRow, seen int, err error) {
 	if _, err := results.Exec(); err != nil {
-		return nil, fmt.Errorf("beginning the transaction: %w", err)
+		return nil, 0, fmt.Errorf("beginning the transaction: %w", err)
 	}
 	rows, err := results.Query()
 	if err != nil {
-		return nil, fmt.Errorf("statement HoldJobs: %w", err)
+		return nil, 0, fmt.Errorf("statement HoldJobs: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var r dbgen.HoldJobsRow
+		var r heldRow
+		if rows.RawValues()[0] == nil { // no job
+			if err := rows.Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, &r.Seen); err != nil {
+				return nil, 0, fmt.Errorf("reading the count of jobs: %w", err)
+			}
+			seen = int(r.Seen)
+			continue
+		}
 		if err := rows.Scan(
 			&r.ID, &r.Payload, &r.Priority, &r.RunAt, &r.Attempts, &r.MaxAttempts, &r.LastError, &r.CreatedAt,
 			&r.UpdatedAt, &r.Key, &r.LockedAt, &r.Revision, &r.Flags, &r.Task, &r.Queue, &r.Seen,
 		); err != nil {
-			return nil, fmt.Errorf("reading a job: %w", err)
+			return nil, 0, fmt.Errorf("reading a job: %w", err)
 		}
-		claimed = append(claimed, r)
+		claimed, seen = append(claimed, r), int(r.Seen)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("statement HoldJobs: %w", err)
+		return nil, 0, fmt.Errorf("statement HoldJobs: %w", err)
 	}
-	return claimed, nil
+	return claimed, seen, nil
 }
 
 // take makes the open group of what was claimed.
-func (l *lane) take(ctx context.Context, rows []dbgen.HoldJobsRow, asked int, a *answer) error {
+func (l *lane) take(ctx context.Context, rows []heldRow, seen, asked int, a *answer) error {
 	l.used = time.Now()
 	g := &group{pool: l.h.pool, since: l.used, over: make(chan struct{}), jobs: make([]*active, 0, len(rows))}
 	// One allocation for all, which live and die together.
@@ -186,8 +197,9 @@ func (l *lane) take(ctx context.Context, rows []dbgen.HoldJobsRow, asked int, a 
 		fill(&jobs[i], &rows[i], l.h.workerID)
 		runs[i] = active{job: &jobs[i], group: g, slow: slices.Contains(l.slow, rows[i].Task)}
 		g.jobs = append(g.jobs, &runs[i])
-		a.more = a.more || int(rows[i].Seen) >= asked
 	}
+	a.seen, a.more = seen, seen >= asked
+	g.more = seen > len(rows)
 	if len(rows) > 0 && l.h.pool.takes(g) {
 		a.group, a.count = g, len(rows)
 		return nil
@@ -266,10 +278,22 @@ func (l *lane) settle(g *group, e ending, written map[int64]written) (freed bool
 		w.held = true
 		l.h.out.report(end, w)
 	}
-	return freed || e.dropped > 0
+	return freed || e.dropped > 0 || g.more
 }
 
-func fill(c *job.Claimed, r *dbgen.HoldJobsRow, workerID string) {
+// heldRow is a row of HoldJobs that is a job: dbgen's own has pointers, for the one
+// that is not.
+type heldRow struct {
+	ID                                    int64
+	Payload, Flags                        []byte
+	Priority, MaxAttempts                 int16
+	RunAt, CreatedAt, UpdatedAt, LockedAt pgtype.Timestamptz
+	Attempts, Revision, Seen              int32
+	LastError, Key                        *string
+	Task, Queue                           string
+}
+
+func fill(c *job.Claimed, r *heldRow, workerID string) {
 	c.Row = job.Row{
 		ID: r.ID, Task: r.Task, Queue: r.Queue, Payload: r.Payload,
 		Priority: int(r.Priority), RunAt: r.RunAt.Time,

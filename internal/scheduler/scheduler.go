@@ -155,17 +155,17 @@ func (s *Scheduler) Locked() []*job.Claimed { return append(s.local.claimed(), s
 // Write has the lock of a job written that is held, if it is, and returns when it
 // is: for those that are to use its row in another transaction. Jobs of its task
 // are not held any more.
-func (s *Scheduler) Write(ctx context.Context, j *job.Claimed) error {
+func (s *Scheduler) Write(ctx context.Context, j *job.Claimed) (held bool, err error) {
 	over := s.pool.want(j)
 	if over == nil {
-		return nil
+		return false, nil
 	}
 	s.estimates.neverHold(j.Task)
 	select {
 	case <-over:
-		return nil
+		return true, nil
 	case <-ctx.Done():
-		return fmt.Errorf("waiting until the lock of job %d is written: %w", j.ID, context.Cause(ctx))
+		return true, fmt.Errorf("waiting until the lock of job %d is written: %w", j.ID, context.Cause(ctx))
 	}
 }
 
@@ -232,7 +232,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 			more = s.holds.tend(more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
 		}
 		ask := 0
-		if err == nil && !p.paused && (polled || !s.holds.prefers()) {
+		if err == nil && !p.paused && s.holds.trusted() && (polled || !s.holds.prefers()) {
 			ask = s.local.ask(more, s.pool.free())
 		}
 		if ask > 0 {
