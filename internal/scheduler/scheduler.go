@@ -14,6 +14,7 @@
 //	limits.go     tasks that may have only so many jobs here at once
 //	flags.go      which jobs are left alone
 //	clock.go      times that are not the database's
+//	survey.go     where claims begin if much lies ahead that cannot run
 //
 // Wake-ups and handlers come in; statements and events go out. Without a local
 // queue a claim takes exactly what the free slots can start at once, so nothing
@@ -209,10 +210,14 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 					s.release.kick()
 				}
 				if quiet && took.count == 0 {
+					if s.claims.survey.place.used() {
+						s.claims.survey.forget() // nothing is to run anywhere, not only from there on
+						continue
+					}
 					return nil
 				}
 				more = took.more
-				poll.Reset(s.config.PollInterval)
+				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
 				continue
 			}
 		}
