@@ -133,7 +133,7 @@ func (s *surveyor) full(ctx context.Context) error {
 	s.fullAt = s.now()
 	s.fullTook = s.fullAt.Sub(began)
 	s.stepAt, s.stepTook = s.fullAt, 0
-	if s.fullTook < surveyWorth {
+	if s.fullTook < surveyWorth || !s.place.used() {
 		s.place = place{}
 	}
 	return nil
