@@ -12,17 +12,27 @@
 -- chosen only if none comes before it as the statement sees the table: "firsts"
 -- are those of the queues that come before the last that was found. What that
 -- leaves out is for the next claim.
+--
+-- Where much lies ahead of what can run, the walk begins at a place (from_priority,
+-- from_run_at) and leaves the queues in "blocked" out; FindPlace and
+-- ListBlockedQueues find them. Without them (null) it walks everything. The
+-- comparison of rows is a condition of the index, so what lies before the place is
+-- not looked at; "firsts" need not look there either.
 with runnable as materialized (
   select j.id, j.job_queue_id, j.priority, j.run_at
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
+    and (j.priority, j.run_at) >= (
+      coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
+    )
     and j.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
     ))
     and (
       j.job_queue_id is null
-      or (
+      or j.job_queue_id <> all (coalesce(sqlc.narg(blocked)::int[], '{}'))
+      and (
         select q.is_available
         from graphile_worker._private_job_queues q
         where q.id = j.job_queue_id and q.is_available
@@ -47,6 +57,9 @@ with runnable as materialized (
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
+    and (j.priority, j.run_at) >= (
+      coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
+    )
     and j.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
     ))

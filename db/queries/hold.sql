@@ -18,12 +18,16 @@ with session as materialized (
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
+    and (j.priority, j.run_at) >= (
+      coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
+    )
     and j.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
     ))
     and (
       j.job_queue_id is null
-      or (
+      or j.job_queue_id <> all (coalesce(sqlc.narg(blocked)::int[], '{}'))
+      and (
         select q.is_available
         from graphile_worker._private_job_queues q
         where q.id = j.job_queue_id and q.is_available
@@ -49,6 +53,9 @@ with session as materialized (
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
+    and (j.priority, j.run_at) >= (
+      coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
+    )
     and j.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
     ))

@@ -18,12 +18,16 @@ with runnable as materialized (
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
+    and (j.priority, j.run_at) >= (
+      coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
+    )
     and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($1::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($3::text[])
     ))
     and (
       j.job_queue_id is null
-      or (
+      or j.job_queue_id <> all (coalesce($4::int[], '{}'))
+      and (
         select q.is_available
         from graphile_worker._private_job_queues q
         where q.id = j.job_queue_id and q.is_available
@@ -31,7 +35,7 @@ with runnable as materialized (
       )
     )
   order by j.priority, j.run_at
-  limit $2::int
+  limit $5::int
   for update of j skip locked
 ), ranked as (
   select r.id, r.job_queue_id, r.priority, r.run_at,
@@ -48,8 +52,11 @@ with runnable as materialized (
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
+    and (j.priority, j.run_at) >= (
+      coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
+    )
     and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($1::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($3::text[])
     ))
     and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
     and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
@@ -61,12 +68,12 @@ with runnable as materialized (
   where r.job_queue_id is null or r.place = 1 and ((f.priority, f.run_at) < (r.priority, r.run_at)) is not true
 ), held_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $3::text, locked_at = now()
+  set locked_by = $6::text, locked_at = now()
   from chosen c
   where q.id = c.job_queue_id
 ), held_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $3::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $6::text, locked_at = now(), attempts = j.attempts + 1
   from chosen c
   where j.id = c.id
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
@@ -82,9 +89,12 @@ order by h.priority, h.run_at, h.id
 `
 
 type ClaimJobsParams struct {
-	Tasks    []string
-	MaxJobs  int32
-	WorkerID string
+	FromPriority *int16
+	FromRunAt    pgtype.Timestamptz
+	Tasks        []string
+	Blocked      []int32
+	MaxJobs      int32
+	WorkerID     string
 }
 
 type ClaimJobsRow struct {
@@ -118,8 +128,21 @@ type ClaimJobsRow struct {
 // chosen only if none comes before it as the statement sees the table: "firsts"
 // are those of the queues that come before the last that was found. What that
 // leaves out is for the next claim.
+//
+// Where much lies ahead of what can run, the walk begins at a place (from_priority,
+// from_run_at) and leaves the queues in "blocked" out; FindPlace and
+// ListBlockedQueues find them. Without them (null) it walks everything. The
+// comparison of rows is a condition of the index, so what lies before the place is
+// not looked at; "firsts" need not look there either.
 func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJobsRow, error) {
-	rows, err := q.db.Query(ctx, ClaimJobs, arg.Tasks, arg.MaxJobs, arg.WorkerID)
+	rows, err := q.db.Query(ctx, ClaimJobs,
+		arg.FromPriority,
+		arg.FromRunAt,
+		arg.Tasks,
+		arg.Blocked,
+		arg.MaxJobs,
+		arg.WorkerID,
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -97,12 +97,16 @@ with session as materialized (
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
+    and (j.priority, j.run_at) >= (
+      coalesce($2::int2, '-32768'::int2), coalesce($3::timestamptz, '-infinity')
+    )
     and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($2::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($4::text[])
     ))
     and (
       j.job_queue_id is null
-      or (
+      or j.job_queue_id <> all (coalesce($5::int[], '{}'))
+      and (
         select q.is_available
         from graphile_worker._private_job_queues q
         where q.id = j.job_queue_id and q.is_available
@@ -110,7 +114,7 @@ with session as materialized (
       )
     )
   order by j.priority, j.run_at
-  limit $3::int
+  limit $6::int
   for update of j skip locked
 ), ranked as (
   select r.id, r.job_queue_id, r.priority, r.run_at,
@@ -128,8 +132,11 @@ with session as materialized (
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
+    and (j.priority, j.run_at) >= (
+      coalesce($2::int2, '-32768'::int2), coalesce($3::timestamptz, '-infinity')
+    )
     and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($2::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($4::text[])
     ))
     and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
     and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
@@ -146,18 +153,18 @@ with session as materialized (
 ), slow as (
   select c.id, c.job_queue_id
   from chosen c
-  where cardinality($4::text[]) > 0
+  where cardinality($7::text[]) > 0
     and c.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($4::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($7::text[])
     ))
 ), written_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $5::text, locked_at = now()
+  set locked_by = $8::text, locked_at = now()
   from slow s
   where q.id = s.job_queue_id
 ), written_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $5::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $8::text, locked_at = now(), attempts = j.attempts + 1
   from slow s
   where j.id = s.id
 )
@@ -173,11 +180,14 @@ order by c.priority, c.run_at, c.id
 `
 
 type HoldJobsParams struct {
-	IdleTimeout string
-	Tasks       []string
-	MaxJobs     int32
-	SlowTasks   []string
-	WorkerID    string
+	IdleTimeout  string
+	FromPriority *int16
+	FromRunAt    pgtype.Timestamptz
+	Tasks        []string
+	Blocked      []int32
+	MaxJobs      int32
+	SlowTasks    []string
+	WorkerID     string
 }
 
 type HoldJobsRow struct {
@@ -213,7 +223,10 @@ type HoldJobsRow struct {
 func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsRow, error) {
 	rows, err := q.db.Query(ctx, HoldJobs,
 		arg.IdleTimeout,
+		arg.FromPriority,
+		arg.FromRunAt,
 		arg.Tasks,
+		arg.Blocked,
 		arg.MaxJobs,
 		arg.SlowTasks,
 		arg.WorkerID,

@@ -24,6 +24,7 @@ type claimer struct {
 	timeout   time.Duration
 	clock     clock
 	events    *event.Stream
+	survey    *surveyor
 
 	// doubtUntil is when a claim whose answer was lost can no longer take
 	// effect; until then each claim first looks for what it may have taken.
@@ -43,6 +44,7 @@ func newClaimer(c Config) *claimer {
 	}
 	slices.Sort(claims.tasks)
 	slices.Sort(claims.unlimited)
+	claims.survey = newSurveyor(c.Queries, claims.tasks)
 	return claims
 }
 
@@ -82,11 +84,18 @@ func (c *claimer) claim(ctx context.Context, limit int, s selection) (jobs []*jo
 	return jobs, more, nil
 }
 
-// any takes the first jobs there are.
+// any takes the first jobs there are from the place of the survey on.
 func (c *claimer) any(ctx context.Context, limit int) (jobs []*job.Claimed, more bool, err error) {
+	from, err := c.survey.begin(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	began := c.survey.now()
 	rows, err := c.queries.ClaimJobs(ctx, dbgen.ClaimJobsParams{
 		Tasks: c.tasks, MaxJobs: int32(limit), WorkerID: c.workerID,
+		FromPriority: from.priority, FromRunAt: from.runAt, Blocked: from.blocked,
 	})
+	took := c.survey.now().Sub(began)
 	for _, row := range rows {
 		jobs = append(jobs, c.held(dbgen.ListHeldJobsRow{
 			ID: row.ID, Payload: row.Payload, Priority: row.Priority, RunAt: row.RunAt,
@@ -95,6 +104,9 @@ func (c *claimer) any(ctx context.Context, limit int) (jobs []*job.Claimed, more
 			Revision: row.Revision, Flags: row.Flags, Task: row.Task, Queue: row.Queue,
 		}))
 		more = more || int(row.Seen) >= limit
+	}
+	if err == nil {
+		c.survey.claimed(took, jobs)
 	}
 	return jobs, more, err
 }

@@ -56,6 +56,7 @@ type holds struct {
 	estimates   *estimates
 	queries     *dbgen.Queries
 	out         *outcomes
+	survey      *surveyor
 	events      *event.Stream
 	release     func(ended)
 
@@ -83,7 +84,7 @@ func newHolds(c Config, s *Scheduler) *holds {
 	h := &holds{
 		config: c.Hold, workerID: c.WorkerID, timeout: c.StatementTimeout, tasks: s.claims.tasks,
 		idleTimeout: milliseconds(c.Hold.Time + stoppedFor), size: c.Concurrency,
-		pool: s.pool, estimates: s.estimates, queries: c.Queries, out: &s.release.out, events: c.Events,
+		pool: s.pool, estimates: s.estimates, queries: c.Queries, out: &s.release.out, survey: s.claims.survey, events: c.Events,
 		release: func(e ended) { s.release.add(e) },
 		answers: make(chan answer, lanes), timer: stoppedTimer(),
 	}
@@ -170,7 +171,7 @@ func (h *holds) ask() int {
 // tend ends the groups that are to end, and, if it may, claims for lanes that have
 // nothing to do. It reports whether there still may be jobs that no claim under
 // way will find.
-func (h *holds) tend(may, quiet bool) (more bool) {
+func (h *holds) tend(ctx context.Context, may, quiet bool) (more bool) {
 	free, now, next := 0, time.Now(), h.again
 	if !next.IsZero() && !next.After(now) {
 		may, h.again, next = true, time.Time{}, time.Time{}
@@ -197,14 +198,14 @@ func (h *holds) tend(may, quiet bool) (more bool) {
 		if may && h.prefers() {
 			ask = h.ask()
 		}
-		may = h.send(l, command{end: l.group, claim: ask}) && may
+		may = h.send(ctx, l, command{end: l.group, claim: ask}) && may
 	}
 	for _, l := range h.lanes {
 		if !may || !h.prefers() || l.busy || l.group != nil {
 			continue
 		}
 		if ask := h.ask(); ask > 0 {
-			may = h.send(l, command{claim: ask, quiet: quiet})
+			may = h.send(ctx, l, command{claim: ask, quiet: quiet})
 		}
 	}
 	h.timer.Stop()
@@ -229,6 +230,18 @@ func (h *holds) trusted() bool {
 		h.suspect = false
 	}
 	return h.rescuing.Load() == 0
+}
+
+// ended tells the survey of a held claim. Its time includes the end of the claim
+// before, which makes surveys come a little more often than they need to.
+func (s *surveyor) ended(a answer) {
+	var jobs []*job.Claimed
+	if a.group != nil {
+		for _, run := range a.group.jobs {
+			jobs = append(jobs, run.job)
+		}
+	}
+	s.claimed(a.took, jobs)
 }
 
 // lookAgain has a claim come soon that has found jobs and could take none: of their
@@ -260,9 +273,14 @@ func (h *holds) endAt(g *group, scarce bool) time.Time {
 
 // send gives a lane a command, and reports whether there may be more to claim than
 // what it asks for.
-func (h *holds) send(l *lane, c command) (more bool) {
+func (h *holds) send(ctx context.Context, l *lane, c command) (more bool) {
 	l.busy, l.group = true, nil
 	c.woken = h.woken
+	if c.claim > 0 {
+		// Where no survey can be made the claim walks everything, and tells of the
+		// database's error itself.
+		c.from, _ = h.survey.begin(context.WithoutCancel(ctx))
+	}
 	if c.claim > 0 && h.events.WantsFrequent() {
 		h.events.Emit(event.ClaimStarted{WorkerID: h.workerID, Asked: c.claim})
 	}
@@ -285,6 +303,7 @@ func (h *holds) answered(a answer, more bool) bool {
 		return true
 	}
 	h.plentiful = a.more
+	h.survey.ended(a)
 	if a.group != nil {
 		for _, run := range a.group.jobs {
 			h.estimates.claimed(run.job.Task, h.config.Time)
@@ -324,7 +343,7 @@ func (h *holds) close() <-chan struct{} {
 		for !h.idle() {
 			for _, l := range h.lanes {
 				if !l.busy && l.group != nil {
-					h.send(l, command{end: l.group})
+					h.send(context.Background(), l, command{end: l.group})
 				}
 			}
 			h.answered(<-h.answers, false)

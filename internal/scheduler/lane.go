@@ -39,8 +39,9 @@ type lane struct {
 type command struct {
 	end   *group
 	claim int
-	quiet bool // when it was given, the worker had nothing to do
-	woken int  // how often the loop had been woken by then
+	from  place // where the claim begins
+	quiet bool  // when it was given, the worker had nothing to do
+	woken int   // how often the loop had been woken by then
 }
 
 // answer is what came of a command.
@@ -83,23 +84,24 @@ func (l *lane) do(ctx context.Context, c command, a *answer) {
 		return
 	}
 	fresh := l.conn == nil
-	a.err = l.claim(ctx, c.claim, a)
+	a.err = l.claim(ctx, c, a)
 	if a.err != nil && !fresh && l.conn == nil && retry.Of(a.err) == retry.Connection && ctx.Err() == nil {
 		// The connection had died while nothing was held: that says nothing
 		// about the database.
-		a.err = l.claim(ctx, c.claim, a)
+		a.err = l.claim(ctx, c, a)
 	}
 }
 
 // claim begins a group where none is open.
-func (l *lane) claim(ctx context.Context, jobs int, a *answer) error {
+func (l *lane) claim(ctx context.Context, c command, a *answer) error {
+	jobs := c.claim
 	ctx, cancel := l.bounded(ctx)
 	defer cancel()
 	if err := l.connect(ctx); err != nil {
 		return fmt.Errorf("claiming up to %d jobs to hold: %w", jobs, err)
 	}
 	batch := &pgx.Batch{}
-	l.queueClaim(batch, jobs)
+	l.queueClaim(batch, c.claim, c.from)
 	results := l.conn.SendBatch(ctx, batch)
 	rows, seen, err := l.readClaim(results)
 	if err = errors.Join(err, results.Close()); err == nil {
@@ -120,7 +122,7 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 	batch := &pgx.Batch{}
 	end := l.queueEnd(batch, e, c.claim == 0)
 	if c.claim > 0 {
-		l.queueClaim(batch, c.claim)
+		l.queueClaim(batch, c.claim, c.from)
 	}
 	results := l.conn.SendBatch(bounded, batch)
 	written, err := end.read(results)
@@ -147,11 +149,13 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 	return l.explain(bounded, c.claim, err)
 }
 
-func (l *lane) queueClaim(batch *pgx.Batch, jobs int) {
+func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 	h := l.h
 	l.slow = h.estimates.slowTasks(h.config.Time)
 	batch.Queue(beginHeld)
-	batch.Queue(h.text(dbgen.HoldJobs), h.idleTimeout, h.tasks, int32(jobs), l.slow, h.workerID)
+	batch.Queue(
+		h.text(dbgen.HoldJobs), h.idleTimeout, from.priority, from.runAt, h.tasks, from.blocked, int32(jobs), l.slow, h.workerID,
+	)
 }
 
 // readClaim reads the answers to what queueClaim asked.

@@ -19,6 +19,7 @@
 //	limits.go     tasks that may have only so many jobs here at once
 //	flags.go      which jobs are left alone
 //	clock.go      times that are not the database's
+//	survey.go     where claims begin if much lies ahead that cannot run
 //
 // Wake-ups and handlers come in; statements and events go out. Without a local
 // queue a claim takes exactly what the free slots can start at once, so nothing
@@ -229,7 +230,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		err := s.startWaiting(ctx)
 		more = more || s.limitOpened()
 		if s.holds != nil {
-			more = s.holds.tend(more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
+			more = s.holds.tend(ctx, more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
 		}
 		ask := 0
 		if err == nil && !p.paused && s.holds.trusted() && (polled || !s.holds.prefers()) {
@@ -243,10 +244,14 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 					s.release.kick()
 				}
 				if quiet && took.count == 0 {
+					if s.claims.survey.place.used() {
+						s.claims.survey.forget() // nothing is to run anywhere, not only from there on
+						continue
+					}
 					return nil
 				}
 				more, polled = took.more, false
-				poll.Reset(s.config.PollInterval)
+				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
 				continue
 			}
 		}
@@ -283,13 +288,17 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 				if err := s.failed(ctx, once, a.err, p); err != nil {
 					return err
 				}
-			case a.quiet && a.count == 0:
+			case a.quiet && a.count == 0 && a.seen == 0 && !a.from.used():
 				return nil
 			default:
 				if p.ok() {
 					s.release.kick()
 				}
-				poll.Reset(s.config.PollInterval)
+				if a.quiet && a.count == 0 {
+					s.claims.survey.forget() // nothing is to run anywhere, not only from there on
+					more = true
+				}
+				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
 			}
 		case <-s.release.emptied:
 			// The last outcome may have made a job of its queue runnable.
