@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	errNoWorker      = errors.New("the job was not made by a worker")
-	errOldSnapshot   = errors.New("the transaction does not see the job's lock, which was written after it began: " +
+	errNoWorker    = errors.New("the job was not made by a worker")
+	errOldSnapshot = errors.New("the transaction does not see the job's lock, which was written after it began: " +
 		"begin it at the level read committed, or set Config.HoldTime to 0; the next run of the job will do")
 	errNoTransaction = errors.New("there is no transaction: it is nil")
 )

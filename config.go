@@ -13,7 +13,6 @@ import (
 // The defaults of Config.
 const (
 	DefaultConcurrency                  = 10
-	DefaultHoldTime                     = 50 * time.Millisecond
 	DefaultPollInterval                 = 2 * time.Second
 	DefaultConnectTimeout               = 30 * time.Second
 	DefaultStatementTimeout             = 30 * time.Second
@@ -89,8 +88,8 @@ type Config struct {
 	// Should the worker's connection be lost, the rows are free at once, and a
 	// job that still runs may be started by another worker within the hold time,
 	// until this one finds out and ends its context with ErrJobLost; a job that
-	// nobody has taken goes on. nil means 50 ms. 0 means off, which is a lock for
-	// each job, as Node's and Rust's workers write it; it is off, too, together
+	// nobody has taken goes on. 50 ms is a good value. nil or 0 mean off, which is a
+	// lock for each job, as Node's and Rust's workers write it; it is off, too, together
 	// with flags, LocalQueue, CompletionDelay, FailureDelay, Now, tasks with a
 	// Concurrency of their own, and NoPreparedStatements. See docs/held-claims.md.
 	HoldTime *time.Duration
@@ -237,7 +236,7 @@ func (c Config) validate() (Config, error) {
 	}
 	const mostHold = 10 * time.Second
 	if c.HoldTime == nil {
-		c.HoldTime = new(DefaultHoldTime)
+		c.HoldTime = new(time.Duration)
 	} else {
 		c.HoldTime = new(*c.HoldTime)
 	}

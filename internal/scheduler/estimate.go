@@ -65,6 +65,13 @@ func (e *estimate) slow(limit time.Duration) bool {
 	return e.never.Load() || time.Duration(e.mean.Load()) > limit
 }
 
+// firm reports whether the task's jobs shall not start before everybody can see
+// their locks: those that write to their own rows, and those that may.
+func (e *estimates) firm(task string) bool {
+	t := e.tasks[task]
+	return t == nil || t.never.Load() || t.mean.Load() == 0
+}
+
 // slowTasks are the slow tasks, and those of which nothing is known yet: a task's
 // first job may show that its jobs write to their own rows.
 func (e *estimates) slowTasks(limit time.Duration) []string {

@@ -64,6 +64,7 @@ func (p *pool) takes(g *group) bool {
 		if !a.slow {
 			g.left++
 		}
+		g.wanted = g.wanted || a.firm
 		lost = append(lost, p.enter(a)...)
 	}
 	p.groups[g] = true
@@ -142,7 +143,25 @@ func (p *pool) committed(g *group, handOn func(ended)) {
 	for _, e := range g.late {
 		handOn(e)
 	}
+	p.startFirm(g, func(*active) bool { return true }, handOn)
 	p.closeGroup(g)
+}
+
+// startFirm lets the jobs start that have waited for their locks; at the end of the
+// worker they go back. The caller holds the lock.
+func (p *pool) startFirm(g *group, locked func(*active) bool, handOn func(ended)) {
+	for _, a := range g.jobs {
+		switch {
+		case !a.firm || p.active[a.job] != a:
+		case !locked(a):
+			p.drop(a)
+		case p.closing:
+			handOn(ended{job: a.job, outcome: job.Outcome{Kind: job.Returned, Err: ErrShutdown}, unstarted: true})
+			p.drop(a)
+		default:
+			p.offer(a)
+		}
+	}
 }
 
 // rescued ends a group whose transaction was lost. kept are those of its jobs that
@@ -157,6 +176,7 @@ func (p *pool) rescued(g *group, kept map[int64]bool, handOn func(ended)) (gone 
 			gone = append(gone, e)
 		}
 	}
+	p.startFirm(g, func(a *active) bool { return kept[a.job.ID] }, handOn)
 	for _, a := range g.jobs {
 		if p.active[a.job] == a && !kept[a.job.ID] {
 			lost = append(lost, a.job)

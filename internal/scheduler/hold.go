@@ -154,6 +154,9 @@ func (h *holds) prefers() bool { return h != nil && h.estimates.slowShare < 0.5 
 // to have worked off within half the hold time, together with those that are here.
 func (h *holds) ask() int {
 	here := h.pool.running()
+	for _, l := range h.lanes {
+		here += l.asked
+	}
 	free := max(0, h.size-here)
 	mean := time.Duration(h.estimates.all.mean.Load())
 	if mean == 0 {
@@ -274,7 +277,7 @@ func (h *holds) endAt(g *group, scarce bool) time.Time {
 // send gives a lane a command, and reports whether there may be more to claim than
 // what it asks for.
 func (h *holds) send(ctx context.Context, l *lane, c command) (more bool) {
-	l.busy, l.group = true, nil
+	l.busy, l.group, l.asked = true, nil, c.claim
 	c.woken = h.woken
 	if c.claim > 0 {
 		// Where no survey can be made the claim walks everything, and tells of the
@@ -290,7 +293,7 @@ func (h *holds) send(ctx context.Context, l *lane, c command) (more bool) {
 
 // answered notes what came of a command, and reports whether there may be more.
 func (h *holds) answered(a answer, more bool) bool {
-	a.lane.busy, a.lane.group = false, a.group
+	a.lane.busy, a.lane.group, a.lane.asked = false, a.group, 0
 	if a.freed {
 		more = true
 	}

@@ -25,6 +25,31 @@ func (f *fixture) holdFor(t time.Duration) {
 	}
 }
 
+// warm has a job of each task run whose payload is "warm": the first job of a task
+// is locked, and not held.
+func (f *fixture) warm(t *testing.T) {
+	t.Helper()
+	var tasks []string
+	for task, handler := range f.config.Handlers {
+		tasks = append(tasks, task)
+		f.config.Handlers[task] = func(ctx context.Context, j *job.Claimed) job.Outcome {
+			if string(j.Payload) == `"warm"` {
+				return job.Outcome{Kind: job.Completed}
+			}
+			return handler(ctx, j)
+		}
+	}
+	f.exec(t, `select graphile_worker.add_job(task, '"warm"', priority => -1) from unnest($1::text[]) task`, tasks)
+}
+
+// warmed waits until those have run.
+func (f *fixture) warmed(t *testing.T) {
+	t.Helper()
+	for range f.config.Handlers {
+		wait[event.JobCompleted](t, f)
+	}
+}
+
 // locks tells how many jobs and queues have a lock written.
 func (f *fixture) locks(t *testing.T) (n int) {
 	t.Helper()
@@ -96,10 +121,14 @@ func TestHeldJobIsSpilled(t *testing.T) {
 		return job.Outcome{Kind: job.Completed}
 	}, "short": completes})
 	f.holdFor(20 * time.Millisecond)
-	f.exec(t, "select graphile_worker.add_job('long', queue_name => 'q')")
-	f.exec(t, "select graphile_worker.add_job('short')")
+	f.config.PollInterval = time.Hour // a poll's claim is a locked one
+	f.warm(t)
 	s := scheduler.New(f.config)
 	stop := run(t, s)
+	f.warmed(t)
+	f.exec(t, "select graphile_worker.add_job('long', queue_name => 'q')")
+	f.exec(t, "select graphile_worker.add_job('short')")
+	s.Wake()
 	wait[event.JobsSpilled](t, f)
 	var row string
 	if err := f.pool.QueryRow(t.Context(), `select concat_ws(' ', j.attempts, j.locked_by, q.locked_by, j.locked_at = q.locked_at)
@@ -132,9 +161,12 @@ func TestHeldJobIsNobodyElses(t *testing.T) {
 	}})
 	f.holdFor(time.Hour)
 	f.config.PollInterval = time.Hour
-	f.exec(t, "select graphile_worker.add_job('x', queue_name => 'q')")
+	f.warm(t)
 	s := scheduler.New(f.config)
 	stop := run(t, s)
+	f.warmed(t)
+	f.exec(t, "select graphile_worker.add_job('x', queue_name => 'q')")
+	s.Wake()
 	<-started
 	f.exec(t, "select graphile_worker.add_job('x', queue_name => 'q')")
 	if err := newOther(f).RunOnce(t.Context()); err != nil {
@@ -178,9 +210,12 @@ func TestLostHoldIsLockedAgain(t *testing.T) {
 			}, "y": completes})
 			f.holdFor(time.Hour)
 			f.config.PollInterval = time.Hour
-			f.exec(t, "select graphile_worker.add_job('x'), graphile_worker.add_job('y')")
+			f.warm(t)
 			s := scheduler.New(f.config)
 			stop := run(t, s)
+			f.warmed(t)
+			f.exec(t, "select graphile_worker.add_job('x'), graphile_worker.add_job('y')")
+			s.Wake()
 			<-started
 			f.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity
 				where datname = current_database() and state = 'idle in transaction'`)

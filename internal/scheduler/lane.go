@@ -32,6 +32,7 @@ type lane struct {
 
 	// They belong to the loop.
 	busy  bool
+	asked int    // what the claim that is under way may take
 	group *group // the open one
 }
 
@@ -200,6 +201,7 @@ func (l *lane) take(ctx context.Context, rows []heldRow, seen, asked int, a *ans
 	for i := range rows {
 		fill(&jobs[i], &rows[i], l.h.workerID)
 		runs[i] = active{job: &jobs[i], group: g, slow: slices.Contains(l.slow, rows[i].Task)}
+		runs[i].firm = runs[i].slow && l.h.estimates.firm(rows[i].Task)
 		g.jobs = append(g.jobs, &runs[i])
 	}
 	a.seen, a.more = seen, seen >= asked

@@ -46,6 +46,7 @@ type active struct {
 
 	group     *group // the held claim that it is of, until that is over
 	slow      bool   // its lock was written by the claim, which has not committed yet
+	firm      bool   // it starts when that lock is to be seen by everybody
 	started   bool
 	withdrawn bool // never starts
 }
@@ -130,9 +131,16 @@ func (p *pool) enter(a *active) (lost []*job.Claimed) {
 		lost = append(lost, before.job)
 	}
 	p.active[a.job], p.latest[a.job.ID] = a, a
+	if !a.firm {
+		p.offer(a)
+	}
+	return lost
+}
+
+// offer gives a job to the slots. The caller holds the lock.
+func (p *pool) offer(a *active) {
 	p.ready = append(p.ready, a)
 	p.work.Signal()
-	return lost
 }
 
 var errClaimedAgain = errors.New("the job was taken from this run, and claimed again")

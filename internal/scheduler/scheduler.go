@@ -288,8 +288,8 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 				if err := s.failed(ctx, once, a.err, p); err != nil {
 					return err
 				}
-			case a.quiet && a.count == 0 && a.seen == 0 && !a.from.used():
-				return nil
+			case a.quiet && a.count == 0 && a.seen == 0 && !a.from.used() && s.idle():
+				return nil // idle still: no other claim has taken what this one looked for
 			default:
 				if p.ok() {
 					s.release.kick()

@@ -1,0 +1,79 @@
+package scheduler_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler"
+)
+
+// TestHeldAndLockedClaimsSideBySide lets workers that hold jobs, for so short that
+// many are spilled, and one that locks them empty a table together, without faults
+// and while connections are killed. No job is lost, a queue runs one at a time, and
+// without faults nothing runs twice.
+func TestHeldAndLockedClaimsSideBySide(t *testing.T) {
+	for _, kills := range []int{0, 15} {
+		t.Run(fmt.Sprintf("kills=%d", kills), func(t *testing.T) {
+			const jobs, queues = 1500, 10
+			var mu sync.Mutex
+			runs, busy := map[int64]int{}, map[string]int{}
+			f := newFixture(t, nil)
+			handlers := map[string]scheduler.Handler{"x": func(ctx context.Context, j *job.Claimed) job.Outcome {
+				mu.Lock()
+				runs[j.ID]++
+				if busy[j.Queue]++; j.Queue != "" && busy[j.Queue] > 1 && kills == 0 {
+					t.Errorf("two jobs of queue %s at once", j.Queue)
+				}
+				mu.Unlock()
+				work, cancel := context.WithTimeout(ctx, time.Duration(rand.IntN(4))*time.Millisecond)
+				<-work.Done()
+				cancel()
+				mu.Lock()
+				busy[j.Queue]--
+				mu.Unlock()
+				return job.Outcome{Kind: job.Completed}
+			}}
+			f.exec(t, `select graphile_worker.add_job('x', queue_name => case when n % 3 = 0 then 'q' || n % $2 end)
+				from generate_series(1, $1) n`, jobs, queues)
+			var fleet []*scheduler.Scheduler
+			var stops []func()
+			for i := range 3 {
+				if f.holdFor(5 * time.Millisecond); i == 2 {
+					f.config.Hold = scheduler.Hold{}
+				}
+				f.config.WorkerID, f.config.Handlers = "gworker_"+strconv.Itoa(i), handlers
+				f.config.Events = event.NewStream()
+				s := scheduler.New(f.config)
+				fleet, stops = append(fleet, s), append(stops, run(t, s))
+			}
+			for left, round := jobs, 0; left > 0; round++ {
+				left = f.jobs(t)
+				if round < kills {
+					f.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity
+						where datname = current_database() and pid <> pg_backend_pid() order by random() limit 1`)
+				}
+				for _, s := range fleet {
+					s.DatabaseBack() // waits after faults are cut short
+				}
+			}
+			for _, stop := range stops {
+				stop()
+			}
+			for id, n := range runs {
+				if n > 1 && kills == 0 {
+					t.Errorf("job %d ran %d times", id, n)
+				}
+			}
+			if len(runs) != jobs || f.locks(t) != 0 {
+				t.Errorf("%d of %d jobs ran, %d locks are left", len(runs), jobs, f.locks(t))
+			}
+		})
+	}
+}
