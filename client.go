@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/announce"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/store"
@@ -67,6 +68,7 @@ type Client struct {
 	statements *statement.Set
 	options    statement.Options
 	ownTasks   []string // of the worker that made it, if one did
+	announcer  *announce.Announcer
 }
 
 // TxClient adds, removes, lists and changes jobs inside one transaction: they
@@ -104,11 +106,16 @@ func NewClient(config ClientConfig) (*Client, error) {
 func newClient(pool *pgxpool.Pool, options statement.Options, readOnly func()) *Client {
 	set := statement.NewSet(options)
 	queries := adder{queries: set.OnPool(pool, readOnly), oneOff: set.Unprepared().On(pool)}
-	return &Client{adder: queries, pool: pool, statements: set, options: options}
+	announcer := announce.New(pool, set)
+	queries.own = store.NewOwn(set.OnPool(announcer.DB(), readOnly), announcer)
+	return &Client{adder: queries, pool: pool, statements: set, options: options, announcer: announcer}
 }
 
-// Close closes the client's own pool. A pool that was given to it stays open.
+// Close waits until workers have been told of the jobs that were added, for 5 s at
+// most, and closes the client's own pool. A pool that was given to it stays open:
+// close the client before such a pool.
 func (c *Client) Close() {
+	c.announcer.Close()
 	if c.ownsPool {
 		c.pool.Close()
 	}
@@ -133,6 +140,7 @@ func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
 type adder struct {
 	queries *dbgen.Queries
 	oneOff  *dbgen.Queries // the same, planned anew for each call
+	own     *store.Own     // adds outside a transaction of the caller's; nil inside
 	before  []func(context.Context, *JobSpec) error
 	now     func() time.Time // of a worker that goes by its own clock; else nil
 }
@@ -143,6 +151,20 @@ func (a adder) due(s *store.Spec) {
 	if a.now != nil && s.RunAt.IsZero() {
 		s.RunAt = a.now()
 	}
+}
+
+func (a adder) addOne(ctx context.Context, s store.Spec) (*JobRow, error) {
+	if a.own != nil {
+		return a.own.Add(ctx, s)
+	}
+	return store.Add(ctx, a.queries, s)
+}
+
+func (a adder) addAll(ctx context.Context, specs []store.Spec, preserve bool) ([]*JobRow, error) {
+	if a.own != nil {
+		return a.own.AddAll(ctx, specs, preserve)
+	}
+	return store.AddAll(ctx, a.queries, specs, preserve)
 }
 
 // AddJob adds a job and returns it as stored. If a job with the spec's key
@@ -159,7 +181,7 @@ func (a adder) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
 		return nil, fmt.Errorf("adding a job: %w", err)
 	}
 	a.due(&encoded)
-	row, err := store.Add(ctx, a.queries, encoded)
+	row, err := a.addOne(ctx, encoded)
 	if err != nil {
 		return nil, fmt.Errorf("adding a job of task %q: %w", spec.Task, err)
 	}
@@ -201,7 +223,7 @@ func (a adder) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error) 
 	for i := range encoded {
 		a.due(&encoded[i])
 	}
-	rows, err := store.AddAll(ctx, a.queries, encoded, preserve)
+	rows, err := a.addAll(ctx, encoded, preserve)
 	if err != nil {
 		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)
 	}

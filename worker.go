@@ -181,6 +181,7 @@ func (w *Worker) Abandon() { w.scheduler.Force() }
 // do so when they return; it is for a worker that is not run after all. A worker
 // that runs must have returned before.
 func (w *Worker) Close() {
+	w.client.announcer.Close()
 	w.events.Close()
 	if w.ownsPool {
 		w.closePool.Do(w.pool.Close)

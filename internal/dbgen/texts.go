@@ -4,8 +4,12 @@ package dbgen
 
 // Texts holds the text of every query in this package.
 var Texts = []string{
+	AddDeduped,
 	AddJob,
 	AddJobs,
+	AddKeyed,
+	AddMany,
+	AddPlain,
 	AdjustRecoveredJobs,
 	AdminBusiestQueues,
 	AdminCompleteJobs,
@@ -32,6 +36,7 @@ var Texts = []string{
 	AdminTaskCounts,
 	AdminUnusedQueues,
 	AdminUnusedTasks,
+	Announce,
 	AnnounceCancel,
 	AnnounceHeldJobs,
 	AnnounceJobs,

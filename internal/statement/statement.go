@@ -18,7 +18,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/schema"
@@ -66,10 +65,11 @@ func (s *Set) On(db dbgen.DBTX) *dbgen.Queries {
 	return dbgen.New(bound{set: s, db: db})
 }
 
-// OnPool is On for a pool. readOnly is called when the server says that it takes
-// no writes: after a failover a pool may hold connections to the server that was
-// the primary, and it must leave them for the new one.
-func (s *Set) OnPool(pool *pgxpool.Pool, readOnly func()) *dbgen.Queries {
+// OnPool is On for a pool, or for what runs each statement on one of its
+// connections. readOnly is called when the server says that it takes no writes:
+// after a failover a pool may hold connections to the server that was the
+// primary, and it must leave them for the new one.
+func (s *Set) OnPool(pool dbgen.DBTX, readOnly func()) *dbgen.Queries {
 	return dbgen.New(bound{set: s, db: pool, readOnly: readOnly})
 }
 

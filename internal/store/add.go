@@ -49,6 +49,8 @@ const (
 	keyBusyState = "GWNOR"
 	// noSchemaState is PostgreSQL's where a schema does not exist.
 	noSchemaState = "3F000"
+	// noTableState is PostgreSQL's where a table, or its schema, does not exist.
+	noTableState = "42P01"
 )
 
 // explained adds to an error what callers branch on. Every driver's errors know
@@ -61,7 +63,7 @@ func explained(err error) error {
 	switch answer.SQLState() {
 	case keyBusyState:
 		return fmt.Errorf("%w: %w", ErrKeyBusy, err)
-	case noSchemaState:
+	case noSchemaState, noTableState:
 		return fmt.Errorf("%w: %w", ErrNotInstalled, err)
 	}
 	return err

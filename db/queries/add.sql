@@ -1,0 +1,303 @@
+-- What the client adds outside a transaction of its caller: the effect of add_job
+-- and add_jobs in one statement each, which notifies only if it is told to (see
+-- internal/announce).
+--
+-- Each statement names the tables of tasks and queues as targets of an insert.
+-- That locks them against a cleanup until the commit, before the statement's
+-- snapshot is taken, whether or not anything is inserted there: as in the
+-- functions.
+--
+-- A row that another session has inserted since the snapshot can be neither read
+-- nor inserted. Then nothing is added, no row comes back, and the statement is to
+-- be run again. Tasks are inserted before queues, and both in the order of their
+-- names, so that adders wait for each other in one direction only; the counts that
+-- are compared with 0 say nothing but what has to be done first.
+
+-- name: AddPlain :one
+-- A job without a key.
+with new_task as (
+  insert into graphile_worker._private_tasks (identifier)
+  select @task::text
+  where not exists (select from graphile_worker._private_tasks t where t.identifier = @task::text)
+  on conflict do nothing
+  returning id
+), new_queue as (
+  insert into graphile_worker._private_job_queues (queue_name)
+  select sqlc.narg(queue)::text
+  where (select count(*) from new_task) >= 0
+    and sqlc.narg(queue)::text is not null
+    and not exists (
+      select from graphile_worker._private_job_queues q where q.queue_name = sqlc.narg(queue)::text
+    )
+  on conflict do nothing
+  returning id
+), found as (
+  select
+    coalesce(
+      (select t.id from graphile_worker._private_tasks t where t.identifier = @task::text),
+      (select n.id from new_task n)
+    ) as task_id,
+    coalesce(
+      (select q.id from graphile_worker._private_job_queues q where q.queue_name = sqlc.narg(queue)::text),
+      (select n.id from new_queue n)
+    ) as job_queue_id
+), added as (
+  insert into graphile_worker._private_jobs
+    (task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+  select
+    f.task_id,
+    f.job_queue_id,
+    cast(@payload::text as json),
+    coalesce(
+      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then clock_timestamp() else now() end
+    ),
+    coalesce(sqlc.narg(max_attempts)::int, 25),
+    @priority::int,
+    sqlc.narg(flags)::text::jsonb
+  from found f
+  where f.task_id is not null and (sqlc.narg(queue)::text is null or f.job_queue_id is not null)
+  returning *
+)
+select
+  j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
+  j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
+  f.task_id::int as found_task_id, coalesce(f.job_queue_id, 0)::int as found_queue_id,
+  (case when @announce::boolean
+    then pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}') end is not null)::boolean as announced
+from added j, found f;
+
+-- name: AddKeyed :one
+-- A job with a key, in the modes replace and preserve_run_at. The lock on the key
+-- comes first, as in the functions. A job that has the key and cannot be changed
+-- any more is left alone, and no row comes back: the function retires it.
+with key_lock as materialized (
+  select pg_advisory_xact_lock(hashtext(@key::text))
+), new_task as (
+  insert into graphile_worker._private_tasks (identifier)
+  select @task::text
+  where (select count(*) from key_lock) > 0
+    and not exists (select from graphile_worker._private_tasks t where t.identifier = @task::text)
+  on conflict do nothing
+  returning id
+), new_queue as (
+  insert into graphile_worker._private_job_queues (queue_name)
+  select sqlc.narg(queue)::text
+  where (select count(*) from new_task) >= 0
+    and sqlc.narg(queue)::text is not null
+    and not exists (
+      select from graphile_worker._private_job_queues q where q.queue_name = sqlc.narg(queue)::text
+    )
+  on conflict do nothing
+  returning id
+), found as (
+  select
+    coalesce(
+      (select t.id from graphile_worker._private_tasks t where t.identifier = @task::text),
+      (select n.id from new_task n)
+    ) as task_id,
+    coalesce(
+      (select q.id from graphile_worker._private_job_queues q where q.queue_name = sqlc.narg(queue)::text),
+      (select n.id from new_queue n)
+    ) as job_queue_id
+), added as (
+  insert into graphile_worker._private_jobs as j
+    (task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags)
+  select
+    f.task_id,
+    f.job_queue_id,
+    cast(@payload::text as json),
+    coalesce(
+      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then clock_timestamp() else now() end
+    ),
+    coalesce(sqlc.narg(max_attempts)::int, 25),
+    @key::text,
+    @priority::int,
+    sqlc.narg(flags)::text::jsonb
+  from found f
+  where (select count(*) from key_lock) > 0
+    and f.task_id is not null and (sqlc.narg(queue)::text is null or f.job_queue_id is not null)
+  on conflict (key) do update set
+    task_id = excluded.task_id,
+    job_queue_id = excluded.job_queue_id,
+    payload = case
+      when json_typeof(j.payload) = 'array' and json_typeof(excluded.payload) = 'array' then (
+        select coalesce(json_agg(e.value order by e.side, e.place), '[]')
+        from (
+          select 1 as side, o.place, o.value
+          from json_array_elements(j.payload) with ordinality o (value, place)
+          union all
+          select 2, n.place, n.value
+          from json_array_elements(excluded.payload) with ordinality n (value, place)
+        ) e
+      )
+      else excluded.payload
+    end,
+    run_at = case
+      when @preserve_run_at::boolean and j.attempts = 0 then j.run_at
+      else excluded.run_at
+    end,
+    max_attempts = excluded.max_attempts,
+    priority = excluded.priority,
+    flags = excluded.flags,
+    revision = j.revision + 1,
+    attempts = 0,
+    last_error = null,
+    updated_at = now()
+  where j.is_available
+  returning *
+)
+select
+  j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
+  j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
+  f.task_id::int as found_task_id, coalesce(f.job_queue_id, 0)::int as found_queue_id,
+  (case when @announce::boolean
+    then pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}') end is not null)::boolean as announced
+from added j, found f;
+
+-- name: AddDeduped :one
+-- A job with a key, in the mode unsafe_dedupe. Nobody hears of one that was there.
+with key_lock as materialized (
+  select pg_advisory_xact_lock(hashtext(@key::text))
+), new_task as (
+  insert into graphile_worker._private_tasks (identifier)
+  select @task::text
+  where (select count(*) from key_lock) > 0
+    and not exists (select from graphile_worker._private_tasks t where t.identifier = @task::text)
+  on conflict do nothing
+  returning id
+), new_queue as (
+  insert into graphile_worker._private_job_queues (queue_name)
+  select sqlc.narg(queue)::text
+  where (select count(*) from new_task) >= 0
+    and sqlc.narg(queue)::text is not null
+    and not exists (
+      select from graphile_worker._private_job_queues q where q.queue_name = sqlc.narg(queue)::text
+    )
+  on conflict do nothing
+  returning id
+), found as (
+  select
+    coalesce(
+      (select t.id from graphile_worker._private_tasks t where t.identifier = @task::text),
+      (select n.id from new_task n)
+    ) as task_id,
+    coalesce(
+      (select q.id from graphile_worker._private_job_queues q where q.queue_name = sqlc.narg(queue)::text),
+      (select n.id from new_queue n)
+    ) as job_queue_id
+), added as (
+  insert into graphile_worker._private_jobs as j
+    (task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags)
+  select
+    f.task_id,
+    f.job_queue_id,
+    cast(@payload::text as json),
+    coalesce(
+      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then clock_timestamp() else now() end
+    ),
+    coalesce(sqlc.narg(max_attempts)::int, 25),
+    @key::text,
+    @priority::int,
+    sqlc.narg(flags)::text::jsonb
+  from found f
+  where (select count(*) from key_lock) > 0
+    and f.task_id is not null and (sqlc.narg(queue)::text is null or f.job_queue_id is not null)
+  on conflict (key) do update set revision = j.revision + 1, updated_at = now()
+  returning *
+)
+select
+  j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
+  j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
+  f.task_id::int as found_task_id, coalesce(f.job_queue_id, 0)::int as found_queue_id,
+  (case when @announce::boolean and j.revision = 0
+    then pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}') end is not null)::boolean as announced
+from added j, found f;
+
+-- name: AddMany :many
+-- Any number of jobs without keys, all or none. The arrays are the specs' fields in
+-- turn; an empty text and 0 stand for "not given". Flags come as the object that is stored.
+-- Task and queue are the numbers that their names have in the arrays of names, from
+-- 1; the queue 0 is none.
+with new_task as (
+  insert into graphile_worker._private_tasks (identifier)
+  select n.name
+  from unnest(@task_names::text[]) n (name)
+  where not exists (select from graphile_worker._private_tasks t where t.identifier = n.name)
+  order by n.name
+  on conflict do nothing
+  returning id, identifier
+), new_queue as (
+  insert into graphile_worker._private_job_queues (queue_name)
+  select n.name
+  from unnest(@queue_names::text[]) n (name)
+  where (select count(*) from new_task) >= 0
+    and not exists (select from graphile_worker._private_job_queues q where q.queue_name = n.name)
+  order by n.name
+  on conflict do nothing
+  returning id, queue_name
+), found as materialized (
+  select
+    array(
+      select coalesce(t.id, w.id)
+      from unnest(@task_names::text[]) with ordinality n (name, place)
+      left join graphile_worker._private_tasks t on t.identifier = n.name
+      left join new_task w on w.identifier = n.name
+      order by n.place
+    ) as task_ids,
+    array(
+      select coalesce(q.id, w.id)
+      from unnest(@queue_names::text[]) with ordinality n (name, place)
+      left join graphile_worker._private_job_queues q on q.queue_name = n.name
+      left join new_queue w on w.queue_name = n.name
+      order by n.place
+    ) as queue_ids
+), added as (
+  insert into graphile_worker._private_jobs
+    (task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+  select
+    f.task_ids[s.task],
+    f.queue_ids[s.queue],
+    cast(s.payload as json),
+    coalesce(
+      s.run_at, case when s.queue <> 0 then clock_timestamp() + s.place * interval '1 microsecond' else now() end
+    ),
+    case when s.max_attempts = 0 then 25 else s.max_attempts end,
+    s.priority,
+    cast(nullif(s.flags, '') as jsonb)
+  from found f, (
+    select
+      unnest(@tasks::int[]) as task,
+      unnest(@payloads::text[]) as payload,
+      unnest(@queues::int[]) as queue,
+      unnest(@run_ats::timestamptz[]) as run_at,
+      unnest(@max_attempts::int[]) as max_attempts,
+      unnest(@priorities::int[]) as priority,
+      unnest(@flags::text[]) as flags,
+      generate_subscripts(@tasks::int[], 1) as place
+  ) s
+  where array_position(f.task_ids, null) is null and array_position(f.queue_ids, null) is null
+  order by s.place
+  returning *
+), announced as (
+  select pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || count(*) || '}')
+  from added
+  where @announce::boolean
+  having count(*) > 0
+)
+select
+  j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
+  j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
+  t.identifier as task, q.queue_name as queue
+from added j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+left join announced a on true
+order by j.id;
+
+-- name: Announce :exec
+-- Tells workers of jobs that others' statements have committed. Its own commit
+-- holds a lock over the whole server, and does not wait for the disk meanwhile:
+-- a notification does not outlive a crash in any case.
+select
+  set_config('synchronous_commit', 'off', true),
+  pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || @jobs::bigint || '}');

@@ -1,0 +1,177 @@
+// Package announce tells workers of the jobs that a client has added, in few
+// notifications however many adds there are.
+//
+// A transaction that notifies takes a lock over the whole server when it commits,
+// and holds it while the commit waits for the disk: adds that notify, each by
+// itself, commit one at a time, in all databases together. So an add notifies in
+// its own commit only while its client is quiet - no other add of the client is in
+// flight, and none has ended in the last few milliseconds - where nobody waits
+// behind it and a notification costs nothing more. Busy clients' adds do not
+// notify. One notification follows for all that have been committed meanwhile, at
+// once and then every Interval, in a transaction that does not wait for the disk.
+//
+// What comes in are adds that begin and end; what goes out are notifications. The
+// one thing not to break: every add that may have been committed is followed by a
+// notification that starts after its commit. Only where the database refuses a few
+// times in a row, where the pool is closed under it, or where the process ends
+// first, is that left to the workers' polling, which exists for lost notifications
+// of any kind.
+package announce
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/puddle/v2"
+
+	"github.com/gworker/gworker/internal/statement"
+)
+
+const (
+	// Interval is the least time between two notifications of a busy client. A
+	// worker starts a job within 10 ms of its commit: half of that is for the
+	// way to the server and back.
+	Interval = 4 * time.Millisecond
+	// tries is how often a notification is sent until it is left to polling.
+	tries = 4
+	// firstWait is the wait after the first failure, which then doubles.
+	firstWait = 50 * time.Millisecond
+	// lastTry bounds what Close waits for.
+	lastTry = 5 * time.Second
+)
+
+// Announcer announces the adds of one client. It is safe for concurrent use. Its
+// one goroutine lives while there is something to announce.
+type Announcer struct {
+	pool *pgxpool.Pool
+	set  *statement.Set
+	// handOver takes connections of adds that have just ended. It has no buffer:
+	// a connection goes this way only if somebody waits for it.
+	handOver chan *pgxpool.Conn
+	closing  chan struct{}
+	sending  context.Context // ends when Close has waited long enough
+	giveUp   context.CancelFunc
+
+	mu       sync.Mutex
+	closed   bool
+	inFlight int
+	ended    time.Time     // the last add or announcement
+	sent     time.Time     // the last announcement that was not part of an add
+	pending  int64         // jobs that nobody has been told of
+	running  chan struct{} // closed when the goroutine ends; nil without one
+}
+
+// New makes an announcer. Whoever uses it closes it before the pool.
+func New(pool *pgxpool.Pool, set *statement.Set) *Announcer {
+	a := &Announcer{pool: pool, set: set, handOver: make(chan *pgxpool.Conn), closing: make(chan struct{})}
+	a.sending, a.giveUp = context.WithCancel(context.Background())
+	return a
+}
+
+// Begin begins an add, which must End. It reports whether the add has to notify in
+// its own commit.
+func (a *Announcer) Begin() (notify bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.inFlight++
+	quiet := a.inFlight == 1 && a.running == nil && time.Since(a.ended) >= Interval
+	return quiet || a.closed
+}
+
+// End ends an add. jobs is how many jobs have been committed, or may have been,
+// without a notification.
+func (a *Announcer) End(jobs int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.inFlight--
+	a.ended = time.Now()
+	if jobs == 0 {
+		return
+	}
+	a.pending += int64(jobs)
+	if a.running == nil {
+		a.running = make(chan struct{})
+		go a.run(a.running)
+	}
+}
+
+// Close sends what is still to be announced, once, and waits for that. Adds that
+// end later are announced too, if the pool is still open.
+func (a *Announcer) Close() {
+	a.mu.Lock()
+	if !a.closed {
+		a.closed = true
+		close(a.closing)
+	}
+	running := a.running
+	a.mu.Unlock()
+	if running != nil {
+		defer time.AfterFunc(lastTry, a.giveUp).Stop()
+		<-running
+	}
+}
+
+// run announces until there is nothing left to announce.
+func (a *Announcer) run(ended chan struct{}) {
+	defer close(ended)
+	failed, wait := 0, Interval-time.Since(a.sent) // written by nobody else
+	for {
+		a.pause(wait)
+		jobs, err := a.announce()
+		if err != nil {
+			failed++
+		} else {
+			failed = 0
+		}
+		a.mu.Lock()
+		a.ended = time.Now()
+		a.sent = a.ended
+		if err != nil && failed < tries && !a.closed && !errors.Is(err, puddle.ErrClosedPool) {
+			// It may have been sent all the same: twice does no harm.
+			a.pending += jobs
+			a.mu.Unlock()
+			wait = firstWait << (failed - 1)
+			continue
+		}
+		if a.pending == 0 || err != nil {
+			a.pending = 0
+			a.running = nil
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+		wait = Interval
+	}
+}
+
+// pause waits, unless the announcer is being closed.
+func (a *Announcer) pause(wait time.Duration) {
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-a.closing:
+	}
+}
+
+// announce sends one notification and returns of how many jobs it was to tell.
+func (a *Announcer) announce() (jobs int64, err error) {
+	ctx, cancel := context.WithTimeout(a.sending, a.set.Timeout())
+	defer cancel()
+	conn, err := a.connection(ctx)
+	// What was added until now is part of it.
+	a.mu.Lock()
+	jobs, a.pending = a.pending, 0
+	a.mu.Unlock()
+	if err != nil {
+		return jobs, err
+	}
+	defer conn.Release()
+	return jobs, a.set.On(conn).Announce(ctx, jobs)
+}

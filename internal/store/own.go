@@ -1,0 +1,216 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/announce"
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
+)
+
+// ownTries is how often an add is tried by a statement of ours while other sessions
+// insert its tasks and queues in just that moment. Then the schema's function does
+// it, which sees what was committed since it began.
+const ownTries = 5
+
+// Own adds jobs in transactions of their own, by the statements of db/queries/add.sql,
+// and has them announced.
+//
+// They do what add_job and add_jobs do, except in two cases, which are left to the
+// functions: a job that has the key and runs, or has run out of attempts, needs a
+// statement of its own that retires it, and that happens once in a run of a keyed
+// job; and keyed specs in AddAll, whose rows have to be locked in the order of the
+// keys before the first is changed, and which notify once for many jobs anyhow.
+type Own struct {
+	q        *dbgen.Queries
+	announce *announce.Announcer
+}
+
+// NewOwn makes an Own. The queries run on connections of the announcer's.
+func NewOwn(q *dbgen.Queries, a *announce.Announcer) *Own { return &Own{q: q, announce: a} }
+
+// Add is the function Add in a transaction of its own.
+func (o *Own) Add(ctx context.Context, s Spec) (row *job.Row, err error) {
+	notify, silent := o.announce.Begin(), 0
+	defer func() { o.announce.End(silent) }()
+	for range ownTries {
+		var found ownRow
+		found, err = o.insert(ctx, s, notify)
+		if unsettled(err) && !notify {
+			silent = 1
+		}
+		switch {
+		case err == nil:
+			if !notify && !(s.KeyMode == dedupeMode && found.Revision > 0) {
+				silent = 1
+			}
+			return o.named(ctx, s, found)
+		case errors.Is(err, pgx.ErrNoRows) && s.Key != "" && s.KeyMode != dedupeMode:
+			return Add(ctx, o.q, s)
+		case errors.Is(err, pgx.ErrNoRows) || retry.Of(err) == retry.Contention:
+			continue
+		default:
+			return nil, explained(err)
+		}
+	}
+	return Add(ctx, o.q, s)
+}
+
+const dedupeMode = "unsafe_dedupe"
+
+// unsettled reports whether a statement that failed may have been committed.
+func unsettled(err error) bool {
+	var answer *pgconn.PgError
+	return err != nil && !errors.Is(err, pgx.ErrNoRows) && !errors.As(err, &answer) && !pgconn.SafeToRetry(err)
+}
+
+// ownRow is what the statements for one job return.
+type ownRow dbgen.AddPlainRow
+
+func (o *Own) insert(ctx context.Context, s Spec, notify bool) (ownRow, error) {
+	flags, err := flagsObject(s.Flags)
+	if err != nil {
+		return ownRow{}, err
+	}
+	plain := dbgen.AddPlainParams{
+		Announce: notify, Task: s.Task, Queue: given(s.Queue), Payload: string(s.Payload),
+		RunAt: timestamp(s.RunAt), MaxAttempts: givenInt(s.MaxAttempts), Priority: int32(s.Priority),
+		Flags: given(flags),
+	}
+	switch {
+	case s.Key == "":
+		row, err := o.q.AddPlain(ctx, plain)
+		return ownRow(row), err
+	case s.KeyMode == dedupeMode:
+		row, err := o.q.AddDeduped(ctx, dbgen.AddDedupedParams{
+			Announce: plain.Announce, Key: s.Key, Task: plain.Task, Queue: plain.Queue, Payload: plain.Payload,
+			RunAt: plain.RunAt, MaxAttempts: plain.MaxAttempts, Priority: plain.Priority, Flags: plain.Flags,
+		})
+		return ownRow(row), err
+	default:
+		row, err := o.q.AddKeyed(ctx, dbgen.AddKeyedParams{
+			Announce: plain.Announce, Key: s.Key, Task: plain.Task, Queue: plain.Queue, Payload: plain.Payload,
+			RunAt: plain.RunAt, MaxAttempts: plain.MaxAttempts, Priority: plain.Priority, Flags: plain.Flags,
+			PreserveRunAt: s.KeyMode == "preserve_run_at",
+		})
+		return ownRow(row), err
+	}
+}
+
+// named makes a job of a row. Its task and queue are those of the spec, unless the
+// job was there before, or a trigger has changed them.
+func (o *Own) named(ctx context.Context, s Spec, r ownRow) (*job.Row, error) {
+	row := storedRow{
+		ID: r.ID, Payload: r.Payload, Priority: r.Priority, RunAt: r.RunAt, Attempts: r.Attempts,
+		MaxAttempts: r.MaxAttempts, LastError: r.LastError, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+		Key: r.Key, LockedAt: r.LockedAt, LockedBy: r.LockedBy, Revision: r.Revision, Flags: r.Flags,
+		TaskID: r.TaskID, JobQueueID: r.JobQueueID,
+	}
+	if r.TaskID == r.FoundTaskID {
+		row.Task = &s.Task
+	}
+	if r.JobQueueID != nil && *r.JobQueueID == r.FoundQueueID {
+		row.Queue = &s.Queue
+	}
+	jobs, err := resolve(ctx, o.q, []storedRow{row})
+	if err != nil {
+		return nil, err
+	}
+	return jobs[0], nil
+}
+
+// AddAll is the function AddAll in a transaction of its own.
+func (o *Own) AddAll(ctx context.Context, specs []Spec, preserve bool) ([]*job.Row, error) {
+	if slices.ContainsFunc(specs, func(s Spec) bool { return s.Key != "" }) {
+		return AddAll(ctx, o.q, specs, preserve)
+	}
+	args, err := manyArgs(specs)
+	if err != nil {
+		return nil, err
+	}
+	silent := 0
+	args.Announce = o.announce.Begin()
+	defer func() { o.announce.End(silent) }()
+	for range ownTries {
+		found, err := o.q.AddMany(ctx, args)
+		if !args.Announce && (len(found) > 0 || unsettled(err)) {
+			silent = len(specs)
+		}
+		switch {
+		case err == nil && len(found) > 0:
+			rows := make([]storedRow, len(found))
+			for i, row := range found {
+				rows[i] = storedRow(row)
+			}
+			return resolve(ctx, o.q, rows)
+		case err == nil || retry.Of(err) == retry.Contention:
+			continue
+		default:
+			return nil, explained(err)
+		}
+	}
+	return AddAll(ctx, o.q, specs, preserve)
+}
+
+// manyArgs are the specs as arrays.
+func manyArgs(specs []Spec) (dbgen.AddManyParams, error) {
+	n := len(specs)
+	args := dbgen.AddManyParams{
+		Tasks: make([]int32, n), Payloads: make([]string, n), Queues: make([]int32, n),
+		RunAts: make([]pgtype.Timestamptz, n), MaxAttempts: make([]int32, n),
+		Priorities: make([]int32, n), Flags: make([]string, n),
+		TaskNames: []string{}, QueueNames: []string{},
+	}
+	tasks, queues := numbering{}, numbering{}
+	for i, s := range specs {
+		args.Tasks[i] = tasks.number(s.Task, &args.TaskNames)
+		if s.Queue != "" {
+			args.Queues[i] = queues.number(s.Queue, &args.QueueNames)
+		}
+		args.Payloads[i], args.RunAts[i] = string(s.Payload), timestamp(s.RunAt)
+		args.MaxAttempts[i], args.Priorities[i] = int32(s.MaxAttempts), int32(s.Priority)
+		flags, err := flagsObject(s.Flags)
+		if err != nil {
+			return args, fmt.Errorf("job %d: %w", i, err)
+		}
+		args.Flags[i] = flags
+	}
+	return args, nil
+}
+
+// numbering gives names numbers from 1, in the order in which they come.
+type numbering map[string]int32
+
+func (n numbering) number(name string, names *[]string) int32 {
+	if known, ok := n[name]; ok {
+		return known
+	}
+	*names = append(*names, name)
+	n[name] = int32(len(*names))
+	return n[name]
+}
+
+// flagsObject is what the flags column holds for flags; "" for null.
+func flagsObject(flags []string) (string, error) {
+	if len(flags) == 0 {
+		return "", nil
+	}
+	object := make(map[string]bool, len(flags))
+	for _, flag := range flags {
+		object[flag] = true
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		return "", fmt.Errorf("encoding the flags: %w", err)
+	}
+	return string(text), nil
+}
