@@ -19,8 +19,9 @@ type queue interface {
 	// failed for good; failed counts those.
 	left(ctx context.Context, pool *pgxpool.Pool) (int64, error)
 	failed(ctx context.Context, pool *pgxpool.Pool) (int64, error)
-	// tail says whether the newest jobs have all ended. It is quick.
-	tail(ctx context.Context, pool *pgxpool.Pool, newest int64) (bool, error)
+	// tail says whether the jobs with ids above this have all ended. It is quick
+	// if they are few.
+	tail(ctx context.Context, pool *pgxpool.Pool, above int64) (bool, error)
 	// feed is the statement that adds $1 jobs, numbered from $2 on, with $3 as
 	// the payload's time, and announces them.
 	feed() string
@@ -34,6 +35,7 @@ type filling struct {
 	queues   int    // named ones, over which the jobs are spread; 0: none
 	payload  string // an SQL expression of n; empty: the number alone
 	attempts int    // at most; 0: 25
+	failures int    // attempts that fail, of all jobs together, and are tried again
 	stuck    string // what stands in the table before them: "", "future", "failed", "queues" or "others"
 	howMany  int    // of those
 }
@@ -111,9 +113,9 @@ func (graphile) failed(ctx context.Context, pool *pgxpool.Pool) (n int64, err er
 	return n, err
 }
 
-func (graphile) tail(ctx context.Context, pool *pgxpool.Pool, newest int64) (ended bool, err error) {
+func (graphile) tail(ctx context.Context, pool *pgxpool.Pool, above int64) (ended bool, err error) {
 	err = pool.QueryRow(ctx, `select not exists (select from graphile_worker._private_jobs j
-		where j.id > $1 and (j.locked_at is not null or j.attempts < j.max_attempts))`, newest-2000).Scan(&ended)
+		where j.id > $1 and (j.locked_at is not null or j.attempts < j.max_attempts))`, above).Scan(&ended)
 	return ended, err
 }
 
@@ -170,8 +172,8 @@ func (rivers) failed(ctx context.Context, pool *pgxpool.Pool) (n int64, err erro
 	return n, err
 }
 
-func (rivers) tail(ctx context.Context, pool *pgxpool.Pool, newest int64) (ended bool, err error) {
-	err = pool.QueryRow(ctx, `select not exists (select from river_job where id > $1 and finalized_at is null)`, newest-2000).Scan(&ended)
+func (rivers) tail(ctx context.Context, pool *pgxpool.Pool, above int64) (ended bool, err error) {
+	err = pool.QueryRow(ctx, `select not exists (select from river_job where id > $1 and finalized_at is null)`, above).Scan(&ended)
 	return ended, err
 }
 
