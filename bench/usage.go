@@ -41,24 +41,33 @@ func readStat(pid int) (stat, error) {
 	}, nil
 }
 
-// family is a process and its children.
+// family is a process and its children. A child that ends meanwhile is in both
+// the list and the parent's sum, or in none: then it is read again.
 func family(pid int) ([]stat, error) {
-	parent, err := readStat(pid)
-	if err != nil {
-		return nil, err
-	}
-	all := []stat{parent}
-	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, dir := range dirs {
-		child, err := strconv.Atoi(filepath.Base(dir))
+	for {
+		parent, err := readStat(pid)
 		if err != nil {
-			continue
+			return nil, err
 		}
-		if s, err := readStat(child); err == nil && s.parent == pid {
-			all = append(all, s)
+		all := []stat{parent}
+		dirs, _ := filepath.Glob("/proc/[0-9]*")
+		for _, dir := range dirs {
+			child, err := strconv.Atoi(filepath.Base(dir))
+			if err != nil {
+				continue
+			}
+			if s, err := readStat(child); err == nil && s.parent == pid {
+				all = append(all, s)
+			}
+		}
+		after, err := readStat(pid)
+		if err != nil {
+			return nil, err
+		}
+		if after.reaped == parent.reaped {
+			return all, nil
 		}
 	}
-	return all, nil
 }
 
 // serverCPU is what all processes of the server have used, also those that have
