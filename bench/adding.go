@@ -19,10 +19,10 @@ import (
 // programs without a client of ours do: it calls the schema's functions, by
 // pgbench where that is on the machine.
 
-func (b *bench) addingTime() time.Duration { return b.options.duration / 12 }
+func (b *bench) addingTime() time.Duration { return b.options.duration / 20 }
 
 func addingScenarios() []scenario {
-	all := []string{"gworker", "sql", "node", "river"}
+	all, both := []string{"gworker", "sql", "node", "river"}, []string{"gworker", "sql"}
 	adding := func(name, what string, peers, quick []string, adders, perCall int, inTx, working bool) scenario {
 		s := scenario{
 			name: name, what: what, peers: peers, quick: quick, filling: empty,
@@ -40,10 +40,9 @@ func addingScenarios() []scenario {
 		}
 		return s
 	}
-	both := []string{"gworker", "sql"}
 	return []scenario{
 		adding("add-one", "one adder, a job a call", all, nil, 1, 1, false, false),
-		adding("add-tx", "one adder, a job in a transaction of the caller's", []string{"gworker", "sql", "river"}, nil, 1, 1, true, false),
+		adding("add-tx", "one adder, a job in a transaction of the caller's", both, nil, 1, 1, true, false),
 		adding("add-100", "one adder, 100 jobs a call", all, nil, 1, 100, false, false),
 		adding("add-10000", "one adder, 10,000 jobs a call", all, both, 1, 10_000, false, false),
 		adding("add-16", "16 adders, a job a call", all, nil, 16, 1, false, false),

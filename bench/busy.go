@@ -10,9 +10,9 @@ import (
 // against a side, and so does a last job that runs alone.
 
 func busyScenarios() []scenario {
-	sleeping := func(name, what string, quick []string, jobs int, payload string, perJob time.Duration) scenario {
+	sleeping := func(name, what string, peers, quick []string, jobs int, payload string, perJob time.Duration) scenario {
 		return scenario{
-			name: name, what: what, peers: []string{"gworker", "gworker-locked", "node", "node-batch", "river"}, quick: quick,
+			name: name, what: what, peers: peers, quick: quick,
 			metrics: append([]metric{ideal, busyShare, rate}, usageMetrics...),
 			seconds: fixed(func(b *bench) time.Duration {
 				return min(b.options.limit, time.Duration(b.count(jobs))*perJob/slots*3/2)
@@ -28,10 +28,10 @@ func busyScenarios() []scenario {
 		}
 	}
 	return []scenario{
-		sleeping("busy5ms", "20,000 jobs of 5 ms", []string{"gworker", "gworker-locked", "node-batch"},
+		sleeping("busy5ms", "20,000 jobs of 5 ms", []string{"gworker", "gworker-locked", "node", "node-batch", "river"}, []string{"gworker", "gworker-locked", "node-batch"},
 			20_000, `json_build_object('n', n, 'ms', 5)`, 5*time.Millisecond),
 		// The long ones end before the rest: the tail is no part of the question.
-		sleeping("mix500", "20,000 jobs of 5 ms, but 1 % of them of 500 ms", nil, 20_000,
+		sleeping("mix500", "20,000 jobs of 5 ms, but 1 % of them of 500 ms", []string{"gworker", "node-batch", "river"}, nil, 20_000,
 			`json_build_object('n', n, 'ms', case when n % 100 = 7 then 500 else 5 end)`, 9950*time.Microsecond),
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 // What a worker costs: until its first job, and while there is nothing to do.
 
-func (b *bench) idleTime() time.Duration { return b.options.duration / 3 }
+func (b *bench) idleTime() time.Duration { return b.options.duration / 4 }
 
 func costScenarios() []scenario {
 	workers := []string{"gworker", "node", "river"}
@@ -22,7 +22,7 @@ func costScenarios() []scenario {
 			run:     startUp,
 		},
 		{
-			name: "idle", what: "nothing to do, for a third of -duration a round; means", peers: workers, quick: []string{"gworker", "node"}, mean: true,
+			name: "idle", what: "nothing to do, for a quarter of -duration a round; means", peers: workers, quick: []string{"gworker", "node"}, mean: true,
 			metrics: []metric{statements, perPoll, coreShare, workerMB, serverSeconds},
 			seconds: fixed(func(b *bench) time.Duration { return b.idleTime() + 5*time.Second }),
 			filling: empty, run: idle,

@@ -17,30 +17,33 @@ import (
 // Latency: from the moment before COMMIT is sent to the first line of the
 // handler, for one job at a time. The commit itself is in it, for all alike.
 
-// probes is how many jobs all rounds together probe with.
-const probes = 5000
+// How many jobs all rounds together probe with, of an idle worker and of one
+// under load.
+const idleProbes, loadedProbes = 5000, 1000
 
-func (b *bench) probesOfRound() int { return max(20, b.count(probes)/b.options.rounds) }
+func (b *bench) probesOfRound(all int) int {
+	return max(20, (b.count(all)+b.options.rounds-1)/b.options.rounds)
+}
 
 func latencyScenarios() []scenario {
 	metrics := with2([]metric{p50, p99, worst, roundTrips}, usageMetrics)
 	return []scenario{
 		{
 			name: "latency", what: "commit to handler, idle worker; 5,000 jobs over all rounds",
-			peers: allWorkers, quick: allWorkers, filling: empty, metrics: metrics,
-			seconds: func(b *bench) float64 { return 3 + float64(b.probesOfRound())*0.009 },
-			run:     func(ctx context.Context, r *run) error { return latency(ctx, r, 0) },
+			peers: []string{"gworker", "node", "river", "river-2000"}, quick: []string{"gworker", "node", "river", "river-2000"}, filling: empty, metrics: metrics,
+			seconds: func(b *bench) float64 { return 3 + float64(b.probesOfRound(idleProbes))*0.007 },
+			run:     func(ctx context.Context, r *run) error { return latency(ctx, r, idleProbes, 0) },
 		},
 		{
-			name: "latency-load", what: "the same while jobs are added at half of the side's drain rate",
+			name: "latency-load", what: "the same while jobs are added at half of the side's drain rate; 1,000 jobs",
 			peers: bestWorkers, filling: empty, metrics: metrics,
-			seconds: func(b *bench) float64 { return 6 + float64(b.probesOfRound())*0.015 },
-			run:     func(ctx context.Context, r *run) error { return latency(ctx, r, 0.5) },
+			seconds: func(b *bench) float64 { return 4 + float64(b.probesOfRound(loadedProbes))*0.012 },
+			run:     func(ctx context.Context, r *run) error { return latency(ctx, r, loadedProbes, 0.5) },
 		},
 	}
 }
 
-func latency(ctx context.Context, r *run, load float64) error {
+func latency(ctx context.Context, r *run, all int, load float64) error {
 	heard := make(chan reply, 16)
 	full := 0.0
 	if load > 0 {
@@ -69,7 +72,7 @@ func latency(ctx context.Context, r *run, load float64) error {
 			return err
 		}
 	}
-	took, err := probe(ctx, r, conn, heard, worker, r.bench.probesOfRound())
+	took, err := probe(ctx, r, conn, heard, worker, r.bench.probesOfRound(all))
 	var added int64
 	if f != nil {
 		var feedErr error

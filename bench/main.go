@@ -82,8 +82,8 @@ func parse(args []string) (o options, err error) {
 	fs.IntVar(&o.rounds, "rounds", 3, "how often each side is measured, in alternation")
 	fs.Float64Var(&o.jobs, "jobs", 1, "scales the numbers of jobs")
 	fs.DurationVar(&o.duration, "duration", time.Minute, "how long the steady state with an old snapshot is measured; "+
-		"the others and idleness are for a third of it a round, and adding for a twelfth")
-	fs.DurationVar(&o.limit, "limit", 10*time.Second, "when a drain is stopped; what was done by then counts")
+		"the other steady states are for a fifth of it a round, idleness for a quarter, adding for a twentieth")
+	fs.DurationVar(&o.limit, "limit", 6*time.Second, "when a drain is stopped; what was done by then counts")
 	fs.BoolVar(&o.quick, "quick", false, "measure only what the targets need")
 	fs.IntVar(&o.rawBatch, "raw-batch", 500, "jobs a statement of the raw limits")
 	fs.IntVar(&o.rawConnections, "raw-connections", 2, "connections of the raw limits")

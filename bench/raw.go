@@ -45,6 +45,7 @@ func workRaw(o order, stop <-chan struct{}) error {
 		}
 	}()
 	t.first.Store(time.Now().UnixNano())
+	close(t.begun)
 	var g errgroup.Group
 	for i, conn := range conns {
 		g.Go(func() error { return loop(ctx, conn, fmt.Sprintf("gworker_raw%d", i), o.RawBatch, t, &stopped) })

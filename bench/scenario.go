@@ -70,7 +70,7 @@ func (s scenario) line(f figures) string {
 var (
 	graphilePeers = []string{"gworker", "gworker-locked", "node", "node-batch"}
 	allWorkers    = []string{"gworker", "gworker-locked", "node", "node-batch", "river", "river-2000"}
-	bestWorkers   = []string{"gworker", "node", "node-batch", "river-2000"}
+	bestWorkers   = []string{"gworker", "node-batch", "river-2000"} // those who are the fastest of their kind
 	bestGraphile  = []string{"gworker", "node-batch"}
 )
 

@@ -20,18 +20,18 @@ func steadyScenarios() []scenario {
 	steady := func(name, what string, share float64) scenario {
 		return scenario{
 			name: name, what: what, peers: []string{"gworker", "node-batch", "river-2000"}, filling: empty, metrics: metrics,
-			seconds: fixed(func(b *bench) time.Duration { return b.options.duration/3 + 2*time.Second }),
+			seconds: fixed(func(b *bench) time.Duration { return b.options.duration/5 + 2*time.Second }),
 			run: func(ctx context.Context, r *run) error {
 				full, err := r.bench.drainRate(ctx, r.peer.name)
 				if err != nil {
 					return err
 				}
-				return steadyState(ctx, r, full*share, r.bench.options.duration/3, false)
+				return steadyState(ctx, r, full*share, r.bench.options.duration/5, false)
 			},
 		}
 	}
 	return []scenario{
-		steady("steady-half", "jobs added at half of the side's drain rate, for a third of -duration a round", 0.5),
+		steady("steady-half", "jobs added at half of the side's drain rate, for a fifth of -duration a round", 0.5),
 		steady("steady-90", "the same at nine tenths", 0.9),
 		{
 			name: "oldsnapshot", peers: bestGraphile, quick: bestGraphile, filling: empty, metrics: metrics,

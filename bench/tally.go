@@ -18,6 +18,7 @@ type tally struct {
 	mu                         sync.Mutex
 	latencies                  histogram
 	times                      [][2]int64
+	begun                      chan struct{} // closed by the first job
 	stopCounting, countingDone chan struct{}
 }
 
@@ -25,9 +26,16 @@ type tally struct {
 const countEvery = 5 * time.Millisecond
 
 func newTally(o order) *tally {
-	t := &tally{record: o.Record, stopCounting: make(chan struct{}), countingDone: make(chan struct{})}
+	t := &tally{
+		record: o.Record, begun: make(chan struct{}), stopCounting: make(chan struct{}), countingDone: make(chan struct{}),
+	}
 	go func() {
 		defer close(t.countingDone)
+		select {
+		case <-t.begun: // a worker with nothing to do must not be woken by us
+		case <-t.stopCounting:
+			return
+		}
 		ticker := time.NewTicker(countEvery)
 		defer ticker.Stop()
 		last := int64(0)
@@ -53,6 +61,7 @@ func (t *tally) handle(ctx context.Context, p payload, attempt int) error {
 	now := time.Now()
 	if t.started.Add(1) == 1 {
 		t.first.Store(now.UnixNano())
+		close(t.begun)
 	}
 	if p.Probe != 0 {
 		say(reply{Event: "probe", N: p.N, At: now.UnixNano()})

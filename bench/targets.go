@@ -74,7 +74,7 @@ func (r *report) targets() (all []target) {
 		v = latency / trips
 	}
 	add("latency idle p50, against a notify and a claim round trip", false, 1.5, v, ok && also, "%.2f times")
-	for _, other := range []string{"node", "node-batch", "river", "river-2000"} {
+	for _, other := range []string{"node", "river", "river-2000"} {
 		v, ok := quotient("latency", "gworker", "latency", other, p50)
 		add("latency idle p50, against "+other, false, 1, v, ok, "%.2f times")
 	}

@@ -42,9 +42,20 @@ const tally = (event) => ({
   busy: Math.round(busy * 1e6),
 });
 
+let counting;
+let last = 0;
+function count() {
+  if (finished === last) return;
+  last = finished;
+  say(tally("count"));
+}
+
 async function bench(payload, helpers) {
   const now = milliseconds();
-  if (++started === 1) first = Math.round(now * 1000) * 1000;
+  if (++started === 1) {
+    first = Math.round(now * 1000) * 1000;
+    counting = setInterval(count, 5); // not before: idle is idle
+  }
   if (payload.probe) say({ event: "probe", n: payload.n, at: Math.round(now * 1000) * 1000 });
   if (payload.at) {
     const took = now - payload.at;
@@ -78,13 +89,6 @@ async function work() {
     }),
   });
   say({ event: "ready", at: nanoseconds() });
-  let last = 0;
-  const counting = setInterval(() => {
-    if (finished !== last) {
-      last = finished;
-      say(tally("count"));
-    }
-  }, 5);
   await stopped;
   clearInterval(counting);
   await runner.stop();
