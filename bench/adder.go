@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -102,5 +101,3 @@ func sqlOfAdd(first int64, jobs int) string {
 		select row('%s', p::json, null, null, null, null, null, null)::graphile_worker.job_spec
 		from unnest('{%s}'::text[]) p))`, taskName, payloads)
 }
-
-func warn(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

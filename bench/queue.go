@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -150,10 +151,10 @@ func (rivers) fill(ctx context.Context, pool *pgxpool.Pool, f filling) error {
 		statements = append(statements, fmt.Sprintf(columns, otherTask, numberAlone, "discarded", "now() - interval '1 day'", 25, 25, 1, "now()", f.howMany))
 	case "":
 	default:
-		return fmt.Errorf("River has nothing like %q", f.stuck)
+		return fmt.Errorf("there is nothing like %q in River", f.stuck)
 	}
 	if f.queues > 0 {
-		return fmt.Errorf("River has no named queues")
+		return errors.New("there are no named queues in River")
 	}
 	if f.jobs > 0 {
 		statements = append(statements, fmt.Sprintf(columns, taskName, f.payload, "available",

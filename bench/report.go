@@ -138,6 +138,9 @@ func (r *report) figure(scenario, peer string, m metric) (float64, bool) {
 
 func (r *report) heading(w io.Writer) {
 	fmt.Fprintf(w, "%s; %s; PostgreSQL %s\n", r.Date.Format("2006-01-02"), r.Machine, r.Server)
+	if r.Options["jobs"] != 1.0 {
+		fmt.Fprintf(w, "The numbers of jobs below are multiplied by %v: for trying things out.\n", r.Options["jobs"])
+	}
 	for _, name := range sortedKeys(r.Settings) {
 		fmt.Fprintf(w, "  %s = %s\n", name, r.Settings[name])
 	}
@@ -199,6 +202,9 @@ func (r *report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Measured on %s on %s with PostgreSQL %s, medians of %v rounds.\n\n",
 		r.Date.Format("2 January 2006"), r.Machine, r.Server, r.Options["rounds"])
+	if r.Options["jobs"] != 1.0 {
+		fmt.Fprintf(&b, "The numbers of jobs below are multiplied by %v: for trying things out.\n\n", r.Options["jobs"])
+	}
 	b.WriteString("| scenario | side | result | gworker is | worker CPU s | worker MB | server CPU s |\n|---|---|---:|---:|---:|---:|---:|\n")
 	for _, s := range scenarios() {
 		for i, row := range r.rows(s.name) {
