@@ -14,14 +14,13 @@ import (
 
 // configureGworker is the one place where the variants of gworker differ.
 func configureGworker(peer string, config *gworker.Config) {
-	if peer == "gworker-locked" {
-		// HoldTime off goes here; until there is such a field both are the same.
-		_ = config
+	if peer != "gworker-locked" {
+		config.HoldTime = new(50 * time.Millisecond)
 	}
 }
 
 // variantsDiffer says that configureGworker makes a difference.
-const variantsDiffer = false
+const variantsDiffer = true
 
 func workGworker(o order, stop <-chan struct{}) error {
 	t := newTally(o)

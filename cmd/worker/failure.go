@@ -97,6 +97,7 @@ var flagOf = map[string]string{
 	"Config.GracefulShutdownAbortTimeout": "--shutdown-abort-timeout",
 	"Config.ShutdownReturnDelay":          "--shutdown-return-delay",
 	"Config.Recovery.StaleAfter":          "--stale-after",
+	"Config.HoldTime":                     "--hold-time",
 	"Config.LocalQueue.Size":              "--local-queue-size",
 	"Config.ForbiddenFlags":               "--forbidden-flags",
 	"Config.AcceptedFlags":                "--accepted-flags",
