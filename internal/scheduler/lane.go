@@ -27,8 +27,7 @@ type lane struct {
 	kicked   chan struct{} // told, without blocking, that the database is back
 
 	conn *pgx.Conn
-	used time.Time // when the connection last answered
-	slow []string  // the tasks that were slow when the last claim was sent
+	slow []string // the tasks that were slow when the last claim was sent
 
 	// They belong to the loop.
 	busy  bool
@@ -62,10 +61,6 @@ const (
 	beginHeld  = "begin isolation level read committed"
 	commitHeld = "commit"
 )
-
-// maxIdle is how long a lane's connection may have been silent before it is
-// looked at.
-const maxIdle = time.Second
 
 func (l *lane) run(ctx context.Context) {
 	defer l.close()
@@ -140,7 +135,6 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 	}
 	a.freed = l.settle(c.end, e, written)
 	if c.claim == 0 {
-		l.used = time.Now()
 		return l.explain(bounded, 0, results.Close())
 	}
 	rows, seen, err := l.readClaim(results)
@@ -194,8 +188,7 @@ func (l *lane) readClaim(results pgx.BatchResults) (claimed []heldRow, seen int,
 
 // take makes the open group of what was claimed.
 func (l *lane) take(ctx context.Context, rows []heldRow, seen, asked int, a *answer) error {
-	l.used = time.Now()
-	g := &group{pool: l.h.pool, since: l.used, over: make(chan struct{}), jobs: make([]*active, 0, len(rows))}
+	g := &group{pool: l.h.pool, since: time.Now(), over: make(chan struct{}), jobs: make([]*active, 0, len(rows))}
 	// One allocation for all, which live and die together.
 	runs, jobs := make([]active, len(rows)), make([]job.Claimed, len(rows))
 	for i := range rows {
@@ -242,9 +235,9 @@ func (l *lane) bounded(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeout(ctx, l.h.timeout)
 }
 
-// connect opens the connection, if it is not open, or is known to have died.
+// connect opens the connection, if it is not open.
 func (l *lane) connect(ctx context.Context) error {
-	if l.conn != nil && (l.conn.IsClosed() || time.Since(l.used) > maxIdle && l.conn.PgConn().CheckConn() != nil) {
+	if l.conn != nil && l.conn.IsClosed() {
 		l.close()
 	}
 	if l.conn != nil {
@@ -254,7 +247,7 @@ func (l *lane) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connecting: %w", err)
 	}
-	l.conn, l.used = conn, time.Now()
+	l.conn = conn
 	return nil
 }
 
