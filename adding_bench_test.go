@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -176,4 +177,76 @@ func durable(b *testing.B) *pgxpool.Pool {
 		b.Fatal(err)
 	}
 	return pool
+}
+
+// BenchmarkAddingToStart measures from the return of AddJob to the first line of
+// the handler, with 96 adders who add 10 jobs a second each, and a worker that has
+// nothing else to do:
+//
+//	go test -run - -bench AddingToStart -benchtime 1x .
+func BenchmarkAddingToStart(b *testing.B) {
+	const adders, each = 96, 30
+	pool := durable(b)
+	client, err := gworker.NewClient(gworker.ClientConfig{Pool: pool})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.Close()
+	var mu sync.Mutex
+	started, returned := map[int64]time.Time{}, map[int64]time.Time{}
+	worker, err := gworker.NewWorker(gworker.Config{
+		DatabaseURL: pool.Config().ConnString(), Concurrency: 24, PollInterval: time.Minute,
+		Tasks: []gworker.Task{gworker.NewRawTask("x", func(_ context.Context, job *gworker.RawJob) error {
+			mu.Lock()
+			defer mu.Unlock()
+			started[job.ID] = time.Now()
+			return nil
+		})},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(ctx) }()
+	for b.Loop() {
+		var done sync.WaitGroup
+		for i := range adders {
+			done.Go(func() {
+				time.Sleep(time.Duration(i) * 100 * time.Millisecond / adders)
+				ticks := time.NewTicker(100 * time.Millisecond)
+				defer ticks.Stop()
+				for range each {
+					<-ticks.C
+					job, err := client.AddJob(context.Background(), gworker.JobSpec{Task: "x"})
+					now := time.Now()
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					mu.Lock()
+					returned[job.ID] = now
+					mu.Unlock()
+				}
+			})
+		}
+		done.Wait()
+		for all := false; !all; time.Sleep(time.Millisecond) {
+			mu.Lock()
+			all = len(started) >= len(returned)
+			mu.Unlock()
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+	var waits []time.Duration
+	for id, at := range returned {
+		waits = append(waits, started[id].Sub(at))
+	}
+	slices.Sort(waits)
+	for name, place := range map[string]int{"p50-ms": len(waits) / 2, "p99-ms": len(waits) * 99 / 100, "max-ms": len(waits) - 1} {
+		b.ReportMetric(waits[place].Seconds()*1000, name)
+	}
 }
