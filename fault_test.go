@@ -184,7 +184,7 @@ func TestStatementTimeoutNamesTheStatement(t *testing.T) {
 	}
 	_, err = client.AddJob(t.Context(), gworker.JobSpec{Task: "x"})
 	var timeout *gworker.StatementTimeoutError
-	if !errors.As(err, &timeout) || timeout.Statement != "AddJob" || !strings.Contains(err.Error(), "AddJob did not end within 100ms") {
+	if !errors.As(err, &timeout) || timeout.Statement != "AddPlain" || !strings.Contains(err.Error(), "AddPlain did not end within 100ms") {
 		t.Errorf("error is %v", err)
 	}
 }
