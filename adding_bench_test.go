@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -176,4 +177,99 @@ func durable(b *testing.B) *pgxpool.Pool {
 		b.Fatal(err)
 	}
 	return pool
+}
+
+// BenchmarkAddingToStart measures from the return of an add to the first line of
+// the handler, with 96 adders who add 5 jobs a second each and a worker that has
+// nothing else to do: through the client and, in turn with it, by calling add_job.
+//
+//	go test -run - -bench AddingToStart -benchtime 3x .
+func BenchmarkAddingToStart(b *testing.B) {
+	const adders, each, pause = 96, 10, 200 * time.Millisecond
+	pool := durable(b)
+	client, err := gworker.NewClient(gworker.ClientConfig{Pool: pool})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.Close()
+	var mu sync.Mutex
+	started := map[int64]time.Time{}
+	worker, err := gworker.NewWorker(gworker.Config{
+		DatabaseURL: pool.Config().ConnString(), Concurrency: 24, PollInterval: time.Minute,
+		Tasks: []gworker.Task{gworker.NewRawTask("x", func(_ context.Context, job *gworker.RawJob) error {
+			mu.Lock()
+			defer mu.Unlock()
+			started[job.ID] = time.Now()
+			return nil
+		})},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- worker.Run(ctx) }()
+	sides := map[string]func() (int64, error){
+		"client": func() (int64, error) {
+			job, err := client.AddJob(context.Background(), gworker.JobSpec{Task: "x"})
+			if err != nil {
+				return 0, err
+			}
+			return job.ID, nil
+		},
+		"add_job": func() (id int64, err error) {
+			err = pool.QueryRow(context.Background(), "select id from graphile_worker.add_job('x')").Scan(&id)
+			return id, err
+		},
+	}
+	round := func(add func() (int64, error)) (waits []time.Duration) {
+		var done sync.WaitGroup
+		for i := range adders {
+			done.Go(func() {
+				time.Sleep(time.Duration(i) * pause / adders)
+				ticks := time.NewTicker(pause)
+				defer ticks.Stop()
+				for range each {
+					<-ticks.C
+					id, err := add()
+					returned := time.Now()
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					at := time.Time{}
+					for at.IsZero() {
+						time.Sleep(time.Millisecond)
+						mu.Lock()
+						at = started[id]
+						mu.Unlock()
+					}
+					mu.Lock()
+					waits = append(waits, at.Sub(returned))
+					mu.Unlock()
+				}
+			})
+		}
+		done.Wait()
+		return waits
+	}
+	waits := map[string][]time.Duration{}
+	for _, add := range sides {
+		round(add) // the worker starts, and connections are made and prepare
+	}
+	for b.Loop() {
+		for name, add := range sides {
+			waits[name] = append(waits[name], round(add)...)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+	for name, all := range waits {
+		slices.Sort(all)
+		for what, place := range map[string]int{"p50": len(all) / 2, "p90": len(all) * 9 / 10, "p99": len(all) * 99 / 100} {
+			b.ReportMetric(all[place].Seconds()*1000, name+"-"+what+"-ms")
+		}
+	}
 }

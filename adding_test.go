@@ -233,6 +233,7 @@ func TestKeyedAddTakesTheLockOnItsKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer func() { _ = tx.Rollback(context.Background()) }()
 		if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock(hashtext('k'))"); err != nil {
 			t.Fatal(err)
 		}
@@ -280,6 +281,7 @@ func TestCleanupDuringOwnAdds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer func() { _ = tx.Rollback(context.Background()) }()
 		if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock(77)"); err != nil {
 			t.Fatal(err)
 		}

@@ -171,6 +171,11 @@ func (a adder) addAll(ctx context.Context, specs []store.Spec, preserve bool) ([
 // exists, the spec's KeyMode decides. A spec that cannot be stored is refused
 // with a *FieldError before the database is asked. A job that an interceptor
 // skips is an error, ErrAddSkipped (see ClientConfig.BeforeAdd).
+//
+// A Client returns once the job is committed. Workers hear of it with the commit,
+// or, while this client adds many, within a few milliseconds, together with the
+// others (docs/adding.md). A notification that cannot be sent is no error: workers
+// find the job by polling.
 func (a adder) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
 	spec, err := a.beforeAdd(ctx, spec)
 	if err != nil {

@@ -43,14 +43,23 @@ func (a *Announcer) connection(ctx context.Context) (*pgxpool.Conn, error) {
 
 // release gives back the connection of an add.
 func (a *Announcer) release(conn *pgxpool.Conn) {
-	if c := conn.Conn().PgConn(); !c.IsClosed() && c.TxStatus() == 'I' {
-		select {
-		case a.handOver <- conn:
-			return
-		default:
-		}
+	if !a.offer(conn) {
+		conn.Release()
 	}
-	conn.Release()
+}
+
+// offer hands a connection that is fit for it to an announcement that waits for
+// one, and reports whether it did.
+func (a *Announcer) offer(conn *pgxpool.Conn) bool {
+	if c := conn.Conn().PgConn(); c.IsClosed() || c.TxStatus() != 'I' {
+		return false
+	}
+	select {
+	case a.handOver <- conn:
+		return true
+	default:
+		return false
+	}
 }
 
 // lending is the pool, but for where its connections go afterwards.

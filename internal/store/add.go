@@ -2,6 +2,11 @@
 // arguments of generated statements and rows into jobs, in a pool, a pgx
 // transaction or a database/sql transaction alike.
 //
+// Inside a caller's transaction the schema's functions add; outside, Own does, by
+// statements that have the functions' effect and do not notify each by itself (see
+// internal/announce for why). Each of them is one statement of one snapshot, so it
+// tries, and adds nothing where another session was in the way, to be tried again.
+//
 // Validated specs come in, rows as stored go out. The one thing not to break:
 // every function is one statement on the caller's connection, and reads
 // afterwards at most names, so that inside a caller's transaction a job exists
