@@ -4,16 +4,30 @@
 -- the transaction writes becomes true with its commit, and where it never
 -- commits, nothing has happened to the jobs at all.
 
+-- name: BeginHold :one
+-- The first statement of a held claim's transaction. Should this process be stopped,
+-- the server ends the session after idle_timeout, and the jobs are free again. The
+-- other settings keep one plan for every claim, whatever the statistics say at the
+-- moment: the walk of the index in its order. Planning HoldJobs each time would cost
+-- as much as carrying it out, and its costs, estimated for a claim of unknown size,
+-- would have it compiled. locked_at is when the jobs count as locked: now() stays
+-- the same until the transaction ends.
+select
+  set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true) as idle_timeout,
+  set_config('plan_cache_mode', 'force_generic_plan', true) as plan_cache_mode,
+  set_config('enable_seqscan', 'off', true) as enable_seqscan,
+  set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan,
+  set_config('jit', 'off', true) as jit,
+  now()::timestamptz as locked_at;
+
 -- name: HoldJobs :many
 -- The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
--- written at once; the others show it too, as it will be if it is written later:
--- now() stays the same until the transaction ends. Should this process be stopped,
--- the server ends the session after idle_timeout, and the jobs are free again. Where
--- nothing was chosen, one row without a job says how many were seen: those are
--- locked by the transaction as well, and worth another look.
-with session as materialized (
-  select set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true) as idle_timeout
-), runnable as materialized (
+-- written at once; the others will get the same if it is written later. Tasks come
+-- as their ids, which always mean the same: looking their names up for every row
+-- would be a quarter of the cost. Where nothing was chosen, one row without a job
+-- says how many were seen: those are locked by the transaction as well, and worth
+-- another look.
+with runnable as materialized (
   select j.*
   from graphile_worker._private_jobs j
   where j.is_available
@@ -91,13 +105,18 @@ with session as materialized (
 )
 select
   c.id, c.payload, c.priority, c.run_at, (c.attempts + 1)::int as attempts, c.max_attempts, c.last_error, c.created_at,
-  c.updated_at, c.key, now()::timestamptz as locked_at, c.revision, c.flags,
-  (select t.identifier from graphile_worker._private_tasks t where t.id = c.task_id)::text as task,
-  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id), '')::text as queue,
+  c.updated_at, c.key, c.revision, c.flags, c.task_id,
+  case
+    when c.job_queue_id is not null
+    then (select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id)
+  end as queue,
   (select count(*) from runnable)::int as seen
-from session s
-left join chosen c on true
+from (values (true)) as always (yes)
+left join chosen c on always.yes
 order by c.priority, c.run_at, c.id;
+
+-- name: NameTasks :many
+select t.id, t.identifier from graphile_worker._private_tasks t where t.id = any (@ids::int[]);
 
 -- name: CompleteHeldJobs :exec
 delete from graphile_worker._private_jobs j where j.id = any (@ids::bigint[]);

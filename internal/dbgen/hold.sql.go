@@ -21,6 +21,52 @@ func (q *Queries) AnnounceHeldJobs(ctx context.Context, count int32) error {
 	return err
 }
 
+const BeginHold = `-- name: BeginHold :one
+
+select
+  set_config('idle_in_transaction_session_timeout', $1::text, true) as idle_timeout,
+  set_config('plan_cache_mode', 'force_generic_plan', true) as plan_cache_mode,
+  set_config('enable_seqscan', 'off', true) as enable_seqscan,
+  set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan,
+  set_config('jit', 'off', true) as jit,
+  now()::timestamptz as locked_at
+`
+
+type BeginHoldRow struct {
+	IdleTimeout      string
+	PlanCacheMode    string
+	EnableSeqscan    string
+	EnableBitmapscan string
+	Jit              string
+	LockedAt         pgtype.Timestamptz
+}
+
+// Held claims: jobs that a worker holds by the row locks of an open transaction
+// instead of by writing locked_by. All of these but RelockJobs run inside of such
+// a transaction, whose rows nobody else can change: so they name no lock. What
+// the transaction writes becomes true with its commit, and where it never
+// commits, nothing has happened to the jobs at all.
+// The first statement of a held claim's transaction. Should this process be stopped,
+// the server ends the session after idle_timeout, and the jobs are free again. The
+// other settings keep one plan for every claim, whatever the statistics say at the
+// moment: the walk of the index in its order. Planning HoldJobs each time would cost
+// as much as carrying it out, and its costs, estimated for a claim of unknown size,
+// would have it compiled. locked_at is when the jobs count as locked: now() stays
+// the same until the transaction ends.
+func (q *Queries) BeginHold(ctx context.Context, idleTimeout string) (BeginHoldRow, error) {
+	row := q.db.QueryRow(ctx, BeginHold, idleTimeout)
+	var i BeginHoldRow
+	err := row.Scan(
+		&i.IdleTimeout,
+		&i.PlanCacheMode,
+		&i.EnableSeqscan,
+		&i.EnableBitmapscan,
+		&i.Jit,
+		&i.LockedAt,
+	)
+	return i, err
+}
+
 const CompleteHeldJobs = `-- name: CompleteHeldJobs :exec
 delete from graphile_worker._private_jobs j where j.id = any ($1::bigint[])
 `
@@ -89,23 +135,20 @@ func (q *Queries) FailHeldJobs(ctx context.Context, arg FailHeldJobsParams) ([]F
 }
 
 const HoldJobs = `-- name: HoldJobs :many
-
-with session as materialized (
-  select set_config('idle_in_transaction_session_timeout', $1::text, true) as idle_timeout
-), runnable as materialized (
+with runnable as materialized (
   select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
     and (j.priority, j.run_at) >= (
-      coalesce($2::int2, '-32768'::int2), coalesce($3::timestamptz, '-infinity')
+      coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
     )
     and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($4::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($3::text[])
     ))
     and (
       j.job_queue_id is null
-      or j.job_queue_id <> all (coalesce($5::int[], '{}'))
+      or j.job_queue_id <> all (coalesce($4::int[], '{}'))
       and (
         select q.is_available
         from graphile_worker._private_job_queues q
@@ -114,7 +157,7 @@ with session as materialized (
       )
     )
   order by j.priority, j.run_at
-  limit $6::int
+  limit $5::int
   for update of j skip locked
 ), ranked as (
   select r.id, r.job_queue_id, r.priority, r.run_at,
@@ -133,10 +176,10 @@ with session as materialized (
   where j.is_available
     and j.run_at <= now()
     and (j.priority, j.run_at) >= (
-      coalesce($2::int2, '-32768'::int2), coalesce($3::timestamptz, '-infinity')
+      coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
     )
     and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($4::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($3::text[])
     ))
     and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
     and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
@@ -153,34 +196,35 @@ with session as materialized (
 ), slow as (
   select c.id, c.job_queue_id
   from chosen c
-  where cardinality($7::text[]) > 0
+  where cardinality($6::text[]) > 0
     and c.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($7::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($6::text[])
     ))
 ), written_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $8::text, locked_at = now()
+  set locked_by = $7::text, locked_at = now()
   from slow s
   where q.id = s.job_queue_id
 ), written_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $8::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $7::text, locked_at = now(), attempts = j.attempts + 1
   from slow s
   where j.id = s.id
 )
 select
   c.id, c.payload, c.priority, c.run_at, (c.attempts + 1)::int as attempts, c.max_attempts, c.last_error, c.created_at,
-  c.updated_at, c.key, now()::timestamptz as locked_at, c.revision, c.flags,
-  (select t.identifier from graphile_worker._private_tasks t where t.id = c.task_id)::text as task,
-  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id), '')::text as queue,
+  c.updated_at, c.key, c.revision, c.flags, c.task_id,
+  case
+    when c.job_queue_id is not null
+    then (select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id)
+  end as queue,
   (select count(*) from runnable)::int as seen
-from session s
-left join chosen c on true
+from (values (true)) as always (yes)
+left join chosen c on always.yes
 order by c.priority, c.run_at, c.id
 `
 
 type HoldJobsParams struct {
-	IdleTimeout  string
 	FromPriority *int16
 	FromRunAt    pgtype.Timestamptz
 	Tasks        []string
@@ -201,28 +245,21 @@ type HoldJobsRow struct {
 	CreatedAt   pgtype.Timestamptz
 	UpdatedAt   pgtype.Timestamptz
 	Key         *string
-	LockedAt    pgtype.Timestamptz
 	Revision    *int32
 	Flags       []byte
-	Task        string
-	Queue       string
+	TaskID      *int32
+	Queue       interface{}
 	Seen        int32
 }
 
-// Held claims: jobs that a worker holds by the row locks of an open transaction
-// instead of by writing locked_by. All of these but RelockJobs run inside of such
-// a transaction, whose rows nobody else can change: so they name no lock. What
-// the transaction writes becomes true with its commit, and where it never
-// commits, nothing has happened to the jobs at all.
 // The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
-// written at once; the others show it too, as it will be if it is written later:
-// now() stays the same until the transaction ends. Should this process be stopped,
-// the server ends the session after idle_timeout, and the jobs are free again. Where
-// nothing was chosen, one row without a job says how many were seen: those are
-// locked by the transaction as well, and worth another look.
+// written at once; the others will get the same if it is written later. Tasks come
+// as their ids, which always mean the same: looking their names up for every row
+// would be a quarter of the cost. Where nothing was chosen, one row without a job
+// says how many were seen: those are locked by the transaction as well, and worth
+// another look.
 func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsRow, error) {
 	rows, err := q.db.Query(ctx, HoldJobs,
-		arg.IdleTimeout,
 		arg.FromPriority,
 		arg.FromRunAt,
 		arg.Tasks,
@@ -249,13 +286,36 @@ func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsR
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.Key,
-			&i.LockedAt,
 			&i.Revision,
 			&i.Flags,
-			&i.Task,
+			&i.TaskID,
 			&i.Queue,
 			&i.Seen,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const NameTasks = `-- name: NameTasks :many
+select t.id, t.identifier from graphile_worker._private_tasks t where t.id = any ($1::int[])
+`
+
+func (q *Queries) NameTasks(ctx context.Context, ids []int32) ([]GraphileWorkerPrivateTask, error) {
+	rows, err := q.db.Query(ctx, NameTasks, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GraphileWorkerPrivateTask
+	for rows.Next() {
+		var i GraphileWorkerPrivateTask
+		if err := rows.Scan(&i.ID, &i.Identifier); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -89,7 +89,9 @@ func newHolds(c Config, s *Scheduler) *holds {
 		answers: make(chan answer, lanes), timer: stoppedTimer(),
 	}
 	for range lanes {
-		h.lanes = append(h.lanes, &lane{h: h, commands: make(chan command, 1), kicked: make(chan struct{}, 1)})
+		h.lanes = append(h.lanes, &lane{
+			h: h, commands: make(chan command, 1), kicked: make(chan struct{}, 1), tasks: make(map[int32]string),
+		})
 	}
 	return h
 }

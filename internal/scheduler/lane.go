@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
@@ -26,8 +25,9 @@ type lane struct {
 	commands chan command
 	kicked   chan struct{} // told, without blocking, that the database is back
 
-	conn *pgx.Conn
-	slow []string // the tasks that were slow when the last claim was sent
+	conn  *pgx.Conn
+	slow  []string         // the tasks that were slow when the last claim was sent
+	tasks map[int32]string // the names that are known, by their ids
 
 	// They belong to the loop.
 	busy  bool
@@ -99,9 +99,9 @@ func (l *lane) claim(ctx context.Context, c command, a *answer) error {
 	batch := &pgx.Batch{}
 	l.queueClaim(batch, c.claim, c.from)
 	results := l.conn.SendBatch(ctx, batch)
-	rows, seen, err := l.readClaim(results)
+	rows, err := l.readClaim(results)
 	if err = errors.Join(err, results.Close()); err == nil {
-		err = l.take(ctx, rows, seen, jobs, a)
+		err = l.take(ctx, rows, jobs, a)
 	}
 	return l.explain(ctx, jobs, err)
 }
@@ -137,9 +137,9 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 	if c.claim == 0 {
 		return l.explain(bounded, 0, results.Close())
 	}
-	rows, seen, err := l.readClaim(results)
+	rows, err := l.readClaim(results)
 	if err = errors.Join(err, results.Close()); err == nil {
-		err = l.take(bounded, rows, seen, c.claim, a)
+		err = l.take(bounded, rows, c.claim, a)
 	}
 	return l.explain(bounded, c.claim, err)
 }
@@ -148,59 +148,27 @@ func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 	h := l.h
 	l.slow = h.estimates.slowTasks(h.config.Time)
 	batch.Queue(beginHeld)
-	batch.Queue(
-		h.text(dbgen.HoldJobs), h.idleTimeout, from.priority, from.runAt, h.tasks, from.blocked, int32(jobs), l.slow, h.workerID,
-	)
-}
-
-// readClaim reads the answers to what queueClaim asked.
-func (l *lane) readClaim(results pgx.BatchResults) (claimed []heldRow, seen int, err error) {
-	if _, err := results.Exec(); err != nil {
-		return nil, 0, fmt.Errorf("beginning the transaction: %w", err)
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return nil, 0, fmt.Errorf("statement HoldJobs: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var r heldRow
-		if rows.RawValues()[0] == nil { // no job
-			if err := rows.Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, &r.Seen); err != nil {
-				return nil, 0, fmt.Errorf("reading the count of jobs: %w", err)
-			}
-			seen = int(r.Seen)
-			continue
-		}
-		if err := rows.Scan(
-			&r.ID, &r.Payload, &r.Priority, &r.RunAt, &r.Attempts, &r.MaxAttempts, &r.LastError, &r.CreatedAt,
-			&r.UpdatedAt, &r.Key, &r.LockedAt, &r.Revision, &r.Flags, &r.Task, &r.Queue, &r.Seen,
-		); err != nil {
-			return nil, 0, fmt.Errorf("reading a job: %w", err)
-		}
-		claimed, seen = append(claimed, r), int(r.Seen)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, 0, fmt.Errorf("statement HoldJobs: %w", err)
-	}
-	return claimed, seen, nil
+	batch.Queue(h.text(dbgen.BeginHold), h.idleTimeout)
+	batch.Queue(h.text(dbgen.HoldJobs), from.priority, from.runAt, h.tasks, from.blocked, int32(jobs), l.slow, h.workerID)
 }
 
 // take makes the open group of what was claimed.
-func (l *lane) take(ctx context.Context, rows []heldRow, seen, asked int, a *answer) error {
-	g := &group{pool: l.h.pool, since: time.Now(), over: make(chan struct{}), jobs: make([]*active, 0, len(rows))}
+func (l *lane) take(ctx context.Context, rows *heldRows, asked int, a *answer) error {
+	if err := l.name(ctx, rows); err != nil {
+		return err
+	}
+	g := &group{pool: l.h.pool, since: time.Now(), over: make(chan struct{}), jobs: make([]*active, 0, len(rows.jobs))}
 	// One allocation for all, which live and die together.
-	runs, jobs := make([]active, len(rows)), make([]job.Claimed, len(rows))
-	for i := range rows {
-		fill(&jobs[i], &rows[i], l.h.workerID)
-		runs[i] = active{job: &jobs[i], group: g, slow: slices.Contains(l.slow, rows[i].Task)}
-		runs[i].firm = runs[i].slow && l.h.estimates.firm(rows[i].Task)
+	runs := make([]active, len(rows.jobs))
+	for i, j := range rows.jobs {
+		runs[i] = active{job: j, group: g, slow: slices.Contains(l.slow, j.Task)}
+		runs[i].firm = runs[i].slow && l.h.estimates.firm(j.Task)
 		g.jobs = append(g.jobs, &runs[i])
 	}
-	a.seen, a.more = seen, seen >= asked
-	g.more = seen > len(rows)
-	if len(rows) > 0 && l.h.pool.takes(g) {
-		a.group, a.count = g, len(rows)
+	a.seen, a.more = rows.seen, rows.seen >= asked
+	g.more = rows.seen > len(rows.jobs)
+	if len(rows.jobs) > 0 && l.h.pool.takes(g) {
+		a.group, a.count = g, len(rows.jobs)
 		return nil
 	}
 	// Nothing is held, so nothing may be kept open.
@@ -278,30 +246,6 @@ func (l *lane) settle(g *group, e ending, written map[int64]written) (freed bool
 		l.h.out.report(end, w)
 	}
 	return freed || e.dropped > 0 || g.more
-}
-
-// heldRow is a row of HoldJobs that is a job: dbgen's own has pointers, for the one
-// that is not.
-type heldRow struct {
-	ID                                    int64
-	Payload, Flags                        []byte
-	Priority, MaxAttempts                 int16
-	RunAt, CreatedAt, UpdatedAt, LockedAt pgtype.Timestamptz
-	Attempts, Revision, Seen              int32
-	LastError, Key                        *string
-	Task, Queue                           string
-}
-
-func fill(c *job.Claimed, r *heldRow, workerID string) {
-	c.Row = job.Row{
-		ID: r.ID, Task: r.Task, Queue: r.Queue, Payload: r.Payload,
-		Priority: int(r.Priority), RunAt: r.RunAt.Time,
-		Attempts: int(r.Attempts), MaxAttempts: int(r.MaxAttempts), LastError: text(r.LastError),
-		CreatedAt: r.CreatedAt.Time, UpdatedAt: r.UpdatedAt.Time,
-		Key: text(r.Key), Revision: int(r.Revision), Flags: job.FlagNames(r.Flags),
-		LockedAt: r.LockedAt.Time, LockedBy: workerID,
-	}
-	c.Lock = job.Lock{By: workerID, At: r.LockedAt.Time, Attempt: int(r.Attempts)}
 }
 
 // milliseconds is a time-out as a setting of PostgreSQL.

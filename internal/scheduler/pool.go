@@ -28,6 +28,8 @@ type pool struct {
 
 	mu      sync.Mutex
 	work    sync.Cond // slots wait for ready jobs, or the end
+	idle    int       // slots that wait
+	waking  bool      // one of them is being woken
 	ready   []*active // jobs that wait for a slot, in their order
 	closed  bool
 	closing bool // no held jobs are taken any more
@@ -101,13 +103,29 @@ func (p *pool) next() *active {
 		if p.closed {
 			return nil
 		}
+		p.idle++
 		p.work.Wait()
+		p.idle--
+		p.waking = false
 	}
 	a := p.ready[0]
 	p.ready[0] = nil
 	p.ready = p.ready[1:]
 	a.started = true
+	if len(p.ready) > 0 {
+		p.rouse()
+	}
 	return a
+}
+
+// rouse wakes a slot, unless one is on its way already: it will see to the next.
+// Where jobs are over at once, few slots so do all of them, and the others are
+// not woken for nothing. The caller holds the lock.
+func (p *pool) rouse() {
+	if p.idle > 0 && !p.waking {
+		p.waking = true
+		p.work.Signal()
+	}
 }
 
 // run starts a job as soon as a slot is free.
@@ -140,7 +158,7 @@ func (p *pool) enter(a *active) (lost []*job.Claimed) {
 // offer gives a job to the slots. The caller holds the lock.
 func (p *pool) offer(a *active) {
 	p.ready = append(p.ready, a)
-	p.work.Signal()
+	p.rouse()
 }
 
 var errClaimedAgain = errors.New("the job was taken from this run, and claimed again")
