@@ -24,7 +24,8 @@ select
 -- The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
 -- written at once; the others will get the same if it is written later. Tasks come
 -- as their ids, which always mean the same: looking their names up for every row
--- would be a quarter of the cost. Where nothing was chosen, one row without a job
+-- would be a quarter of the cost. For the same reason created_at, updated_at and
+-- revision are null where they are run_at, created_at and 0. Where nothing was chosen, one row without a job
 -- says how many were seen: those are locked by the transaction as well, and worth
 -- another look.
 with runnable as materialized (
@@ -104,8 +105,9 @@ with runnable as materialized (
   where j.id = s.id
 )
 select
-  c.id, c.payload, c.priority, c.run_at, (c.attempts + 1)::int as attempts, c.max_attempts, c.last_error, c.created_at,
-  c.updated_at, c.key, c.revision, c.flags, c.task_id,
+  c.id, c.payload, c.priority, c.run_at, c.attempts, c.max_attempts, c.last_error,
+  nullif(c.created_at, c.run_at) as created_at, nullif(c.updated_at, c.created_at) as updated_at,
+  c.key, nullif(c.revision, 0) as revision, c.flags, c.task_id,
   case
     when c.job_queue_id is not null
     then (select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id)
@@ -116,6 +118,7 @@ left join chosen c on always.yes
 order by c.priority, c.run_at, c.id;
 
 -- name: NameTasks :many
+-- The names of the tasks of jobs that are held.
 select t.id, t.identifier from graphile_worker._private_tasks t where t.id = any (@ids::int[]);
 
 -- name: CompleteHeldJobs :exec

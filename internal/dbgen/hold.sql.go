@@ -212,8 +212,9 @@ with runnable as materialized (
   where j.id = s.id
 )
 select
-  c.id, c.payload, c.priority, c.run_at, (c.attempts + 1)::int as attempts, c.max_attempts, c.last_error, c.created_at,
-  c.updated_at, c.key, c.revision, c.flags, c.task_id,
+  c.id, c.payload, c.priority, c.run_at, c.attempts, c.max_attempts, c.last_error,
+  nullif(c.created_at, c.run_at) as created_at, nullif(c.updated_at, c.created_at) as updated_at,
+  c.key, nullif(c.revision, 0) as revision, c.flags, c.task_id,
   case
     when c.job_queue_id is not null
     then (select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id)
@@ -239,13 +240,13 @@ type HoldJobsRow struct {
 	Payload     []byte
 	Priority    *int16
 	RunAt       pgtype.Timestamptz
-	Attempts    int32
+	Attempts    *int16
 	MaxAttempts *int16
 	LastError   *string
-	CreatedAt   pgtype.Timestamptz
-	UpdatedAt   pgtype.Timestamptz
+	CreatedAt   bool
+	UpdatedAt   bool
 	Key         *string
-	Revision    *int32
+	Revision    bool
 	Flags       []byte
 	TaskID      *int32
 	Queue       interface{}
@@ -255,7 +256,8 @@ type HoldJobsRow struct {
 // The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
 // written at once; the others will get the same if it is written later. Tasks come
 // as their ids, which always mean the same: looking their names up for every row
-// would be a quarter of the cost. Where nothing was chosen, one row without a job
+// would be a quarter of the cost. For the same reason created_at, updated_at and
+// revision are null where they are run_at, created_at and 0. Where nothing was chosen, one row without a job
 // says how many were seen: those are locked by the transaction as well, and worth
 // another look.
 func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsRow, error) {
@@ -306,6 +308,7 @@ const NameTasks = `-- name: NameTasks :many
 select t.id, t.identifier from graphile_worker._private_tasks t where t.id = any ($1::int[])
 `
 
+// The names of the tasks of jobs that are held.
 func (q *Queries) NameTasks(ctx context.Context, ids []int32) ([]GraphileWorkerPrivateTask, error) {
 	rows, err := q.db.Query(ctx, NameTasks, ids)
 	if err != nil {

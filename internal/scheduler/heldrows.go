@@ -53,13 +53,13 @@ func (l *lane) readClaim(results pgx.BatchResults) (*heldRows, error) {
 // heldRow is a row of HoldJobs that is a job: dbgen's own has pointers, for the one
 // that is not.
 type heldRow struct {
-	id                         int64
-	flags                      []byte
-	priority, maxAttempts      int16
-	runAt, createdAt, updateAt pgtype.Timestamptz
-	attempts, revision, task   int32
-	lastError, key, queue      *string
-	seen                       int32
+	id                              int64
+	flags                           []byte
+	priority, attempts, maxAttempts int16
+	runAt, createdAt, updatedAt     pgtype.Timestamptz // createdAt and updatedAt may be null
+	revision                        pgtype.Int4
+	task, seen                      int32
+	lastError, key, queue           *string
 }
 
 func (h *heldRows) read(rows pgx.Rows, workerID string) error {
@@ -68,7 +68,7 @@ func (h *heldRows) read(rows pgx.Rows, workerID string) error {
 	// The payload, which is copied, comes from the raw values.
 	into := []any{
 		&r.id, nil, &r.priority, &r.runAt, &r.attempts, &r.maxAttempts, &r.lastError, &r.createdAt,
-		&r.updateAt, &r.key, &r.revision, &r.flags, &r.task, &r.queue, &r.seen,
+		&r.updatedAt, &r.key, &r.revision, &r.flags, &r.task, &r.queue, &r.seen,
 	}
 	none := make([]any, len(into))
 	none[len(none)-1] = &r.seen
@@ -97,15 +97,24 @@ func (h *heldRows) fill(r *heldRow, payload []byte, workerID string) *job.Claime
 	}
 	c := &h.chunk[0]
 	h.chunk = h.chunk[1:]
+	attempt := int(r.attempts) + 1
+	created := r.runAt.Time
+	if r.createdAt.Valid {
+		created = r.createdAt.Time
+	}
+	updated := created
+	if r.updatedAt.Valid {
+		updated = r.updatedAt.Time
+	}
 	c.Row = job.Row{
 		ID: r.id, Queue: text(r.queue), Payload: h.keep(payload),
 		Priority: int(r.priority), RunAt: r.runAt.Time,
-		Attempts: int(r.attempts), MaxAttempts: int(r.maxAttempts), LastError: text(r.lastError),
-		CreatedAt: r.createdAt.Time, UpdatedAt: r.updateAt.Time,
-		Key: text(r.key), Revision: int(r.revision), Flags: job.FlagNames(r.flags),
+		Attempts: attempt, MaxAttempts: int(r.maxAttempts), LastError: text(r.lastError),
+		CreatedAt: created, UpdatedAt: updated,
+		Key: text(r.key), Revision: int(r.revision.Int32), Flags: job.FlagNames(r.flags),
 		LockedAt: h.lockedAt, LockedBy: workerID,
 	}
-	c.Lock = job.Lock{By: workerID, At: h.lockedAt, Attempt: int(r.attempts)}
+	c.Lock = job.Lock{By: workerID, At: h.lockedAt, Attempt: attempt}
 	return c
 }
 
