@@ -36,11 +36,14 @@ func (s *Scheduler) startWaiting(ctx context.Context) error {
 // dispatch moves jobs from the local queue into free slots, in their order. Those
 // that have become forbidden go back.
 func (s *Scheduler) dispatch(forbidden []string) {
-	free := s.pool.free()
+	free, claimed := s.pool.free(), time.Time{}
+	if s.ahead.on {
+		claimed = time.Now()
+	}
 	var returned []int64
 	var reason error
 	s.local.each(
-		func() bool { return free == 0 },
+		func() bool { return free == 0 && !s.ahead.on },
 		func(j *job.Claimed) bool {
 			if flag, ok := forbids(forbidden, j); ok {
 				reason = fmt.Errorf("the flag %q is forbidden now", flag)
@@ -51,11 +54,12 @@ func (s *Scheduler) dispatch(forbidden []string) {
 			if !s.limits.start(j.Task) {
 				return false
 			}
-			s.pool.run(j)
+			s.pool.run(j, claimed)
 			free--
 			return true
 		},
 	)
+	s.ahead.watch(free < 0)
 	s.local.report(returned, reason)
 }
 

@@ -35,8 +35,8 @@ const (
 	// lanes is how many held claims there can be at once: one whose jobs run,
 	// while another commits and claims.
 	lanes = 2
-	// mostHeld bounds a held claim.
-	mostHeld = 500
+	// mostClaimed bounds a claim that goes beyond the free slots.
+	mostClaimed = 500
 	// stoppedFor is how long a process may seem to be stopped while it holds
 	// jobs before the server ends its transaction: far longer than a busy
 	// machine keeps a process waiting, and far shorter than a sweep takes.
@@ -159,18 +159,9 @@ func (h *holds) ask() int {
 	for _, l := range h.lanes {
 		here += l.asked
 	}
-	free := max(0, h.size-here)
-	mean := time.Duration(h.estimates.all.mean.Load())
-	if mean == 0 {
-		return free
-	}
-	room := min(int(h.config.Time/2*time.Duration(h.size)/mean), lanes*mostHeld)
-	ask := max(free, min(room-here, mostHeld))
-	if free == 0 && ask < room/4 {
-		return 0 // soon it is worth more
-	}
+	room := h.estimates.room(h.config.Time/2, h.size)
 	h.pool.wantBelow(max(h.size, room*3/4))
-	return ask
+	return claimSize(h.size, here, room)
 }
 
 // tend ends the groups that are to end, and, if it may, claims for lanes that have

@@ -46,9 +46,10 @@ type active struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	group     *group // the held claim that it is of, until that is over
-	slow      bool   // its lock was written by the claim, which has not committed yet
-	firm      bool   // it starts when that lock is to be seen by everybody
+	group     *group    // the held claim that it is of, until that is over
+	slow      bool      // its lock was written by the claim, which has not committed yet
+	firm      bool      // it starts when that lock is to be seen by everybody
+	claimed   time.Time // when it was, if that was ahead of the slots
 	started   bool
 	withdrawn bool // never starts
 }
@@ -128,10 +129,11 @@ func (p *pool) rouse() {
 	}
 }
 
-// run starts a job as soon as a slot is free.
-func (p *pool) run(j *job.Claimed) {
+// run starts a job as soon as a slot is free. A time says that this may take a
+// while from then.
+func (p *pool) run(j *job.Claimed, claimed time.Time) {
 	p.mu.Lock()
-	before := p.enter(&active{job: j})
+	before := p.enter(&active{job: j, claimed: claimed})
 	p.mu.Unlock()
 	p.interrupted(before, errClaimedAgain)
 }

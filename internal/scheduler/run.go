@@ -17,7 +17,7 @@ type ended struct {
 	job      *job.Claimed
 	outcome  job.Outcome
 	duration time.Duration
-	// unstarted says that it never began: the job waited in the local queue.
+	// unstarted says that it never began: the job waited, in the local queue or for a slot.
 	unstarted bool
 	// unsure says that a try to write the outcome had an unknown end.
 	unsure bool
@@ -58,6 +58,10 @@ func (p *pool) runOne(a *active) {
 	ctx, j := a.ctx, a.job
 	e := ended{job: j, outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
 	began := time.Now()
+	if a.overdue(began) {
+		p.finish(a, a.turnedBack(errOverdue))
+		return
+	}
 	defer func() {
 		if value := recover(); value != nil {
 			e.outcome = job.Outcome{Kind: job.Failed, Err: Recovered(value)}

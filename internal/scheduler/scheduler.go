@@ -15,15 +15,17 @@
 //	group.go      one of them
 //	endgroup.go   what its end writes, and what is done where that is lost
 //	estimate.go   how long jobs take
-//	prefetch.go   the local queue: jobs that are claimed ahead of the slots
+//	ahead.go      how many more jobs than slots a claim takes where they are short
+//	prefetch.go   the local queue, which claims ahead as far as it is told to
 //	limits.go     tasks that may have only so many jobs here at once
 //	flags.go      which jobs are left alone
 //	clock.go      times that are not the database's
 //	survey.go     where claims begin if much lies ahead that cannot run
 //
 // Wake-ups and handlers come in; statements and events go out. Without a local
-// queue a claim takes exactly what the free slots can start at once, so nothing
-// is locked that does not run. Polling covers whatever the wake-ups miss.
+// queue a claim takes what the free slots can start at once, and more only where
+// jobs are known to be over within milliseconds, so nothing is locked for long that
+// does not run. Polling covers whatever the wake-ups miss.
 //
 // The one thing not to break: between the claim's commit and the commit of its
 // outcome, every job is in exactly one of local queue, pool and releaser. A claim
@@ -95,6 +97,7 @@ type Scheduler struct {
 	config    Config
 	claims    *claimer
 	local     *localQueue
+	ahead     ahead
 	limits    *limits
 	estimates *estimates
 	holds     *holds // nil: nothing is held
@@ -115,7 +118,9 @@ func New(c Config) *Scheduler {
 	s.local = newLocalQueue(c)
 	s.claims = newClaimer(c)
 	s.estimates = newEstimates(c)
-	s.holds = newHolds(c, s)
+	if s.holds = newHolds(c, s); s.holds == nil {
+		s.ahead = newAhead(c)
+	}
 	return s
 }
 
@@ -234,7 +239,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		}
 		ask := 0
 		if err == nil && !p.paused && s.holds.trusted() && (polled || !s.holds.prefers()) {
-			ask = s.local.ask(more, s.pool.free())
+			ask = s.ask(more)
 		}
 		if ask > 0 {
 			quiet := once && s.idle()
@@ -303,6 +308,8 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		case <-s.release.emptied:
 			// The last outcome may have made a job of its queue runnable.
 			more = more || once
+		case <-s.ahead.over():
+			s.returnOverdue()
 		case <-s.local.expired():
 			s.local.expire(s.giveBack)
 		case <-s.local.refetch():
@@ -392,6 +399,7 @@ func (s *Scheduler) shutDown(ctx context.Context) {
 		WorkerID: s.config.WorkerID, Running: s.pool.running(), Cause: context.Cause(ctx),
 	})
 	s.local.close(s.giveBack)
+	s.pool.turnBackWaiting(time.Now(), ErrShutdown)
 	s.release.hurry()
 	holdsOver := s.holds.close()
 	drained := s.pool.close()

@@ -14,7 +14,7 @@ func (s *Scheduler) RunSingle(ctx context.Context, j *job.Claimed) (job.Outcome,
 	over := make(chan ended, 1)
 	s.pool.ended = func(_ *active, e ended) { over <- e }
 	s.pool.start(ctx)
-	s.pool.run(j)
+	s.pool.run(j, time.Time{})
 	e := <-over
 	<-s.pool.close()
 	return e.outcome, e.duration

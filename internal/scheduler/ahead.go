@@ -1,0 +1,134 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/gworker/gworker/internal/job"
+)
+
+// Where nothing is held, and no local queue was asked for, a claim still takes more
+// jobs than there are free slots, if they are known to be so short that the slots
+// come by all of them within aheadFor: otherwise claims could not keep up. Jobs that
+// have not started after aheadPatience, as the ones before them take longer than
+// was known, go back; whoever was stopped for so long cannot know either whether
+// their locks still hold.
+const (
+	aheadFor      = 25 * time.Millisecond
+	aheadPatience = 100 * time.Millisecond
+)
+
+// ahead says whether, and since when, jobs wait for slots that are all taken. It
+// belongs to the loop.
+type ahead struct {
+	on    bool
+	timer *time.Timer // nil: not on
+}
+
+// newAhead is off where jobs are chosen by more than their order.
+func newAhead(c Config) ahead {
+	if c.LocalQueue.Size > 0 || c.TaskLimits != nil || c.Flags.any() {
+		return ahead{}
+	}
+	return ahead{on: true, timer: stoppedTimer()}
+}
+
+// ask is how many jobs a claim shall take now; 0 means that there shall be none.
+func (s *Scheduler) ask(more bool) int {
+	if !s.ahead.on || !more {
+		return s.local.ask(more, s.pool.free())
+	}
+	here := s.pool.running()
+	room := s.estimates.room(aheadFor, s.pool.size)
+	s.pool.wantBelow(max(s.pool.size, room*3/4))
+	return claimSize(s.pool.size, here, room)
+}
+
+// room is how many jobs so many slots work off within d, as far as that is known.
+func (e *estimates) room(d time.Duration, slots int) int {
+	mean := time.Duration(e.all.mean.Load())
+	if mean == 0 {
+		return slots
+	}
+	return min(int(d*time.Duration(slots)/mean), 2*mostClaimed)
+}
+
+// claimSize is how many jobs to claim, if there are some here already and room for
+// some.
+func claimSize(slots, here, room int) int {
+	free := max(0, slots-here)
+	ask := max(free, min(room-here, mostClaimed))
+	if free == 0 && ask < room/4 {
+		return 0 // soon it is worth more
+	}
+	return ask
+}
+
+// watch has look called before long, if jobs wait for slots.
+func (a *ahead) watch(waiting bool) {
+	if a.on && waiting {
+		a.timer.Reset(aheadPatience)
+	}
+}
+
+// over is told when jobs have waited for long enough.
+func (a *ahead) over() <-chan time.Time { return channel(a.timer) }
+
+// errOverdue is why jobs go back that have waited for too long.
+var errOverdue = errors.New("no slot became free while the job waited for one")
+
+// returnOverdue gives back what has waited for too long.
+func (s *Scheduler) returnOverdue() {
+	overdue, waiting := s.pool.turnBackWaiting(time.Now().Add(-aheadPatience), errOverdue)
+	if overdue > 0 {
+		s.estimates.atLeast(aheadPatience)
+		s.Wake()
+	}
+	s.ahead.watch(waiting)
+}
+
+// turnBackWaiting gives jobs back that were claimed ahead, at that time or before,
+// and wait for a slot. waiting says that some go on waiting.
+func (p *pool) turnBackWaiting(since time.Time, why error) (count int, waiting bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	kept := p.ready[:0]
+	for _, a := range p.ready {
+		if a.claimed.IsZero() || a.claimed.After(since) {
+			kept = append(kept, a)
+			continue
+		}
+		count++
+		if p.active[a.job] == a {
+			p.ended(a, a.turnedBack(why))
+			p.drop(a)
+		}
+	}
+	clear(p.ready[len(kept):])
+	p.ready = kept
+	return count, len(kept) > 0
+}
+
+// overdue reports whether the job may not start at the time any more. Of the clocks
+// the one counts that is further on: one of them may have stood still while the
+// machine slept.
+func (a *active) overdue(now time.Time) bool {
+	if a.claimed.IsZero() {
+		return false
+	}
+	return max(now.Sub(a.claimed), now.Round(0).Sub(a.claimed.Round(0))) > aheadPatience || a.ctx.Err() != nil
+}
+
+// turnedBack is the end of a job that does not start.
+func (a *active) turnedBack(why error) ended {
+	e := ended{job: a.job, outcome: job.Outcome{Kind: job.Returned, Err: why}, unstarted: true}
+	var lost *lostError
+	switch cause := context.Cause(a.ctx); {
+	case errors.As(cause, &lost):
+		e.outcome = job.Outcome{Kind: job.Lost, Err: lost}
+	case errors.Is(cause, job.ErrCancelled):
+		e.outcome = job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}
+	}
+	return e
+}
