@@ -212,6 +212,7 @@ func (a adder) ListJobs(ctx context.Context, filter JobFilter) (JobPage, error) 
 	if err != nil {
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
 	}
+	encoded.Held = a.held()
 	page, err := admin.List(ctx, a.oneOff, encoded)
 	if err != nil {
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)

@@ -104,6 +104,7 @@ func newWorker(config Config) (*Worker, error) {
 			Statements: w.client.statements, ReadOnly: w.leaveServer, Never: config.neverHeld(),
 		},
 	}))
+	w.client.holder = w.scheduler
 	w.events.Emit(event.WorkerCreated{
 		WorkerID: w.id, Concurrency: config.Concurrency, Tasks: w.taskNames(), Schema: options.Schema.String(),
 	})
