@@ -12,8 +12,8 @@
 
 -- name: AdminCompleteJobs :many
 -- The schema's function decides which jobs may be touched. The others come as
--- they were when the statement began. It may wait for a job that is held, and has
--- none of @held for that: what was touched is held no more.
+-- they were when the statement began. @held is empty here: what was touched is held
+-- no more, since the function has waited for that.
 with touched as materialized (
   select f.* from graphile_worker.complete_jobs(@ids::bigint[]) f
 ), asked as (

@@ -60,8 +60,9 @@ func (h Held) show(j *Job) {
 	}
 }
 
-// showUntouched completes a job that a statement without Held's arguments has left
-// alone because of a lock that it had to wait for: the row is as it was before.
+// showUntouched completes a job that a change has left alone. Its statement has
+// waited for the lock, does not name the held jobs, and tells the row as it was
+// before.
 func (h Held) showUntouched(j *Job) {
 	if h.jobs[j.ID] != nil && j.LockedAt.IsZero() {
 		j.State = job.StateRunning

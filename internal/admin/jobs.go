@@ -43,15 +43,15 @@ type Changed struct {
 
 // Complete deletes jobs.
 func Complete(ctx context.Context, q *dbgen.Queries, ids []int64, held Held) (Changed, error) {
-	return change(ids, held.showUntouched, func(ids []int64) ([]jobRow, error) {
-		return jobRows(q.AdminCompleteJobs(ctx, dbgen.AdminCompleteJobsParams{Ids: ids, Held: []int64{}, HeldQueues: []string{}}))
+	return change(ids, held, func(ids []int64) ([]jobRow, error) {
+		return jobRows(q.AdminCompleteJobs(ctx, dbgen.AdminCompleteJobsParams{Ids: ids, Held: []int64{}, HeldQueues: array(held.names)}))
 	})
 }
 
 // Fail uses up the attempts of jobs. A reason of "" leaves it to the schema.
 func Fail(ctx context.Context, q *dbgen.Queries, ids []int64, reason string, held Held) (Changed, error) {
-	return change(ids, held.showUntouched, func(ids []int64) ([]jobRow, error) {
-		args := dbgen.AdminFailJobsParams{Ids: ids, Held: []int64{}, HeldQueues: []string{}}
+	return change(ids, held, func(ids []int64) ([]jobRow, error) {
+		args := dbgen.AdminFailJobsParams{Ids: ids, Held: []int64{}, HeldQueues: array(held.names)}
 		if reason != "" {
 			args.Reason = &reason
 		}
@@ -69,10 +69,10 @@ type Reschedule struct {
 
 // RescheduleAll changes jobs, and tells workers of those that can run.
 func RescheduleAll(ctx context.Context, q *dbgen.Queries, ids []int64, to Reschedule, held Held) (Changed, error) {
-	return change(ids, held.showUntouched, func(ids []int64) ([]jobRow, error) {
+	return change(ids, held, func(ids []int64) ([]jobRow, error) {
 		args := dbgen.AdminRescheduleJobsParams{
 			Ids: ids, Priority: to.Priority, Attempts: to.Attempts, MaxAttempts: to.MaxAttempts,
-			Held: []int64{}, HeldQueues: []string{},
+			Held: []int64{}, HeldQueues: array(held.names),
 		}
 		if to.RunAt != nil {
 			args.RunNow, args.RunAt = to.RunAt.IsZero(), timestamp(*to.RunAt)
@@ -83,7 +83,7 @@ func RescheduleAll(ctx context.Context, q *dbgen.Queries, ids []int64, to Resche
 
 // Preview tells which jobs the functions above would touch.
 func Preview(ctx context.Context, q *dbgen.Queries, ids []int64, held Held) (Changed, error) {
-	return change(ids, held.show, func(ids []int64) ([]jobRow, error) {
+	return change(ids, held, func(ids []int64) ([]jobRow, error) {
 		return jobRows(q.AdminGetJobs(ctx, dbgen.AdminGetJobsParams{Ids: ids, Held: array(held.ids), HeldQueues: array(held.names)}))
 	})
 }
@@ -116,7 +116,7 @@ func GetByKey(ctx context.Context, q *dbgen.Queries, key string, held Held) (*Jo
 	return found, nil
 }
 
-func change(ids []int64, show func(*Job), run func([]int64) ([]jobRow, error)) (Changed, error) {
+func change(ids []int64, held Held, run func([]int64) ([]jobRow, error)) (Changed, error) {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
@@ -138,10 +138,12 @@ func change(ids []int64, show func(*Job), run func([]int64) ([]jobRow, error)) (
 		case !ok:
 			c.Untouched = append(c.Untouched, Untouched{ID: id, Reason: NotFound})
 		case row.Touched:
-			c.Jobs = append(c.Jobs, row.job())
+			touched := row.job()
+			held.show(touched)
+			c.Jobs = append(c.Jobs, touched)
 		default:
 			untouched := row.job()
-			show(untouched)
+			held.showUntouched(untouched)
 			c.Untouched = append(c.Untouched, Untouched{ID: id, Reason: Locked, Job: untouched})
 		}
 	}

@@ -169,8 +169,8 @@ type AdminCompleteJobsRow struct {
 // @held_queues the names of their queues, and @holder is the worker. They are read
 // before the statement, so a job of them whose row is locked by then is simply so.
 // The schema's function decides which jobs may be touched. The others come as
-// they were when the statement began. It may wait for a job that is held, and has
-// none of @held for that: what was touched is held no more.
+// they were when the statement began. @held is empty here: what was touched is held
+// no more, since the function has waited for that.
 func (q *Queries) AdminCompleteJobs(ctx context.Context, arg AdminCompleteJobsParams) ([]AdminCompleteJobsRow, error) {
 	rows, err := q.db.Query(ctx, AdminCompleteJobs, arg.Held, arg.HeldQueues, arg.Ids)
 	if err != nil {
