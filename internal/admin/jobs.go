@@ -28,7 +28,8 @@ type Untouched struct {
 	ID     int64
 	Reason Reason
 	// Job is the job as it was seen, or nil if there is none. Its LockedBy is
-	// "" if a worker took it in just that moment.
+	// "" if a worker took it in just that moment, or another process held it
+	// without a lock (see Config.HoldTime); then it may have ended by now.
 	Job *Job
 }
 
