@@ -125,14 +125,14 @@ func (c *Client) Close() {
 // connection to the client's database.
 func (c *Client) WithTx(tx pgx.Tx) *TxClient {
 	return &TxClient{adder{
-		queries: c.statements.On(tx), oneOff: c.statements.Unprepared().On(tx), now: c.now, before: c.before,
+		queries: c.statements.On(tx), oneOff: c.statements.Unprepared().On(tx), now: c.now, before: c.before, holder: c.holder,
 	}}
 }
 
 // WithSQLTx is WithTx for a database/sql transaction, of any PostgreSQL driver.
 func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
 	queries := c.statements.OnSQL(tx)
-	return &TxClient{adder{queries: queries, oneOff: queries, now: c.now, before: c.before}}
+	return &TxClient{adder{queries: queries, oneOff: queries, now: c.now, before: c.before, holder: c.holder}}
 }
 
 // adder is the one implementation of JobAdder, and of what client_admin.go and
@@ -143,6 +143,7 @@ type adder struct {
 	own     *store.Own     // adds outside a transaction of the caller's; nil inside
 	before  []func(context.Context, *JobSpec) error
 	now     func() time.Time // of a worker that goes by its own clock; else nil
+	holder  holder           // the worker whose client it is; else nil
 }
 
 // due fills in the run time of a job that is due now, where that is not the
@@ -154,6 +155,7 @@ func (a adder) due(s *store.Spec) {
 }
 
 func (a adder) addOne(ctx context.Context, s store.Spec) (*JobRow, error) {
+	a.hurryKeys(s)
 	if a.own != nil {
 		return a.own.Add(ctx, s)
 	}
@@ -161,6 +163,7 @@ func (a adder) addOne(ctx context.Context, s store.Spec) (*JobRow, error) {
 }
 
 func (a adder) addAll(ctx context.Context, specs []store.Spec, preserve bool) ([]*JobRow, error) {
+	a.hurryKeys(specs...)
 	if a.own != nil {
 		return a.own.AddAll(ctx, specs, preserve)
 	}
@@ -245,6 +248,7 @@ func (a adder) RemoveJob(ctx context.Context, key string) (*JobRow, error) {
 	if err := checkText("key", key, maxKeyLength); err != nil {
 		return nil, fmt.Errorf("removing a job: %w", err)
 	}
+	a.hurryKeys(store.Spec{Key: key})
 	row, err := store.Remove(ctx, a.queries, key)
 	if err != nil {
 		return nil, fmt.Errorf("removing the job with key %q: %w", key, err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/admin"
+	"github.com/gworker/gworker/internal/job"
 )
 
 // JobInfo is a job as it was at ReadAt, by the database's clock, with the state
@@ -38,7 +39,9 @@ const (
 // A job that has been locked for more than 4 hours does not count as running
 // here, in PermanentlyFailJobs and in RescheduleJobs.
 func (a adder) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
-	result, err := admin.Complete(ctx, a.queries, ids)
+	held := a.held() // before the transactions that hold them end
+	a.hurryIDs(ids...)
+	result, err := admin.Complete(ctx, a.queries, ids, held)
 	return result, doing(err, "completing", ids)
 }
 
@@ -49,7 +52,9 @@ func (a adder) PermanentlyFailJobs(ctx context.Context, ids []int64, reason stri
 	if err := checkText("reason", reason, math.MaxInt); err != nil {
 		return ChangedJobs{}, doing(err, "failing", ids)
 	}
-	result, err := admin.Fail(ctx, a.queries, ids, reason)
+	held := a.held() // before the transactions that hold them end
+	a.hurryIDs(ids...)
+	result, err := admin.Fail(ctx, a.queries, ids, reason, held)
 	return result, doing(err, "failing", ids)
 }
 
@@ -123,7 +128,9 @@ func (a adder) RescheduleJobs(ctx context.Context, ids []int64, options Reschedu
 	if err != nil {
 		return ChangedJobs{}, doing(err, "rescheduling", ids)
 	}
-	result, err := admin.RescheduleAll(ctx, a.queries, ids, to)
+	held := a.held() // before the transactions that hold them end
+	a.hurryIDs(ids...)
+	result, err := admin.RescheduleAll(ctx, a.queries, ids, to, held)
 	return result, doing(err, "rescheduling", ids)
 }
 
@@ -131,14 +138,14 @@ func (a adder) RescheduleJobs(ctx context.Context, ids []int64, options Reschedu
 // would do to these jobs at this moment, and changes nothing: the result's Jobs
 // are those that would be changed, as they are.
 func (a adder) PreviewJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
-	result, err := admin.Preview(ctx, a.queries, ids)
+	result, err := admin.Preview(ctx, a.queries, ids, a.held())
 	return result, doing(err, "looking at", ids)
 }
 
 // GetJob returns the job with the given id, or ErrJobNotFound: completed jobs
 // are not kept.
 func (a adder) GetJob(ctx context.Context, id int64) (*JobInfo, error) {
-	found, err := admin.Get(ctx, a.queries, id)
+	found, err := admin.Get(ctx, a.queries, id, a.heldFor(func(j *job.Claimed) bool { return j.ID == id }))
 	if err != nil {
 		return nil, fmt.Errorf("reading job %d: %w", id, err)
 	}
@@ -150,7 +157,7 @@ func (a adder) GetJobByKey(ctx context.Context, key string) (*JobInfo, error) {
 	if err := checkText("key", key, maxKeyLength); err != nil {
 		return nil, fmt.Errorf("reading a job: %w", err)
 	}
-	found, err := admin.GetByKey(ctx, a.queries, key)
+	found, err := admin.GetByKey(ctx, a.queries, key, a.heldFor(func(j *job.Claimed) bool { return j.Key == key }))
 	if err != nil {
 		return nil, fmt.Errorf("reading the job with key %q: %w", key, err)
 	}

@@ -21,12 +21,14 @@ const (
 	// StateScheduled: the job's time has not come, and it has not been tried.
 	StateScheduled = job.StateScheduled
 	// StateReady: nothing keeps a worker that has the task from starting it. Of
-	// several ready jobs in one queue one starts at a time.
+	// several ready jobs in one queue one starts at a time. What another process
+	// holds without a lock (see Config.HoldTime) counts as ready, too.
 	StateReady = job.StateReady
 	// StateBlocked: its time has come, and its queue is held for another job.
 	StateBlocked = job.StateBlocked
-	// StateRunning: a worker holds its lock. Whether that worker lives the row
-	// does not tell; see Client.Workers.
+	// StateRunning: a worker holds its lock, or it is one that the worker whose
+	// client this is holds without. Whether a worker lives the row does not tell;
+	// see Client.Workers.
 	StateRunning = job.StateRunning
 	// StateRetrying: it has been tried, and its time has not come again.
 	StateRetrying = job.StateRetrying
@@ -212,6 +214,7 @@ func (a adder) ListJobs(ctx context.Context, filter JobFilter) (JobPage, error) 
 	if err != nil {
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
 	}
+	encoded.Held = a.held()
 	page, err := admin.List(ctx, a.oneOff, encoded)
 	if err != nil {
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)

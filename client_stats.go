@@ -39,7 +39,7 @@ func (c *Client) Stats(ctx context.Context, options StatsOptions) (Stats, error)
 	case queues == 0:
 		queues = defaultQueues
 	}
-	stats, err := admin.CountJobs(ctx, c.queries, max(queues, 0))
+	stats, err := admin.CountJobs(ctx, c.oneOff, max(queues, 0), c.held())
 	if err != nil {
 		return Stats{}, fmt.Errorf("counting jobs: %w", err)
 	}
@@ -91,6 +91,7 @@ func (c *Client) queuePage(ctx context.Context, filter QueueFilter) (QueuePage, 
 			return QueuePage{}, problem("QueueFilter.Cursor", "%v", err)
 		}
 	}
+	f.Held = c.held()
 	return admin.ListQueues(ctx, c.oneOff, f)
 }
 
@@ -102,7 +103,7 @@ type WorkerInfo = admin.Worker
 // not to be seen; where the schema is from before the recovery tables, that is
 // so for all.
 func (c *Client) Workers(ctx context.Context) ([]WorkerInfo, error) {
-	workers, err := admin.ListWorkers(ctx, c.queries)
+	workers, err := admin.ListWorkers(ctx, c.queries, c.held())
 	if err != nil {
 		return nil, fmt.Errorf("listing workers: %w", err)
 	}

@@ -104,6 +104,7 @@ func newWorker(config Config) (*Worker, error) {
 			Statements: w.client.statements, ReadOnly: w.leaveServer, Never: config.neverHeld(),
 		},
 	}))
+	w.client.holder = w.scheduler
 	w.events.Emit(event.WorkerCreated{
 		WorkerID: w.id, Concurrency: config.Concurrency, Tasks: w.taskNames(), Schema: options.Schema.String(),
 	})
@@ -148,6 +149,12 @@ func (w *Worker) ID() string { return w.id }
 
 // Client returns a client on the worker's database and schema. It can be used
 // while the worker runs; with Config.Pool, before and afterwards too.
+//
+// Jobs that this worker holds without a lock (see Config.HoldTime) are running to
+// this client, and to those of its WithTx and WithSQLTx: what it reads shows their
+// locks as they will be written, and where it changes them, or adds jobs with their
+// keys, the worker writes the locks at once. Other clients see such jobs as ready,
+// and their changes wait for the hold time at most.
 func (w *Worker) Client() *Client { return w.client }
 
 // Run runs jobs until ctx ends. It connects, migrates the schema, and then

@@ -43,7 +43,11 @@ The states are:
   blocked    its time has come, and its queue is held for another job
   running    a worker holds its lock
   retrying   it has been tried, and waits for its next time
-  failed     it has used up its attempts, and nobody will run it`,
+  failed     it has used up its attempts, and nobody will run it
+
+A job that a gworker holds by a transaction instead of a lock, for its hold time at
+most (see "worker run --help"), is ready here: only the worker's own process can
+tell that it runs.`,
 		Example: `  worker list --state failed --order newest
   worker list --state failed --updated-since 24h --error timeout
   worker list --state ready --order next --task send_email

@@ -20,7 +20,8 @@ func newWorkersCommand(shared *sharedFlags) *cobra.Command {
 		Long: `workers prints the workers that are registered and those that hold locks, of every
 runtime. Node's workers do not register, and Rust's only if recovery is on, so
 one of those that is idle is not to be seen. What a worker runs,
-"worker list --worker ID" prints.`,
+"worker list --worker ID" prints. Jobs that a gworker holds without a lock, for its
+hold time at most, are in neither.`,
 		Example: `  worker workers`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

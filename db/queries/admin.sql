@@ -4,10 +4,16 @@
 -- The states of jobs are defined here, by one text that stands in every
 -- statement that needs it; a test holds the copies together. Joins are outer
 -- ones, so that a job whose task or queue row somebody has deleted is seen.
+--
+-- A job that a worker holds by an open transaction alone (hold.sql) has no lock on
+-- its row. Its own process knows better: @held are the ids of such jobs,
+-- @held_queues the names of their queues, and @holder is the worker. They are read
+-- before the statement, so a job of them whose row is locked by then is simply so.
 
 -- name: AdminCompleteJobs :many
 -- The schema's function decides which jobs may be touched. The others come as
--- they were when the statement began.
+-- they were when the statement began. @held is empty here: what was touched is held
+-- no more, since the function has waited for that.
 with touched as materialized (
   select f.* from graphile_worker.complete_jobs(@ids::bigint[]) f
 ), asked as (
@@ -24,11 +30,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -57,11 +63,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -102,11 +108,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -121,17 +127,17 @@ order by j.id;
 -- name: AdminGetJobs :many
 -- "touched" says whether the functions above would touch the job.
 select
-  (j.locked_at is null or j.locked_at < now() - interval '4 hours')::boolean as touched,
+  ((j.locked_at is null or j.locked_at < now() - interval '4 hours') and j.id <> all (@held::bigint[]))::boolean as touched,
   j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
   j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -145,17 +151,17 @@ order by j.id;
 
 -- name: AdminGetJobByKey :one
 select
-  (j.locked_at is null or j.locked_at < now() - interval '4 hours')::boolean as touched,
+  ((j.locked_at is null or j.locked_at < now() - interval '4 hours') and j.id <> all (@held::bigint[]))::boolean as touched,
   j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
   j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -180,11 +186,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -195,14 +201,20 @@ from (
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   where j.id > @after_id::bigint
-    and (sqlc.narg(available)::boolean is null or j.is_available = sqlc.narg(available)::boolean)
-    and (sqlc.narg(locked)::boolean is null or (j.locked_at is not null) = sqlc.narg(locked)::boolean)
+    and (
+      sqlc.narg(available)::boolean is null
+      or (j.is_available and j.id <> all (@held::bigint[])) = sqlc.narg(available)::boolean
+    )
+    and (
+      sqlc.narg(locked)::boolean is null
+      or (j.locked_at is not null or j.id = any (@held::bigint[])) = sqlc.narg(locked)::boolean
+    )
     and (cardinality(@states::text[]) = 0 or (case
-      when j.locked_at is not null then 'running'
+      when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
       when j.run_at > now() and j.attempts > 0 then 'retrying'
       when j.run_at > now() then 'scheduled'
-      when j.job_queue_id is null or q.is_available then 'ready'
+      when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
       else 'blocked'
     end) = any (@states::text[]))
     and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
@@ -216,7 +228,11 @@ from (
       or j.job_queue_id is null and '' = any (@queues::text[])
     )
     and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
-    and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
+    and (
+      cardinality(@workers::text[]) = 0
+      or j.locked_by = any (@workers::text[])
+      or j.id = any (@held::bigint[]) and @holder::text = any (@workers::text[])
+    )
     and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
     and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
     and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
@@ -243,11 +259,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -258,14 +274,20 @@ from (
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   where j.id < @before_id::bigint
-    and (sqlc.narg(available)::boolean is null or j.is_available = sqlc.narg(available)::boolean)
-    and (sqlc.narg(locked)::boolean is null or (j.locked_at is not null) = sqlc.narg(locked)::boolean)
+    and (
+      sqlc.narg(available)::boolean is null
+      or (j.is_available and j.id <> all (@held::bigint[])) = sqlc.narg(available)::boolean
+    )
+    and (
+      sqlc.narg(locked)::boolean is null
+      or (j.locked_at is not null or j.id = any (@held::bigint[])) = sqlc.narg(locked)::boolean
+    )
     and (cardinality(@states::text[]) = 0 or (case
-      when j.locked_at is not null then 'running'
+      when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
       when j.run_at > now() and j.attempts > 0 then 'retrying'
       when j.run_at > now() then 'scheduled'
-      when j.job_queue_id is null or q.is_available then 'ready'
+      when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
       else 'blocked'
     end) = any (@states::text[]))
     and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
@@ -279,7 +301,11 @@ from (
       or j.job_queue_id is null and '' = any (@queues::text[])
     )
     and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
-    and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
+    and (
+      cardinality(@workers::text[]) = 0
+      or j.locked_by = any (@workers::text[])
+      or j.id = any (@held::bigint[]) and @holder::text = any (@workers::text[])
+    )
     and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
     and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
     and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
@@ -306,11 +332,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -321,16 +347,23 @@ from (
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   where j.is_available
+    and j.id <> all (@held::bigint[])
     and (j.priority, j.run_at) >= (@after_priority::int, @after_run_at::timestamptz)
     and (j.priority, j.run_at, j.id) > (@after_priority::int, @after_run_at::timestamptz, @after_id::bigint)
-    and (sqlc.narg(available)::boolean is null or j.is_available = sqlc.narg(available)::boolean)
-    and (sqlc.narg(locked)::boolean is null or (j.locked_at is not null) = sqlc.narg(locked)::boolean)
+    and (
+      sqlc.narg(available)::boolean is null
+      or (j.is_available and j.id <> all (@held::bigint[])) = sqlc.narg(available)::boolean
+    )
+    and (
+      sqlc.narg(locked)::boolean is null
+      or (j.locked_at is not null or j.id = any (@held::bigint[])) = sqlc.narg(locked)::boolean
+    )
     and (cardinality(@states::text[]) = 0 or (case
-      when j.locked_at is not null then 'running'
+      when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
       when j.run_at > now() and j.attempts > 0 then 'retrying'
       when j.run_at > now() then 'scheduled'
-      when j.job_queue_id is null or q.is_available then 'ready'
+      when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
       else 'blocked'
     end) = any (@states::text[]))
     and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
@@ -344,7 +377,11 @@ from (
       or j.job_queue_id is null and '' = any (@queues::text[])
     )
     and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
-    and (cardinality(@workers::text[]) = 0 or j.locked_by = any (@workers::text[]))
+    and (
+      cardinality(@workers::text[]) = 0
+      or j.locked_by = any (@workers::text[])
+      or j.id = any (@held::bigint[]) and @holder::text = any (@workers::text[])
+    )
     and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
     and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
     and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
@@ -376,11 +413,11 @@ select
   coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
 from (
   select j.task_id, (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end) as state,
     count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
@@ -407,11 +444,11 @@ from (
     coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
-      when j.locked_at is not null then 'running'
+      when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
       when j.run_at > now() and j.attempts > 0 then 'retrying'
       when j.run_at > now() then 'scheduled'
-      when j.job_queue_id is null or q.is_available then 'ready'
+      when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
       else 'blocked'
     end) as state,
       count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
@@ -428,12 +465,16 @@ order by c.ready + c.scheduled + c.retrying + c.running + c.blocked + c.failed d
 
 -- name: AdminQueues :many
 -- A page of queues by name, and then one walk over the jobs of just these.
-with page as materialized (
-  select q.id, q.queue_name, q.locked_by, q.locked_at
+with held as materialized (
+  select unnest(@held_queues::text[]) as queue_name, unnest(@held_queue_ats::timestamptz[]) as locked_at
+), page as materialized (
+  select q.id, q.queue_name, coalesce(q.locked_at, h.locked_at) as locked_at,
+    case when q.locked_at is null and h.locked_at is not null then @holder::text else q.locked_by end as locked_by
   from graphile_worker._private_job_queues q
+  left join held h on h.queue_name = q.queue_name
   where (not @paged::boolean or q.queue_name > @after_name::text)
     and (cardinality(@names::text[]) = 0 or q.queue_name = any (@names::text[]))
-    and (not @locked_only::boolean or q.locked_at is not null)
+    and (not @locked_only::boolean or coalesce(q.locked_at, h.locked_at) is not null)
   order by q.queue_name
   limit @page_size::int
 ), counts as (
@@ -447,11 +488,11 @@ with page as materialized (
     coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
-      when j.locked_at is not null then 'running'
+      when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
       when j.run_at > now() and j.attempts > 0 then 'retrying'
       when j.run_at > now() then 'scheduled'
-      when j.job_queue_id is null or q.is_available then 'ready'
+      when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
       else 'blocked'
     end) as state,
       count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
@@ -488,7 +529,8 @@ from graphile_worker._private_workers w
 order by w.id;
 
 -- name: AdminLockHolders :many
--- Who holds locks, of any runtime.
+-- Who holds locks, of any runtime, and what the asking process's worker holds
+-- without.
 select
   coalesce(h.locked_by, '')::text as worker,
   (count(*) filter (where h.job))::bigint as jobs,
@@ -498,6 +540,14 @@ from (
   select j.locked_by, j.locked_at, true as job from graphile_worker._private_jobs j where j.locked_at is not null
   union all
   select q.locked_by, q.locked_at, false from graphile_worker._private_job_queues q where q.locked_at is not null
+  union all
+  select @holder::text, h.locked_at, true
+  from (select unnest(@held::bigint[]) as id, unnest(@held_ats::timestamptz[]) as locked_at) h
+  join graphile_worker._private_jobs j on j.id = h.id and j.locked_at is null
+  union all
+  select @holder::text, h.locked_at, false
+  from (select unnest(@held_queues::text[]) as queue_name, unnest(@held_queue_ats::timestamptz[]) as locked_at) h
+  join graphile_worker._private_job_queues q on q.queue_name = h.queue_name and q.locked_at is null
 ) h
 group by 1
 order by 1;

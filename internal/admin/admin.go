@@ -6,6 +6,7 @@
 //	stats.go    counts by state, task and queue, and queues one by one
 //	workers.go  who is registered and who holds locks, and taking locks away
 //	cleanup.go  the three cleanup tasks
+//	held.go     what the worker of this process holds without a lock on the rows
 //
 // Validated arguments come in, rows go out. The one thing not to break: what
 // changes jobs goes through the schema's own functions, so that each runtime's

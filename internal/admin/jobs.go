@@ -28,7 +28,8 @@ type Untouched struct {
 	ID     int64
 	Reason Reason
 	// Job is the job as it was seen, or nil if there is none. Its LockedBy is
-	// "" if a worker took it in just that moment.
+	// "" if a worker took it in just that moment, or another process held it
+	// without a lock (see Config.HoldTime); then it may have ended by now.
 	Job *Job
 }
 
@@ -42,16 +43,16 @@ type Changed struct {
 }
 
 // Complete deletes jobs.
-func Complete(ctx context.Context, q *dbgen.Queries, ids []int64) (Changed, error) {
-	return change(ids, func(ids []int64) ([]jobRow, error) {
-		return jobRows(q.AdminCompleteJobs(ctx, ids))
+func Complete(ctx context.Context, q *dbgen.Queries, ids []int64, held Held) (Changed, error) {
+	return change(ids, held, func(ids []int64) ([]jobRow, error) {
+		return jobRows(q.AdminCompleteJobs(ctx, dbgen.AdminCompleteJobsParams{Ids: ids, Held: []int64{}, HeldQueues: array(held.names)}))
 	})
 }
 
 // Fail uses up the attempts of jobs. A reason of "" leaves it to the schema.
-func Fail(ctx context.Context, q *dbgen.Queries, ids []int64, reason string) (Changed, error) {
-	return change(ids, func(ids []int64) ([]jobRow, error) {
-		args := dbgen.AdminFailJobsParams{Ids: ids}
+func Fail(ctx context.Context, q *dbgen.Queries, ids []int64, reason string, held Held) (Changed, error) {
+	return change(ids, held, func(ids []int64) ([]jobRow, error) {
+		args := dbgen.AdminFailJobsParams{Ids: ids, Held: []int64{}, HeldQueues: array(held.names)}
 		if reason != "" {
 			args.Reason = &reason
 		}
@@ -68,10 +69,11 @@ type Reschedule struct {
 }
 
 // RescheduleAll changes jobs, and tells workers of those that can run.
-func RescheduleAll(ctx context.Context, q *dbgen.Queries, ids []int64, to Reschedule) (Changed, error) {
-	return change(ids, func(ids []int64) ([]jobRow, error) {
+func RescheduleAll(ctx context.Context, q *dbgen.Queries, ids []int64, to Reschedule, held Held) (Changed, error) {
+	return change(ids, held, func(ids []int64) ([]jobRow, error) {
 		args := dbgen.AdminRescheduleJobsParams{
 			Ids: ids, Priority: to.Priority, Attempts: to.Attempts, MaxAttempts: to.MaxAttempts,
+			Held: []int64{}, HeldQueues: array(held.names),
 		}
 		if to.RunAt != nil {
 			args.RunNow, args.RunAt = to.RunAt.IsZero(), timestamp(*to.RunAt)
@@ -81,37 +83,41 @@ func RescheduleAll(ctx context.Context, q *dbgen.Queries, ids []int64, to Resche
 }
 
 // Preview tells which jobs the functions above would touch.
-func Preview(ctx context.Context, q *dbgen.Queries, ids []int64) (Changed, error) {
-	return change(ids, func(ids []int64) ([]jobRow, error) {
-		return jobRows(q.AdminGetJobs(ctx, ids))
+func Preview(ctx context.Context, q *dbgen.Queries, ids []int64, held Held) (Changed, error) {
+	return change(ids, held, func(ids []int64) ([]jobRow, error) {
+		return jobRows(q.AdminGetJobs(ctx, dbgen.AdminGetJobsParams{Ids: ids, Held: array(held.ids), HeldQueues: array(held.names)}))
 	})
 }
 
 // Get reads one job.
-func Get(ctx context.Context, q *dbgen.Queries, id int64) (*Job, error) {
-	rows, err := q.AdminGetJobs(ctx, []int64{id})
+func Get(ctx context.Context, q *dbgen.Queries, id int64, held Held) (*Job, error) {
+	rows, err := q.AdminGetJobs(ctx, dbgen.AdminGetJobsParams{Ids: []int64{id}, Held: array(held.ids), HeldQueues: array(held.names)})
 	if err != nil {
 		return nil, err
 	}
 	if len(rows) == 0 {
 		return nil, store.ErrNotFound
 	}
-	return jobRow(rows[0]).job(), nil
+	found := jobRow(rows[0]).job()
+	held.show(found)
+	return found, nil
 }
 
 // GetByKey reads the job with a key.
-func GetByKey(ctx context.Context, q *dbgen.Queries, key string) (*Job, error) {
-	row, err := q.AdminGetJobByKey(ctx, key)
+func GetByKey(ctx context.Context, q *dbgen.Queries, key string, held Held) (*Job, error) {
+	row, err := q.AdminGetJobByKey(ctx, dbgen.AdminGetJobByKeyParams{Key: key, Held: array(held.ids), HeldQueues: array(held.names)})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, store.ErrNotFound
 	}
 	if err != nil {
 		return nil, err
 	}
-	return jobRow(row).job(), nil
+	found := jobRow(row).job()
+	held.show(found)
+	return found, nil
 }
 
-func change(ids []int64, run func([]int64) ([]jobRow, error)) (Changed, error) {
+func change(ids []int64, held Held, run func([]int64) ([]jobRow, error)) (Changed, error) {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
@@ -133,9 +139,13 @@ func change(ids []int64, run func([]int64) ([]jobRow, error)) (Changed, error) {
 		case !ok:
 			c.Untouched = append(c.Untouched, Untouched{ID: id, Reason: NotFound})
 		case row.Touched:
-			c.Jobs = append(c.Jobs, row.job())
+			touched := row.job()
+			held.show(touched)
+			c.Jobs = append(c.Jobs, touched)
 		default:
-			c.Untouched = append(c.Untouched, Untouched{ID: id, Reason: Locked, Job: row.job()})
+			untouched := row.job()
+			held.showUntouched(untouched)
+			c.Untouched = append(c.Untouched, Untouched{ID: id, Reason: Locked, Job: untouched})
 		}
 	}
 	return c, nil

@@ -48,6 +48,7 @@ type Filter struct {
 	Limit         int
 	After         *Position
 	Payload       bool
+	Held          Held
 }
 
 // Page is one page of a listing.
@@ -72,7 +73,9 @@ func List(ctx context.Context, q *dbgen.Queries, f Filter) (Page, error) {
 		page.NextCursor = positionOf(rows[f.Limit-1], f.Order).cursor()
 	}
 	for _, row := range rows {
-		page.Jobs = append(page.Jobs, row.job())
+		listed := row.job()
+		f.Held.show(listed)
+		page.Jobs = append(page.Jobs, listed)
 	}
 	return page, nil
 }
@@ -86,7 +89,7 @@ func (f Filter) rows(ctx context.Context, q *dbgen.Queries, size int32) ([]jobRo
 		RunAtFrom: timestamp(f.RunAt.From), RunAtBefore: timestamp(f.RunAt.Before),
 		CreatedAtFrom: timestamp(f.CreatedAt.From), CreatedAtBefore: timestamp(f.CreatedAt.Before),
 		UpdatedAtFrom: timestamp(f.UpdatedAt.From), UpdatedAtBefore: timestamp(f.UpdatedAt.Before),
-		PageSize: size,
+		PageSize: size, Held: array(f.Held.ids), HeldQueues: array(f.Held.names), Holder: f.Held.worker,
 	}
 	after := f.After
 	switch f.Order {
@@ -97,6 +100,7 @@ func (f Filter) rows(ctx context.Context, q *dbgen.Queries, size int32) ([]jobRo
 			MinPriority: args.MinPriority, MaxPriority: args.MaxPriority, RunAtFrom: args.RunAtFrom, RunAtBefore: args.RunAtBefore,
 			CreatedAtFrom: args.CreatedAtFrom, CreatedAtBefore: args.CreatedAtBefore,
 			UpdatedAtFrom: args.UpdatedAtFrom, UpdatedAtBefore: args.UpdatedAtBefore, PageSize: size,
+			Held: args.Held, HeldQueues: args.HeldQueues, Holder: args.Holder,
 		}
 		if after != nil {
 			newest.BeforeID = after.ID
@@ -109,6 +113,7 @@ func (f Filter) rows(ctx context.Context, q *dbgen.Queries, size int32) ([]jobRo
 			MinPriority: args.MinPriority, MaxPriority: args.MaxPriority, RunAtFrom: args.RunAtFrom, RunAtBefore: args.RunAtBefore,
 			CreatedAtFrom: args.CreatedAtFrom, CreatedAtBefore: args.CreatedAtBefore,
 			UpdatedAtFrom: args.UpdatedAtFrom, UpdatedAtBefore: args.UpdatedAtBefore, PageSize: size,
+			Held: args.Held, HeldQueues: args.HeldQueues, Holder: args.Holder,
 			AfterPriority: math.MinInt32, AfterRunAt: pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true},
 		}
 		if after != nil {

@@ -59,8 +59,8 @@ type QueueStats struct {
 }
 
 // CountJobs counts all jobs, with up to queues named queues.
-func CountJobs(ctx context.Context, q *dbgen.Queries, queues int) (Stats, error) {
-	tasks, err := q.AdminTaskCounts(ctx)
+func CountJobs(ctx context.Context, q *dbgen.Queries, queues int, held Held) (Stats, error) {
+	tasks, err := q.AdminTaskCounts(ctx, dbgen.AdminTaskCountsParams{Held: array(held.ids), HeldQueues: array(held.names)})
 	if err != nil {
 		return Stats{}, err
 	}
@@ -77,7 +77,9 @@ func CountJobs(ctx context.Context, q *dbgen.Queries, queues int) (Stats, error)
 	if queues == 0 {
 		return stats, nil
 	}
-	busiest, err := q.AdminBusiestQueues(ctx, int32(queues))
+	busiest, err := q.AdminBusiestQueues(ctx, dbgen.AdminBusiestQueuesParams{
+		Most: int32(queues), Held: array(held.ids), HeldQueues: array(held.names),
+	})
 	if err != nil {
 		return Stats{}, err
 	}
@@ -118,11 +120,15 @@ type QueueFilter struct {
 	LockedOnly bool
 	Limit      int
 	After      *string
+	Held       Held
 }
 
 // ListQueues reads one page of queues.
 func ListQueues(ctx context.Context, q *dbgen.Queries, f QueueFilter) (QueuePage, error) {
-	args := dbgen.AdminQueuesParams{Names: array(f.Names), LockedOnly: f.LockedOnly, PageSize: int32(f.Limit + 1)}
+	args := dbgen.AdminQueuesParams{
+		Names: array(f.Names), LockedOnly: f.LockedOnly, PageSize: int32(f.Limit + 1), Holder: f.Held.worker,
+		Held: array(f.Held.ids), HeldQueues: array(f.Held.names), HeldQueueAts: array(f.Held.queueAts),
+	}
 	if f.After != nil {
 		args.Paged, args.AfterName = true, *f.After
 	}

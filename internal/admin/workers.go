@@ -46,8 +46,11 @@ type Worker struct {
 }
 
 // ListWorkers are all that are registered or hold locks, by id.
-func ListWorkers(ctx context.Context, q *dbgen.Queries) ([]Worker, error) {
-	holders, err := q.AdminLockHolders(ctx)
+func ListWorkers(ctx context.Context, q *dbgen.Queries, held Held) ([]Worker, error) {
+	holders, err := q.AdminLockHolders(ctx, dbgen.AdminLockHoldersParams{
+		Holder: held.worker, Held: array(held.ids), HeldAts: array(held.jobAts),
+		HeldQueues: array(held.names), HeldQueueAts: array(held.queueAts),
+	})
 	if err != nil {
 		return nil, err
 	}

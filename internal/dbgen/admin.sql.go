@@ -26,11 +26,11 @@ from (
     coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
-      when j.locked_at is not null then 'running'
+      when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
       when j.run_at > now() and j.attempts > 0 then 'retrying'
       when j.run_at > now() then 'scheduled'
-      when j.job_queue_id is null or q.is_available then 'ready'
+      when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
       else 'blocked'
     end) as state,
       count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
@@ -41,10 +41,16 @@ from (
   ) s
   group by s.job_queue_id
   order by sum(s.jobs) desc, s.job_queue_id
-  limit $1::int
+  limit $3::int
 ) c
 order by c.ready + c.scheduled + c.retrying + c.running + c.blocked + c.failed desc, c.job_queue_id
 `
+
+type AdminBusiestQueuesParams struct {
+	Held       []int64
+	HeldQueues []string
+	Most       int32
+}
 
 type AdminBusiestQueuesRow struct {
 	Queue       string
@@ -58,8 +64,8 @@ type AdminBusiestQueuesRow struct {
 }
 
 // Those with the most jobs; jobs without a queue are none of them.
-func (q *Queries) AdminBusiestQueues(ctx context.Context, most int32) ([]AdminBusiestQueuesRow, error) {
-	rows, err := q.db.Query(ctx, AdminBusiestQueues, most)
+func (q *Queries) AdminBusiestQueues(ctx context.Context, arg AdminBusiestQueuesParams) ([]AdminBusiestQueuesRow, error) {
+	rows, err := q.db.Query(ctx, AdminBusiestQueues, arg.Held, arg.HeldQueues, arg.Most)
 	if err != nil {
 		return nil, err
 	}
@@ -90,13 +96,13 @@ func (q *Queries) AdminBusiestQueues(ctx context.Context, most int32) ([]AdminBu
 const AdminCompleteJobs = `-- name: AdminCompleteJobs :many
 
 with touched as materialized (
-  select f.id, f.job_queue_id, f.task_id, f.payload, f.priority, f.run_at, f.attempts, f.max_attempts, f.last_error, f.created_at, f.updated_at, f.key, f.locked_at, f.locked_by, f.revision, f.flags, f.is_available from graphile_worker.complete_jobs($1::bigint[]) f
+  select f.id, f.job_queue_id, f.task_id, f.payload, f.priority, f.run_at, f.attempts, f.max_attempts, f.last_error, f.created_at, f.updated_at, f.key, f.locked_at, f.locked_by, f.revision, f.flags, f.is_available from graphile_worker.complete_jobs($3::bigint[]) f
 ), asked as (
   select true as touched, f.id, f.job_queue_id, f.task_id, f.payload, f.priority, f.run_at, f.attempts, f.max_attempts, f.last_error, f.created_at, f.updated_at, f.key, f.locked_at, f.locked_by, f.revision, f.flags, f.is_available from touched f
   union all
   select false, p.id, p.job_queue_id, p.task_id, p.payload, p.priority, p.run_at, p.attempts, p.max_attempts, p.last_error, p.created_at, p.updated_at, p.key, p.locked_at, p.locked_by, p.revision, p.flags, p.is_available
   from graphile_worker._private_jobs p
-  where p.id = any ($1::bigint[]) and not exists (select from touched f where f.id = p.id)
+  where p.id = any ($3::bigint[]) and not exists (select from touched f where f.id = p.id)
 )
 select
   j.touched,
@@ -105,11 +111,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -120,6 +126,12 @@ left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
 order by j.id
 `
+
+type AdminCompleteJobsParams struct {
+	Held       []int64
+	HeldQueues []string
+	Ids        []int64
+}
 
 type AdminCompleteJobsRow struct {
 	Touched       bool
@@ -151,10 +163,16 @@ type AdminCompleteJobsRow struct {
 // The states of jobs are defined here, by one text that stands in every
 // statement that needs it; a test holds the copies together. Joins are outer
 // ones, so that a job whose task or queue row somebody has deleted is seen.
+//
+// A job that a worker holds by an open transaction alone (hold.sql) has no lock on
+// its row. Its own process knows better: @held are the ids of such jobs,
+// @held_queues the names of their queues, and @holder is the worker. They are read
+// before the statement, so a job of them whose row is locked by then is simply so.
 // The schema's function decides which jobs may be touched. The others come as
-// they were when the statement began.
-func (q *Queries) AdminCompleteJobs(ctx context.Context, ids []int64) ([]AdminCompleteJobsRow, error) {
-	rows, err := q.db.Query(ctx, AdminCompleteJobs, ids)
+// they were when the statement began. @held is empty here: what was touched is held
+// no more, since the function has waited for that.
+func (q *Queries) AdminCompleteJobs(ctx context.Context, arg AdminCompleteJobsParams) ([]AdminCompleteJobsRow, error) {
+	rows, err := q.db.Query(ctx, AdminCompleteJobs, arg.Held, arg.HeldQueues, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
@@ -285,13 +303,13 @@ func (q *Queries) AdminDeleteTasks(ctx context.Context, ids []int32) ([]string, 
 
 const AdminFailJobs = `-- name: AdminFailJobs :many
 with touched as materialized (
-  select f.id, f.job_queue_id, f.task_id, f.payload, f.priority, f.run_at, f.attempts, f.max_attempts, f.last_error, f.created_at, f.updated_at, f.key, f.locked_at, f.locked_by, f.revision, f.flags, f.is_available from graphile_worker.permanently_fail_jobs($1::bigint[], $2::text) f
+  select f.id, f.job_queue_id, f.task_id, f.payload, f.priority, f.run_at, f.attempts, f.max_attempts, f.last_error, f.created_at, f.updated_at, f.key, f.locked_at, f.locked_by, f.revision, f.flags, f.is_available from graphile_worker.permanently_fail_jobs($3::bigint[], $4::text) f
 ), asked as (
   select true as touched, f.id, f.job_queue_id, f.task_id, f.payload, f.priority, f.run_at, f.attempts, f.max_attempts, f.last_error, f.created_at, f.updated_at, f.key, f.locked_at, f.locked_by, f.revision, f.flags, f.is_available from touched f
   union all
   select false, p.id, p.job_queue_id, p.task_id, p.payload, p.priority, p.run_at, p.attempts, p.max_attempts, p.last_error, p.created_at, p.updated_at, p.key, p.locked_at, p.locked_by, p.revision, p.flags, p.is_available
   from graphile_worker._private_jobs p
-  where p.id = any ($1::bigint[]) and not exists (select from touched f where f.id = p.id)
+  where p.id = any ($3::bigint[]) and not exists (select from touched f where f.id = p.id)
 )
 select
   j.touched,
@@ -300,11 +318,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -317,8 +335,10 @@ order by j.id
 `
 
 type AdminFailJobsParams struct {
-	Ids    []int64
-	Reason *string
+	Held       []int64
+	HeldQueues []string
+	Ids        []int64
+	Reason     *string
 }
 
 type AdminFailJobsRow struct {
@@ -347,7 +367,12 @@ type AdminFailJobsRow struct {
 
 // As above.
 func (q *Queries) AdminFailJobs(ctx context.Context, arg AdminFailJobsParams) ([]AdminFailJobsRow, error) {
-	rows, err := q.db.Query(ctx, AdminFailJobs, arg.Ids, arg.Reason)
+	rows, err := q.db.Query(ctx, AdminFailJobs,
+		arg.Held,
+		arg.HeldQueues,
+		arg.Ids,
+		arg.Reason,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -419,17 +444,17 @@ func (q *Queries) AdminForceUnlock(ctx context.Context, arg AdminForceUnlockPara
 
 const AdminGetJobByKey = `-- name: AdminGetJobByKey :one
 select
-  (j.locked_at is null or j.locked_at < now() - interval '4 hours')::boolean as touched,
+  ((j.locked_at is null or j.locked_at < now() - interval '4 hours') and j.id <> all ($1::bigint[]))::boolean as touched,
   j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
   j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -438,8 +463,14 @@ select
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where j.key = $1::text
+where j.key = $3::text
 `
+
+type AdminGetJobByKeyParams struct {
+	Held       []int64
+	HeldQueues []string
+	Key        string
+}
 
 type AdminGetJobByKeyRow struct {
 	Touched       bool
@@ -465,8 +496,8 @@ type AdminGetJobByKeyRow struct {
 	ReadAt        pgtype.Timestamptz
 }
 
-func (q *Queries) AdminGetJobByKey(ctx context.Context, key string) (AdminGetJobByKeyRow, error) {
-	row := q.db.QueryRow(ctx, AdminGetJobByKey, key)
+func (q *Queries) AdminGetJobByKey(ctx context.Context, arg AdminGetJobByKeyParams) (AdminGetJobByKeyRow, error) {
+	row := q.db.QueryRow(ctx, AdminGetJobByKey, arg.Held, arg.HeldQueues, arg.Key)
 	var i AdminGetJobByKeyRow
 	err := row.Scan(
 		&i.Touched,
@@ -496,17 +527,17 @@ func (q *Queries) AdminGetJobByKey(ctx context.Context, key string) (AdminGetJob
 
 const AdminGetJobs = `-- name: AdminGetJobs :many
 select
-  (j.locked_at is null or j.locked_at < now() - interval '4 hours')::boolean as touched,
+  ((j.locked_at is null or j.locked_at < now() - interval '4 hours') and j.id <> all ($1::bigint[]))::boolean as touched,
   j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
   j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -515,9 +546,15 @@ select
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where j.id = any ($1::bigint[])
+where j.id = any ($3::bigint[])
 order by j.id
 `
+
+type AdminGetJobsParams struct {
+	Held       []int64
+	HeldQueues []string
+	Ids        []int64
+}
 
 type AdminGetJobsRow struct {
 	Touched       bool
@@ -544,8 +581,8 @@ type AdminGetJobsRow struct {
 }
 
 // "touched" says whether the functions above would touch the job.
-func (q *Queries) AdminGetJobs(ctx context.Context, ids []int64) ([]AdminGetJobsRow, error) {
-	rows, err := q.db.Query(ctx, AdminGetJobs, ids)
+func (q *Queries) AdminGetJobs(ctx context.Context, arg AdminGetJobsParams) ([]AdminGetJobsRow, error) {
+	rows, err := q.db.Query(ctx, AdminGetJobs, arg.Held, arg.HeldQueues, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
@@ -671,11 +708,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -685,41 +722,51 @@ from (
   select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-  where j.id > $2::bigint
-    and ($3::boolean is null or j.is_available = $3::boolean)
-    and ($4::boolean is null or (j.locked_at is not null) = $4::boolean)
-    and (cardinality($5::text[]) = 0 or (case
-      when j.locked_at is not null then 'running'
+  where j.id > $4::bigint
+    and (
+      $5::boolean is null
+      or (j.is_available and j.id <> all ($2::bigint[])) = $5::boolean
+    )
+    and (
+      $6::boolean is null
+      or (j.locked_at is not null or j.id = any ($2::bigint[])) = $6::boolean
+    )
+    and (cardinality($7::text[]) = 0 or (case
+      when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
       when j.run_at > now() and j.attempts > 0 then 'retrying'
       when j.run_at > now() then 'scheduled'
-      when j.job_queue_id is null or q.is_available then 'ready'
+      when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
       else 'blocked'
-    end) = any ($5::text[]))
-    and (cardinality($6::text[]) = 0 or j.task_id = any (array(
-      select i.id from graphile_worker._private_tasks i where i.identifier = any ($6::text[])
+    end) = any ($7::text[]))
+    and (cardinality($8::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any ($8::text[])
     )))
     and (
-      cardinality($7::text[]) = 0
+      cardinality($9::text[]) = 0
       or j.job_queue_id = any (array(
-        select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($7::text[])
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($9::text[])
       ))
-      or j.job_queue_id is null and '' = any ($7::text[])
+      or j.job_queue_id is null and '' = any ($9::text[])
     )
-    and (cardinality($8::text[]) = 0 or j.key = any ($8::text[]))
-    and (cardinality($9::text[]) = 0 or j.locked_by = any ($9::text[]))
-    and (cardinality($10::text[]) = 0 or j.flags ?& $10::text[])
-    and ($11::text = '' or position(lower($11::text) in lower(j.last_error)) > 0)
-    and ($12::int is null or j.priority >= $12::int)
-    and ($13::int is null or j.priority <= $13::int)
-    and ($14::timestamptz is null or j.run_at >= $14::timestamptz)
-    and ($15::timestamptz is null or j.run_at < $15::timestamptz)
-    and ($16::timestamptz is null or j.created_at >= $16::timestamptz)
-    and ($17::timestamptz is null or j.created_at < $17::timestamptz)
-    and ($18::timestamptz is null or j.updated_at >= $18::timestamptz)
-    and ($19::timestamptz is null or j.updated_at < $19::timestamptz)
+    and (cardinality($10::text[]) = 0 or j.key = any ($10::text[]))
+    and (
+      cardinality($11::text[]) = 0
+      or j.locked_by = any ($11::text[])
+      or j.id = any ($2::bigint[]) and $12::text = any ($11::text[])
+    )
+    and (cardinality($13::text[]) = 0 or j.flags ?& $13::text[])
+    and ($14::text = '' or position(lower($14::text) in lower(j.last_error)) > 0)
+    and ($15::int is null or j.priority >= $15::int)
+    and ($16::int is null or j.priority <= $16::int)
+    and ($17::timestamptz is null or j.run_at >= $17::timestamptz)
+    and ($18::timestamptz is null or j.run_at < $18::timestamptz)
+    and ($19::timestamptz is null or j.created_at >= $19::timestamptz)
+    and ($20::timestamptz is null or j.created_at < $20::timestamptz)
+    and ($21::timestamptz is null or j.updated_at >= $21::timestamptz)
+    and ($22::timestamptz is null or j.updated_at < $22::timestamptz)
   order by j.id
-  limit $20::int
+  limit $23::int
 ) j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -728,6 +775,8 @@ order by j.id
 
 type AdminListByIDParams struct {
 	WithPayload     bool
+	Held            []int64
+	HeldQueues      []string
 	AfterID         int64
 	Available       *bool
 	Locked          *bool
@@ -736,6 +785,7 @@ type AdminListByIDParams struct {
 	Queues          []string
 	Keys            []string
 	Workers         []string
+	Holder          string
 	Flags           []string
 	ErrorContains   string
 	MinPriority     *int32
@@ -782,6 +832,8 @@ type AdminListByIDRow struct {
 func (q *Queries) AdminListByID(ctx context.Context, arg AdminListByIDParams) ([]AdminListByIDRow, error) {
 	rows, err := q.db.Query(ctx, AdminListByID,
 		arg.WithPayload,
+		arg.Held,
+		arg.HeldQueues,
 		arg.AfterID,
 		arg.Available,
 		arg.Locked,
@@ -790,6 +842,7 @@ func (q *Queries) AdminListByID(ctx context.Context, arg AdminListByIDParams) ([
 		arg.Queues,
 		arg.Keys,
 		arg.Workers,
+		arg.Holder,
 		arg.Flags,
 		arg.ErrorContains,
 		arg.MinPriority,
@@ -850,11 +903,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -865,42 +918,53 @@ from (
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   where j.is_available
-    and (j.priority, j.run_at) >= ($2::int, $3::timestamptz)
-    and (j.priority, j.run_at, j.id) > ($2::int, $3::timestamptz, $4::bigint)
-    and ($5::boolean is null or j.is_available = $5::boolean)
-    and ($6::boolean is null or (j.locked_at is not null) = $6::boolean)
-    and (cardinality($7::text[]) = 0 or (case
-      when j.locked_at is not null then 'running'
+    and j.id <> all ($2::bigint[])
+    and (j.priority, j.run_at) >= ($4::int, $5::timestamptz)
+    and (j.priority, j.run_at, j.id) > ($4::int, $5::timestamptz, $6::bigint)
+    and (
+      $7::boolean is null
+      or (j.is_available and j.id <> all ($2::bigint[])) = $7::boolean
+    )
+    and (
+      $8::boolean is null
+      or (j.locked_at is not null or j.id = any ($2::bigint[])) = $8::boolean
+    )
+    and (cardinality($9::text[]) = 0 or (case
+      when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
       when j.run_at > now() and j.attempts > 0 then 'retrying'
       when j.run_at > now() then 'scheduled'
-      when j.job_queue_id is null or q.is_available then 'ready'
+      when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
       else 'blocked'
-    end) = any ($7::text[]))
-    and (cardinality($8::text[]) = 0 or j.task_id = any (array(
-      select i.id from graphile_worker._private_tasks i where i.identifier = any ($8::text[])
+    end) = any ($9::text[]))
+    and (cardinality($10::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any ($10::text[])
     )))
     and (
-      cardinality($9::text[]) = 0
+      cardinality($11::text[]) = 0
       or j.job_queue_id = any (array(
-        select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($9::text[])
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($11::text[])
       ))
-      or j.job_queue_id is null and '' = any ($9::text[])
+      or j.job_queue_id is null and '' = any ($11::text[])
     )
-    and (cardinality($10::text[]) = 0 or j.key = any ($10::text[]))
-    and (cardinality($11::text[]) = 0 or j.locked_by = any ($11::text[]))
-    and (cardinality($12::text[]) = 0 or j.flags ?& $12::text[])
-    and ($13::text = '' or position(lower($13::text) in lower(j.last_error)) > 0)
-    and ($14::int is null or j.priority >= $14::int)
-    and ($15::int is null or j.priority <= $15::int)
-    and ($16::timestamptz is null or j.run_at >= $16::timestamptz)
-    and ($17::timestamptz is null or j.run_at < $17::timestamptz)
-    and ($18::timestamptz is null or j.created_at >= $18::timestamptz)
-    and ($19::timestamptz is null or j.created_at < $19::timestamptz)
-    and ($20::timestamptz is null or j.updated_at >= $20::timestamptz)
-    and ($21::timestamptz is null or j.updated_at < $21::timestamptz)
+    and (cardinality($12::text[]) = 0 or j.key = any ($12::text[]))
+    and (
+      cardinality($13::text[]) = 0
+      or j.locked_by = any ($13::text[])
+      or j.id = any ($2::bigint[]) and $14::text = any ($13::text[])
+    )
+    and (cardinality($15::text[]) = 0 or j.flags ?& $15::text[])
+    and ($16::text = '' or position(lower($16::text) in lower(j.last_error)) > 0)
+    and ($17::int is null or j.priority >= $17::int)
+    and ($18::int is null or j.priority <= $18::int)
+    and ($19::timestamptz is null or j.run_at >= $19::timestamptz)
+    and ($20::timestamptz is null or j.run_at < $20::timestamptz)
+    and ($21::timestamptz is null or j.created_at >= $21::timestamptz)
+    and ($22::timestamptz is null or j.created_at < $22::timestamptz)
+    and ($23::timestamptz is null or j.updated_at >= $23::timestamptz)
+    and ($24::timestamptz is null or j.updated_at < $24::timestamptz)
   order by j.priority, j.run_at, j.id
-  limit $22::int
+  limit $25::int
 ) j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -909,6 +973,8 @@ order by j.priority, j.run_at, j.id
 
 type AdminListClaimOrderParams struct {
 	WithPayload     bool
+	Held            []int64
+	HeldQueues      []string
 	AfterPriority   int32
 	AfterRunAt      pgtype.Timestamptz
 	AfterID         int64
@@ -919,6 +985,7 @@ type AdminListClaimOrderParams struct {
 	Queues          []string
 	Keys            []string
 	Workers         []string
+	Holder          string
 	Flags           []string
 	ErrorContains   string
 	MinPriority     *int32
@@ -960,6 +1027,8 @@ type AdminListClaimOrderRow struct {
 func (q *Queries) AdminListClaimOrder(ctx context.Context, arg AdminListClaimOrderParams) ([]AdminListClaimOrderRow, error) {
 	rows, err := q.db.Query(ctx, AdminListClaimOrder,
 		arg.WithPayload,
+		arg.Held,
+		arg.HeldQueues,
 		arg.AfterPriority,
 		arg.AfterRunAt,
 		arg.AfterID,
@@ -970,6 +1039,7 @@ func (q *Queries) AdminListClaimOrder(ctx context.Context, arg AdminListClaimOrd
 		arg.Queues,
 		arg.Keys,
 		arg.Workers,
+		arg.Holder,
 		arg.Flags,
 		arg.ErrorContains,
 		arg.MinPriority,
@@ -1030,11 +1100,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -1044,41 +1114,51 @@ from (
   select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-  where j.id < $2::bigint
-    and ($3::boolean is null or j.is_available = $3::boolean)
-    and ($4::boolean is null or (j.locked_at is not null) = $4::boolean)
-    and (cardinality($5::text[]) = 0 or (case
-      when j.locked_at is not null then 'running'
+  where j.id < $4::bigint
+    and (
+      $5::boolean is null
+      or (j.is_available and j.id <> all ($2::bigint[])) = $5::boolean
+    )
+    and (
+      $6::boolean is null
+      or (j.locked_at is not null or j.id = any ($2::bigint[])) = $6::boolean
+    )
+    and (cardinality($7::text[]) = 0 or (case
+      when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
       when j.run_at > now() and j.attempts > 0 then 'retrying'
       when j.run_at > now() then 'scheduled'
-      when j.job_queue_id is null or q.is_available then 'ready'
+      when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
       else 'blocked'
-    end) = any ($5::text[]))
-    and (cardinality($6::text[]) = 0 or j.task_id = any (array(
-      select i.id from graphile_worker._private_tasks i where i.identifier = any ($6::text[])
+    end) = any ($7::text[]))
+    and (cardinality($8::text[]) = 0 or j.task_id = any (array(
+      select i.id from graphile_worker._private_tasks i where i.identifier = any ($8::text[])
     )))
     and (
-      cardinality($7::text[]) = 0
+      cardinality($9::text[]) = 0
       or j.job_queue_id = any (array(
-        select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($7::text[])
+        select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($9::text[])
       ))
-      or j.job_queue_id is null and '' = any ($7::text[])
+      or j.job_queue_id is null and '' = any ($9::text[])
     )
-    and (cardinality($8::text[]) = 0 or j.key = any ($8::text[]))
-    and (cardinality($9::text[]) = 0 or j.locked_by = any ($9::text[]))
-    and (cardinality($10::text[]) = 0 or j.flags ?& $10::text[])
-    and ($11::text = '' or position(lower($11::text) in lower(j.last_error)) > 0)
-    and ($12::int is null or j.priority >= $12::int)
-    and ($13::int is null or j.priority <= $13::int)
-    and ($14::timestamptz is null or j.run_at >= $14::timestamptz)
-    and ($15::timestamptz is null or j.run_at < $15::timestamptz)
-    and ($16::timestamptz is null or j.created_at >= $16::timestamptz)
-    and ($17::timestamptz is null or j.created_at < $17::timestamptz)
-    and ($18::timestamptz is null or j.updated_at >= $18::timestamptz)
-    and ($19::timestamptz is null or j.updated_at < $19::timestamptz)
+    and (cardinality($10::text[]) = 0 or j.key = any ($10::text[]))
+    and (
+      cardinality($11::text[]) = 0
+      or j.locked_by = any ($11::text[])
+      or j.id = any ($2::bigint[]) and $12::text = any ($11::text[])
+    )
+    and (cardinality($13::text[]) = 0 or j.flags ?& $13::text[])
+    and ($14::text = '' or position(lower($14::text) in lower(j.last_error)) > 0)
+    and ($15::int is null or j.priority >= $15::int)
+    and ($16::int is null or j.priority <= $16::int)
+    and ($17::timestamptz is null or j.run_at >= $17::timestamptz)
+    and ($18::timestamptz is null or j.run_at < $18::timestamptz)
+    and ($19::timestamptz is null or j.created_at >= $19::timestamptz)
+    and ($20::timestamptz is null or j.created_at < $20::timestamptz)
+    and ($21::timestamptz is null or j.updated_at >= $21::timestamptz)
+    and ($22::timestamptz is null or j.updated_at < $22::timestamptz)
   order by j.id desc
-  limit $20::int
+  limit $23::int
 ) j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -1087,6 +1167,8 @@ order by j.id desc
 
 type AdminListNewestParams struct {
 	WithPayload     bool
+	Held            []int64
+	HeldQueues      []string
 	BeforeID        int64
 	Available       *bool
 	Locked          *bool
@@ -1095,6 +1177,7 @@ type AdminListNewestParams struct {
 	Queues          []string
 	Keys            []string
 	Workers         []string
+	Holder          string
 	Flags           []string
 	ErrorContains   string
 	MinPriority     *int32
@@ -1136,6 +1219,8 @@ type AdminListNewestRow struct {
 func (q *Queries) AdminListNewest(ctx context.Context, arg AdminListNewestParams) ([]AdminListNewestRow, error) {
 	rows, err := q.db.Query(ctx, AdminListNewest,
 		arg.WithPayload,
+		arg.Held,
+		arg.HeldQueues,
 		arg.BeforeID,
 		arg.Available,
 		arg.Locked,
@@ -1144,6 +1229,7 @@ func (q *Queries) AdminListNewest(ctx context.Context, arg AdminListNewestParams
 		arg.Queues,
 		arg.Keys,
 		arg.Workers,
+		arg.Holder,
 		arg.Flags,
 		arg.ErrorContains,
 		arg.MinPriority,
@@ -1206,10 +1292,26 @@ from (
   select j.locked_by, j.locked_at, true as job from graphile_worker._private_jobs j where j.locked_at is not null
   union all
   select q.locked_by, q.locked_at, false from graphile_worker._private_job_queues q where q.locked_at is not null
+  union all
+  select $1::text, h.locked_at, true
+  from (select unnest($2::bigint[]) as id, unnest($3::timestamptz[]) as locked_at) h
+  join graphile_worker._private_jobs j on j.id = h.id and j.locked_at is null
+  union all
+  select $1::text, h.locked_at, false
+  from (select unnest($4::text[]) as queue_name, unnest($5::timestamptz[]) as locked_at) h
+  join graphile_worker._private_job_queues q on q.queue_name = h.queue_name and q.locked_at is null
 ) h
 group by 1
 order by 1
 `
+
+type AdminLockHoldersParams struct {
+	Holder       string
+	Held         []int64
+	HeldAts      []pgtype.Timestamptz
+	HeldQueues   []string
+	HeldQueueAts []pgtype.Timestamptz
+}
 
 type AdminLockHoldersRow struct {
 	Worker string
@@ -1218,9 +1320,16 @@ type AdminLockHoldersRow struct {
 	Oldest float64
 }
 
-// Who holds locks, of any runtime.
-func (q *Queries) AdminLockHolders(ctx context.Context) ([]AdminLockHoldersRow, error) {
-	rows, err := q.db.Query(ctx, AdminLockHolders)
+// Who holds locks, of any runtime, and what the asking process's worker holds
+// without.
+func (q *Queries) AdminLockHolders(ctx context.Context, arg AdminLockHoldersParams) ([]AdminLockHoldersRow, error) {
+	rows, err := q.db.Query(ctx, AdminLockHolders,
+		arg.Holder,
+		arg.Held,
+		arg.HeldAts,
+		arg.HeldQueues,
+		arg.HeldQueueAts,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -1274,14 +1383,18 @@ func (q *Queries) AdminLockTimeout(ctx context.Context, timeout string) error {
 }
 
 const AdminQueues = `-- name: AdminQueues :many
-with page as materialized (
-  select q.id, q.queue_name, q.locked_by, q.locked_at
+with held as materialized (
+  select unnest($1::text[]) as queue_name, unnest($2::timestamptz[]) as locked_at
+), page as materialized (
+  select q.id, q.queue_name, coalesce(q.locked_at, h.locked_at) as locked_at,
+    case when q.locked_at is null and h.locked_at is not null then $3::text else q.locked_by end as locked_by
   from graphile_worker._private_job_queues q
-  where (not $1::boolean or q.queue_name > $2::text)
-    and (cardinality($3::text[]) = 0 or q.queue_name = any ($3::text[]))
-    and (not $4::boolean or q.locked_at is not null)
+  left join held h on h.queue_name = q.queue_name
+  where (not $4::boolean or q.queue_name > $5::text)
+    and (cardinality($6::text[]) = 0 or q.queue_name = any ($6::text[]))
+    and (not $7::boolean or coalesce(q.locked_at, h.locked_at) is not null)
   order by q.queue_name
-  limit $5::int
+  limit $8::int
 ), counts as (
   select s.job_queue_id,
     coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
@@ -1293,11 +1406,11 @@ with page as materialized (
     coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
-      when j.locked_at is not null then 'running'
+      when j.locked_at is not null or j.id = any ($9::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
       when j.run_at > now() and j.attempts > 0 then 'retrying'
       when j.run_at > now() then 'scheduled'
-      when j.job_queue_id is null or q.is_available then 'ready'
+      when j.job_queue_id is null or q.is_available and q.queue_name <> all ($1::text[]) then 'ready'
       else 'blocked'
     end) as state,
       count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
@@ -1326,11 +1439,15 @@ order by p.queue_name
 `
 
 type AdminQueuesParams struct {
-	Paged      bool
-	AfterName  string
-	Names      []string
-	LockedOnly bool
-	PageSize   int32
+	HeldQueues   []string
+	HeldQueueAts []pgtype.Timestamptz
+	Holder       string
+	Paged        bool
+	AfterName    string
+	Names        []string
+	LockedOnly   bool
+	PageSize     int32
+	Held         []int64
 }
 
 type AdminQueuesRow struct {
@@ -1350,11 +1467,15 @@ type AdminQueuesRow struct {
 // A page of queues by name, and then one walk over the jobs of just these.
 func (q *Queries) AdminQueues(ctx context.Context, arg AdminQueuesParams) ([]AdminQueuesRow, error) {
 	rows, err := q.db.Query(ctx, AdminQueues,
+		arg.HeldQueues,
+		arg.HeldQueueAts,
+		arg.Holder,
 		arg.Paged,
 		arg.AfterName,
 		arg.Names,
 		arg.LockedOnly,
 		arg.PageSize,
+		arg.Held,
 	)
 	if err != nil {
 		return nil, err
@@ -1433,18 +1554,18 @@ func (q *Queries) AdminRegisteredWorkers(ctx context.Context) ([]AdminRegistered
 const AdminRescheduleJobs = `-- name: AdminRescheduleJobs :many
 with touched as materialized (
   select f.id, f.job_queue_id, f.task_id, f.payload, f.priority, f.run_at, f.attempts, f.max_attempts, f.last_error, f.created_at, f.updated_at, f.key, f.locked_at, f.locked_by, f.revision, f.flags, f.is_available from graphile_worker.reschedule_jobs(
-    $1::bigint[],
-    run_at => case when $2::boolean then now() else $3::timestamptz end,
-    priority => $4::int,
-    attempts => $5::int,
-    max_attempts => $6::int
+    $3::bigint[],
+    run_at => case when $4::boolean then now() else $5::timestamptz end,
+    priority => $6::int,
+    attempts => $7::int,
+    max_attempts => $8::int
   ) f
 ), asked as (
   select true as touched, f.id, f.job_queue_id, f.task_id, f.payload, f.priority, f.run_at, f.attempts, f.max_attempts, f.last_error, f.created_at, f.updated_at, f.key, f.locked_at, f.locked_by, f.revision, f.flags, f.is_available from touched f
   union all
   select false, p.id, p.job_queue_id, p.task_id, p.payload, p.priority, p.run_at, p.attempts, p.max_attempts, p.last_error, p.created_at, p.updated_at, p.key, p.locked_at, p.locked_by, p.revision, p.flags, p.is_available
   from graphile_worker._private_jobs p
-  where p.id = any ($1::bigint[]) and not exists (select from touched f where f.id = p.id)
+  where p.id = any ($3::bigint[]) and not exists (select from touched f where f.id = p.id)
 ), announced as (
   select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
   from touched f
@@ -1458,11 +1579,11 @@ select
   coalesce(t.identifier, '')::text as task,
   coalesce(q.queue_name, '')::text as queue,
   (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
@@ -1476,6 +1597,8 @@ order by j.id
 `
 
 type AdminRescheduleJobsParams struct {
+	Held        []int64
+	HeldQueues  []string
 	Ids         []int64
 	RunNow      bool
 	RunAt       pgtype.Timestamptz
@@ -1512,6 +1635,8 @@ type AdminRescheduleJobsRow struct {
 // need not find it by polling.
 func (q *Queries) AdminRescheduleJobs(ctx context.Context, arg AdminRescheduleJobsParams) ([]AdminRescheduleJobsRow, error) {
 	rows, err := q.db.Query(ctx, AdminRescheduleJobs,
+		arg.Held,
+		arg.HeldQueues,
 		arg.Ids,
 		arg.RunNow,
 		arg.RunAt,
@@ -1571,11 +1696,11 @@ select
   coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
 from (
   select j.task_id, (case
-    when j.locked_at is not null then 'running'
+    when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
     when j.run_at > now() and j.attempts > 0 then 'retrying'
     when j.run_at > now() then 'scheduled'
-    when j.job_queue_id is null or q.is_available then 'ready'
+    when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end) as state,
     count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
@@ -1586,6 +1711,11 @@ from (
 group by s.task_id
 order by 1
 `
+
+type AdminTaskCountsParams struct {
+	Held       []int64
+	HeldQueues []string
+}
 
 type AdminTaskCountsRow struct {
 	Task        string
@@ -1600,8 +1730,8 @@ type AdminTaskCountsRow struct {
 
 // One walk over all jobs. A ready job waits since its time came, or since it was
 // added if that was later.
-func (q *Queries) AdminTaskCounts(ctx context.Context) ([]AdminTaskCountsRow, error) {
-	rows, err := q.db.Query(ctx, AdminTaskCounts)
+func (q *Queries) AdminTaskCounts(ctx context.Context, arg AdminTaskCountsParams) ([]AdminTaskCountsRow, error) {
+	rows, err := q.db.Query(ctx, AdminTaskCounts, arg.Held, arg.HeldQueues)
 	if err != nil {
 		return nil, err
 	}

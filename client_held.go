@@ -1,0 +1,62 @@
+package gworker
+
+import (
+	"slices"
+
+	"github.com/gworker/gworker/internal/admin"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/store"
+)
+
+// A worker with a HoldTime holds jobs by an open transaction, and nothing stands in
+// their rows. What the client of this worker reads is completed by what the worker
+// knows, and where it changes such a job, the worker ends the transaction at once
+// and not only after the hold time. A client of another process, or one that
+// NewClient has made, sees the rows and waits.
+
+// holder is what the client of a worker asks about jobs that it holds.
+type holder interface {
+	Held() []*job.Claimed
+	Hurry(concerns func(*job.Claimed) bool)
+}
+
+// held is what the worker holds at this moment.
+func (a adder) held() admin.Held { return a.heldFor(func(*job.Claimed) bool { return true }) }
+
+// heldFor leaves out jobs without a queue that do not concern the caller.
+func (a adder) heldFor(concerns func(*job.Claimed) bool) admin.Held {
+	if a.holder == nil {
+		return admin.Held{}
+	}
+	return admin.HeldJobs(slices.DeleteFunc(a.holder.Held(), func(j *job.Claimed) bool {
+		return j.Queue == "" && !concerns(j)
+	}))
+}
+
+// hurryIDs is called before jobs are changed.
+func (a adder) hurryIDs(ids ...int64) {
+	if a.holder == nil || len(ids) == 0 {
+		return
+	}
+	named := make(map[int64]bool, len(ids))
+	for _, id := range ids {
+		named[id] = true
+	}
+	a.holder.Hurry(func(j *job.Claimed) bool { return named[j.ID] })
+}
+
+// hurryKeys is called before jobs are changed by their keys.
+func (a adder) hurryKeys(specs ...store.Spec) {
+	if a.holder == nil {
+		return
+	}
+	named := make(map[string]bool)
+	for _, s := range specs {
+		if s.Key != "" {
+			named[s.Key] = true
+		}
+	}
+	if len(named) > 0 {
+		a.holder.Hurry(func(j *job.Claimed) bool { return j.Key != "" && named[j.Key] })
+	}
+}

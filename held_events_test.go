@@ -1,0 +1,112 @@
+package gworker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/job"
+)
+
+// A job is told of by the same events whether it is held or locked, and they carry
+// its lock: what is written for a locked job, and would be for a held one.
+func TestEventsOfHeldJobs(t *testing.T) {
+	var told [2]map[int64][]string
+	for i, hold := range []time.Duration{0, 10 * time.Second} {
+		pool := migrated(t)
+		client := newClient(t, pool)
+		var locked atomic.Int32
+		var warm int64
+		specs := []gworker.JobSpec{{Task: "a", Payload: "warm"}} // the first job of a task is not held
+		for n, ends := range []string{"done", "failed", "failed for good", "panicked", "snoozed"} {
+			specs = append(specs, gworker.JobSpec{Task: "a", Payload: ends, Queue: fmt.Sprint("queue ", n%2)})
+		}
+		specs[3].MaxAttempts = 1
+		handler := func(ctx context.Context, j *gworker.Job[string]) error {
+			var written bool
+			if err := pool.QueryRow(ctx, "select locked_at is not null from graphile_worker._private_jobs where id = $1", j.ID).Scan(&written); err != nil {
+				return err
+			}
+			if written {
+				locked.Add(1)
+			}
+			switch j.Payload {
+			case "failed", "failed for good":
+				return errors.New(j.Payload)
+			case "panicked":
+				panic("!")
+			case "snoozed":
+				return gworker.Snooze(time.Hour)
+			}
+			return nil
+		}
+		told[i] = map[int64][]string{}
+		w := start(t, gworker.Config{Pool: pool, HoldTime: &hold, Concurrency: 1, Tasks: []gworker.Task{gworker.NewTask("a", handler)}})
+		for n, spec := range specs {
+			id := add(t, client, spec).ID
+			if n == 0 {
+				warm = id
+			}
+			waitFor(t, w.events, func(e gworker.Event) bool {
+				switch e := e.(type) {
+				case gworker.JobCompleted:
+					return e.Job.ID == id
+				case gworker.JobFailed:
+					return e.Job.ID == id
+				case gworker.JobPermanentlyFailed:
+					return e.Job.ID == id
+				case gworker.JobSnoozed:
+					return e.Job.ID == id
+				}
+				return false
+			})
+		}
+		if err := w.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if n := locked.Load(); hold == 0 && n != int32(len(specs)) || hold != 0 && n != 1 {
+			t.Errorf("with a hold time of %s %d of %d jobs were locked", hold, n, len(specs))
+		}
+		seen, _ := w.events.snapshot()
+		for _, e := range seen {
+			note := func(worker string, c *job.Claimed, more ...any) {
+				at := c.LockedAt
+				told[i][c.ID] = append(told[i][c.ID], fmt.Sprintf("%T: attempt %d, by this worker %t, at a time %t, as the lock %t, %v",
+					e, c.Attempts, c.LockedBy == w.ID() && worker == w.ID(), !at.Before(c.RunAt),
+					c.Lock == job.Lock{By: c.LockedBy, At: at, Attempt: c.Attempts}, more))
+			}
+			switch e := e.(type) {
+			case gworker.JobStarted:
+				note(e.WorkerID, e.Job)
+			case gworker.JobEnded:
+				note(e.WorkerID, e.Job, e.Outcome.Kind)
+			case gworker.JobCompleted:
+				note(e.WorkerID, e.Job)
+			case gworker.JobFailed:
+				note(e.WorkerID, e.Job, e.Err.Error()[:1], e.NextRunAt.After(e.Job.RunAt))
+			case gworker.JobPermanentlyFailed:
+				note(e.WorkerID, e.Job, e.Err)
+			case gworker.JobSnoozed:
+				note(e.WorkerID, e.Job, e.For, e.Retired)
+			}
+		}
+		delete(told[i], warm)
+	}
+	if diff := cmp.Diff(told[0], told[1]); diff != "" {
+		t.Errorf("the events (-locked +held):\n%s", diff)
+	}
+	if len(told[1]) != 5 {
+		t.Errorf("events came of %d jobs", len(told[1]))
+	}
+	for id, lines := range told[1] {
+		if len(lines) != 3 {
+			t.Errorf("of job %d: %q", id, lines)
+		}
+	}
+}
