@@ -116,26 +116,12 @@ func (c LocalQueueConfig) validate(pollInterval time.Duration) (LocalQueueConfig
 	return c, nil
 }
 
-// neverHeld are the tasks whose runs write to their jobs' rows.
-func (c Config) neverHeld() map[string]bool {
-	never := make(map[string]bool)
-	for _, task := range c.Tasks {
-		if task.locks {
-			never[task.identifier] = true
-		}
-	}
-	return never
-}
-
 // claims fills in what the scheduler is to know of flags, limits, the local
 // queue, delays and time.
 func (c Config) claims(s scheduler.Config) scheduler.Config {
 	s.Now = c.Now
 	s.Flags = scheduler.Flags{Forbidden: c.ForbiddenFlags, Ask: c.ForbiddenFlagsFunc, Accepted: c.AcceptedFlags}
-	s.Hold.Time = *c.HoldTime
-	if c.NoPreparedStatements {
-		s.Hold.Time = 0 // whoever pools transactions has few sessions to spare
-	}
+	s.Hold.Time, s.Hold.Never, s.Hold.Lock = *c.HoldTime, c.neverHeld(), c.lockedFirst
 	s.CompletionDelay, s.FailureDelay = c.CompletionDelay, c.FailureDelay
 	s.TrustLocks = c.Recovery.StaleAfter / 2
 	s.LocalQueue = scheduler.LocalQueue{

@@ -17,6 +17,7 @@ const (
 	DefaultConnectTimeout               = 30 * time.Second
 	DefaultStatementTimeout             = 30 * time.Second
 	DefaultGracefulShutdownAbortTimeout = 5 * time.Second
+	DefaultHoldTime                     = 50 * time.Millisecond
 )
 
 // Config configures a Worker. Every zero value is the default; only Tasks must
@@ -27,9 +28,10 @@ type Config struct {
 	// means that the worker opens one of its own from DatabaseURL.
 	//
 	// A worker needs two connections of it now and then (to claim, and to write
-	// outcomes) and one for each running SQL task; its listener and its
-	// heartbeat have a connection each beside the pool, made from the pool's
-	// configuration.
+	// outcomes) and one for each running SQL task. Beside the pool, made from its
+	// configuration (BeforeConnect included) and not counted by its MaxConns, it
+	// has up to four connections: one for its listener, one for its heartbeat, and
+	// two for held claims, which do without the pool (see HoldTime).
 	Pool *pgxpool.Pool
 
 	// DatabaseURL is a connection string in URL or keyword form. It must be
@@ -38,7 +40,9 @@ type Config struct {
 	DatabaseURL string
 
 	// MaxPoolSize bounds the worker's own pool. 0 means Concurrency + 4, unless
-	// DatabaseURL says pool_max_conns. It must be 0 if Pool is given.
+	// DatabaseURL says pool_max_conns. It must be 0 if Pool is given. The
+	// connections of the listener, the heartbeat and held claims, four at most,
+	// come on top.
 	MaxPoolSize int
 
 	// Schema is the schema of the queue, any name that PostgreSQL takes; it is
@@ -86,12 +90,17 @@ type Config struct {
 	// again.
 	//
 	// Should the worker's connection be lost, the rows are free at once, and a
-	// job that still runs may be started by another worker within the hold time,
-	// until this one finds out and ends its context with ErrJobLost; a job that
-	// nobody has taken goes on. 50 ms is a good value. nil or 0 mean off, which is a
-	// lock for each job, as Node's and Rust's workers write it; it is off, too, together
-	// with flags, LocalQueue, CompletionDelay, FailureDelay, Now, tasks with a
-	// Concurrency of their own, and NoPreparedStatements. See docs/held-claims.md.
+	// job that still runs may be started by another worker, until this one finds
+	// out and ends its context with ErrJobLost; a job that nobody has taken goes
+	// on. Should its process die, nothing has to be swept, and no attempt of those
+	// jobs is counted.
+	//
+	// nil means 50 ms. 0 means off: a lock is written for each job before it
+	// starts, as Node's and Rust's workers do it. Jobs are not held, either,
+	// together with flags, a LocalQueue, CompletionDelay, FailureDelay, Now, tasks
+	// with a Concurrency of their own, Recovery.Decide, Recovery.Delay, and
+	// NoPreparedStatements; a HoldTime that is given is an error there. See
+	// docs/held-claims.md.
 	HoldTime *time.Duration
 
 	// LocalQueue lets the worker claim jobs ahead of its free slots. The zero
@@ -234,15 +243,6 @@ func (c Config) validate() (Config, error) {
 	case c.MaxPoolSize == 0 && c.Pool == nil && !strings.Contains(c.DatabaseURL, "pool_max_conns"):
 		c.MaxPoolSize = c.Concurrency + 4
 	}
-	const mostHold = 10 * time.Second
-	if c.HoldTime == nil {
-		c.HoldTime = new(time.Duration)
-	} else {
-		c.HoldTime = new(*c.HoldTime)
-	}
-	if *c.HoldTime < 0 || *c.HoldTime > mostHold {
-		return c, problem("Config.HoldTime", "is %s: it can be 0, which is off, to %s", *c.HoldTime, mostHold)
-	}
 	if c.NoListen && c.ListenDatabaseURL != "" {
 		return c, problem("Config.ListenDatabaseURL", "is given as well as Config.NoListen: give one of them")
 	}
@@ -254,6 +254,9 @@ func (c Config) validate() (Config, error) {
 		return c, err
 	}
 	if c, err = c.validateClaims(); err != nil {
+		return c, err
+	}
+	if c.HoldTime, err = c.validateHold(); err != nil {
 		return c, err
 	}
 	if err := checkInterceptors("Config.BeforeAdd", c.BeforeAdd); err != nil {

@@ -101,7 +101,7 @@ func newWorker(config Config) (*Worker, error) {
 		ReturnDelay: config.ShutdownReturnDelay, Policies: config.policies(), Events: w.events,
 		Hold: scheduler.Hold{
 			Connect:    w.holdConnect,
-			Statements: w.client.statements, ReadOnly: w.leaveServer, Never: config.neverHeld(),
+			Statements: w.client.statements, ReadOnly: w.leaveServer,
 		},
 	}))
 	w.client.holder = w.scheduler

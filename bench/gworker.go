@@ -14,8 +14,8 @@ import (
 
 // configureGworker is the one place where the variants of gworker differ.
 func configureGworker(peer string, config *gworker.Config) {
-	if peer != "gworker-locked" {
-		config.HoldTime = new(50 * time.Millisecond)
+	if peer == "gworker-locked" {
+		config.HoldTime = new(time.Duration)
 	}
 }
 

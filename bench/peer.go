@@ -23,8 +23,8 @@ type peer struct {
 
 func allPeers() []*peer {
 	return []*peer{
-		{name: "gworker", what: "gworker with a hold time of 50 ms", queue: graphile{}, slots: slots, command: goCommand, version: gworkerVersion},
-		{name: "gworker-locked", what: "gworker, default configuration: no held claims", queue: graphile{}, slots: slots, command: goCommand, version: lockedVersion},
+		{name: "gworker", what: "gworker, default configuration", queue: graphile{}, slots: slots, command: goCommand, version: gworkerVersion},
+		{name: "gworker-locked", what: "the same without held claims", queue: graphile{}, slots: slots, command: goCommand, version: lockedVersion},
 		{name: "node", what: "Graphile Worker for Node, default configuration", queue: graphile{}, slots: slots, command: nodeSide, version: nodeVersion},
 		{name: "node-batch", what: "the same with a local queue of 500 and batch delays of 0", queue: graphile{}, slots: slots, command: nodeSide, version: nodeVersion},
 		{name: "river", what: "River, default configuration, 100 workers", queue: rivers{}, slots: riverSlots("river"), command: goCommand, version: riverVersion},

@@ -15,6 +15,7 @@ type claimFlags struct {
 	localQueue int
 	holdTime   time.Duration
 	workerTime bool
+	given      func(flag string) bool
 }
 
 func (f *claimFlags) register(cmd *cobra.Command) {
@@ -23,15 +24,19 @@ func (f *claimFlags) register(cmd *cobra.Command) {
 	flags.StringSliceVar(&f.accepted, "accepted-flags", nil, "take only jobs with at least one of these flags (a,b,...)")
 	flags.IntVar(&f.localQueue, "local-queue-size", 0,
 		"claim so many jobs at a time, ahead of free slots: for very short jobs (default: none ahead)")
-	flags.DurationVar(&f.holdTime, "hold-time", 0,
-		"hold jobs that end within this time by an open transaction instead of by locks: for short jobs, 50ms is a good value (default: off)")
+	flags.DurationVar(&f.holdTime, "hold-time", gworker.DefaultHoldTime,
+		"hold jobs that end within this time by an open transaction instead of by locks; 0 is off, as it is together with other options")
+	f.given = flags.Changed
 	flags.BoolVar(&f.workerTime, "use-worker-time", false,
 		"go by this machine's clock, not the database's, for when jobs are due")
 }
 
 func (f *claimFlags) apply(config gworker.Config) gworker.Config {
 	config.ForbiddenFlags, config.AcceptedFlags = f.forbidden, f.accepted
-	config.LocalQueue.Size, config.HoldTime = f.localQueue, &f.holdTime
+	config.LocalQueue.Size = f.localQueue
+	if f.given("hold-time") {
+		config.HoldTime = &f.holdTime
+	}
 	if f.workerTime {
 		config.Now = time.Now
 	}

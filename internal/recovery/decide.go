@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -19,6 +20,9 @@ import (
 const interrupted = "Job recovered after worker interruption"
 
 var countedRecoveries = regexp.MustCompile(`^` + interrupted + `(?: \((\d+) )?`)
+
+// Recovered reports whether a job's last_error says that a worker of it has died.
+func Recovered(lastError string) bool { return strings.HasPrefix(lastError, interrupted) }
 
 // recoveries reads the count of recoveries in a row from a last_error. One that
 // another runtime wrote counts once.

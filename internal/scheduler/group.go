@@ -98,7 +98,7 @@ func (p *pool) beginEnd(g *group) ending {
 	g.state = groupEnding
 	e := ending{finish: g.ended, dropped: p.withdraw(g)}
 	for _, a := range g.jobs {
-		if a.started && !a.slow && p.active[a.job] == a {
+		if (a.started || a.firm) && !a.slow && p.active[a.job] == a {
 			e.spill = append(e.spill, a)
 		}
 	}
@@ -106,10 +106,10 @@ func (p *pool) beginEnd(g *group) ending {
 }
 
 // withdraw takes the group's jobs that have not started out of the slots' queue,
-// but for those whose locks are written. The caller holds the lock.
+// but for those whose locks are written, or will be. The caller holds the lock.
 func (p *pool) withdraw(g *group) (count int) {
 	for _, a := range g.jobs {
-		if !a.started && !a.slow && p.active[a.job] == a {
+		if !a.started && !a.slow && !a.firm && p.active[a.job] == a {
 			a.withdrawn = true
 			p.drop(a)
 			g.left--

@@ -29,6 +29,9 @@ type Hold struct {
 	ReadOnly func()
 	// Never are tasks whose jobs are locked and not held.
 	Never map[string]bool
+	// Lock, if not nil, reports whether a job is not to start before its lock is
+	// written.
+	Lock func(*job.Claimed) bool
 }
 
 const (

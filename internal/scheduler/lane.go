@@ -162,7 +162,7 @@ func (l *lane) take(ctx context.Context, rows *heldRows, asked int, a *answer) e
 	runs := make([]active, len(rows.jobs))
 	for i, j := range rows.jobs {
 		runs[i] = active{job: j, group: g, slow: slices.Contains(l.slow, j.Task)}
-		runs[i].firm = runs[i].slow && l.h.estimates.firm(j.Task)
+		runs[i].firm = runs[i].slow && l.h.estimates.firm(j.Task) || l.h.config.Lock != nil && l.h.config.Lock(j)
 		g.jobs = append(g.jobs, &runs[i])
 	}
 	a.seen, a.more = rows.seen, rows.seen >= asked

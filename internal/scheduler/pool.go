@@ -48,7 +48,7 @@ type active struct {
 
 	group     *group    // the held claim that it is of, until that is over
 	slow      bool      // its lock was written by the claim, which has not committed yet
-	firm      bool      // it starts when that lock is to be seen by everybody
+	firm      bool      // it starts when its lock is to be seen by everybody
 	claimed   time.Time // when it was, if that was ahead of the slots
 	started   bool
 	withdrawn bool // never starts
