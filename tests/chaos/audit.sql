@@ -1,10 +1,11 @@
--- Who let go of whose lock: the queue's own account of it, which no worker can
--- tell otherwise.
+-- Who let go of whose lock, who wrote one, and who ended a job without one: the
+-- queue's own account of it, which no worker can tell otherwise.
 create schema chaos;
 
 create table chaos.releases (
   job_id bigint not null,
   locked_by text not null,
+  locked_at timestamptz not null,
   attempt int not null,
   by_app text not null,
   at timestamptz not null,
@@ -14,7 +15,7 @@ create table chaos.releases (
 create function chaos.released() returns trigger language plpgsql as $$
 begin
   insert into chaos.releases
-  values (old.id, old.locked_by, old.attempts, current_setting('application_name'), clock_timestamp(), tg_op = 'DELETE');
+  values (old.id, old.locked_by, old.locked_at, old.attempts, current_setting('application_name'), clock_timestamp(), tg_op = 'DELETE');
   return null;
 end
 $$;
@@ -26,3 +27,51 @@ create trigger chaos_released after update of locked_by on graphile_worker._priv
 create trigger chaos_deleted after delete on graphile_worker._private_jobs
   for each row when (old.locked_by is not null)
   execute function chaos.released();
+
+-- A claim's transaction and its locks have one time, also where the lock is
+-- written at the end of it. Where a claim was lost and its jobs are locked again,
+-- the lock is older than the transaction that writes it.
+create table chaos.locks (
+  job_id bigint not null,
+  locked_by text not null,
+  locked_at timestamptz not null,
+  at timestamptz not null,
+  again boolean not null
+);
+
+create function chaos.locked() returns trigger language plpgsql as $$
+begin
+  insert into chaos.locks values (new.id, new.locked_by, new.locked_at, clock_timestamp(), new.locked_at < now());
+  return null;
+end
+$$;
+
+create trigger chaos_locked after update of locked_by on graphile_worker._private_jobs
+  for each row when (old.locked_by is null and new.locked_by is not null)
+  execute function chaos.locked();
+
+-- Jobs that were done, or failed, while a transaction held them. Its time is that
+-- of the claim.
+create table chaos.endings (
+  job_id bigint not null,
+  by_app text not null,
+  claimed_at timestamptz not null,
+  at timestamptz not null,
+  deleted boolean not null
+);
+
+create function chaos.ended() returns trigger language plpgsql as $$
+begin
+  insert into chaos.endings
+  values (old.id, current_setting('application_name'), now(), clock_timestamp(), tg_op = 'DELETE');
+  return null;
+end
+$$;
+
+create trigger chaos_ended after delete on graphile_worker._private_jobs
+  for each row when (old.locked_by is null)
+  execute function chaos.ended();
+
+create trigger chaos_failed after update of attempts on graphile_worker._private_jobs
+  for each row when (old.locked_by is null and new.locked_by is null and new.attempts > old.attempts)
+  execute function chaos.ended();

@@ -19,7 +19,7 @@
 //	cluster.go   a primary and a streaming standby, which take turns
 //	witness.go   a second server, which nobody breaks, with the record of runs
 //	settle.go    waits until all that was added has ended
-//	verdict.go   the verdict, by the rules in rules.go and silence.go
+//	verdict.go   the verdict, by the rules in rules.go, silence.go and holding.go
 //	figures.go   what is counted
 //
 // What a failover is here: the old primary is made read-only first and the

@@ -75,9 +75,9 @@ const (
 	soakSamples = 300
 	// slackKB is the growth that says nothing.
 	slackKB = 16 << 10
-	// sessionsMost is a worker's pool with its listener and its heartbeat, and
-	// what is still closing.
-	sessionsMost = 2 * (concurrency + 4 + 2)
+	// sessionsMost is a worker's pool with its listener, its heartbeat and its
+	// held claims, and what is still closing.
+	sessionsMost = 2 * (concurrency + 4 + 4)
 )
 
 // growth finds workers whose memory or connections did not stay flat.
@@ -124,6 +124,14 @@ func (f *figures) lines(ctx context.Context, c *chaos) ([]string, error) {
 			|| count(*) filter (where astray) || ' runs went on without their lock, '
 			|| count(*) filter (where astray and outcome = 'lost') || ' of which were told'
 		from ran
+		union all
+		select 'held        ' || count(*) filter (where ended_held) || ' runs ended so, ' ||
+			count(*) filter (where loose or again) || ' were let go of: ' || count(*) filter (where again) || ' locked again, ' ||
+			count(*) filter (where loose and outcome = 'cut') || ' put back, ' ||
+			count(*) filter (where loose and outcome = 'lost') || ' told; beside ' || count(*) filter (where (loose or again) and exists (
+				select from ran b where b.job_id = a.job_id and b.id <> a.id
+					and b.started_at < a.ended_at and b.ended_at > a.started_at)) || ' the job ran elsewhere'
+		from ran a where not node
 		union all
 		select 'locks taken ' || count(*) || ' from ' || count(distinct process) || ' processes, ' ||
 			count(*) filter (where p.ended_at > t.at) || ' of them while the holder lived'

@@ -78,8 +78,11 @@ func (f *fleet) start(s *slot) error {
 		ConnectionString: databaseURL(s.proxy.port(), appPrefix+name), Witness: f.witness, Worker: name,
 		Tasks: taskNames(), Concurrency: concurrency, PollInterval: int(pollInterval.Milliseconds()),
 	}
-	if s.name == localQueueSlot {
+	switch s.name {
+	case localQueueSlot:
 		o.LocalQueue = localQueueSize
+	case lockedSlot:
+		o.Locked = true
 	}
 	var cmd *exec.Cmd
 	if s.node {

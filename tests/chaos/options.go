@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/gworker/gworker"
 )
 
 // options are what a run can be told.
@@ -23,7 +25,7 @@ type options struct {
 }
 
 func defaults() options {
-	return options{Duration: 2 * time.Minute, Workers: 3, Node: true, Rate: 60, Pause: 2 * time.Second}
+	return options{Duration: 2 * time.Minute, Workers: 4, Node: true, Rate: 60, Pause: 2 * time.Second}
 }
 
 func (o options) check() error {
@@ -57,6 +59,10 @@ const (
 	localQueueSlot = "w2"
 	localQueueSize = 20
 	localQueueTTL  = 300 * time.Millisecond
+
+	// One writes a lock for each job. The others hold what is short, as by default.
+	lockedSlot = "w3"
+	holdTime   = gworker.DefaultHoldTime
 
 	concurrency     = 8
 	nodeConcurrency = 4

@@ -87,7 +87,7 @@ func (r *recorder) end(id int64, outcome string) error {
 }
 
 const (
-	beginRun = `insert into runs (n, job_id, queue, attempt, worker, worker_id)
-		values ($1, $2, $3, $4, $5, $6) returning id`
+	beginRun = `insert into runs (n, job_id, queue, attempt, worker, worker_id, locked_at)
+		values ($1, $2, $3, $4, $5, $6, $7) returning id`
 	endRun = "update runs set ended_at = clock_timestamp(), outcome = $2 where id = $1"
 )

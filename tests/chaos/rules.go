@@ -44,23 +44,23 @@ var rules = []rule{
 		select 'job of n=' || r.n || ' was run by ' || r.worker
 		from ran r left join jobs j on j.n = r.n where j.n is null`},
 
-	{"runs of one job overlap only where a lock was taken", `
+	{"runs of one job overlap only where a lock was taken, or a hold lost by a fault", `
 		select concat_ws(' ', 'job', job_id, 'ran on', worker, 'from', started_at, 'while it ran on', before, 'until', until)
 		from (
 			select *, max(ended_at) over w as until, max(worker) over w as before
-			from ran where not astray
+			from ran where not astray and id not in (select run_id from excused)
 			window w as (partition by job_id order by started_at, id rows between unbounded preceding and 1 preceding)
 		) a where started_at < until`},
 
-	{"runs of one named queue overlap only where a lock was taken", `
+	{"runs of one named queue overlap only where a lock was taken, or a hold lost by a fault", `
 		select concat_ws(' ', queue, 'ran job', job_id, 'on', worker, 'from', started_at, 'while another job ran until', until)
 		from (
 			select *, max(ended_at) over w as until
-			from ran where queue <> '' and not astray
+			from ran where queue <> '' and not astray and id not in (select run_id from excused)
 			window w as (partition by queue order by started_at, id rows between unbounded preceding and 1 preceding)
 		) a where started_at < until`},
 
-	{"a job that was done runs again only where its lock was taken", `
+	{"a job that was done runs again only where its lock was taken, or its hold lost by a fault", `
 		select concat_ws(' ', 'job', a.job_id, 'was done by', a.worker, 'at', a.ended_at, 'and ran again on', b.worker, 'at', b.started_at,
 			'; its runs:', (select string_agg(concat_ws(' ', x.worker, 'attempt', x.attempt, x.started_at::time, x.outcome, x.ended_at::time), ', ' order by x.id)
 				from ran x where x.job_id = a.job_id),
@@ -68,8 +68,10 @@ var rules = []rule{
 				from releases x where x.job_id = a.job_id))
 		from ran a join ran b on b.job_id = a.job_id and b.started_at > a.started_at
 		where a.outcome = 'ok' and a.taken_at is null
+			and not exists (select from excused x where x.run_id = a.id)
 			-- A process that was stopped between its claim and its run begins late.
-			and (b.taken_at is null or b.taken_at > a.ended_at)`},
+			and (b.taken_at is null or b.taken_at > a.ended_at)
+			and not exists (select from excused x where x.run_id = b.id and b.locked_at < a.ended_at)`},
 
 	{"a job is completed only by the holder of its lock", `
 		select concat_ws(' ', 'job', r.job_id, 'was locked by', r.locked_by, 'of', i.process, 'and deleted by', r.by_app, 'at', r.at)
@@ -85,10 +87,30 @@ var rules = []rule{
 			select r.attempt from ran r where r.job_id = a.job_id and r.started_at > a.started_at
 				and (r.taken_at is null or r.taken_at > a.ended_at) order by r.started_at limit 1
 		) b on true
-		where a.outcome = 'failed' and a.taken_at is null and b.attempt not between a.attempt + 1
+		where a.outcome = 'failed' and a.taken_at is null and not exists (select from excused x where x.run_id = a.id)
+			and b.attempt not between a.attempt + 1
 			and a.attempt + 1 + (select count(*) from unlocked u where u.job_id = a.job_id and u.at > a.ended_at)`},
 
 	{"a run is cut short only when the worker stops or has lost the job", `
 		select concat_ws(' ', 'job', job_id, 'on', worker, 'was told', outcome, 'at', ended_at)
-		from ran where outcome = 'lost' and not astray`},
+		from ran where outcome = 'lost' and not astray and id not in (select run_id from excused)`},
+
+	{"a run whose hold was lost is ended only if somebody has taken its job", `
+		select concat_ws(' ', 'job', a.job_id, 'on', a.worker, 'claimed at', a.locked_at, 'was told', a.outcome, 'at', a.ended_at)
+		from ran a where a.outcome = 'lost' and a.loose
+			and not exists (select from ran b where b.job_id = a.job_id and b.id <> a.id
+				and b.started_at < a.ended_at and b.ended_at > a.locked_at)
+			and not exists (select from locks l where l.job_id = a.job_id and l.locked_by <> a.worker_id
+				and l.at between a.locked_at and a.ended_at)
+			and not exists (select from jobs j where j.n = a.n and j.replaced)`},
+
+	{"a held job is ended only by the process that ran it", `
+		select concat_ws(' ', 'job', e.job_id, 'was', case when e.deleted then 'deleted' else 'failed' end, 'by', e.by_app, 'at', e.at)
+		from endings e
+		where e.by_app not like 'chaos-node%' -- which deletes by the id alone
+			and not exists (select from ran r where r.job_id = e.job_id and 'chaos-' || r.worker = e.by_app
+				and r.locked_at = e.claimed_at and r.outcome = case when e.deleted then 'ok' else 'failed' end)`},
+
+	{"jobs are held at all", `
+		select 'none ended so' where not exists (select from ran where ended_held)`},
 }

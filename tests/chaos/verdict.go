@@ -6,6 +6,7 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -47,6 +48,11 @@ func (c *chaos) judge(ctx context.Context) (*verdict, error) {
 		return nil, err
 	}
 	v := &verdict{seed: c.options.Seed, broken: c.log.violations()}
+	astray, err := c.excuse(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("looking for lost claims: %w", err)
+	}
+	v.add("a claim that holds jobs is lost only by a fault", astray)
 	for _, r := range rules {
 		found, err := c.witness.lines(ctx, r.sql)
 		if err != nil {
@@ -64,6 +70,11 @@ func (c *chaos) judge(ctx context.Context) (*verdict, error) {
 		return nil, err
 	}
 	v.add("a run ends soon after its worker could know that its lock was taken", deaf)
+	stubborn, err := c.stubborn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v.add("a run ends soon after its worker could know that its hold was lost", stubborn)
 	v.add("memory and connections stay flat", c.figures.growth())
 	v.figures, err = c.figures.lines(ctx, c)
 	return v, err
@@ -102,10 +113,15 @@ func (c *chaos) collect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = c.witness.copyTo(ctx, "releases", []string{"job_id", "locked_by", "attempt", "by_app", "at", "deleted"}, conn,
-		"select job_id, locked_by, attempt, by_app, at, deleted from chaos.releases")
-	if err != nil {
-		return err
+	for table, columns := range map[string][]string{
+		"releases": {"job_id", "locked_by", "locked_at", "attempt", "by_app", "at", "deleted"},
+		"locks":    {"job_id", "locked_by", "locked_at", "at", "again"},
+		"endings":  {"job_id", "by_app", "claimed_at", "at", "deleted"},
+	} {
+		err = c.witness.copyTo(ctx, table, columns, conn, "select "+strings.Join(columns, ", ")+" from chaos."+table)
+		if err != nil {
+			return err
+		}
 	}
 	var processes, ids [][]any
 	for _, s := range c.fleet.slots {

@@ -6,7 +6,7 @@ analyze;
 create table taken as
 select *, row_number() over (partition by job_id, locked_by, attempt order by at) as nth
 from (
-  select r.job_id, r.locked_by, r.by_app, r.at, coalesce(i.process, '?') as process, coalesce(
+  select r.job_id, r.locked_by, r.locked_at, r.by_app, r.at, coalesce(i.process, '?') as process, coalesce(
     case when not exists (
       select from runs x where x.job_id = r.job_id and x.worker_id = r.locked_by and x.attempt = r.attempt
     ) then (
@@ -26,17 +26,29 @@ create view unlocked as
 select * from taken where by_app = 'chaos-harness';
 
 -- Each run with its end, which is that of its process where it did not come to
--- its own. A run is astray if its lock had been taken when it ended. Where one
--- worker has run one attempt several times, its locks were taken in that order.
+-- its own. A run is astray if its lock had been taken when it ended; a Node worker
+-- does not say which lock it has, so where it has run one attempt several times,
+-- its locks were taken in that order.
+--
+-- A run of a gworker is of a claim whose transaction
+--   wrote its lock, as it began or as it ended (lock_at, not again), or
+--   ended its job (ended_held), or
+--   was lost. Then the job was free from some moment on, and was locked again
+--   (again), or it was not (loose).
 create table ran as
-select r.id, r.n, r.job_id, r.queue, r.attempt, r.worker, r.worker_id, r.started_at, r.outcome,
+select r.id, r.n, r.job_id, r.queue, r.attempt, r.worker, r.worker_id, r.locked_at, r.started_at, r.outcome,
   coalesce(r.ended_at, p.ended_at) as ended_at, p.node, p.killed,
-  t.at as taken_at, coalesce(t.at < coalesce(r.ended_at, p.ended_at), false) as astray
+  t.at as taken_at, coalesce(t.at < coalesce(r.ended_at, p.ended_at), false) as astray,
+  l.at as lock_at, coalesce(l.again, false) as again, e.at is not null as ended_held,
+  not p.node and l.at is null and e.at is null as loose
 from (
   select *, row_number() over (partition by job_id, worker_id, attempt order by started_at) as nth from runs
 ) r
 join processes p on p.name = r.worker
-left join taken t on t.job_id = r.job_id and t.locked_by = r.worker_id and t.attempt = r.attempt and t.nth = r.nth;
+left join taken t on t.job_id = r.job_id and t.locked_by = r.worker_id
+  and case when p.node then t.attempt = r.attempt and t.nth = r.nth else t.locked_at = r.locked_at end
+left join locks l on l.job_id = r.job_id and l.locked_by = r.worker_id and l.locked_at = r.locked_at
+left join endings e on e.job_id = r.job_id and e.by_app = 'chaos-' || r.worker and e.claimed_at = r.locked_at;
 create index on ran (job_id);
 create index on ran (n);
 create index on ran (queue, started_at);

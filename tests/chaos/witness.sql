@@ -7,6 +7,7 @@ create table runs (
   attempt int not null,
   worker text not null,     -- the process: w1.2 is the second one of w1
   worker_id text not null,  -- what stands in locked_by
+  locked_at timestamptz,    -- of the lock, or of the claim that holds the job; null: a Node worker's run
   started_at timestamptz not null default clock_timestamp(),
   ended_at timestamptz,
   outcome text              -- ok, failed, lost (the job was taken away), cut (shutdown)
@@ -28,8 +29,17 @@ create table leftovers (
   job_id bigint, n bigint, attempts int, max_attempts int, key text, locked_by text, last_error text
 );
 create table ids (worker_id text primary key, process text not null);
-create table releases (job_id bigint, locked_by text, attempt int, by_app text, at timestamptz, deleted boolean);
+create table releases (
+  job_id bigint, locked_by text, locked_at timestamptz, attempt int, by_app text, at timestamptz, deleted boolean
+);
 create index on releases (job_id);
+create table locks (job_id bigint, locked_by text, locked_at timestamptz, at timestamptz, again boolean);
+create index on locks (job_id);
+create table endings (job_id bigint, by_app text, claimed_at timestamptz, at timestamptz, deleted boolean);
+create index on endings (job_id);
 create table processes (
   name text primary key, node boolean not null, ended_at timestamptz not null, killed boolean not null
 );
+
+-- Runs whose hold was let go of, and the fault that was the reason.
+create table excused (run_id bigint primary key, fault int not null);

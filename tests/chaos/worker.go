@@ -33,6 +33,7 @@ type order struct {
 	Concurrency      int      `json:"concurrency"`
 	PollInterval     int      `json:"pollInterval"` // ms
 	LocalQueue       int      `json:"localQueue"`   // its size; 0: none
+	Locked           bool     `json:"locked"`       // holds no jobs
 }
 
 // A message is a line that a worker process writes.
@@ -93,6 +94,9 @@ func runWorker(ctx context.Context) error {
 	if o.LocalQueue > 0 {
 		config.LocalQueue = gworker.LocalQueueConfig{Size: o.LocalQueue, TTL: localQueueTTL}
 	}
+	if o.Locked {
+		config.HoldTime = new(time.Duration)
+	}
 	for _, task := range o.Tasks {
 		config.Tasks = append(config.Tasks, gworker.NewTask(task, h.run))
 	}
@@ -134,7 +138,7 @@ type handler struct {
 }
 
 func (h *handler) run(ctx context.Context, job *gworker.Job[payload]) error {
-	id, err := h.records.begin(job.Payload.N, job.ID, job.Queue, job.Attempts, h.worker, h.workerID)
+	id, err := h.records.begin(job.Payload.N, job.ID, job.Queue, job.Attempts, h.worker, h.workerID, job.LockedAt)
 	if err != nil {
 		h.give(err)
 	}

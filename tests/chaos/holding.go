@@ -1,0 +1,109 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The rules of held claims. A job that a transaction holds is free again at the
+// moment when the server learns that the transaction's connection has ended, with
+// or without its process. So such a job may run twice, and its run is excused from
+// the rules on overlapping and repeated runs, if
+//
+//   - the transaction was lost: it wrote neither the end of the job nor its lock;
+//   - a fault that ends connections, or makes the server end them, touched its
+//     worker between the claim and the time at which the claim was to end;
+//   - and, where another run began meanwhile, it ended soon after its worker could
+//     know: after the hold time and the end of the faults at the two workers. The
+//     one that comes too late waits for the row that the other holds.
+//
+// Without a fault no transaction may be lost, and a job that nobody has taken goes
+// on: those are rules of their own.
+
+// ending is what a claim may need for its end on a busy machine.
+const ending = time.Second
+
+// parts says that a fault can end a claim's transaction.
+func parts(f fault) bool {
+	switch f.Kind {
+	case "blink", "delay":
+		return false // far shorter than the server's and the workers' patience
+	}
+	return true
+}
+
+// parting is the number of the fault that explains that a claim of a slot, which
+// was open from claimed on, was lost.
+func (j *journal) parting(slot string, claimed time.Time) (number int, ok bool) {
+	for _, f := range j.of(slot) {
+		if parts(f) && !f.From.After(claimed.Add(holdTime+ending)) && f.To.Add(reconnecting).After(claimed) {
+			return f.Number, true
+		}
+	}
+	return 0, false
+}
+
+// excuse fills the witness's table of excused runs, and returns those whose claims
+// were lost for no reason. What a shutdown cuts off is put back, about which a
+// claim writes nothing.
+func (c *chaos) excuse(ctx context.Context) (evidence []string, err error) {
+	type run struct {
+		ID      int64
+		Process string
+		Job     int64
+		Claimed time.Time
+		Outcome string
+	}
+	runs, err := records[run](ctx, c.witness, `
+		select id, worker, job_id, locked_at, coalesce(outcome, 'no end') from ran where loose or again order by locked_at`)
+	if err != nil {
+		return nil, err
+	}
+	var excused [][]any
+	for _, r := range runs {
+		s, _ := c.fleet.find(r.Process)
+		if number, ok := c.log.parting(s.name, r.Claimed); ok {
+			excused = append(excused, []any{r.ID, number})
+		} else if r.Outcome != "cut" {
+			evidence = append(evidence, fmt.Sprintf("job %d, claimed by %s at %s, was held to no end: its run ended with %s",
+				r.Job, r.Process, c.log.at(r.Claimed), r.Outcome))
+		}
+	}
+	_, err = c.witness.pool.CopyFrom(ctx, pgx.Identifier{"excused"}, []string{"run_id", "fault"}, pgx.CopyFromRows(excused))
+	return evidence, err
+}
+
+// stubborn finds runs that went on beside another one although their worker could
+// have known that their claim was lost.
+func (c *chaos) stubborn(ctx context.Context) (evidence []string, err error) {
+	type pair struct {
+		Process, Other string
+		Job            int64
+		Began, End     time.Time
+	}
+	pairs, err := records[pair](ctx, c.witness, `
+		select a.worker, b.worker, a.job_id, b.started_at, a.ended_at
+		from ran a join ran b on b.job_id = a.job_id and b.started_at >= a.started_at and b.id <> a.id and b.started_at < a.ended_at
+		where a.loose and not (a.killed and a.outcome is null) order by a.ended_at`)
+	for _, r := range pairs {
+		knows := r.Began.Add(holdTime)
+		for _, process := range []string{r.Other, r.Process} {
+			s, _ := c.fleet.find(process)
+			for _, w := range c.log.windows(s.name, func(fault) bool { return true }) {
+				if !knows.Before(w.from) && knows.Before(w.to) {
+					knows = w.to
+				}
+			}
+		}
+		if r.End.After(knows.Add(hearing)) {
+			evidence = append(evidence, fmt.Sprintf("job %d ran on %s from %s on, and %s went on with it until %s",
+				r.Job, r.Other, c.log.at(r.Began), r.Process, c.log.at(r.End)))
+		}
+	}
+	return evidence, err
+}
