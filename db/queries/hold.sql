@@ -125,7 +125,7 @@ select t.id, t.identifier from graphile_worker._private_tasks t where t.id = any
 delete from graphile_worker._private_jobs j where j.id = any (@ids::bigint[]);
 
 -- name: FailHeldJobs :many
--- As FailJobs.
+-- As FailJobs. Waits are counted from now on, and now() is when the jobs were claimed.
 with outcome as (
   select unnest(@ids::bigint[]) as id, unnest(@errors::text[]) as error, unnest(@delays::float8[]) as delay,
     unnest(@finals::boolean[]) as final, unnest(@payloads::text[]) as payload
@@ -134,9 +134,9 @@ update graphile_worker._private_jobs j
 set last_error = o.error,
   attempts = case when o.final then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
   payload = coalesce(nullif(o.payload, '')::json, j.payload),
-  run_at = greatest(now(), j.run_at)
+  run_at = greatest(statement_timestamp(), j.run_at)
     + case when o.delay < 0 then exp(least(j.attempts + 1, 10)) else o.delay end * interval '1 second',
-  updated_at = now()
+  updated_at = statement_timestamp()
 from outcome o
 where j.id = o.id
 returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent;
@@ -149,10 +149,10 @@ with outcome as (
 update graphile_worker._private_jobs j
 set payload = coalesce(nullif(o.payload, '')::json, j.payload),
   run_at = case
-    when o.delay > 0 then greatest(j.run_at, now() + o.delay * interval '1 second')
+    when o.delay > 0 then greatest(j.run_at, statement_timestamp() + o.delay * interval '1 second')
     else j.run_at
   end,
-  updated_at = now()
+  updated_at = statement_timestamp()
 from outcome o
 where j.id = o.id;
 

@@ -85,9 +85,9 @@ update graphile_worker._private_jobs j
 set last_error = o.error,
   attempts = case when o.final then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
   payload = coalesce(nullif(o.payload, '')::json, j.payload),
-  run_at = greatest(now(), j.run_at)
+  run_at = greatest(statement_timestamp(), j.run_at)
     + case when o.delay < 0 then exp(least(j.attempts + 1, 10)) else o.delay end * interval '1 second',
-  updated_at = now()
+  updated_at = statement_timestamp()
 from outcome o
 where j.id = o.id
 returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent
@@ -107,7 +107,7 @@ type FailHeldJobsRow struct {
 	Permanent bool
 }
 
-// As FailJobs.
+// As FailJobs. Waits are counted from now on, and now() is when the jobs were claimed.
 func (q *Queries) FailHeldJobs(ctx context.Context, arg FailHeldJobsParams) ([]FailHeldJobsRow, error) {
 	rows, err := q.db.Query(ctx, FailHeldJobs,
 		arg.Ids,
@@ -336,10 +336,10 @@ with outcome as (
 update graphile_worker._private_jobs j
 set payload = coalesce(nullif(o.payload, '')::json, j.payload),
   run_at = case
-    when o.delay > 0 then greatest(j.run_at, now() + o.delay * interval '1 second')
+    when o.delay > 0 then greatest(j.run_at, statement_timestamp() + o.delay * interval '1 second')
     else j.run_at
   end,
-  updated_at = now()
+  updated_at = statement_timestamp()
 from outcome o
 where j.id = o.id
 `
