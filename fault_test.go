@@ -22,6 +22,12 @@ import (
 // not, while jobs run. Every job must end, and a job may run again only where
 // its outcome could not be stored, which the worker then knows.
 func TestDatabaseGoesAwayUnderLoad(t *testing.T) {
+	t.Run("default", func(t *testing.T) { testDatabaseGoesAway(t, nil) })
+	t.Run("all are held", func(t *testing.T) { testDatabaseGoesAway(t, new(10*time.Second)) })
+	t.Run("all are locked", func(t *testing.T) { testDatabaseGoesAway(t, new(time.Duration)) })
+}
+
+func testDatabaseGoesAway(t *testing.T, hold *time.Duration) {
 	server := testdb.PrivateServer(t)
 	url := server.URL("postgres")
 	pool := testdb.Pool(t, url)
@@ -48,7 +54,7 @@ func TestDatabaseGoesAwayUnderLoad(t *testing.T) {
 	gate := make(chan struct{}, 1) // what lets a job pass while the server is stopped and started
 	gate <- struct{}{}
 	w := start(t, gworker.Config{
-		DatabaseURL: url, Concurrency: 8, PollInterval: 100 * time.Millisecond, StatementTimeout: 5 * time.Second,
+		DatabaseURL: url, Concurrency: 8, PollInterval: 100 * time.Millisecond, StatementTimeout: 5 * time.Second, HoldTime: hold,
 		Tasks: []gworker.Task{gworker.NewTask("x", func(_ context.Context, job *gworker.Job[int]) error {
 			mu.Lock()
 			if running[job.Payload] {
@@ -304,39 +310,14 @@ func TestConfigIsValidated(t *testing.T) {
 // TestServerThatBecomesReadOnlyIsLeft: as after a failover, the old primary still
 // answers, and new connections reach the new one.
 func TestServerThatBecomesReadOnlyIsLeft(t *testing.T) {
-	before, after := testdb.PrivateServer(t), testdb.PrivateServer(t)
-	for _, server := range []*devpg.Server{before, after} {
-		if err := newClient(t, testdb.Pool(t, server.URL("postgres"))).Migrate(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	config, err := pgxpool.ParseConfig(before.URL("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	new, err := pgxpool.ParseConfig(after.URL("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var failedOver atomic.Bool
-	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-		if failedOver.Load() {
-			c.Port = new.ConnConfig.Port
-		}
-		return nil
-	}
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
+	before, after, pool, failOver := twoServers(t)
 	w := start(t, gworker.Config{
 		Pool: pool, PollInterval: 50 * time.Millisecond, Recovery: quick,
 		Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
 	})
 	waitFor[gworker.ListenerConnected](t, w.events, nil)
 
-	failedOver.Store(true)
+	failOver()
 	old := testdb.Pool(t, before.URL("postgres"))
 	exec(t, old, "alter system set default_transaction_read_only = on")
 	exec(t, old, "select pg_reload_conf()")
@@ -357,6 +338,85 @@ func TestServerThatBecomesReadOnlyIsLeft(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the listener stays with the old server")
 		}
+	}
+}
+
+// twoServers are two servers with a queue each, and a pool whose new connections
+// lead to the second one after failOver.
+func twoServers(t *testing.T) (before, after *devpg.Server, pool *pgxpool.Pool, failOver func()) {
+	t.Helper()
+	before, after = testdb.PrivateServer(t), testdb.PrivateServer(t)
+	for _, server := range []*devpg.Server{before, after} {
+		if err := newClient(t, testdb.Pool(t, server.URL("postgres"))).Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := pgxpool.ParseConfig(before.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	new, err := pgxpool.ParseConfig(after.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failedOver atomic.Bool
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		if failedOver.Load() {
+			c.Port = new.ConnConfig.Port
+		}
+		return nil
+	}
+	pool, err = pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return before, after, pool, func() { failedOver.Store(true) }
+}
+
+// TestHeldJobOfAServerThatBecomesReadOnly: its transaction is older than that, and
+// so it is done there. The next claim is on the new server.
+func TestHeldJobOfAServerThatBecomesReadOnly(t *testing.T) {
+	before, after, pool, failOver := twoServers(t)
+	started, release := make(chan struct{}), make(chan struct{})
+	w := start(t, gworker.Config{
+		Pool: pool, PollInterval: 50 * time.Millisecond, HoldTime: new(10 * time.Second), Recovery: quick,
+		Tasks: []gworker.Task{gworker.NewTask("x", func(_ context.Context, job *gworker.Job[string]) error {
+			if job.Payload == "held" {
+				close(started)
+				<-release
+			}
+			return nil
+		})},
+	})
+	old := testdb.Pool(t, before.URL("postgres"))
+	client := newClient(t, old)
+	first := add(t, client, gworker.JobSpec{Task: "x", Payload: "first"}) // which is locked
+	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == first.ID })
+	held := add(t, client, gworker.JobSpec{Task: "x", Payload: "held"})
+	<-started
+	if lockIsWritten(t, old, held.ID) {
+		t.Error("the job is locked")
+	}
+	failOver()
+	exec(t, old, "alter system set default_transaction_read_only = on")
+	exec(t, old, "select pg_reload_conf()")
+	for deadline, readOnly := time.Now().Add(patience), ""; readOnly != "on"; {
+		if time.Now().After(deadline) {
+			t.Fatal("the server does not become read-only")
+		}
+		scan(t, old, "show default_transaction_read_only", nil, &readOnly)
+	}
+	close(release)
+	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == held.ID && e.Job.Payload[1] == 'h' })
+	if n := jobCount(t, old); n != 0 {
+		t.Errorf("%d jobs are left on the old server", n)
+	}
+	add(t, newClient(t, testdb.Pool(t, after.URL("postgres"))), gworker.JobSpec{Task: "x", Payload: "new"})
+	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return string(e.Job.Payload) == `"new"` })
+	if n := count[gworker.HoldLost](w.events) + count[gworker.JobLost](w.events); n != 0 {
+		seen, _ := w.events.snapshot()
+		t.Errorf("lost: %s", describe(seen))
 	}
 }
 
