@@ -26,7 +26,8 @@ type lane struct {
 	kicked   chan struct{} // told, without blocking, that the database is back
 
 	conn  *pgx.Conn
-	slow  []string         // the tasks that were slow when the last claim was sent
+	sent  time.Time        // when the last claim was
+	slow  []string         // the tasks that were slow then
 	tasks map[int32]string // the names that are known, by their ids
 
 	// They belong to the loop.
@@ -56,6 +57,10 @@ type answer struct {
 	err   error // of the claim
 	took  time.Duration
 }
+
+// lateAnswer is how long the answer to a claim may take before it is old news: the
+// server waits no longer for a worker that is stopped.
+var lateAnswer = stoppedFor
 
 const (
 	beginHeld  = "begin isolation level read committed"
@@ -146,7 +151,7 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 
 func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 	h := l.h
-	l.slow = h.estimates.slowTasks(h.config.Time)
+	l.sent, l.slow = time.Now(), h.estimates.slowTasks(h.config.Time)
 	batch.Queue(beginHeld)
 	batch.Queue(h.text(dbgen.BeginHold), h.idleTimeout)
 	batch.Queue(h.text(dbgen.HoldJobs), from.priority, from.runAt, h.tasks, from.blocked, int32(jobs), l.slow, h.workerID)
@@ -154,6 +159,13 @@ func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 
 // take makes the open group of what was claimed.
 func (l *lane) take(ctx context.Context, rows *heldRows, asked int, a *answer) error {
+	if time.Since(l.sent) >= lateAnswer {
+		// The server may have ended the session since, and others may have done
+		// the jobs.
+		if err := l.conn.Ping(ctx); err != nil {
+			return fmt.Errorf("making sure of jobs whose claim took %s: %w", time.Since(l.sent), err)
+		}
+	}
 	if err := l.name(ctx, rows); err != nil {
 		return err
 	}

@@ -1,0 +1,85 @@
+package scheduler_test
+
+import (
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler"
+)
+
+// lateConn holds back what the server sends while the gate is closed.
+type lateConn struct {
+	net.Conn
+	gate *sync.RWMutex
+}
+
+func (c lateConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.gate.RLock()
+	defer c.gate.RUnlock()
+	return n, err
+}
+
+// awaitHeld waits until there are open transactions, or none.
+func (f *fixture) awaitHeld(t *testing.T, held bool) {
+	t.Helper()
+	for deadline, n := time.Now().Add(patience), -1; n < 0 || held != (n > 0); {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d transactions are open", n)
+		}
+		if err := f.pool.QueryRow(t.Context(), `select count(*) from pg_stat_activity
+			where datname = current_database() and state = 'idle in transaction'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLateAnswerToAClaim: the network delivers it when the server has long ended
+// the session, and somebody else has done the job. It does not run again.
+func TestLateAnswerToAClaim(t *testing.T) {
+	t.Cleanup(scheduler.SetLateAnswer(0))
+	f := newFixture(t, map[string]scheduler.Handler{"x": func(context.Context, *job.Claimed) job.Outcome {
+		t.Error("a job ran that somebody else had done")
+		return job.Outcome{Kind: job.Completed}
+	}})
+	f.holdFor(time.Hour)
+	f.config.PollInterval = time.Hour
+	var gate sync.RWMutex
+	f.config.Hold.Connect = func(ctx context.Context) (*pgx.Conn, error) {
+		config := f.pool.Config().ConnConfig.Copy()
+		dial := config.DialFunc
+		config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			return lateConn{conn, &gate}, err
+		}
+		return pgx.ConnectConfig(ctx, config)
+	}
+	f.warm(t)
+	s := scheduler.New(f.config)
+	stop := run(t, s)
+	f.warmed(t)
+
+	gate.Lock()
+	f.exec(t, "select graphile_worker.add_job('x')")
+	s.Wake()
+	f.awaitHeld(t, true)
+	f.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity
+		where datname = current_database() and state = 'idle in transaction'`)
+	f.awaitHeld(t, false)
+	if err := newOther(f).RunOnce(t.Context()); err != nil || f.jobs(t) != 0 {
+		t.Fatalf("%d jobs are left (%v)", f.jobs(t), err)
+	}
+	gate.Unlock()
+	// The claim is repeated on a new connection, and finds nothing.
+	f.exec(t, "select graphile_worker.add_job('x', '\"warm\"')")
+	s.Wake()
+	wait[event.JobCompleted](t, f)
+	stop()
+}
