@@ -73,5 +73,6 @@ create trigger chaos_ended after delete on graphile_worker._private_jobs
   execute function chaos.ended();
 
 create trigger chaos_failed after update of attempts on graphile_worker._private_jobs
-  for each row when (old.locked_by is null and new.locked_by is null and new.attempts > old.attempts)
+  for each row when (old.locked_by is null and new.locked_by is null and new.attempts > old.attempts
+    and new.last_error not like 'Job recovered after worker interruption%') -- a sweep that gives up
   execute function chaos.ended();

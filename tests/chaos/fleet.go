@@ -81,8 +81,8 @@ func (f *fleet) start(s *slot) error {
 	switch s.name {
 	case localQueueSlot:
 		o.LocalQueue = localQueueSize
-	case lockedSlot:
-		o.Locked = true
+	case lockedSlot, longHoldSlot:
+		o.HoldTime = new(holdTime(s.name).Milliseconds())
 	}
 	var cmd *exec.Cmd
 	if s.node {

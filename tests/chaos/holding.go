@@ -41,7 +41,7 @@ func parts(f fault) bool {
 // was open from claimed on, was lost.
 func (j *journal) parting(slot string, claimed time.Time) (number int, ok bool) {
 	for _, f := range j.of(slot) {
-		if parts(f) && !f.From.After(claimed.Add(holdTime+ending)) && f.To.Add(reconnecting).After(claimed) {
+		if parts(f) && !f.From.After(claimed.Add(holdTime(slot)+ending)) && f.To.Add(reconnecting).After(claimed) {
 			return f.Number, true
 		}
 	}
@@ -91,7 +91,8 @@ func (c *chaos) stubborn(ctx context.Context) (evidence []string, err error) {
 		from ran a join ran b on b.job_id = a.job_id and b.started_at >= a.started_at and b.id <> a.id and b.started_at < a.ended_at
 		where a.loose and not (a.killed and a.outcome is null) order by a.ended_at`)
 	for _, r := range pairs {
-		knows := r.Began.Add(holdTime)
+		s, _ := c.fleet.find(r.Process)
+		knows := r.Began.Add(holdTime(s.name))
 		for _, process := range []string{r.Other, r.Process} {
 			s, _ := c.fleet.find(process)
 			for _, w := range c.log.windows(s.name, func(fault) bool { return true }) {

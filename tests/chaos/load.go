@@ -41,8 +41,11 @@ const (
 )
 
 // A task whose jobs are nearly all short is one whose jobs are held; those of plain
-// are now and then so long that it seldom is.
-func taskNames() []string { return []string{"plain", "short", "queued", "keyed", "failing"} }
+// are now and then so long that it seldom is, and middling ones are only held by the
+// worker that does so for long.
+func taskNames() []string {
+	return []string{"plain", "short", "middling", "queued", "keyed", "failing"}
+}
 
 // load adds jobs, and knows afterwards which there must be.
 type load struct {
@@ -168,12 +171,15 @@ func (l *load) plain(random *rand.Rand) (gworker.JobSpec, *entry) {
 	switch roll := random.IntN(1000); {
 	case roll < 1500/max(l.rate, 100): // longer than it takes to be declared dead, and not too many
 		p.Ms = 3000 + random.IntN(9000)
-	case roll < 80:
+	case roll < 50:
 		p.Ms = 100 + random.IntN(400)
-	case roll < 100: // longer than a claim is held
+	case roll < 150:
+		spec.Task = "middling"
+		p.Ms = 100 + random.IntN(400)
+	case roll < 170: // longer than a claim is held
 		spec.Task = "short"
 		p.Ms = 60 + random.IntN(300)
-	case roll < 350:
+	case roll < 400:
 		spec.Task, spec.Queue = "queued", fmt.Sprintf("queue %d", random.IntN(queues))
 		p.Ms = random.IntN(40)
 	case roll < 450:

@@ -60,13 +60,26 @@ const (
 	localQueueSize = 20
 	localQueueTTL  = 300 * time.Millisecond
 
-	// One writes a lock for each job. The others hold what is short, as by default.
-	lockedSlot = "w3"
-	holdTime   = gworker.DefaultHoldTime
+	// One writes a lock for each job. The others hold what is short: one for so
+	// long that faults find it holding something, those that are left by default.
+	lockedSlot   = "w3"
+	longHoldSlot = "w4"
+	longHold     = time.Second
 
 	concurrency     = 8
 	nodeConcurrency = 4
 )
+
+// holdTime is how long the worker of a slot holds jobs.
+func holdTime(slot string) time.Duration {
+	switch slot {
+	case localQueueSlot, lockedSlot:
+		return 0
+	case longHoldSlot:
+		return longHold
+	}
+	return gworker.DefaultHoldTime
+}
 
 // The names under which sessions are known to the server.
 const (

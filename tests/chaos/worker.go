@@ -33,7 +33,7 @@ type order struct {
 	Concurrency      int      `json:"concurrency"`
 	PollInterval     int      `json:"pollInterval"` // ms
 	LocalQueue       int      `json:"localQueue"`   // its size; 0: none
-	Locked           bool     `json:"locked"`       // holds no jobs
+	HoldTime         *int64   `json:"holdTime"`     // ms; null: the default
 }
 
 // A message is a line that a worker process writes.
@@ -94,8 +94,8 @@ func runWorker(ctx context.Context) error {
 	if o.LocalQueue > 0 {
 		config.LocalQueue = gworker.LocalQueueConfig{Size: o.LocalQueue, TTL: localQueueTTL}
 	}
-	if o.Locked {
-		config.HoldTime = new(time.Duration)
+	if o.HoldTime != nil {
+		config.HoldTime = new(time.Duration(*o.HoldTime) * time.Millisecond)
 	}
 	for _, task := range o.Tasks {
 		config.Tasks = append(config.Tasks, gworker.NewTask(task, h.run))
