@@ -86,6 +86,9 @@ func (s *Scheduler) ended(a *active, e ended) {
 	if a.group != nil && a.group.end(a, e) {
 		return
 	}
+	if a.returns {
+		e = returned(e)
+	}
 	s.release.add(e)
 }
 

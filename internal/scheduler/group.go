@@ -155,6 +155,9 @@ func (p *pool) startFirm(g *group, locked func(*active) bool, handOn func(ended)
 		case !a.firm || p.active[a.job] != a:
 		case !locked(a):
 			p.drop(a)
+		case p.latest[a.job.ID] != a:
+			handOn(returned(ended{job: a.job, unstarted: true}))
+			p.drop(a)
 		case p.closing:
 			handOn(ended{job: a.job, outcome: job.Outcome{Kind: job.Returned, Err: ErrShutdown}, unstarted: true})
 			p.drop(a)
@@ -165,25 +168,43 @@ func (p *pool) startFirm(g *group, locked func(*active) bool, handOn func(ended)
 }
 
 // rescued ends a group whose transaction was lost. kept are those of its jobs that
-// are locked again; lost are those that ran until now, and are not.
+// are locked again; lost are those that ran until now, and are not. A run that was
+// given up for a later claim of its job has no use for its lock.
 func (p *pool) rescued(g *group, kept map[int64]bool, handOn func(ended)) (gone []ended, lost []*job.Claimed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range append(g.ended, g.late...) {
-		if kept[e.job.ID] {
-			handOn(e)
-		} else {
+		switch {
+		case !kept[e.job.ID]:
 			gone = append(gone, e)
+		case e.outcome.Kind == job.Lost:
+			handOn(returned(e))
+		default:
+			handOn(e)
 		}
 	}
 	p.startFirm(g, func(a *active) bool { return kept[a.job.ID] }, handOn)
 	for _, a := range g.jobs {
-		if p.active[a.job] == a && !kept[a.job.ID] {
+		switch {
+		case p.active[a.job] != a:
+		case !kept[a.job.ID] && !a.started:
+			a.withdrawn = true
+			p.drop(a)
+		case !kept[a.job.ID]:
 			lost = append(lost, a.job)
+		case p.latest[a.job.ID] != a:
+			a.returns = true // when it ends, so that it does not overlap with yet another run
 		}
 	}
+	p.ready = slices.DeleteFunc(p.ready, func(a *active) bool { return a.withdrawn })
 	p.closeGroup(g)
 	return gone, lost
+}
+
+// returned gives the lock of a run back whose job another claim has.
+func returned(e ended) ended {
+	e.outcome = job.Outcome{Kind: job.Returned, Err: errClaimedAgain}
+	return e
 }
 
 // closeGroup is the end of a group. The caller holds the lock.

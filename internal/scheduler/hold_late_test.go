@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,4 +83,52 @@ func TestLateAnswerToAClaim(t *testing.T) {
 	s.Wake()
 	wait[event.JobCompleted](t, f)
 	stop()
+}
+
+// TestHoldThatIsClaimedAgainHere: a lost claim's job is taken by the other lane of
+// the same worker, whose claim is lost as well. The first one locks the job again,
+// although its run has been told to end: the lock must not stay.
+func TestHoldThatIsClaimedAgainHere(t *testing.T) {
+	var runs atomic.Int32
+	started := make(chan struct{}, 2)
+	first, second := make(chan struct{}), make(chan struct{})
+	f := newFixture(t, map[string]scheduler.Handler{"x": func(context.Context, *job.Claimed) job.Outcome {
+		switch runs.Add(1) {
+		case 1:
+			started <- struct{}{}
+			<-first
+		case 2:
+			started <- struct{}{}
+			<-second
+		}
+		return job.Outcome{Kind: job.Completed}
+	}})
+	f.holdFor(time.Hour)
+	f.config.PollInterval = time.Hour
+	f.warm(t)
+	s := scheduler.New(f.config)
+	stop := run(t, s)
+	f.warmed(t)
+	f.exec(t, "select graphile_worker.add_job('x', queue_name => 'q')")
+	for range 2 {
+		s.Wake()
+		<-started
+		f.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity
+			where datname = current_database() and state = 'idle in transaction'`)
+		f.awaitHeld(t, false)
+	}
+	close(first)
+	if lost := wait[event.HoldLost](t, f); lost.Kept != 1 {
+		t.Errorf("%+v", lost)
+	}
+	close(second)
+	for deadline := time.Now().Add(patience); f.jobs(t) > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("the job is left with %d locks after %d runs", f.locks(t), runs.Load())
+		}
+	}
+	stop()
+	if n := f.locks(t); n != 0 {
+		t.Errorf("%d locks are left", n)
+	}
 }

@@ -52,6 +52,7 @@ type active struct {
 	claimed   time.Time // when it was, if that was ahead of the slots
 	started   bool
 	withdrawn bool // never starts
+	returns   bool // another claim of this worker has the job: what locks it goes back
 }
 
 // newPool makes a pool that hands every run's end to ended.
