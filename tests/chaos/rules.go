@@ -69,7 +69,8 @@ var rules = []rule{
 		from ran a join ran b on b.job_id = a.job_id and b.started_at > a.started_at
 		where a.outcome = 'ok' and a.taken_at is null
 			and not exists (select from excused x where x.run_id = a.id)
-			-- A process that was stopped between its claim and its run begins late.
+			-- A process that was stopped between its claim and its run begins late, and
+			-- so does a job that waits for a slot in a claim that is lost.
 			and (b.taken_at is null or b.taken_at > a.ended_at)
 			and not exists (select from excused x where x.run_id = b.id and b.locked_at < a.ended_at)`},
 
@@ -85,7 +86,8 @@ var rules = []rule{
 		from ran a
 		join lateral (
 			select r.attempt from ran r where r.job_id = a.job_id and r.started_at > a.started_at
-				and (r.taken_at is null or r.taken_at > a.ended_at) order by r.started_at limit 1
+				and (r.taken_at is null or r.taken_at > a.ended_at)
+				and not exists (select from excused x where x.run_id = r.id and r.locked_at < a.ended_at) order by r.started_at limit 1
 		) b on true
 		where a.outcome = 'failed' and a.taken_at is null and not exists (select from excused x where x.run_id = a.id)
 			and b.attempt not between a.attempt + 1
