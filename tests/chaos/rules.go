@@ -23,7 +23,10 @@ var rules = []rule{
 		where j.state = 'added' and j.expect = 'failed' and (
 			l.n is null or l.attempts <> j.attempts
 			or l.last_error not like '%as the payload says%' and l.last_error not like 'Job recovered after worker interruption%'
-			or (select count(*) from ran r where r.n = j.n) + (select count(*) from unlocked u where u.job_id = l.job_id) < j.attempts
+			or (select count(*) from ran r where r.n = j.n) + (select count(*) from unlocked u where u.job_id = l.job_id)
+				-- A Node worker that ends fails its jobs, those too whose runs are not recorded yet.
+				+ (select count(*) from releases x where x.job_id = l.job_id and x.by_app like 'chaos-node%' and not x.deleted
+					and not exists (select from ran r where r.job_id = x.job_id and 'chaos-' || r.worker = x.by_app and r.attempt = x.attempt)) < j.attempts
 				and l.last_error not like 'Job recovered after worker interruption%')`},
 
 	{"nothing else is left in the queue", `
