@@ -25,6 +25,9 @@ func TestRunTakesTheJobsThatItsFlagsSelect(t *testing.T) {
 	r.want(t, statusUsage, "--forbidden-flags", "UTF-8")
 	r = worker(t, "", "run", "-c", database, "--tasks", dir, "--local-queue-size", "-1")
 	r.want(t, statusUsage, "--local-queue-size", "-1")
+	worker(t, "", "run", "--once", "-c", database, "--tasks", dir, "--local-queue-size", "3", "--hold-time", "0").want(t, 0)
+	r = worker(t, "", "run", "-c", database, "--tasks", dir, "--local-queue-size", "3", "--hold-time", "20ms")
+	r.want(t, statusUsage, "--hold-time", "20ms", "a local queue")
 	if strings.Contains(r.err, "Config.") {
 		t.Errorf("speaks of the library: %s", r.err)
 	}
