@@ -116,8 +116,10 @@ func newStream(logger *zap.Logger, observers []event.Observer) *event.Stream {
 	if logger.Core() == zapcore.NewNopCore() {
 		return event.NewStream(observers...)
 	}
-	verbose := func() bool { return logger.Core().Enabled(zapcore.DebugLevel) }
-	return event.NewStreamWithLog(LogObserver(logger), verbose, observers...)
+	return event.NewStreamWithLog(LogObserver(logger), event.LogLevels{
+		Debug: func() bool { return logger.Core().Enabled(zapcore.DebugLevel) },
+		Info:  func() bool { return logger.Core().Enabled(zapcore.InfoLevel) },
+	}, observers...)
 }
 
 // newWorkerID follows the pattern of the other runtimes: a prefix that tells

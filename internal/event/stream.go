@@ -15,7 +15,7 @@ type Observer func(Event)
 // and go. A nil *Stream has none of them.
 type Stream struct {
 	observers []Observer
-	verbose   func() bool // nil, or whether the log, observers[0], takes everything
+	log       *LogLevels // nil: observers[0] is no log
 
 	mu            sync.Mutex // guards changes of what follows
 	closed        bool
@@ -25,37 +25,43 @@ type Stream struct {
 // NewStream returns a stream to the given observers.
 func NewStream(observers ...Observer) *Stream { return &Stream{observers: observers} }
 
-// NewStreamWithLog is NewStream with a log that comes first. verbose tells
-// whether the log takes events of every kind at present.
-func NewStreamWithLog(log Observer, verbose func() bool, observers ...Observer) *Stream {
-	return &Stream{observers: append([]Observer{log}, observers...), verbose: verbose}
+// LogLevels tells what a log takes at present.
+type LogLevels struct {
+	Debug func() bool // events of every kind
+	Info  func() bool // at least what happens as it should
 }
 
-// WantsFrequent reports whether anybody is interested in the events that come
-// with each claim or notification and mean nothing to most. Without it they are
-// not even made:
+// NewStreamWithLog is NewStream with a log that comes first.
+func NewStreamWithLog(log Observer, levels LogLevels, observers ...Observer) *Stream {
+	return &Stream{observers: append([]Observer{log}, observers...), log: &levels}
+}
+
+// WantsFrequent reports whether anybody is interested in the events that the log
+// takes at the level debug: those that come with each claim, notification or start
+// of a job. Without it they are not even made, since each is an allocation:
 //
 //	if stream.WantsFrequent() {
 //		stream.Emit(event.ClaimStarted{...})
 //	}
 func (s *Stream) WantsFrequent() bool {
-	if s == nil {
-		return false
-	}
+	return s != nil && s.anybody(func(l *LogLevels) bool { return l.Debug() })
+}
+
+// WantsRoutine is WantsFrequent for events that the log takes from the level info on.
+func (s *Stream) WantsRoutine() bool {
+	return s != nil && s.anybody(func(l *LogLevels) bool { return l.Info() })
+}
+
+// anybody reports whether there is somebody to be told: the log, if it wants to be.
+func (s *Stream) anybody(logWants func(*LogLevels) bool) bool {
 	observers := len(s.observers)
-	if s.verbose != nil {
-		if s.verbose() {
+	if s.log != nil {
+		if logWants(s.log) {
 			return true
 		}
 		observers--
 	}
 	return observers > 0 || s.subscriptions.Load() != nil
-}
-
-// Observed reports whether anybody is told of anything. Events of each job are
-// made only then: an Event that is made is an allocation.
-func (s *Stream) Observed() bool {
-	return s != nil && (len(s.observers) > 0 || s.subscriptions.Load() != nil)
 }
 
 // Emit hands e to the log, to the observers and to the subscriptions, in order.

@@ -136,23 +136,25 @@ func TestSubscriptionsComeAndGo(t *testing.T) {
 func TestWhoWantsFrequentEvents(t *testing.T) {
 	ignore := func(event.Event) {}
 	var none *event.Stream
-	verbose := false
-	withLog := event.NewStreamWithLog(ignore, func() bool { return verbose })
+	var debug, info bool
+	levels := event.LogLevels{Debug: func() bool { return debug }, Info: func() bool { return info }}
+	withLog := event.NewStreamWithLog(ignore, levels)
 	for name, c := range map[string]struct {
 		stream *event.Stream
 		want   bool
 	}{
 		"nil": {none, false}, "nobody": {event.NewStream(), false}, "an observer": {event.NewStream(ignore), true},
-		"a quiet log": {withLog, false}, "a quiet log and an observer": {event.NewStreamWithLog(ignore, func() bool { return false }, ignore), true},
+		"a quiet log": {withLog, false}, "a quiet log and an observer": {event.NewStreamWithLog(ignore, levels, ignore), true},
 	} {
-		if got := c.stream.WantsFrequent(); got != c.want {
-			t.Errorf("%s: %v", name, got)
-		}
-		if got, want := c.stream.Observed(), c.want || c.stream == withLog; got != want {
-			t.Errorf("%s: observed: %v", name, got)
+		if frequent, routine := c.stream.WantsFrequent(), c.stream.WantsRoutine(); frequent != c.want || routine != c.want {
+			t.Errorf("%s: %v and %v", name, frequent, routine)
 		}
 	}
-	verbose = true
+	info = true
+	if withLog.WantsFrequent() || !withLog.WantsRoutine() {
+		t.Error("a log at the level info wants what is routine, and no more")
+	}
+	debug = true
 	if !withLog.WantsFrequent() {
 		t.Error("a verbose log wants them")
 	}

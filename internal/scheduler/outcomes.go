@@ -244,14 +244,13 @@ func cancelled(is bool, reason string) error {
 }
 
 func (o *outcomes) report(e ended, w written) {
-	if !o.events.Observed() {
-		return
-	}
 	switch {
 	case e.unstarted && w.cancelled == nil && !w.permanent:
 		// What did not begin does not end; the local queue has reported it.
 	case e.outcome.Kind == job.Completed:
-		o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
+		if o.events.WantsRoutine() {
+			o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
+		}
 	case w.cancelled != nil:
 		o.events.Emit(event.JobPermanentlyFailed{WorkerID: o.workerID, Job: e.job, Err: w.cancelled, Duration: e.duration})
 	case e.outcome.Kind == job.Returned:

@@ -85,12 +85,12 @@ func (p *pool) runOne(a *active) {
 		case e.outcome.Kind == job.Failed:
 			p.policies[j.Task].decide(p.workerID, j, &e.outcome, p.events)
 		}
-		if p.events.Observed() {
+		if p.events.WantsFrequent() {
 			p.events.Emit(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})
 		}
 		p.finish(a, e)
 	}()
-	if p.events.Observed() {
+	if p.events.WantsFrequent() {
 		p.events.Emit(event.JobStarted{WorkerID: p.workerID, Job: j})
 	}
 	handler, ok := p.handlers[j.Task]
