@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/gworker/gworker"
 )
@@ -29,14 +30,7 @@ func workGworker(o order, stop <-chan struct{}) error {
 		Tasks: []gworker.Task{gworker.NewTask(taskName, func(ctx context.Context, job *gworker.Job[payload]) error {
 			return t.handle(ctx, job.Payload, job.Attempts)
 		})},
-		Observers: []func(gworker.Event){func(e gworker.Event) {
-			switch e := e.(type) {
-			case gworker.WorkerStarted:
-				say(reply{Event: "ready", At: time.Now().UnixNano()})
-			case gworker.ClaimFailed:
-				fmt.Fprintln(os.Stderr, "a claim failed:", e.Err)
-			}
-		}},
+		Logger: zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()), os.Stderr, zap.WarnLevel)),
 	}
 	configureGworker(o.Peer, &config)
 	worker, err := gworker.NewWorker(config)
@@ -45,6 +39,12 @@ func workGworker(o order, stop <-chan struct{}) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	started := worker.Subscribe(gworker.SubscriptionConfig{Types: []gworker.Event{gworker.WorkerStarted{}}})
+	go func() {
+		<-started.Events()
+		say(reply{Event: "ready", At: time.Now().UnixNano()})
+		started.Close() // jobs are run without anybody who is told of each
+	}()
 	go func() {
 		<-stop
 		cancel()

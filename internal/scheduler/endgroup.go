@@ -24,7 +24,7 @@ type groupEnd struct {
 // announce tells others of jobs that are free again, where this worker will not
 // claim them at once.
 func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
-	var complete []int64
+	complete := make([]int64, 0, len(e.finish))
 	var fail dbgen.FailHeldJobsParams
 	var back dbgen.PutBackHeldJobsParams
 	var spill []int64

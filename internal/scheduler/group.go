@@ -82,6 +82,9 @@ func (g *group) end(a *active, e ended) bool {
 	case g.state == groupEnding || a.slow:
 		g.late = append(g.late, e)
 	default:
+		if g.ended == nil {
+			g.ended = make([]ended, 0, len(g.jobs))
+		}
 		g.ended = append(g.ended, e)
 		if g.left--; g.left == 0 {
 			g.pool.attend()
