@@ -8,11 +8,29 @@
 -- The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
 -- written at once; the others show it too, as it will be if it is written later:
 -- now() stays the same until the transaction ends. Should this process be stopped,
--- the server ends the session after idle_timeout, and the jobs are free again. Where
--- nothing was chosen, one row without a job says how many were seen: those are
--- locked by the transaction as well, and worth another look.
+-- the server ends the session after idle_timeout, and the jobs are free again. What
+-- it tells beside the jobs is as in ClaimJobs; the row without a job has null.
 with session as materialized (
   select set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true) as idle_timeout
+), looked as materialized (
+  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at) as position
+  from graphile_worker._private_jobs w
+  where w.is_available
+    and w.run_at <= now()
+    and (w.priority, w.run_at) >= (
+      coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
+    )
+    and w.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
+    ))
+    and (w.job_queue_id is null or w.job_queue_id <> all (coalesce(sqlc.narg(blocked)::int[], '{}')))
+  order by w.priority, w.run_at
+  limit 1000
+), firsts as materialized (
+  select distinct on (l.job_queue_id) l.job_queue_id, l.id
+  from looked l
+  where l.job_queue_id is not null
+  order by l.job_queue_id, l.position
 ), runnable as materialized (
   select j.*
   from graphile_worker._private_jobs j
@@ -27,6 +45,7 @@ with session as materialized (
     and (
       j.job_queue_id is null
       or j.job_queue_id <> all (coalesce(sqlc.narg(blocked)::int[], '{}'))
+      and j.id in (select f.id from firsts f)
       and (
         select q.is_available
         from graphile_worker._private_job_queues q
@@ -37,45 +56,25 @@ with session as materialized (
   order by j.priority, j.run_at
   limit @max_jobs::int
   for update of j skip locked
-), ranked as (
-  select r.id, r.job_queue_id, r.priority, r.run_at,
-    row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place
-  from runnable r
-  where r.job_queue_id is not null
-), last as (
-  select r.priority, r.run_at
-  from ranked r
-  where r.place = 1
-  order by r.priority desc, r.run_at desc
-  limit 1
-), firsts as (
-  select distinct on (j.job_queue_id) j.job_queue_id, j.priority, j.run_at
-  from graphile_worker._private_jobs j
-  where j.is_available
-    and j.run_at <= now()
-    and (j.priority, j.run_at) >= (
-      coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
-    )
-    and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
-    ))
-    and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
-    and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
-  order by j.job_queue_id, j.priority, j.run_at
-), queued as (
-  select r.id
-  from ranked r
-  left join firsts f on f.job_queue_id = r.job_queue_id
-  where r.place = 1 and ((f.priority, f.run_at) < (r.priority, r.run_at)) is not true
-), chosen as (
-  select r.*
-  from runnable r
-  where r.job_queue_id is null or r.id in (select q.id from queued q)
+), summary as (
+  select s.chosen,
+    case
+      when s.chosen = 0 then (
+        select count(*) from firsts f
+        where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
+      )
+      else s.chosen
+    end as seen,
+    case
+      when s.chosen < @max_jobs::int then (select count(*) from looked l where l.job_queue_id is not null)
+      else 0
+    end as looked
+  from (select count(*) as chosen from runnable) s
 ), slow as (
-  select c.id, c.job_queue_id
-  from chosen c
+  select r.id, r.job_queue_id
+  from runnable r
   where cardinality(@slow_tasks::text[]) > 0
-    and c.task_id = any (array(
+    and r.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@slow_tasks::text[])
     ))
 ), written_queues as (
@@ -90,14 +89,104 @@ with session as materialized (
   where j.id = s.id
 )
 select
-  c.id, c.payload, c.priority, c.run_at, (c.attempts + 1)::int as attempts, c.max_attempts, c.last_error, c.created_at,
-  c.updated_at, c.key, now()::timestamptz as locked_at, c.revision, c.flags,
-  (select t.identifier from graphile_worker._private_tasks t where t.id = c.task_id)::text as task,
-  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id), '')::text as queue,
-  (select count(*) from runnable)::int as seen
-from session s
-left join chosen c on true
-order by c.priority, c.run_at, c.id;
+  r.id, r.payload, r.priority, r.run_at, (coalesce(r.attempts, 0) + 1)::int as attempts, r.max_attempts, r.last_error, r.created_at,
+  r.updated_at, r.key, now()::timestamptz as locked_at, r.revision, r.flags,
+  coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = r.task_id), '')::text as task,
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id), '')::text as queue,
+  s.seen::int as seen, s.looked::int as looked, 0::int as reach
+from session
+cross join summary s
+left join runnable r on true
+order by r.priority, r.run_at, r.id;
+
+-- name: HoldQueuedJobs :many
+-- To HoldJobs what ClaimQueuedJobs is to ClaimJobs.
+with session as materialized (
+  select set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true) as idle_timeout
+), looked as materialized (
+  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at) as position
+  from graphile_worker._private_jobs w
+  where w.is_available
+    and w.run_at <= now()
+    and (w.priority, w.run_at) >= (
+      coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
+    )
+    and w.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
+    ))
+    and (w.job_queue_id is null or w.job_queue_id <> all (coalesce(sqlc.narg(blocked)::int[], '{}')))
+  order by w.priority, w.run_at
+  limit @look_at::int
+), ranked as (
+  select l.id, l.job_queue_id, l.task_id, l.position,
+    row_number() over (partition by l.job_queue_id order by l.position) as place
+  from looked l
+), firsts as (
+  select r.id, r.job_queue_id, r.task_id, r.position
+  from ranked r
+  where r.job_queue_id is null or r.place = 1
+), runnable as materialized (
+  select j.*, f.position
+  from (select f.id, f.job_queue_id, f.task_id, f.position from firsts f order by f.position) f
+  cross join lateral (
+    select j.*
+    from graphile_worker._private_jobs j
+    where j.id = f.id
+      and j.job_queue_id is not distinct from f.job_queue_id
+      and j.task_id = f.task_id
+      and j.is_available
+      and j.run_at <= now()
+    for update skip locked
+  ) j
+  where f.job_queue_id is null
+    or (
+      select q.is_available
+      from graphile_worker._private_job_queues q
+      where q.id = f.job_queue_id and q.is_available
+      for update skip locked
+    )
+  order by f.position
+  limit @max_jobs::int
+), summary as (
+  select s.chosen, s.reach,
+    case
+      when s.chosen = 0 then (
+        select count(*) from firsts f
+        where f.job_queue_id is null
+          or (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
+      )
+      else s.chosen
+    end as seen,
+    (select count(*) from looked) as looked
+  from (select count(*) as chosen, max(r.position) as reach from runnable r) s
+), slow as (
+  select r.id, r.job_queue_id
+  from runnable r
+  where cardinality(@slow_tasks::text[]) > 0
+    and r.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@slow_tasks::text[])
+    ))
+), written_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = @worker_id::text, locked_at = now()
+  from slow s
+  where q.id = s.job_queue_id
+), written_jobs as (
+  update graphile_worker._private_jobs j
+  set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
+  from slow s
+  where j.id = s.id
+)
+select
+  r.id, r.payload, r.priority, r.run_at, (coalesce(r.attempts, 0) + 1)::int as attempts, r.max_attempts, r.last_error, r.created_at,
+  r.updated_at, r.key, now()::timestamptz as locked_at, r.revision, r.flags,
+  coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = r.task_id), '')::text as task,
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id), '')::text as queue,
+  s.seen::int as seen, s.looked::int as looked, coalesce(s.reach, 0)::int as reach
+from session
+cross join summary s
+left join runnable r on true
+order by r.priority, r.run_at, r.id;
 
 -- name: CompleteHeldJobs :exec
 delete from graphile_worker._private_jobs j where j.id = any (@ids::bigint[]);

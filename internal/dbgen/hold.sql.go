@@ -92,6 +92,25 @@ const HoldJobs = `-- name: HoldJobs :many
 
 with session as materialized (
   select set_config('idle_in_transaction_session_timeout', $1::text, true) as idle_timeout
+), looked as materialized (
+  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at) as position
+  from graphile_worker._private_jobs w
+  where w.is_available
+    and w.run_at <= now()
+    and (w.priority, w.run_at) >= (
+      coalesce($2::int2, '-32768'::int2), coalesce($3::timestamptz, '-infinity')
+    )
+    and w.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($4::text[])
+    ))
+    and (w.job_queue_id is null or w.job_queue_id <> all (coalesce($5::int[], '{}')))
+  order by w.priority, w.run_at
+  limit 1000
+), firsts as materialized (
+  select distinct on (l.job_queue_id) l.job_queue_id, l.id
+  from looked l
+  where l.job_queue_id is not null
+  order by l.job_queue_id, l.position
 ), runnable as materialized (
   select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
   from graphile_worker._private_jobs j
@@ -106,6 +125,7 @@ with session as materialized (
     and (
       j.job_queue_id is null
       or j.job_queue_id <> all (coalesce($5::int[], '{}'))
+      and j.id in (select f.id from firsts f)
       and (
         select q.is_available
         from graphile_worker._private_job_queues q
@@ -116,45 +136,25 @@ with session as materialized (
   order by j.priority, j.run_at
   limit $6::int
   for update of j skip locked
-), ranked as (
-  select r.id, r.job_queue_id, r.priority, r.run_at,
-    row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place
-  from runnable r
-  where r.job_queue_id is not null
-), last as (
-  select r.priority, r.run_at
-  from ranked r
-  where r.place = 1
-  order by r.priority desc, r.run_at desc
-  limit 1
-), firsts as (
-  select distinct on (j.job_queue_id) j.job_queue_id, j.priority, j.run_at
-  from graphile_worker._private_jobs j
-  where j.is_available
-    and j.run_at <= now()
-    and (j.priority, j.run_at) >= (
-      coalesce($2::int2, '-32768'::int2), coalesce($3::timestamptz, '-infinity')
-    )
-    and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($4::text[])
-    ))
-    and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
-    and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
-  order by j.job_queue_id, j.priority, j.run_at
-), queued as (
-  select r.id
-  from ranked r
-  left join firsts f on f.job_queue_id = r.job_queue_id
-  where r.place = 1 and ((f.priority, f.run_at) < (r.priority, r.run_at)) is not true
-), chosen as (
-  select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available
-  from runnable r
-  where r.job_queue_id is null or r.id in (select q.id from queued q)
+), summary as (
+  select s.chosen,
+    case
+      when s.chosen = 0 then (
+        select count(*) from firsts f
+        where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
+      )
+      else s.chosen
+    end as seen,
+    case
+      when s.chosen < $6::int then (select count(*) from looked l where l.job_queue_id is not null)
+      else 0
+    end as looked
+  from (select count(*) as chosen from runnable) s
 ), slow as (
-  select c.id, c.job_queue_id
-  from chosen c
+  select r.id, r.job_queue_id
+  from runnable r
   where cardinality($7::text[]) > 0
-    and c.task_id = any (array(
+    and r.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any ($7::text[])
     ))
 ), written_queues as (
@@ -169,14 +169,15 @@ with session as materialized (
   where j.id = s.id
 )
 select
-  c.id, c.payload, c.priority, c.run_at, (c.attempts + 1)::int as attempts, c.max_attempts, c.last_error, c.created_at,
-  c.updated_at, c.key, now()::timestamptz as locked_at, c.revision, c.flags,
-  (select t.identifier from graphile_worker._private_tasks t where t.id = c.task_id)::text as task,
-  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id), '')::text as queue,
-  (select count(*) from runnable)::int as seen
-from session s
-left join chosen c on true
-order by c.priority, c.run_at, c.id
+  r.id, r.payload, r.priority, r.run_at, (coalesce(r.attempts, 0) + 1)::int as attempts, r.max_attempts, r.last_error, r.created_at,
+  r.updated_at, r.key, now()::timestamptz as locked_at, r.revision, r.flags,
+  coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = r.task_id), '')::text as task,
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id), '')::text as queue,
+  s.seen::int as seen, s.looked::int as looked, 0::int as reach
+from session
+cross join summary s
+left join runnable r on true
+order by r.priority, r.run_at, r.id
 `
 
 type HoldJobsParams struct {
@@ -207,6 +208,8 @@ type HoldJobsRow struct {
 	Task        string
 	Queue       string
 	Seen        int32
+	Looked      int32
+	Reach       int32
 }
 
 // Held claims: jobs that a worker holds by the row locks of an open transaction
@@ -217,9 +220,8 @@ type HoldJobsRow struct {
 // The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
 // written at once; the others show it too, as it will be if it is written later:
 // now() stays the same until the transaction ends. Should this process be stopped,
-// the server ends the session after idle_timeout, and the jobs are free again. Where
-// nothing was chosen, one row without a job says how many were seen: those are
-// locked by the transaction as well, and worth another look.
+// the server ends the session after idle_timeout, and the jobs are free again. What
+// it tells beside the jobs is as in ClaimJobs; the row without a job has null.
 func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsRow, error) {
 	rows, err := q.db.Query(ctx, HoldJobs,
 		arg.IdleTimeout,
@@ -255,6 +257,180 @@ func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsR
 			&i.Task,
 			&i.Queue,
 			&i.Seen,
+			&i.Looked,
+			&i.Reach,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const HoldQueuedJobs = `-- name: HoldQueuedJobs :many
+with session as materialized (
+  select set_config('idle_in_transaction_session_timeout', $1::text, true) as idle_timeout
+), looked as materialized (
+  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at) as position
+  from graphile_worker._private_jobs w
+  where w.is_available
+    and w.run_at <= now()
+    and (w.priority, w.run_at) >= (
+      coalesce($2::int2, '-32768'::int2), coalesce($3::timestamptz, '-infinity')
+    )
+    and w.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($4::text[])
+    ))
+    and (w.job_queue_id is null or w.job_queue_id <> all (coalesce($5::int[], '{}')))
+  order by w.priority, w.run_at
+  limit $6::int
+), ranked as (
+  select l.id, l.job_queue_id, l.task_id, l.position,
+    row_number() over (partition by l.job_queue_id order by l.position) as place
+  from looked l
+), firsts as (
+  select r.id, r.job_queue_id, r.task_id, r.position
+  from ranked r
+  where r.job_queue_id is null or r.place = 1
+), runnable as materialized (
+  select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available, f.position
+  from (select f.id, f.job_queue_id, f.task_id, f.position from firsts f order by f.position) f
+  cross join lateral (
+    select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
+    from graphile_worker._private_jobs j
+    where j.id = f.id
+      and j.job_queue_id is not distinct from f.job_queue_id
+      and j.task_id = f.task_id
+      and j.is_available
+      and j.run_at <= now()
+    for update skip locked
+  ) j
+  where f.job_queue_id is null
+    or (
+      select q.is_available
+      from graphile_worker._private_job_queues q
+      where q.id = f.job_queue_id and q.is_available
+      for update skip locked
+    )
+  order by f.position
+  limit $7::int
+), summary as (
+  select s.chosen, s.reach,
+    case
+      when s.chosen = 0 then (
+        select count(*) from firsts f
+        where f.job_queue_id is null
+          or (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
+      )
+      else s.chosen
+    end as seen,
+    (select count(*) from looked) as looked
+  from (select count(*) as chosen, max(r.position) as reach from runnable r) s
+), slow as (
+  select r.id, r.job_queue_id
+  from runnable r
+  where cardinality($8::text[]) > 0
+    and r.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($8::text[])
+    ))
+), written_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = $9::text, locked_at = now()
+  from slow s
+  where q.id = s.job_queue_id
+), written_jobs as (
+  update graphile_worker._private_jobs j
+  set locked_by = $9::text, locked_at = now(), attempts = j.attempts + 1
+  from slow s
+  where j.id = s.id
+)
+select
+  r.id, r.payload, r.priority, r.run_at, (coalesce(r.attempts, 0) + 1)::int as attempts, r.max_attempts, r.last_error, r.created_at,
+  r.updated_at, r.key, now()::timestamptz as locked_at, r.revision, r.flags,
+  coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = r.task_id), '')::text as task,
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id), '')::text as queue,
+  s.seen::int as seen, s.looked::int as looked, coalesce(s.reach, 0)::int as reach
+from session
+cross join summary s
+left join runnable r on true
+order by r.priority, r.run_at, r.id
+`
+
+type HoldQueuedJobsParams struct {
+	IdleTimeout  string
+	FromPriority *int16
+	FromRunAt    pgtype.Timestamptz
+	Tasks        []string
+	Blocked      []int32
+	LookAt       int32
+	MaxJobs      int32
+	SlowTasks    []string
+	WorkerID     string
+}
+
+type HoldQueuedJobsRow struct {
+	ID          *int64
+	Payload     []byte
+	Priority    *int16
+	RunAt       pgtype.Timestamptz
+	Attempts    int32
+	MaxAttempts *int16
+	LastError   *string
+	CreatedAt   pgtype.Timestamptz
+	UpdatedAt   pgtype.Timestamptz
+	Key         *string
+	LockedAt    pgtype.Timestamptz
+	Revision    *int32
+	Flags       []byte
+	Task        string
+	Queue       string
+	Seen        int32
+	Looked      int32
+	Reach       int32
+}
+
+// To HoldJobs what ClaimQueuedJobs is to ClaimJobs.
+func (q *Queries) HoldQueuedJobs(ctx context.Context, arg HoldQueuedJobsParams) ([]HoldQueuedJobsRow, error) {
+	rows, err := q.db.Query(ctx, HoldQueuedJobs,
+		arg.IdleTimeout,
+		arg.FromPriority,
+		arg.FromRunAt,
+		arg.Tasks,
+		arg.Blocked,
+		arg.LookAt,
+		arg.MaxJobs,
+		arg.SlowTasks,
+		arg.WorkerID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []HoldQueuedJobsRow
+	for rows.Next() {
+		var i HoldQueuedJobsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Payload,
+			&i.Priority,
+			&i.RunAt,
+			&i.Attempts,
+			&i.MaxAttempts,
+			&i.LastError,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Key,
+			&i.LockedAt,
+			&i.Revision,
+			&i.Flags,
+			&i.Task,
+			&i.Queue,
+			&i.Seen,
+			&i.Looked,
+			&i.Reach,
 		); err != nil {
 			return nil, err
 		}

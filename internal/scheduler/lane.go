@@ -50,7 +50,8 @@ type answer struct {
 	lane  *lane
 	group *group // what was claimed; nil for nothing
 	count int
-	seen  int   // jobs that the claim found, also those that it did not take
+	found found // what the claim tells beside them
+	seen  int   // jobs that were there, if it took none
 	more  bool  // there may be further jobs
 	freed bool  // jobs may have become runnable by the end of the group
 	err   error // of the claim
@@ -99,9 +100,9 @@ func (l *lane) claim(ctx context.Context, c command, a *answer) error {
 	batch := &pgx.Batch{}
 	l.queueClaim(batch, c.claim, c.from)
 	results := l.conn.SendBatch(ctx, batch)
-	rows, seen, err := l.readClaim(results)
+	rows, f, err := l.readClaim(results)
 	if err = errors.Join(err, results.Close()); err == nil {
-		err = l.take(ctx, rows, seen, jobs, a)
+		err = l.take(ctx, rows, f, jobs, a)
 	}
 	return l.explain(ctx, jobs, err)
 }
@@ -137,9 +138,9 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 	if c.claim == 0 {
 		return l.explain(bounded, 0, results.Close())
 	}
-	rows, seen, err := l.readClaim(results)
+	rows, f, err := l.readClaim(results)
 	if err = errors.Join(err, results.Close()); err == nil {
-		err = l.take(bounded, rows, seen, c.claim, a)
+		err = l.take(bounded, rows, f, c.claim, a)
 	}
 	return l.explain(bounded, c.claim, err)
 }
@@ -148,46 +149,51 @@ func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 	h := l.h
 	l.slow = h.estimates.slowTasks(h.config.Time)
 	batch.Queue(beginHeld)
+	if from.lookAt > 0 {
+		batch.Queue(h.text(dbgen.HoldQueuedJobs), h.idleTimeout, from.priority, from.runAt, h.tasks, from.blocked,
+			from.lookAt, int32(jobs), l.slow, h.workerID)
+		return
+	}
 	batch.Queue(
 		h.text(dbgen.HoldJobs), h.idleTimeout, from.priority, from.runAt, h.tasks, from.blocked, int32(jobs), l.slow, h.workerID,
 	)
 }
 
 // readClaim reads the answers to what queueClaim asked.
-func (l *lane) readClaim(results pgx.BatchResults) (claimed []heldRow, seen int, err error) {
+func (l *lane) readClaim(results pgx.BatchResults) (claimed []heldRow, f found, err error) {
 	if _, err := results.Exec(); err != nil {
-		return nil, 0, fmt.Errorf("beginning the transaction: %w", err)
+		return nil, f, fmt.Errorf("beginning the transaction: %w", err)
 	}
 	rows, err := results.Query()
 	if err != nil {
-		return nil, 0, fmt.Errorf("statement HoldJobs: %w", err)
+		return nil, f, fmt.Errorf("statement HoldJobs: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var r heldRow
 		if rows.RawValues()[0] == nil { // no job
-			if err := rows.Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, &r.Seen); err != nil {
-				return nil, 0, fmt.Errorf("reading the count of jobs: %w", err)
+			if err := rows.Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, &r.Seen, &r.Looked, &r.Reach); err != nil {
+				return nil, f, fmt.Errorf("reading the count of jobs: %w", err)
 			}
-			seen = int(r.Seen)
+			f = r.found()
 			continue
 		}
 		if err := rows.Scan(
 			&r.ID, &r.Payload, &r.Priority, &r.RunAt, &r.Attempts, &r.MaxAttempts, &r.LastError, &r.CreatedAt,
-			&r.UpdatedAt, &r.Key, &r.LockedAt, &r.Revision, &r.Flags, &r.Task, &r.Queue, &r.Seen,
+			&r.UpdatedAt, &r.Key, &r.LockedAt, &r.Revision, &r.Flags, &r.Task, &r.Queue, &r.Seen, &r.Looked, &r.Reach,
 		); err != nil {
-			return nil, 0, fmt.Errorf("reading a job: %w", err)
+			return nil, f, fmt.Errorf("reading a job: %w", err)
 		}
-		claimed, seen = append(claimed, r), int(r.Seen)
+		claimed, f = append(claimed, r), r.found()
 	}
 	if err := rows.Err(); err != nil {
-		return nil, 0, fmt.Errorf("statement HoldJobs: %w", err)
+		return nil, f, fmt.Errorf("statement HoldJobs: %w", err)
 	}
-	return claimed, seen, nil
+	return claimed, f, nil
 }
 
 // take makes the open group of what was claimed.
-func (l *lane) take(ctx context.Context, rows []heldRow, seen, asked int, a *answer) error {
+func (l *lane) take(ctx context.Context, rows []heldRow, f found, asked int, a *answer) error {
 	g := &group{pool: l.h.pool, since: time.Now(), over: make(chan struct{}), jobs: make([]*active, 0, len(rows))}
 	// One allocation for all, which live and die together.
 	runs, jobs := make([]active, len(rows)), make([]job.Claimed, len(rows))
@@ -197,8 +203,7 @@ func (l *lane) take(ctx context.Context, rows []heldRow, seen, asked int, a *ans
 		runs[i].firm = runs[i].slow && l.h.estimates.firm(rows[i].Task)
 		g.jobs = append(g.jobs, &runs[i])
 	}
-	a.seen, a.more = seen, seen >= asked
-	g.more = seen > len(rows)
+	a.found, a.seen, a.more = f, a.from.missed(asked, len(rows), f), a.from.more(asked, len(rows), f)
 	if len(rows) > 0 && l.h.pool.takes(g) {
 		a.group, a.count = g, len(rows)
 		return nil
@@ -277,7 +282,7 @@ func (l *lane) settle(g *group, e ending, written map[int64]written) (freed bool
 		w.held = true
 		l.h.out.report(end, w)
 	}
-	return freed || e.dropped > 0 || g.more
+	return freed || e.dropped > 0
 }
 
 // heldRow is a row of HoldJobs that is a job: dbgen's own has pointers, for the one
@@ -287,9 +292,14 @@ type heldRow struct {
 	Payload, Flags                        []byte
 	Priority, MaxAttempts                 int16
 	RunAt, CreatedAt, UpdatedAt, LockedAt pgtype.Timestamptz
-	Attempts, Revision, Seen              int32
+	Attempts, Revision                    int32
+	Seen, Looked, Reach                   int32
 	LastError, Key                        *string
 	Task, Queue                           string
+}
+
+func (r *heldRow) found() found {
+	return found{seen: int(r.Seen), looked: int(r.Looked), reach: int(r.Reach)}
 }
 
 func fill(c *job.Claimed, r *heldRow, workerID string) {

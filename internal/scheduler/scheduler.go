@@ -20,6 +20,7 @@
 //	flags.go      which jobs are left alone
 //	clock.go      times that are not the database's
 //	survey.go     where claims begin if much lies ahead that cannot run
+//	depth.go      how far they look for jobs of named queues
 //
 // Wake-ups and handlers come in; statements and events go out. Without a local
 // queue a claim takes exactly what the free slots can start at once, so nothing
@@ -244,14 +245,14 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 					s.release.kick()
 				}
 				if quiet && took.count == 0 {
-					if s.claims.survey.place.used() {
+					if s.claims.survey.partial() {
 						s.claims.survey.forget() // nothing is to run anywhere, not only from there on
 						continue
 					}
 					return nil
 				}
 				more, polled = took.more, false
-				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
+				poll.Reset(s.claims.recheck(s.config.PollInterval))
 				continue
 			}
 		}
@@ -288,7 +289,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 				if err := s.failed(ctx, once, a.err, p); err != nil {
 					return err
 				}
-			case a.quiet && a.count == 0 && a.seen == 0 && !a.from.used() && s.idle():
+			case a.quiet && a.count == 0 && a.seen == 0 && !a.from.used() && !s.claims.survey.partial() && s.idle():
 				return nil // idle still: no other claim has taken what this one looked for
 			default:
 				if p.ok() {
