@@ -24,7 +24,8 @@
 -- Beside the jobs it tells what it saw. "seen" is how many jobs it found, "looked"
 -- how many queued ones it looked at, if it took fewer than it might have. Where
 -- nothing was taken there is one row without a job (its id is 0), and "seen" counts
--- what somebody else had in his hands: that is worth another look.
+-- the queues of which somebody else had a row in his hands: as soon as he lets go the
+-- next of their jobs can run, and nobody tells of that.
 with looked as materialized (
   select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at) as position
   from graphile_worker._private_jobs w
@@ -165,8 +166,7 @@ with looked as materialized (
     case
       when s.chosen = 0 then (
         select count(*) from firsts f
-        where f.job_queue_id is null
-          or (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
+        where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
       else s.chosen
     end as seen,

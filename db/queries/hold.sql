@@ -152,8 +152,7 @@ with session as materialized (
     case
       when s.chosen = 0 then (
         select count(*) from firsts f
-        where f.job_queue_id is null
-          or (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
+        where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
       else s.chosen
     end as seen,

@@ -231,6 +231,8 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		err := s.startWaiting(ctx)
 		more = more || s.limitOpened()
 		if s.holds != nil {
+			// Two claims at once may each have missed that the other found nothing.
+			more = more || once && s.holds.again.IsZero() && s.idle()
 			more = s.holds.tend(ctx, more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
 		}
 		ask := 0
@@ -297,7 +299,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 				}
 				if a.quiet && a.count == 0 {
 					s.claims.survey.forget() // nothing is to run anywhere, not only from there on
-					more = true
+					more = more || a.seen == 0
 				}
 				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
 			}
