@@ -59,7 +59,11 @@ type answer struct {
 }
 
 const (
-	beginHeld  = "begin isolation level read committed"
+	beginHeld = "begin isolation level read committed"
+	// planHeld keeps the server from planning claims for the few jobs that a table
+	// mostly has: such a plan reads the table from end to end, and is kept when it
+	// has many, until the server's statistics follow.
+	planHeld   = "set local enable_seqscan = off"
 	commitHeld = "commit"
 )
 
@@ -149,6 +153,7 @@ func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 	h := l.h
 	l.slow = h.estimates.slowTasks(h.config.Time)
 	batch.Queue(beginHeld)
+	batch.Queue(planHeld)
 	if from.lookAt > 0 {
 		batch.Queue(h.text(dbgen.HoldQueuedJobs), h.idleTimeout, from.priority, from.runAt, h.tasks, from.blocked,
 			from.lookAt, int32(jobs), l.slow, h.workerID)
@@ -163,6 +168,9 @@ func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 func (l *lane) readClaim(results pgx.BatchResults) (claimed []heldRow, f found, err error) {
 	if _, err := results.Exec(); err != nil {
 		return nil, f, fmt.Errorf("beginning the transaction: %w", err)
+	}
+	if _, err := results.Exec(); err != nil {
+		return nil, f, fmt.Errorf("setting how it plans: %w", err)
 	}
 	rows, err := results.Query()
 	if err != nil {
