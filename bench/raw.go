@@ -66,7 +66,7 @@ func rawLocked(ctx context.Context, conn *pgx.Conn, id string, batch int, t *tal
 		if err != nil {
 			return fmt.Errorf("claiming: %w", err)
 		}
-		if len(jobs) == 0 {
+		if len(jobs) == 0 || jobs[0].ID == 0 {
 			return nil
 		}
 		t.started.Add(int64(len(jobs)))

@@ -1,25 +1,52 @@
 -- Claiming: from runnable rows to rows that this worker holds.
 
 -- name: ClaimJobs :many
--- One statement, in four steps. "runnable" walks the jobs in their order and
--- locks up to max_jobs of them; a job of a named queue passes only if its queue
--- row is free, which the walk locks first: other claimers then skip the whole
--- queue, so none can start its second job before its first. "chosen" keeps one
--- job a queue. "held_queues" and "held_jobs" write the locks.
+-- The claim for jobs of which few or none have a queue: "runnable" walks the jobs in
+-- their order and locks up to max_jobs of them; "held_queues" and "held_jobs" write
+-- the locks.
 --
--- The walk takes its time, and a queue that somebody held when it came by the
--- first job may be free again when it comes by a later one. So a queue's job is
--- chosen only if none comes before it as the statement sees the table: "firsts"
--- are those of the queues that come before the last that was found. What that
--- leaves out is for the next claim.
+-- A job of a named queue passes only if it is the queue's first as the statement sees
+-- the table ("firsts") and its queue row is free, which the walk locks before the job:
+-- other claimers then skip the whole queue, so none can start its second job before
+-- its first. That the first is found beforehand, without looking at locks, matters:
+-- the walk takes its time, and a queue that somebody held when it came by the first
+-- job may be free again when it comes by a later one. "firsts" are found among the
+-- next thousand jobs only, and only if the walk meets a queued job at all; where that
+-- is not enough ClaimQueuedJobs is the better claim.
 --
 -- Where much lies ahead of what can run, the walk begins at a place (from_priority,
 -- from_run_at) and leaves the queues in "blocked" out; FindPlace and
 -- ListBlockedQueues find them. Without them (null) it walks everything. The
 -- comparison of rows is a condition of the index, so what lies before the place is
--- not looked at; "firsts" need not look there either.
-with runnable as materialized (
-  select j.id, j.job_queue_id, j.priority, j.run_at
+-- not looked at. (With an upper bound of that kind the index would be read to the end
+-- of the priority all the same: only its first column stops a scan.)
+--
+-- Beside the jobs it tells what it saw. "seen" is how many jobs it found, "looked"
+-- how many queued ones it looked at, if it took fewer than it might have. Where
+-- nothing was taken there is one row without a job (its id is 0), and "seen" counts
+-- the queues of which somebody else had a row in his hands: as soon as he lets go the
+-- next of their jobs can run, and nobody tells of that.
+with looked as materialized (
+  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at) as position
+  from graphile_worker._private_jobs w
+  where w.is_available
+    and w.run_at <= now()
+    and (w.priority, w.run_at) >= (
+      coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
+    )
+    and w.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
+    ))
+    and (w.job_queue_id is null or w.job_queue_id <> all (coalesce(sqlc.narg(blocked)::int[], '{}')))
+  order by w.priority, w.run_at
+  limit 1000
+), firsts as materialized (
+  select distinct on (l.job_queue_id) l.job_queue_id, l.id
+  from looked l
+  where l.job_queue_id is not null
+  order by l.job_queue_id, l.position
+), runnable as materialized (
+  select j.id, j.job_queue_id
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
@@ -32,6 +59,7 @@ with runnable as materialized (
     and (
       j.job_queue_id is null
       or j.job_queue_id <> all (coalesce(sqlc.narg(blocked)::int[], '{}'))
+      and j.id in (select f.id from firsts f)
       and (
         select q.is_available
         from graphile_worker._private_job_queues q
@@ -42,54 +70,129 @@ with runnable as materialized (
   order by j.priority, j.run_at
   limit @max_jobs::int
   for update of j skip locked
-), ranked as (
-  select r.id, r.job_queue_id, r.priority, r.run_at,
-    row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place
-  from runnable r
-), last as (
-  select r.priority, r.run_at
-  from ranked r
-  where r.job_queue_id is not null and r.place = 1
-  order by r.priority desc, r.run_at desc
-  limit 1
-), firsts as (
-  select distinct on (j.job_queue_id) j.job_queue_id, j.priority, j.run_at
-  from graphile_worker._private_jobs j
-  where j.is_available
-    and j.run_at <= now()
-    and (j.priority, j.run_at) >= (
-      coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
-    )
-    and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
-    ))
-    and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
-    and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
-  order by j.job_queue_id, j.priority, j.run_at
-), chosen as (
-  select r.id, r.job_queue_id
-  from ranked r
-  left join firsts f on f.job_queue_id = r.job_queue_id
-  where r.job_queue_id is null or r.place = 1 and ((f.priority, f.run_at) < (r.priority, r.run_at)) is not true
+), summary as (
+  select s.chosen,
+    case
+      when s.chosen = 0 then (
+        select count(*) from firsts f
+        where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
+      )
+      else s.chosen
+    end as seen,
+    case
+      when s.chosen < @max_jobs::int then (select count(*) from looked l where l.job_queue_id is not null)
+      else 0
+    end as looked
+  from (select count(*) as chosen from runnable) s
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = now()
-  from chosen c
-  where q.id = c.job_queue_id
+  from runnable r
+  where q.id = r.job_queue_id
 ), held_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
-  from chosen c
-  where j.id = c.id
+  from runnable r
+  where j.id = r.id
   returning j.*
 )
 select
-  h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error, h.created_at,
-  h.updated_at, h.key, h.locked_at, h.revision, h.flags,
-  (select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id)::text as task,
+  coalesce(h.id, 0)::bigint as id, h.payload, coalesce(h.priority, 0)::int2 as priority, h.run_at,
+  coalesce(h.attempts, 0)::int2 as attempts, coalesce(h.max_attempts, 0)::int2 as max_attempts, h.last_error, h.created_at,
+  h.updated_at, h.key, h.locked_at, coalesce(h.revision, 0)::int as revision, h.flags,
+  coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id), '')::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue,
-  (select count(*) from runnable)::int as seen
-from held_jobs h
+  s.seen::int as seen, s.looked::int as looked, 0::int as reach
+from summary s
+left join held_jobs h on true
+order by h.priority, h.run_at, h.id;
+
+-- name: ClaimQueuedJobs :many
+-- The claim for jobs of which many have a queue: it looks at the first look_at jobs
+-- without locking any, keeps the first of each queue and all that have none, and locks
+-- these in their order, up to max_jobs. ClaimJobs would walk by all the others, too.
+-- Queue row before job, and only the queue's first as the statement sees the table, as
+-- there: what somebody has changed meanwhile is for the next claim. That a job still is
+-- what was looked at has to be asked of its row, in its latest version.
+--
+-- "looked" is how many jobs it looked at: look_at of them mean that there may be more
+-- behind. "reach" is the position of the last that it took.
+with looked as materialized (
+  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at) as position
+  from graphile_worker._private_jobs w
+  where w.is_available
+    and w.run_at <= now()
+    and (w.priority, w.run_at) >= (
+      coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
+    )
+    and w.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
+    ))
+    and (w.job_queue_id is null or w.job_queue_id <> all (coalesce(sqlc.narg(blocked)::int[], '{}')))
+  order by w.priority, w.run_at
+  limit @look_at::int
+), ranked as (
+  select l.id, l.job_queue_id, l.task_id, l.position,
+    row_number() over (partition by l.job_queue_id order by l.position) as place
+  from looked l
+), firsts as (
+  select r.id, r.job_queue_id, r.task_id, r.position
+  from ranked r
+  where r.job_queue_id is null or r.place = 1
+), runnable as materialized (
+  select j.id, j.job_queue_id, f.position
+  from (select f.id, f.job_queue_id, f.task_id, f.position from firsts f order by f.position) f
+  cross join lateral (
+    select j.*
+    from graphile_worker._private_jobs j
+    where j.id = f.id
+      and j.job_queue_id is not distinct from f.job_queue_id
+      and j.task_id = f.task_id
+      and j.is_available
+      and j.run_at <= now()
+    for update skip locked
+  ) j
+  where f.job_queue_id is null
+    or (
+      select q.is_available
+      from graphile_worker._private_job_queues q
+      where q.id = f.job_queue_id and q.is_available
+      for update skip locked
+    )
+  order by f.position
+  limit @max_jobs::int
+), summary as (
+  select s.chosen, s.reach,
+    case
+      when s.chosen = 0 then (
+        select count(*) from firsts f
+        where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
+      )
+      else s.chosen
+    end as seen,
+    (select count(*) from looked) as looked
+  from (select count(*) as chosen, max(r.position) as reach from runnable r) s
+), held_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = @worker_id::text, locked_at = now()
+  from runnable r
+  where q.id = r.job_queue_id
+), held_jobs as (
+  update graphile_worker._private_jobs j
+  set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
+  from runnable r
+  where j.id = r.id
+  returning j.*
+)
+select
+  coalesce(h.id, 0)::bigint as id, h.payload, coalesce(h.priority, 0)::int2 as priority, h.run_at,
+  coalesce(h.attempts, 0)::int2 as attempts, coalesce(h.max_attempts, 0)::int2 as max_attempts, h.last_error, h.created_at,
+  h.updated_at, h.key, h.locked_at, coalesce(h.revision, 0)::int as revision, h.flags,
+  coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id), '')::text as task,
+  coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue,
+  s.seen::int as seen, s.looked::int as looked, coalesce(s.reach, 0)::int as reach
+from summary s
+left join held_jobs h on true
 order by h.priority, h.run_at, h.id;
 
 -- name: ListHeldJobs :many

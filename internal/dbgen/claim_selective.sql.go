@@ -84,20 +84,38 @@ with rooms as (
   order by r.priority desc, r.run_at desc
   limit 1
 ), firsts as (
-  select distinct on (j.job_queue_id) j.job_queue_id, j.priority, j.run_at
-  from graphile_worker._private_jobs j
-  where j.is_available
-    and j.run_at <= coalesce($4::timestamptz, now())
-    and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($5::text[])
-      union all
-      select r.task_id from rooms r
-    ))
-    and (j.flags ?| $6::text[]) is not true
-    and (cardinality($7::text[]) = 0 or j.flags ?| $7::text[])
-    and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
-    and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
-  order by j.job_queue_id, j.priority, j.run_at
+  select distinct on (e.job_queue_id) e.job_queue_id, e.priority, e.run_at
+  from (
+    select j.job_queue_id, j.priority, j.run_at
+    from graphile_worker._private_jobs j
+    where j.is_available
+      and j.run_at <= coalesce($4::timestamptz, now())
+      and j.task_id = any (array(
+        select t.id from graphile_worker._private_tasks t where t.identifier = any ($5::text[])
+        union all
+        select r.task_id from rooms r
+      ))
+      and (j.flags ?| $6::text[]) is not true
+      and (cardinality($7::text[]) = 0 or j.flags ?| $7::text[])
+      and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
+      and j.priority < (select l.priority from last l)
+    union all
+    select j.job_queue_id, j.priority, j.run_at
+    from graphile_worker._private_jobs j
+    where j.is_available
+      and j.run_at <= coalesce($4::timestamptz, now())
+      and j.task_id = any (array(
+        select t.id from graphile_worker._private_tasks t where t.identifier = any ($5::text[])
+        union all
+        select r.task_id from rooms r
+      ))
+      and (j.flags ?| $6::text[]) is not true
+      and (cardinality($7::text[]) = 0 or j.flags ?| $7::text[])
+      and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
+      and j.priority = (select l.priority from last l)
+      and j.run_at < (select l.run_at from last l)
+  ) e
+  order by e.job_queue_id, e.priority, e.run_at
 ), chosen as materialized (
   select r.id, r.job_queue_id
   from ranked r
@@ -173,7 +191,10 @@ type ClaimSelectedJobsRow struct {
 // have ended before jobs that come earlier than some of another walk's; what comes
 // after its last is left to the next claim, so that the order holds. What was
 // locked and not chosen is free again with the end of the statement. "last" and
-// "firsts" keep the order within queues, as in ClaimJobs.
+// "firsts" keep the order within queues: a queue that somebody held when a walk came
+// by its first job may be free at a later one, so its job is chosen only if none comes
+// before it as the statement sees the table. What comes before the last is asked for in
+// two parts, since a comparison of both columns at once would stop no scan of the index.
 //
 // "at" is the present time, and "lock_at" what is written into locked_at, if they
 // are not to be the database's. A locked_at names a claim, so its clock must not

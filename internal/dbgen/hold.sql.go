@@ -135,7 +135,26 @@ func (q *Queries) FailHeldJobs(ctx context.Context, arg FailHeldJobsParams) ([]F
 }
 
 const HoldJobs = `-- name: HoldJobs :many
-with runnable as materialized (
+with looked as materialized (
+  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at) as position
+  from graphile_worker._private_jobs w
+  where w.is_available
+    and w.run_at <= now()
+    and (w.priority, w.run_at) >= (
+      coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
+    )
+    and w.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($3::text[])
+    ))
+    and (w.job_queue_id is null or w.job_queue_id <> all (coalesce($4::int[], '{}')))
+  order by w.priority, w.run_at
+  limit 1000
+), firsts as materialized (
+  select distinct on (l.job_queue_id) l.job_queue_id, l.id
+  from looked l
+  where l.job_queue_id is not null
+  order by l.job_queue_id, l.position
+), runnable as materialized (
   select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
   from graphile_worker._private_jobs j
   where j.is_available
@@ -149,6 +168,7 @@ with runnable as materialized (
     and (
       j.job_queue_id is null
       or j.job_queue_id <> all (coalesce($4::int[], '{}'))
+      and j.id in (select f.id from firsts f)
       and (
         select q.is_available
         from graphile_worker._private_job_queues q
@@ -159,45 +179,25 @@ with runnable as materialized (
   order by j.priority, j.run_at
   limit $5::int
   for update of j skip locked
-), ranked as (
-  select r.id, r.job_queue_id, r.priority, r.run_at,
-    row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place
-  from runnable r
-  where r.job_queue_id is not null
-), last as (
-  select r.priority, r.run_at
-  from ranked r
-  where r.place = 1
-  order by r.priority desc, r.run_at desc
-  limit 1
-), firsts as (
-  select distinct on (j.job_queue_id) j.job_queue_id, j.priority, j.run_at
-  from graphile_worker._private_jobs j
-  where j.is_available
-    and j.run_at <= now()
-    and (j.priority, j.run_at) >= (
-      coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
-    )
-    and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($3::text[])
-    ))
-    and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
-    and (j.priority, j.run_at) < ((select l.priority from last l), (select l.run_at from last l))
-  order by j.job_queue_id, j.priority, j.run_at
-), queued as (
-  select r.id
-  from ranked r
-  left join firsts f on f.job_queue_id = r.job_queue_id
-  where r.place = 1 and ((f.priority, f.run_at) < (r.priority, r.run_at)) is not true
-), chosen as (
-  select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available
-  from runnable r
-  where r.job_queue_id is null or r.id in (select q.id from queued q)
+), summary as (
+  select s.chosen,
+    case
+      when s.chosen = 0 then (
+        select count(*) from firsts f
+        where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
+      )
+      else 0
+    end as seen,
+    case
+      when s.chosen < $5::int then (select count(*) from looked l where l.job_queue_id is not null)
+      else 0
+    end as looked
+  from (select count(*) as chosen from runnable) s
 ), slow as (
-  select c.id, c.job_queue_id
-  from chosen c
+  select r.id, r.job_queue_id
+  from runnable r
   where cardinality($6::text[]) > 0
-    and c.task_id = any (array(
+    and r.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any ($6::text[])
     ))
 ), written_queues as (
@@ -212,17 +212,19 @@ with runnable as materialized (
   where j.id = s.id
 )
 select
-  c.id, c.payload, c.priority, c.run_at, c.attempts, c.max_attempts, c.last_error,
-  nullif(c.created_at, c.run_at) as created_at, nullif(c.updated_at, c.created_at) as updated_at,
-  c.key, nullif(c.revision, 0) as revision, c.flags, c.task_id,
+  r.id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error,
+  case when r.created_at <> r.run_at then r.created_at end as created_at,
+  case when r.updated_at <> r.created_at then r.updated_at end as updated_at,
+  r.key, case when r.revision <> 0 then r.revision end as revision, r.flags, r.task_id,
   case
-    when c.job_queue_id is not null
-    then (select q.queue_name from graphile_worker._private_job_queues q where q.id = c.job_queue_id)
+    when r.job_queue_id is not null
+    then (select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id)
   end as queue,
-  (select count(*) from runnable)::int as seen
-from (values (true)) as always (yes)
-left join chosen c on always.yes
-order by c.priority, c.run_at, c.id
+  case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
+  case when false then 0 end as reach
+from summary s
+left join runnable r on true
+order by r.priority, r.run_at, r.id
 `
 
 type HoldJobsParams struct {
@@ -243,23 +245,25 @@ type HoldJobsRow struct {
 	Attempts    *int16
 	MaxAttempts *int16
 	LastError   *string
-	CreatedAt   bool
-	UpdatedAt   bool
+	CreatedAt   interface{}
+	UpdatedAt   interface{}
 	Key         *string
-	Revision    bool
+	Revision    interface{}
 	Flags       []byte
 	TaskID      *int32
 	Queue       interface{}
-	Seen        int32
+	Seen        interface{}
+	Looked      interface{}
+	Reach       interface{}
 }
 
 // The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
 // written at once; the others will get the same if it is written later. Tasks come
 // as their ids, which always mean the same: looking their names up for every row
 // would be a quarter of the cost. For the same reason created_at, updated_at and
-// revision are null where they are run_at, created_at and 0. Where nothing was chosen, one row without a job
-// says how many were seen: those are locked by the transaction as well, and worth
-// another look.
+// revision are null where they are run_at, created_at and 0. What it tells beside the
+// jobs is as in ClaimJobs, with null for 0; where none was taken, one row without a
+// job tells it.
 func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsRow, error) {
 	rows, err := q.db.Query(ctx, HoldJobs,
 		arg.FromPriority,
@@ -293,6 +297,177 @@ func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsR
 			&i.TaskID,
 			&i.Queue,
 			&i.Seen,
+			&i.Looked,
+			&i.Reach,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const HoldQueuedJobs = `-- name: HoldQueuedJobs :many
+with looked as materialized (
+  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at) as position
+  from graphile_worker._private_jobs w
+  where w.is_available
+    and w.run_at <= now()
+    and (w.priority, w.run_at) >= (
+      coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
+    )
+    and w.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($3::text[])
+    ))
+    and (w.job_queue_id is null or w.job_queue_id <> all (coalesce($4::int[], '{}')))
+  order by w.priority, w.run_at
+  limit $5::int
+), ranked as (
+  select l.id, l.job_queue_id, l.task_id, l.position,
+    row_number() over (partition by l.job_queue_id order by l.position) as place
+  from looked l
+), firsts as (
+  select r.id, r.job_queue_id, r.task_id, r.position
+  from ranked r
+  where r.job_queue_id is null or r.place = 1
+), runnable as materialized (
+  select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available, f.position
+  from (select f.id, f.job_queue_id, f.task_id, f.position from firsts f order by f.position) f
+  cross join lateral (
+    select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
+    from graphile_worker._private_jobs j
+    where j.id = f.id
+      and j.job_queue_id is not distinct from f.job_queue_id
+      and j.task_id = f.task_id
+      and j.is_available
+      and j.run_at <= now()
+    for update skip locked
+  ) j
+  where f.job_queue_id is null
+    or (
+      select q.is_available
+      from graphile_worker._private_job_queues q
+      where q.id = f.job_queue_id and q.is_available
+      for update skip locked
+    )
+  order by f.position
+  limit $6::int
+), summary as (
+  select s.chosen, s.reach,
+    case
+      when s.chosen = 0 then (
+        select count(*) from firsts f
+        where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
+      )
+      else 0
+    end as seen,
+    (select count(*) from looked) as looked
+  from (select count(*) as chosen, max(r.position) as reach from runnable r) s
+), slow as (
+  select r.id, r.job_queue_id
+  from runnable r
+  where cardinality($7::text[]) > 0
+    and r.task_id = any (array(
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($7::text[])
+    ))
+), written_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = $8::text, locked_at = now()
+  from slow s
+  where q.id = s.job_queue_id
+), written_jobs as (
+  update graphile_worker._private_jobs j
+  set locked_by = $8::text, locked_at = now(), attempts = j.attempts + 1
+  from slow s
+  where j.id = s.id
+)
+select
+  r.id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error,
+  case when r.created_at <> r.run_at then r.created_at end as created_at,
+  case when r.updated_at <> r.created_at then r.updated_at end as updated_at,
+  r.key, case when r.revision <> 0 then r.revision end as revision, r.flags, r.task_id,
+  case
+    when r.job_queue_id is not null
+    then (select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id)
+  end as queue,
+  case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
+  case when s.reach > 0 then s.reach::int end as reach
+from summary s
+left join runnable r on true
+order by r.priority, r.run_at, r.id
+`
+
+type HoldQueuedJobsParams struct {
+	FromPriority *int16
+	FromRunAt    pgtype.Timestamptz
+	Tasks        []string
+	Blocked      []int32
+	LookAt       int32
+	MaxJobs      int32
+	SlowTasks    []string
+	WorkerID     string
+}
+
+type HoldQueuedJobsRow struct {
+	ID          *int64
+	Payload     []byte
+	Priority    *int16
+	RunAt       pgtype.Timestamptz
+	Attempts    *int16
+	MaxAttempts *int16
+	LastError   *string
+	CreatedAt   interface{}
+	UpdatedAt   interface{}
+	Key         *string
+	Revision    interface{}
+	Flags       []byte
+	TaskID      *int32
+	Queue       interface{}
+	Seen        interface{}
+	Looked      interface{}
+	Reach       interface{}
+}
+
+// To HoldJobs what ClaimQueuedJobs is to ClaimJobs.
+func (q *Queries) HoldQueuedJobs(ctx context.Context, arg HoldQueuedJobsParams) ([]HoldQueuedJobsRow, error) {
+	rows, err := q.db.Query(ctx, HoldQueuedJobs,
+		arg.FromPriority,
+		arg.FromRunAt,
+		arg.Tasks,
+		arg.Blocked,
+		arg.LookAt,
+		arg.MaxJobs,
+		arg.SlowTasks,
+		arg.WorkerID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []HoldQueuedJobsRow
+	for rows.Next() {
+		var i HoldQueuedJobsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Payload,
+			&i.Priority,
+			&i.RunAt,
+			&i.Attempts,
+			&i.MaxAttempts,
+			&i.LastError,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Key,
+			&i.Revision,
+			&i.Flags,
+			&i.TaskID,
+			&i.Queue,
+			&i.Seen,
+			&i.Looked,
+			&i.Reach,
 		); err != nil {
 			return nil, err
 		}

@@ -29,6 +29,9 @@ type claimer struct {
 	// doubtUntil is when a claim whose answer was lost can no longer take
 	// effect; until then each claim first looks for what it may have taken.
 	doubtUntil time.Time
+
+	looks int       // claims in a row that took none of the jobs that they found
+	again time.Time // when to look again then
 }
 
 func newClaimer(c Config) *claimer {
@@ -91,24 +94,67 @@ func (c *claimer) any(ctx context.Context, limit int) (jobs []*job.Claimed, more
 		return nil, false, err
 	}
 	began := c.survey.now()
-	rows, err := c.queries.ClaimJobs(ctx, dbgen.ClaimJobsParams{
-		Tasks: c.tasks, MaxJobs: int32(limit), WorkerID: c.workerID,
-		FromPriority: from.priority, FromRunAt: from.runAt, Blocked: from.blocked,
-	})
+	rows, err := c.rows(ctx, limit, from)
 	took := c.survey.now().Sub(began)
+	if err != nil {
+		return nil, false, err
+	}
+	var f found
 	for _, row := range rows {
+		f = found{seen: int(row.Seen), looked: int(row.Looked), reach: int(row.Reach)}
+		if row.ID == 0 {
+			continue // it only tells what was found
+		}
 		jobs = append(jobs, c.held(dbgen.ListHeldJobsRow{
 			ID: row.ID, Payload: row.Payload, Priority: row.Priority, RunAt: row.RunAt,
 			Attempts: row.Attempts, MaxAttempts: row.MaxAttempts, LastError: row.LastError,
 			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Key: row.Key, LockedAt: row.LockedAt,
 			Revision: row.Revision, Flags: row.Flags, Task: row.Task, Queue: row.Queue,
 		}))
-		more = more || int(row.Seen) >= limit
 	}
-	if err == nil {
-		c.survey.claimed(took, jobs)
+	c.survey.claimed(from, limit, jobs, f, took)
+	c.lookAgain(from.missed(limit, len(jobs), f) > 0)
+	return jobs, from.more(limit, len(jobs), f), nil
+}
+
+// rows takes jobs by the statement that suits them.
+func (c *claimer) rows(ctx context.Context, limit int, from place) ([]dbgen.ClaimJobsRow, error) {
+	if from.lookAt == 0 {
+		return c.queries.ClaimJobs(ctx, dbgen.ClaimJobsParams{
+			Tasks: c.tasks, MaxJobs: int32(limit), WorkerID: c.workerID,
+			FromPriority: from.priority, FromRunAt: from.runAt, Blocked: from.blocked,
+		})
 	}
-	return jobs, more, err
+	queued, err := c.queries.ClaimQueuedJobs(ctx, dbgen.ClaimQueuedJobsParams{
+		Tasks: c.tasks, MaxJobs: int32(limit), WorkerID: c.workerID, LookAt: from.lookAt,
+		FromPriority: from.priority, FromRunAt: from.runAt, Blocked: from.blocked,
+	})
+	rows := make([]dbgen.ClaimJobsRow, len(queued))
+	for i := range queued {
+		rows[i] = dbgen.ClaimJobsRow(queued[i])
+	}
+	return rows, err
+}
+
+// lookAgain has a claim come soon, and less soon each time in a row, if this one
+// took none of the jobs that it found: they were in somebody else's hands in just
+// that moment, or it did not look as far as they lie.
+func (c *claimer) lookAgain(missed bool) {
+	if !missed {
+		c.looks, c.again = 0, time.Time{}
+		return
+	}
+	c.again = c.survey.now().Add(min(time.Millisecond<<c.looks, time.Second))
+	c.looks = min(c.looks+1, 10)
+}
+
+// recheck is when somebody must claim again although nobody was told of a job.
+func (c *claimer) recheck(poll time.Duration) time.Duration {
+	poll = c.survey.recheck(poll)
+	if !c.again.IsZero() {
+		poll = min(poll, max(c.again.Sub(c.survey.now()), time.Millisecond))
+	}
+	return poll
 }
 
 // selected takes the first jobs of the selection.

@@ -29,7 +29,6 @@ type group struct {
 	state groupState
 	// left counts the jobs whose end would be written with the group's.
 	left   int
-	more   bool    // it keeps rows from others whose jobs it has not taken
 	wanted bool    // somebody waits for the end of the group
 	ended  []ended // what is to be finished with the group
 	late   []ended // what ended too late for that

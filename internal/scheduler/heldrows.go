@@ -17,7 +17,7 @@ import (
 type heldRows struct {
 	jobs     []*job.Claimed
 	tasks    []int32 // ids of the jobs' tasks
-	seen     int     // jobs that the claim found, also those that it did not take
+	found    found
 	lockedAt time.Time
 
 	chunk []job.Claimed
@@ -50,16 +50,20 @@ func (l *lane) readClaim(results pgx.BatchResults) (*heldRows, error) {
 	return claimed, nil
 }
 
-// heldRow is a row of HoldJobs that is a job: dbgen's own has pointers, for the one
-// that is not.
+// heldRow is a row of HoldJobs and HoldQueuedJobs.
 type heldRow struct {
 	id                              int64
 	flags                           []byte
 	priority, attempts, maxAttempts int16
 	runAt, createdAt, updatedAt     pgtype.Timestamptz // createdAt and updatedAt may be null
 	revision                        pgtype.Int4
-	task, seen                      int32
+	task                            int32
+	seen, looked, reach             pgtype.Int4
 	lastError, key, queue           *string
+}
+
+func (r *heldRow) found() found {
+	return found{seen: int(r.seen.Int32), looked: int(r.looked.Int32), reach: int(r.reach.Int32)}
 }
 
 func (h *heldRows) read(rows pgx.Rows, workerID string) error {
@@ -68,23 +72,24 @@ func (h *heldRows) read(rows pgx.Rows, workerID string) error {
 	// The payload, which is copied, comes from the raw values.
 	into := []any{
 		&r.id, nil, &r.priority, &r.runAt, &r.attempts, &r.maxAttempts, &r.lastError, &r.createdAt,
-		&r.updatedAt, &r.key, &r.revision, &r.flags, &r.task, &r.queue, &r.seen,
+		&r.updatedAt, &r.key, &r.revision, &r.flags, &r.task, &r.queue,
+		&r.seen, &r.looked, &r.reach,
 	}
 	none := make([]any, len(into))
-	none[len(none)-1] = &r.seen
+	copy(none[len(none)-3:], into[len(into)-3:])
 	for rows.Next() {
 		raw := rows.RawValues()
 		if raw[0] == nil { // no job
 			if err := rows.Scan(none...); err != nil {
 				return fmt.Errorf("reading the count of jobs: %w", err)
 			}
-			h.seen = int(r.seen)
+			h.found = r.found()
 			continue
 		}
 		if err := rows.Scan(into...); err != nil {
 			return fmt.Errorf("reading a job: %w", err)
 		}
-		h.seen = int(r.seen)
+		h.found = r.found()
 		h.tasks = append(h.tasks, r.task)
 		h.jobs = append(h.jobs, h.fill(&r, raw[1], workerID))
 	}
@@ -93,7 +98,8 @@ func (h *heldRows) read(rows pgx.Rows, workerID string) error {
 
 func (h *heldRows) fill(r *heldRow, payload []byte, workerID string) *job.Claimed {
 	if len(h.chunk) == 0 {
-		h.chunk = make([]job.Claimed, min(rowChunk, max(int(r.seen)-len(h.jobs), 1)))
+		// At first few, as most claims find few.
+		h.chunk = make([]job.Claimed, min(max(2*len(h.jobs), 1), rowChunk))
 	}
 	c := &h.chunk[0]
 	h.chunk = h.chunk[1:]

@@ -240,7 +240,7 @@ func (s *surveyor) ended(a answer) {
 			jobs = append(jobs, run.job)
 		}
 	}
-	s.claimed(a.took, jobs)
+	s.claimed(a.from, a.claim, jobs, a.found, a.took)
 }
 
 // lookAgain has a claim come soon that has found jobs and could take none: of their

@@ -51,7 +51,8 @@ type answer struct {
 	lane  *lane
 	group *group // what was claimed; nil for nothing
 	count int
-	seen  int   // jobs that the claim found, also those that it did not take
+	found found // what the claim tells beside them
+	seen  int   // jobs that were there, if it took none
 	more  bool  // there may be further jobs
 	freed bool  // jobs may have become runnable by the end of the group
 	err   error // of the claim
@@ -154,6 +155,11 @@ func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 	l.sent, l.slow = time.Now(), h.estimates.slowTasks(h.config.Time)
 	batch.Queue(beginHeld)
 	batch.Queue(h.text(dbgen.BeginHold), h.idleTimeout)
+	if from.lookAt > 0 {
+		batch.Queue(h.text(dbgen.HoldQueuedJobs), from.priority, from.runAt, h.tasks, from.blocked,
+			from.lookAt, int32(jobs), l.slow, h.workerID)
+		return
+	}
 	batch.Queue(h.text(dbgen.HoldJobs), from.priority, from.runAt, h.tasks, from.blocked, int32(jobs), l.slow, h.workerID)
 }
 
@@ -177,10 +183,10 @@ func (l *lane) take(ctx context.Context, rows *heldRows, asked int, a *answer) e
 		runs[i].firm = runs[i].slow && l.h.estimates.firm(j.Task) || l.h.config.Lock != nil && l.h.config.Lock(j)
 		g.jobs = append(g.jobs, &runs[i])
 	}
-	a.seen, a.more = rows.seen, rows.seen >= asked
-	g.more = rows.seen > len(rows.jobs)
-	if len(rows.jobs) > 0 && l.h.pool.takes(g) {
-		a.group, a.count = g, len(rows.jobs)
+	count := len(rows.jobs)
+	a.found, a.seen, a.more = rows.found, a.from.missed(asked, count, rows.found), a.from.more(asked, count, rows.found)
+	if count > 0 && l.h.pool.takes(g) {
+		a.group, a.count = g, count
 		return nil
 	}
 	// Nothing is held, so nothing may be kept open.
@@ -257,7 +263,7 @@ func (l *lane) settle(g *group, e ending, written map[int64]written) (freed bool
 		w.held = true
 		l.h.out.report(end, w)
 	}
-	return freed || e.dropped > 0 || g.more
+	return freed || e.dropped > 0
 }
 
 // milliseconds is a time-out as a setting of PostgreSQL.

@@ -265,7 +265,7 @@ func TestReturnAndClaimWhoseAnswersWereLost(t *testing.T) {
 			if delayed.Count != 3 {
 				t.Errorf("%+v", delayed)
 			}
-			f.db.loseAnswers("ClaimJobs", 1)
+			f.db.loseAnswers("ClaimQueuedJobs", 1) // there are queues
 			f.db.loseAnswers("ClaimSelectedJobs", 1)
 			g.pass <- struct{}{}
 			if adopted := wait[event.JobsAdopted](t, f); adopted.Count != 3 {

@@ -21,6 +21,7 @@
 //	flags.go      which jobs are left alone
 //	clock.go      times that are not the database's
 //	survey.go     where claims begin if much lies ahead that cannot run
+//	depth.go      how far they look for jobs of named queues
 //
 // Wake-ups and handlers come in; statements and events go out. Without a local
 // queue a claim takes what the free slots can start at once, and more only where
@@ -235,6 +236,8 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		err := s.startWaiting(ctx)
 		more = more || s.limitOpened()
 		if s.holds != nil {
+			// Two claims at once may each have missed that the other found nothing.
+			more = more || once && s.holds.again.IsZero() && s.idle()
 			more = s.holds.tend(ctx, more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
 		}
 		ask := 0
@@ -249,14 +252,14 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 					s.release.kick()
 				}
 				if quiet && took.count == 0 {
-					if s.claims.survey.place.used() {
+					if s.claims.survey.partial() {
 						s.claims.survey.forget() // nothing is to run anywhere, not only from there on
 						continue
 					}
 					return nil
 				}
 				more, polled = took.more, false
-				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
+				poll.Reset(s.claims.recheck(s.config.PollInterval))
 				continue
 			}
 		}
@@ -293,7 +296,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 				if err := s.failed(ctx, once, a.err, p); err != nil {
 					return err
 				}
-			case a.quiet && a.count == 0 && a.seen == 0 && !a.from.used() && s.idle():
+			case a.quiet && a.count == 0 && a.seen == 0 && !a.from.used() && !s.claims.survey.partial() && s.idle():
 				return nil // idle still: no other claim has taken what this one looked for
 			default:
 				if p.ok() {
@@ -301,7 +304,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 				}
 				if a.quiet && a.count == 0 {
 					s.claims.survey.forget() // nothing is to run anywhere, not only from there on
-					more = true
+					more = more || a.seen == 0
 				}
 				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
 			}

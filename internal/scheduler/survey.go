@@ -38,6 +38,7 @@ type place struct {
 	priority *int16
 	runAt    pgtype.Timestamptz
 	blocked  []int32 // queues that are left out
+	lookAt   int32   // see depth
 }
 
 func (p place) used() bool { return p.priority != nil }
@@ -64,12 +65,13 @@ type surveyor struct {
 	hint place
 
 	dear               bool // the last claim was
+	depth              depth
 	fullAt, stepAt     time.Time
 	fullTook, stepTook time.Duration
 }
 
 func newSurveyor(queries *dbgen.Queries, tasks []string) *surveyor {
-	return &surveyor{queries: queries, tasks: tasks, now: time.Now}
+	return &surveyor{queries: queries, tasks: tasks, now: time.Now, depth: newDepth()}
 }
 
 // begin returns where the next claim shall begin, after a survey if one is due.
@@ -82,11 +84,14 @@ func (s *surveyor) begin(ctx context.Context) (place, error) {
 	case s.place.used() || s.dear:
 		err = s.full(ctx)
 	}
-	return s.place, err
+	from := s.place
+	from.lookAt = s.depth.next(s.now())
+	return from, err
 }
 
-// claimed tells what a claim from the place took.
-func (s *surveyor) claimed(took time.Duration, jobs []*job.Claimed) {
+// claimed tells what a claim took, and how long.
+func (s *surveyor) claimed(from place, asked int, jobs []*job.Claimed, f found, took time.Duration) {
+	s.depth.claimed(from, asked, jobs, f, took, s.now())
 	s.dear = took > surveyWorth+time.Duration(len(jobs))*surveyPerRow
 	for _, j := range jobs {
 		priority := int16(j.Priority)
@@ -113,8 +118,11 @@ func (s *surveyor) recheck(poll time.Duration) time.Duration {
 	return min(poll, max(s.wait(), time.Millisecond))
 }
 
+// partial reports whether there may be jobs that claims do not find at present.
+func (s *surveyor) partial() bool { return s.place.used() || s.depth.truncated }
+
 // forget makes the next claim walk everything.
-func (s *surveyor) forget() { s.place = place{} }
+func (s *surveyor) forget() { s.place, s.depth.all = place{}, true }
 
 // full surveys from the start.
 func (s *surveyor) full(ctx context.Context) error {

@@ -96,7 +96,7 @@ func TestCheapTablesHaveNoPlace(t *testing.T) {
 	}
 	exec(t, pool, "select graphile_worker.add_job('x') from generate_series(1, 20)")
 	for range 10 {
-		c.survey.claimed(time.Second, []*job.Claimed{}) // dear for another reason
+		c.survey.claimed(place{}, 1, []*job.Claimed{}, found{}, time.Second) // dear for another reason
 		take(t, c, 1)
 		if c.survey.place.used() {
 			t.Fatal("a place is used")

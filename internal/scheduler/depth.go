@@ -1,0 +1,119 @@
+package scheduler
+
+import (
+	"time"
+
+	"github.com/gworker/gworker/internal/job"
+)
+
+// Claims of jobs without queues walk the table's order and take what they meet.
+// Where jobs have queues, only the first of each can be taken, so a claim first
+// looks at so many jobs, and then takes what can be taken of these. How many that
+// are is adapted to where the jobs lie that are taken: twice as far as the last one.
+//
+// Behind them there may be further queues. Where a claim finds less than it might
+// have taken, the next looks four times as far, and so on; but only if depthShare
+// times has passed what the last such look took. So however many jobs of a few busy
+// queues lie ahead, looking past them costs a bounded share of the time, and all
+// that can run is found at last.
+const (
+	depthShare  = 9
+	depthFirst  = 128
+	depthLeast  = 32
+	depthFactor = 4
+	everything  = 1 << 28
+)
+
+// found is what a claim tells beside the jobs; see ClaimJobs and ClaimQueuedJobs.
+type found struct{ seen, looked, reach int }
+
+// truncated reports whether a claim that took this many may have missed jobs of
+// queues that it did not look at.
+func (p place) truncated(asked, count int, f found) bool {
+	if p.lookAt == 0 {
+		return count < asked && f.looked > 0 // a claim of the other kind sees more
+	}
+	return f.looked >= int(p.lookAt)
+}
+
+// more reports whether a claim right after this one may find jobs.
+func (p place) more(asked, count int, f found) bool {
+	return count >= asked || p.truncated(asked, count, f) && (count > 0 || p.lookAt == 0)
+}
+
+// missed is how many jobs at least a claim could not take that took none: they
+// are in somebody else's hands, or it did not look as far.
+func (p place) missed(asked, count int, f found) int {
+	switch {
+	case count > 0:
+		return 0
+	case p.truncated(asked, count, f):
+		return max(f.seen, 1)
+	}
+	return f.seen
+}
+
+// depth is how far claims look. It belongs to the goroutine that claims.
+type depth struct {
+	queued    bool // there are jobs of queues
+	look      int
+	deeper    int  // the next look that goes further
+	short     bool // the last claim found less than it might have taken
+	all       bool // the next claim is to see everything
+	truncated bool // the last one did not
+	deepAt    time.Time
+	deepTook  time.Duration
+}
+
+func newDepth() depth { return depth{look: depthFirst, deeper: depthFactor * depthFirst} }
+
+// next is how many jobs the next claim looks at; 0 is a claim for jobs without
+// queues.
+func (d *depth) next(now time.Time) int32 {
+	switch {
+	case !d.queued:
+		return 0
+	case d.all:
+		return everything
+	case d.short && now.Sub(d.deepAt) >= depthShare*d.deepTook:
+		return int32(min(d.deeper, everything))
+	}
+	return int32(d.look)
+}
+
+// claimed tells what came of a claim that looked at so many.
+func (d *depth) claimed(p place, asked int, jobs []*job.Claimed, f found, took time.Duration, now time.Time) {
+	count, lookAt := len(jobs), int(p.lookAt)
+	d.all = false
+	d.truncated = p.truncated(asked, count, f)
+	queued := false
+	for _, j := range jobs {
+		queued = queued || j.Queue != ""
+	}
+	if lookAt == 0 {
+		d.queued = queued || f.looked > 0
+		return
+	}
+	if !queued && (count >= asked || count == f.looked) {
+		d.queued = false // all that there is to be seen has no queue
+		return
+	}
+	if lookAt > d.look {
+		d.deepAt, d.deepTook = now, took
+	}
+	d.short = d.truncated && count < asked
+	switch {
+	case count > 0 && lookAt >= d.look:
+		d.look = max(depthLeast, 2*f.reach, min(lookAt, d.look)/2)
+	case count == 0 && lookAt > d.look && !d.truncated:
+		d.look = lookAt // nothing runs; what comes may come behind all that
+	}
+	d.look = min(d.look, everything)
+	switch {
+	case !d.short:
+		d.deeper = min(depthFactor*d.look, everything)
+	case lookAt >= d.deeper:
+		d.deeper = min(depthFactor*lookAt, everything)
+	}
+	d.deeper = max(d.deeper, min(depthFactor*d.look, everything))
+}

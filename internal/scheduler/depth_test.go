@@ -1,0 +1,163 @@
+package scheduler
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+func queuedJobs(n int) []*job.Claimed {
+	jobs := make([]*job.Claimed, n)
+	for i := range jobs {
+		jobs[i] = &job.Claimed{Row: job.Row{Queue: "q"}}
+	}
+	return jobs
+}
+
+// simulate claims from a table in which only the job at this position can run, by
+// a clock that takes a microsecond for each job that is looked at, and returns the
+// time until it is taken and the part of it that went into looking further.
+func simulate(t *testing.T, d *depth, position, jobs int) (took, deep time.Duration) {
+	at := time.Unix(0, 0)
+	for range 10_000 {
+		p := place{lookAt: d.next(at)}
+		looked := min(int(p.lookAt), jobs)
+		cost := time.Duration(looked) * time.Microsecond
+		at = at.Add(cost)
+		count := 1 // one of the busy queues ahead
+		f := found{seen: 1, looked: looked, reach: 1}
+		if looked > position {
+			count, f = 2, found{seen: 2, looked: looked, reach: position + 1}
+		}
+		if int(p.lookAt) > d.look {
+			deep += cost
+		}
+		if count == 2 {
+			return at.Sub(time.Unix(0, 0)), deep
+		}
+		d.claimed(p, 24, queuedJobs(count), f, cost, at)
+		at = at.Add(time.Millisecond) // what a claim takes anyhow
+	}
+	t.Fatal("not found")
+	return 0, 0
+}
+
+// TestLooksFurtherForABoundedShareOfTheTime: what can run is found behind however
+// many jobs of busy queues, while claims of what lies ahead go on.
+func TestLooksFurtherForABoundedShareOfTheTime(t *testing.T) {
+	for _, position := range []int{10, 1000, 100_000, 1_000_000} {
+		d := newDepth()
+		d.queued = true
+		took, deep := simulate(t, &d, position, 2_000_000)
+		whole := time.Duration(depthFactor*position) * time.Microsecond
+		if limit := 100*time.Millisecond + 2*depthShare*whole; took > limit {
+			t.Errorf("position %d: found after %s, want less than %s", position, took, limit)
+		}
+		if limit := 2*whole + time.Millisecond; deep > limit {
+			t.Errorf("position %d: looking further took %s, want less than %s", position, deep, limit)
+		}
+	}
+}
+
+// TestDepthFollowsTheJobsThatAreTaken: claims look about twice as far as needed.
+func TestDepthFollowsTheJobsThatAreTaken(t *testing.T) {
+	d, at := newDepth(), time.Unix(0, 0)
+	d.queued = true
+	claim := func(asked, count, reach, jobs int) {
+		p := place{lookAt: d.next(at)}
+		looked := min(int(p.lookAt), jobs)
+		d.claimed(p, asked, queuedJobs(count), found{seen: count, looked: looked, reach: min(reach, looked)}, time.Millisecond, at)
+		at = at.Add(time.Minute)
+	}
+	for range 10 {
+		claim(500, 500, 700, 1_000_000)
+	}
+	if d.look != 1400 {
+		t.Errorf("looks at %d jobs to take 500 of the first 700", d.look)
+	}
+	for range 10 {
+		claim(1, 1, 1, 1_000_000)
+	}
+	if d.look != depthLeast {
+		t.Errorf("looks at %d jobs to take the first", d.look)
+	}
+}
+
+// TestClaimForQueuedJobsIsForThem: jobs without queues are claimed by the walk.
+func TestClaimForQueuedJobsIsForThem(t *testing.T) {
+	plain := make([]*job.Claimed, 3)
+	for i := range plain {
+		plain[i] = &job.Claimed{}
+	}
+	for _, c := range []struct {
+		name   string
+		before bool
+		lookAt int32
+		asked  int
+		jobs   []*job.Claimed
+		found  found
+		queued bool
+		more   bool
+		missed bool
+	}{
+		{"plain, all", false, 0, 3, plain, found{seen: 3}, false, true, false},
+		{"plain, the last", false, 0, 4, plain, found{seen: 3}, false, false, false},
+		{"plain, one has a queue", false, 0, 5, append(queuedJobs(1), plain...), found{seen: 4, looked: 1}, true, true, false},
+		{"plain, and a queue cannot run", false, 0, 4, plain, found{seen: 3, looked: 7}, true, true, false},
+		{"nothing but a queue that cannot run", false, 0, 4, nil, found{looked: 7}, true, true, true},
+		{"nothing", false, 0, 4, nil, found{}, false, false, false},
+		{"queued, all", true, 100, 3, queuedJobs(3), found{seen: 3, looked: 100, reach: 3}, true, true, false},
+		{"queued, more behind", true, 100, 4, queuedJobs(3), found{seen: 3, looked: 100, reach: 3}, true, true, false},
+		{"queued, the last", true, 100, 4, queuedJobs(3), found{seen: 3, looked: 99, reach: 3}, true, false, false},
+		{"queued, none, more behind", true, 100, 4, nil, found{looked: 100}, true, false, true},
+		{"queued, none, somebody has one", true, 100, 4, nil, found{seen: 1, looked: 9}, true, false, true},
+		{"queued, none", true, 100, 4, nil, found{looked: 9}, true, false, false},
+		{"no queue any more", true, 100, 3, plain, found{seen: 3, looked: 100, reach: 3}, false, true, false},
+		{"nothing any more", true, 100, 3, nil, found{}, false, false, false},
+	} {
+		d, p := newDepth(), place{lookAt: c.lookAt}
+		d.queued = c.before
+		d.claimed(p, c.asked, c.jobs, c.found, time.Millisecond, time.Unix(1, 0))
+		if d.queued != c.queued || p.more(c.asked, len(c.jobs), c.found) != c.more || p.missed(c.asked, len(c.jobs), c.found) > 0 != c.missed {
+			t.Errorf("%s: queued %t, more %t, missed %d", c.name, d.queued,
+				p.more(c.asked, len(c.jobs), c.found), p.missed(c.asked, len(c.jobs), c.found))
+		}
+	}
+}
+
+// TestHeldAndLockedClaimsWalkAlike: what HoldJobs finds is found as in ClaimJobs,
+// but that it takes the whole rows along; and so for queued jobs.
+func TestHeldAndLockedClaimsWalkAlike(t *testing.T) {
+	walk := func(sql string) string {
+		from, to := strings.Index(sql, "looked as"), strings.Index(sql, "summary as")
+		if from < 0 || to < from {
+			t.Fatalf("no walk in %s", sql)
+		}
+		columns := regexp.MustCompile(`(?s)runnable as materialized \(\s*select .*?\s+from `)
+		parameters := map[string]string{
+			dbgen.ClaimJobs: "$1 priority $2 run_at $3 tasks $4 blocked $5 most", dbgen.HoldJobs: "$2 priority $3 run_at $4 tasks $5 blocked $6 most",
+			dbgen.ClaimQueuedJobs: "$1 priority $2 run_at $3 tasks $4 blocked $5 look $6 most",
+			dbgen.HoldQueuedJobs:  "$2 priority $3 run_at $4 tasks $5 blocked $6 look $7 most",
+		}[sql]
+		names := strings.Fields(parameters)
+		sql = columns.ReplaceAllString(sql[from:to], "runnable (select from ")
+		var pairs []string
+		for i := 0; i < len(names); i += 2 {
+			pairs = append(pairs, names[i]+"::", names[i+1]+"::")
+		}
+		return strings.NewReplacer(pairs...).Replace(sql)
+	}
+	for locked, held := range map[string]string{dbgen.ClaimJobs: dbgen.HoldJobs, dbgen.ClaimQueuedJobs: dbgen.HoldQueuedJobs} {
+		if a, b := walk(locked), walk(held); a != b {
+			t.Errorf("%s and %s differ:\n%s\n%s", statement.Name(locked), statement.Name(held), a, b)
+		}
+	}
+	if strings.Contains(walk(dbgen.HoldJobs), "$") {
+		t.Errorf("a parameter has another number by now:\n%s", walk(dbgen.HoldJobs))
+	}
+}

@@ -1,0 +1,83 @@
+package scheduler
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/statement"
+	"github.com/gworker/gworker/internal/testdb"
+)
+
+// TestHeldClaimsUseIndexesOfTinyTables: a plan that was made for a tiny table is
+// kept when it has grown, so it must not read whole tables.
+func TestHeldClaimsUseIndexesOfTinyTables(t *testing.T) {
+	url := testdb.Migrated(t)
+	pool := testdb.Pool(t, url)
+	const jobs = 30
+	setUp, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{"select graphile_worker.add_job('x', queue_name => 'q' || n) from generate_series(1, 30) n", "vacuum analyze"} {
+		if _, err := setUp.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What a session has counted is told when it ends, at the latest.
+	pid := setUp.PgConn().PID()
+	if err := setUp.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for there := true; there; {
+		if err := pool.QueryRow(t.Context(), "select exists (select from pg_stat_activity where pid = $1)", pid).Scan(&there); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type scans struct{ seq, index int64 }
+	read := func() map[string]scans {
+		t.Helper()
+		rows, err := pool.Query(t.Context(), `select relname::text, seq_scan, idx_scan from pg_stat_user_tables
+			where schemaname = 'graphile_worker' and relname in ('_private_jobs', '_private_job_queues')`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, name, s := map[string]scans{}, "", scans{}
+		if _, err := pgx.ForEachRow(rows, []any{&name, &s.seq, &s.index}, func() error { read[name] = s; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return read
+	}
+	set := statement.NewSet(statement.Options{})
+	s := New(Config{
+		Queries: set.On(pool), WorkerID: "gworker_test", Concurrency: 2, PollInterval: time.Minute,
+		StatementTimeout: time.Minute, AbortTimeout: time.Minute, Events: event.NewStream(nil),
+		Hold: Hold{
+			Time: time.Minute, Statements: set,
+			Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, url) },
+		},
+		Handlers: map[string]Handler{"x": func(context.Context, *job.Claimed) job.Outcome { return job.Outcome{} }},
+	})
+	s.estimates.ran("x", time.Microsecond) // so that all jobs are held
+	before := read()
+	if err := s.RunOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after := read()
+	all := func(s scans) int64 { return s.seq + s.index }
+	for all(after["_private_job_queues"]) < all(before["_private_job_queues"])+2*jobs {
+		if t.Context().Err() != nil {
+			t.Fatal("the lanes' figures never came")
+		}
+		after = read()
+	}
+	for table, a := range after {
+		if b := before[table]; a.seq > b.seq {
+			t.Errorf("%s was read from end to end %d times, and by its indexes %d times", table, a.seq-b.seq, a.index-b.index)
+		}
+	}
+}
