@@ -64,6 +64,26 @@ func TestLooksFurtherForABoundedShareOfTheTime(t *testing.T) {
 	}
 }
 
+// TestLooksFurtherSeldomWhereNothingIsFound: the looks cost a share of the time.
+func TestLooksFurtherSeldomWhereNothingIsFound(t *testing.T) {
+	d, at := newDepth(), time.Unix(0, 0)
+	d.queued = true
+	var deep time.Duration
+	for at.Before(time.Unix(60, 0)) {
+		p := place{lookAt: d.next(at)}
+		looked := min(int(p.lookAt), 200_000)
+		cost := time.Millisecond + time.Duration(looked)*time.Microsecond
+		if int(p.lookAt) > d.look {
+			deep += cost
+		}
+		at = at.Add(cost)
+		d.claimed(p, 24, queuedJobs(1), found{seen: 1, looked: looked, reach: 1}, cost, at)
+	}
+	if deep < 2*time.Second || deep > 8*time.Second {
+		t.Errorf("of a minute, %s went into looking further", deep)
+	}
+}
+
 // TestDepthFollowsTheJobsThatAreTaken: claims look about twice as far as needed.
 func TestDepthFollowsTheJobsThatAreTaken(t *testing.T) {
 	d, at := newDepth(), time.Unix(0, 0)
