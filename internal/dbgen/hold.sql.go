@@ -173,7 +173,7 @@ select
   r.updated_at, r.key, now()::timestamptz as locked_at, r.revision, r.flags,
   coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = r.task_id), '')::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id), '')::text as queue,
-  s.seen::int as seen, s.looked::int as looked, 0::int as reach
+  s.seen::int as seen, s.looked::int as looked, 0::int as middle
 from session
 cross join summary s
 left join runnable r on true
@@ -209,7 +209,7 @@ type HoldJobsRow struct {
 	Queue       string
 	Seen        int32
 	Looked      int32
-	Reach       int32
+	Middle      int32
 }
 
 // Held claims: jobs that a worker holds by the row locks of an open transaction
@@ -258,7 +258,7 @@ func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsR
 			&i.Queue,
 			&i.Seen,
 			&i.Looked,
-			&i.Reach,
+			&i.Middle,
 		); err != nil {
 			return nil, err
 		}
@@ -318,7 +318,7 @@ with session as materialized (
   order by f.position
   limit $7::int
 ), summary as (
-  select s.chosen, s.reach,
+  select s.chosen, s.middle,
     case
       when s.chosen = 0 then (
         select count(*) from firsts f
@@ -327,7 +327,7 @@ with session as materialized (
       else s.chosen
     end as seen,
     (select count(*) from looked) as looked
-  from (select count(*) as chosen, max(r.position) as reach from runnable r) s
+  from (select count(*) as chosen, percentile_disc(0.5) within group (order by r.position) as middle from runnable r) s
 ), slow as (
   select r.id, r.job_queue_id
   from runnable r
@@ -351,7 +351,7 @@ select
   r.updated_at, r.key, now()::timestamptz as locked_at, r.revision, r.flags,
   coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = r.task_id), '')::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id), '')::text as queue,
-  s.seen::int as seen, s.looked::int as looked, coalesce(s.reach, 0)::int as reach
+  s.seen::int as seen, s.looked::int as looked, coalesce(s.middle, 0)::int as middle
 from session
 cross join summary s
 left join runnable r on true
@@ -388,7 +388,7 @@ type HoldQueuedJobsRow struct {
 	Queue       string
 	Seen        int32
 	Looked      int32
-	Reach       int32
+	Middle      int32
 }
 
 // To HoldJobs what ClaimQueuedJobs is to ClaimJobs.
@@ -429,7 +429,7 @@ func (q *Queries) HoldQueuedJobs(ctx context.Context, arg HoldQueuedJobsParams) 
 			&i.Queue,
 			&i.Seen,
 			&i.Looked,
-			&i.Reach,
+			&i.Middle,
 		); err != nil {
 			return nil, err
 		}

@@ -180,7 +180,7 @@ func (l *lane) readClaim(results pgx.BatchResults) (claimed []heldRow, f found, 
 	for rows.Next() {
 		var r heldRow
 		if rows.RawValues()[0] == nil { // no job
-			if err := rows.Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, &r.Seen, &r.Looked, &r.Reach); err != nil {
+			if err := rows.Scan(nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, &r.Seen, &r.Looked, &r.Middle); err != nil {
 				return nil, f, fmt.Errorf("reading the count of jobs: %w", err)
 			}
 			f = r.found()
@@ -188,7 +188,7 @@ func (l *lane) readClaim(results pgx.BatchResults) (claimed []heldRow, f found, 
 		}
 		if err := rows.Scan(
 			&r.ID, &r.Payload, &r.Priority, &r.RunAt, &r.Attempts, &r.MaxAttempts, &r.LastError, &r.CreatedAt,
-			&r.UpdatedAt, &r.Key, &r.LockedAt, &r.Revision, &r.Flags, &r.Task, &r.Queue, &r.Seen, &r.Looked, &r.Reach,
+			&r.UpdatedAt, &r.Key, &r.LockedAt, &r.Revision, &r.Flags, &r.Task, &r.Queue, &r.Seen, &r.Looked, &r.Middle,
 		); err != nil {
 			return nil, f, fmt.Errorf("reading a job: %w", err)
 		}
@@ -301,13 +301,13 @@ type heldRow struct {
 	Priority, MaxAttempts                 int16
 	RunAt, CreatedAt, UpdatedAt, LockedAt pgtype.Timestamptz
 	Attempts, Revision                    int32
-	Seen, Looked, Reach                   int32
+	Seen, Looked, Middle                  int32
 	LastError, Key                        *string
 	Task, Queue                           string
 }
 
 func (r *heldRow) found() found {
-	return found{seen: int(r.Seen), looked: int(r.Looked), reach: int(r.Reach)}
+	return found{seen: int(r.Seen), looked: int(r.Looked), middle: int(r.Middle)}
 }
 
 func fill(c *job.Claimed, r *heldRow, workerID string) {
