@@ -102,7 +102,7 @@ select
   h.updated_at, h.key, h.locked_at, coalesce(h.revision, 0)::int as revision, h.flags,
   coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id), '')::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue,
-  s.seen::int as seen, s.looked::int as looked, 0::int as reach
+  s.seen::int as seen, s.looked::int as looked, 0::int as middle
 from summary s
 left join held_jobs h on true
 order by h.priority, h.run_at, h.id;
@@ -116,7 +116,7 @@ order by h.priority, h.run_at, h.id;
 -- what was looked at has to be asked of its row, in its latest version.
 --
 -- "looked" is how many jobs it looked at: look_at of them mean that there may be more
--- behind. "reach" is the position of the last that it took.
+-- behind. "middle" is the position of the middle one of those that it took.
 with looked as materialized (
   select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at) as position
   from graphile_worker._private_jobs w
@@ -162,7 +162,7 @@ with looked as materialized (
   order by f.position
   limit @max_jobs::int
 ), summary as (
-  select s.chosen, s.reach,
+  select s.chosen, s.middle,
     case
       when s.chosen = 0 then (
         select count(*) from firsts f
@@ -171,7 +171,7 @@ with looked as materialized (
       else s.chosen
     end as seen,
     (select count(*) from looked) as looked
-  from (select count(*) as chosen, max(r.position) as reach from runnable r) s
+  from (select count(*) as chosen, percentile_disc(0.5) within group (order by r.position) as middle from runnable r) s
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = now()
@@ -190,7 +190,7 @@ select
   h.updated_at, h.key, h.locked_at, coalesce(h.revision, 0)::int as revision, h.flags,
   coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id), '')::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue,
-  s.seen::int as seen, s.looked::int as looked, coalesce(s.reach, 0)::int as reach
+  s.seen::int as seen, s.looked::int as looked, coalesce(s.middle, 0)::int as middle
 from summary s
 left join held_jobs h on true
 order by h.priority, h.run_at, h.id;

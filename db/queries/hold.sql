@@ -114,7 +114,7 @@ select
     then (select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id)
   end as queue,
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
-  case when false then 0 end as reach
+  case when false then 0 end as middle
 from summary s
 left join runnable r on true
 order by r.priority, r.run_at, r.id;
@@ -166,7 +166,7 @@ with looked as materialized (
   order by f.position
   limit @max_jobs::int
 ), summary as (
-  select s.chosen, s.reach,
+  select s.chosen, s.middle,
     case
       when s.chosen = 0 then (
         select count(*) from firsts f
@@ -175,7 +175,7 @@ with looked as materialized (
       else 0
     end as seen,
     (select count(*) from looked) as looked
-  from (select count(*) as chosen, max(r.position) as reach from runnable r) s
+  from (select count(*) as chosen, percentile_disc(0.5) within group (order by r.position) as middle from runnable r) s
 ), slow as (
   select r.id, r.job_queue_id
   from runnable r
@@ -204,7 +204,7 @@ select
     then (select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id)
   end as queue,
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
-  case when s.reach > 0 then s.reach::int end as reach
+  case when s.middle > 0 then s.middle::int end as middle
 from summary s
 left join runnable r on true
 order by r.priority, r.run_at, r.id;

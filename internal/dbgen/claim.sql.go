@@ -89,7 +89,7 @@ select
   h.updated_at, h.key, h.locked_at, coalesce(h.revision, 0)::int as revision, h.flags,
   coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id), '')::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue,
-  s.seen::int as seen, s.looked::int as looked, 0::int as reach
+  s.seen::int as seen, s.looked::int as looked, 0::int as middle
 from summary s
 left join held_jobs h on true
 order by h.priority, h.run_at, h.id
@@ -122,7 +122,7 @@ type ClaimJobsRow struct {
 	Queue       string
 	Seen        int32
 	Looked      int32
-	Reach       int32
+	Middle      int32
 }
 
 // Claiming: from runnable rows to rows that this worker holds.
@@ -185,7 +185,7 @@ func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJo
 			&i.Queue,
 			&i.Seen,
 			&i.Looked,
-			&i.Reach,
+			&i.Middle,
 		); err != nil {
 			return nil, err
 		}
@@ -243,7 +243,7 @@ with looked as materialized (
   order by f.position
   limit $6::int
 ), summary as (
-  select s.chosen, s.reach,
+  select s.chosen, s.middle,
     case
       when s.chosen = 0 then (
         select count(*) from firsts f
@@ -252,7 +252,7 @@ with looked as materialized (
       else s.chosen
     end as seen,
     (select count(*) from looked) as looked
-  from (select count(*) as chosen, max(r.position) as reach from runnable r) s
+  from (select count(*) as chosen, percentile_disc(0.5) within group (order by r.position) as middle from runnable r) s
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = $7::text, locked_at = now()
@@ -271,7 +271,7 @@ select
   h.updated_at, h.key, h.locked_at, coalesce(h.revision, 0)::int as revision, h.flags,
   coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id), '')::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue,
-  s.seen::int as seen, s.looked::int as looked, coalesce(s.reach, 0)::int as reach
+  s.seen::int as seen, s.looked::int as looked, coalesce(s.middle, 0)::int as middle
 from summary s
 left join held_jobs h on true
 order by h.priority, h.run_at, h.id
@@ -305,7 +305,7 @@ type ClaimQueuedJobsRow struct {
 	Queue       string
 	Seen        int32
 	Looked      int32
-	Reach       int32
+	Middle      int32
 }
 
 // The claim for jobs of which many have a queue: it looks at the first look_at jobs
@@ -316,7 +316,7 @@ type ClaimQueuedJobsRow struct {
 // what was looked at has to be asked of its row, in its latest version.
 //
 // "looked" is how many jobs it looked at: look_at of them mean that there may be more
-// behind. "reach" is the position of the last that it took.
+// behind. "middle" is the position of the middle one of those that it took.
 func (q *Queries) ClaimQueuedJobs(ctx context.Context, arg ClaimQueuedJobsParams) ([]ClaimQueuedJobsRow, error) {
 	rows, err := q.db.Query(ctx, ClaimQueuedJobs,
 		arg.FromPriority,
@@ -352,7 +352,7 @@ func (q *Queries) ClaimQueuedJobs(ctx context.Context, arg ClaimQueuedJobsParams
 			&i.Queue,
 			&i.Seen,
 			&i.Looked,
-			&i.Reach,
+			&i.Middle,
 		); err != nil {
 			return nil, err
 		}

@@ -101,7 +101,7 @@ func (c *claimer) any(ctx context.Context, limit int) (jobs []*job.Claimed, more
 	}
 	var f found
 	for _, row := range rows {
-		f = found{seen: int(row.Seen), looked: int(row.Looked), reach: int(row.Reach)}
+		f = found{seen: int(row.Seen), looked: int(row.Looked), middle: int(row.Middle)}
 		if row.ID == 0 {
 			continue // it only tells what was found
 		}

@@ -58,12 +58,12 @@ type heldRow struct {
 	runAt, createdAt, updatedAt     pgtype.Timestamptz // createdAt and updatedAt may be null
 	revision                        pgtype.Int4
 	task                            int32
-	seen, looked, reach             pgtype.Int4
+	seen, looked, middle            pgtype.Int4
 	lastError, key, queue           *string
 }
 
 func (r *heldRow) found() found {
-	return found{seen: int(r.seen.Int32), looked: int(r.looked.Int32), reach: int(r.reach.Int32)}
+	return found{seen: int(r.seen.Int32), looked: int(r.looked.Int32), middle: int(r.middle.Int32)}
 }
 
 func (h *heldRows) read(rows pgx.Rows, workerID string) error {
@@ -73,7 +73,7 @@ func (h *heldRows) read(rows pgx.Rows, workerID string) error {
 	into := []any{
 		&r.id, nil, &r.priority, &r.runAt, &r.attempts, &r.maxAttempts, &r.lastError, &r.createdAt,
 		&r.updatedAt, &r.key, &r.revision, &r.flags, &r.task, &r.queue,
-		&r.seen, &r.looked, &r.reach,
+		&r.seen, &r.looked, &r.middle,
 	}
 	none := make([]any, len(into))
 	copy(none[len(none)-3:], into[len(into)-3:])

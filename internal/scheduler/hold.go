@@ -250,6 +250,11 @@ func (h *holds) lookAgain(a answer) {
 		h.looks = 0
 		return
 	}
+	for _, l := range h.lanes {
+		if l != a.lane && (l.busy || l.group != nil) {
+			return // most likely it was this worker, and the end of that group brings the next claim
+		}
+	}
 	h.again = time.Now().Add(min(time.Millisecond<<h.looks, time.Second))
 	h.looks = min(h.looks+1, 10)
 }
