@@ -110,9 +110,12 @@ func TestHoldThatIsClaimedAgainHere(t *testing.T) {
 	stop := run(t, s)
 	f.warmed(t)
 	f.exec(t, "select graphile_worker.add_job('x', queue_name => 'q')")
-	for range 2 {
+	for lane := range 2 {
 		s.Wake()
 		<-started
+		if lane == 0 {
+			wait[event.ClaimEmpty](t, f) // of the other one, which looked for further queues
+		}
 		f.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity
 			where datname = current_database() and state = 'idle in transaction'`)
 		f.awaitHeld(t, false)
