@@ -96,7 +96,9 @@ type Config struct {
 	// jobs is counted.
 	//
 	// nil means 50 ms. 0 means off: a lock is written for each job before it
-	// starts, as Node's and Rust's workers do it. Jobs are not held, either,
+	// starts, as Node's and Rust's workers do it; of jobs that took little time
+	// lately a claim then takes as many as the slots come by within 25 ms, up to
+	// 500, and those that have not started after 100 ms go back. Jobs are not held, either,
 	// together with flags, a LocalQueue, CompletionDelay, FailureDelay, Now, tasks
 	// with a Concurrency of their own, Recovery.Decide, Recovery.Delay, and
 	// NoPreparedStatements; a HoldTime that is given is an error there. See

@@ -64,7 +64,8 @@ type surveyor struct {
 	// do; there the next jobs will most likely be found.
 	hint place
 
-	dear               bool // the last claim was
+	wasDear            bool // the last claim was
+	dear               bool // claims are
 	depth              depth
 	fullAt, stepAt     time.Time
 	fullTook, stepTook time.Duration
@@ -92,7 +93,11 @@ func (s *surveyor) begin(ctx context.Context) (place, error) {
 // claimed tells what a claim took, and how long.
 func (s *surveyor) claimed(from place, asked int, jobs []*job.Claimed, f found, took time.Duration) {
 	s.depth.claimed(from, asked, jobs, f, took, s.now())
-	s.dear = took > surveyWorth+time.Duration(len(jobs))*surveyPerRow
+	dear := took > surveyWorth+time.Duration(len(jobs))*surveyPerRow
+	// A claim that found nothing may have taken long for the machine's reasons: an
+	// idle worker surveys after two of them.
+	s.dear = dear && (s.wasDear || len(jobs) > 0)
+	s.wasDear = dear
 	for _, j := range jobs {
 		priority := int16(j.Priority)
 		if !s.hint.used() || priority < *s.hint.priority || priority == *s.hint.priority && s.hint.before(priority, j.RunAt) {
