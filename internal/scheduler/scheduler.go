@@ -8,20 +8,28 @@
 //	run.go        one run of one job
 //	release.go    outcomes, grouped while the last group is being written
 //
-// and beside it, for those who ask for it:
+// Where nothing stands against it, jobs that are known to be short take another way
+// from the first step to the last, on which nothing is written about them before
+// their end:
 //
 //	hold.go       held claims: jobs that an open transaction keeps from others
 //	lane.go       a connection on which they follow one another
+//	heldrows.go   what comes back from the claim of one
 //	group.go      one of them
 //	endgroup.go   what its end writes, and what is done where that is lost
+//	hurry.go      how one ends early for somebody who waits for its row
+//
+// and beside both:
+//
 //	estimate.go   how long jobs take
 //	ahead.go      how many more jobs than slots a claim takes where they are short
+//	survey.go     where claims begin if much lies ahead that cannot run
+//	depth.go      how far they look for jobs of named queues
 //	prefetch.go   the local queue, which claims ahead as far as it is told to
 //	limits.go     tasks that may have only so many jobs here at once
 //	flags.go      which jobs are left alone
 //	clock.go      times that are not the database's
-//	survey.go     where claims begin if much lies ahead that cannot run
-//	depth.go      how far they look for jobs of named queues
+//	shutdown.go   the end
 //
 // Wake-ups and handlers come in; statements and events go out. Without a local
 // queue a claim takes what the free slots can start at once, and more only where
@@ -29,8 +37,8 @@
 // does not run. Polling covers whatever the wake-ups miss.
 //
 // The one thing not to break: between the claim's commit and the commit of its
-// outcome, every job is in exactly one of local queue, pool and releaser. A claim
-// is therefore never cut off by a context that ends, an answer that got lost is
+// outcome, every job is in exactly one of local queue, pool and releaser, or in the
+// group of a held claim. A claim is therefore never cut off by a context that ends, an answer that got lost is
 // asked for again, and an outcome is kept until the database has it.
 package scheduler
 
@@ -195,11 +203,6 @@ func (s *Scheduler) Cancel(j *job.Claimed, cause error) {
 	}
 	s.pool.cancel(j, cause)
 }
-
-// Force ends a shutdown that takes too long: Run returns without waiting for
-// handlers, and the jobs that they run are returned to the queue. A handler
-// that goes on all the same may then overlap with the job's next run.
-func (s *Scheduler) Force() { s.forceOnce.Do(func() { close(s.forced) }) }
 
 // Run claims and runs jobs until ctx ends; then it lets the running jobs
 // finish, ends their contexts after the abort time-out, writes all outcomes and
@@ -393,45 +396,4 @@ func (s *Scheduler) selection(forbidden []string) selection {
 func (s *Scheduler) known() []*job.Claimed {
 	known := append(s.Running(), s.Held()...)
 	return append(known, s.release.claimed()...)
-}
-
-// shutDown ends everything that run has started, in order.
-func (s *Scheduler) shutDown(ctx context.Context) {
-	began := time.Now()
-	s.config.Events.Emit(event.WorkerStopping{
-		WorkerID: s.config.WorkerID, Running: s.pool.running(), Cause: context.Cause(ctx),
-	})
-	s.local.close(s.giveBack)
-	s.pool.turnBackWaiting(time.Now(), ErrShutdown)
-	s.release.hurry()
-	holdsOver := s.holds.close()
-	drained := s.pool.close()
-	timer := time.NewTimer(s.config.AbortTimeout)
-	defer timer.Stop()
-	select {
-	case <-drained:
-	case <-s.forced:
-	case <-timer.C:
-		running := s.pool.claimed()
-		s.pool.abort(ErrShutdown)
-		s.config.Events.Emit(event.JobsAborted{WorkerID: s.config.WorkerID, Running: len(running)})
-		s.pool.interrupted(running, ErrShutdown)
-		select {
-		case <-drained:
-		case <-s.forced:
-		}
-	}
-	forced := false
-	select {
-	case <-drained:
-	default:
-		forced = true
-		s.pool.abort(ErrShutdown)
-		s.pool.abandon()
-	}
-	s.holds.end(holdsOver, s.forced)
-	s.release.close(s.forced)
-	s.config.Events.Emit(event.ShutdownComplete{
-		WorkerID: s.config.WorkerID, Forced: forced, Duration: time.Since(began),
-	})
 }
