@@ -110,14 +110,18 @@ func (p *pool) turnBackWaiting(since time.Time, why error) (count int, waiting b
 	return count, len(kept) > 0
 }
 
-// overdue reports whether the job may not start at the time any more. Of the clocks
-// the one counts that is further on: one of them may have stood still while the
-// machine slept.
+// sinceByEitherClock is the time that has passed, by the clock that is further on:
+// one of them may have stood still while the machine slept.
+func sinceByEitherClock(then, now time.Time) time.Duration {
+	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
+}
+
+// overdue reports whether the job may not start at the time any more.
 func (a *active) overdue(now time.Time) bool {
 	if a.claimed.IsZero() {
 		return false
 	}
-	return max(now.Sub(a.claimed), now.Round(0).Sub(a.claimed.Round(0))) > aheadPatience || a.ctx.Err() != nil
+	return sinceByEitherClock(a.claimed, now) > aheadPatience || a.ctx.Err() != nil
 }
 
 // turnedBack is the end of a job that does not start.

@@ -28,11 +28,12 @@ type group struct {
 
 	state groupState
 	// left counts the jobs whose end would be written with the group's.
-	left   int
-	wanted bool    // somebody waits for the end of the group
-	ended  []ended // what is to be finished with the group
-	late   []ended // what ended too late for that
-	over   chan struct{}
+	left    int
+	wanted  bool    // somebody waits for the end of the group
+	dropped int     // jobs that were withdrawn before the end
+	ended   []ended // what is to be finished with the group
+	late    []ended // what ended too late for that
+	over    chan struct{}
 }
 
 type groupState uint8
@@ -98,13 +99,28 @@ func (p *pool) beginEnd(g *group) ending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	g.state = groupEnding
-	e := ending{finish: g.ended, dropped: p.withdraw(g)}
+	e := ending{finish: g.ended, dropped: g.dropped + p.withdraw(g)}
 	for _, a := range g.jobs {
 		if (a.started || a.firm) && !a.slow && p.active[a.job] == a {
 			e.spill = append(e.spill, a)
 		}
 	}
 	return e
+}
+
+// dropOutdated sees to it that no held job starts that the server may have set free
+// since: its session ends where a process was stopped for long. The caller holds the
+// lock.
+func (p *pool) dropOutdated() {
+	for len(p.ready) > 0 {
+		g := p.ready[0].group
+		if g == nil || g.state != groupOpen || p.ready[0].slow || sinceByEitherClock(g.since, time.Now()) < p.startWithin {
+			return
+		}
+		g.dropped += p.withdraw(g)
+		g.wanted = true
+		p.attend()
+	}
 }
 
 // withdraw takes the group's jobs that have not started out of the slots' queue,

@@ -91,6 +91,7 @@ func newHolds(c Config, s *Scheduler) *holds {
 		release: func(e ended) { s.release.add(e) },
 		answers: make(chan answer, lanes), timer: stoppedTimer(),
 	}
+	h.pool.startWithin = c.Hold.Time + stoppedFor/2
 	for range lanes {
 		h.lanes = append(h.lanes, &lane{
 			h: h, commands: make(chan command, 1), kicked: make(chan struct{}, 1), tasks: make(map[int32]string),

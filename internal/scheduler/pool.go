@@ -38,6 +38,8 @@ type pool struct {
 	active  map[*job.Claimed]*active
 	latest  map[int64]*active // by the job's id
 	groups  map[*group]bool   // those that are not over
+
+	startWithin time.Duration // how long after its claim a held job may start
 }
 
 // active is a job that waits for a slot or runs, with the context of its run.
@@ -101,7 +103,7 @@ func (p *pool) slot() {
 func (p *pool) next() *active {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.ready) == 0 {
+	for p.dropOutdated(); len(p.ready) == 0; p.dropOutdated() {
 		if p.closed {
 			return nil
 		}

@@ -227,12 +227,8 @@ func (q *localQueue) put(jobs []*job.Claimed) {
 	q.jobs = append(q.jobs, jobs...)
 }
 
-// age is how long ago the locks were last known to be held, by the clock that is
-// further on: one of them may have stood still while the machine slept.
-func (q *localQueue) age() time.Duration {
-	now := time.Now()
-	return max(now.Sub(q.checked), now.Round(0).Sub(q.checked.Round(0)))
-}
+// age is how long ago the locks were last known to be held.
+func (q *localQueue) age() time.Duration { return sinceByEitherClock(q.checked, time.Now()) }
 
 // each decides on the jobs in order, and keeps those for which leave says false;
 // it stops when stop says so.

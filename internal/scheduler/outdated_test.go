@@ -1,0 +1,42 @@
+package scheduler
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/gworker/gworker/internal/job"
+)
+
+// TestHeldJobsDoNotStartLongAfterTheirClaim: the server may have ended the session
+// of a process that was stopped, and another worker may have done its jobs.
+func TestHeldJobsDoNotStartLongAfterTheirClaim(t *testing.T) {
+	ran := make(chan int64, 3)
+	p := newPool(Config{Concurrency: 1, Handlers: map[string]Handler{"x": func(_ context.Context, j *job.Claimed) job.Outcome {
+		ran <- j.ID
+		return job.Outcome{}
+	}}}, func(*active, ended) {})
+	p.startWithin = time.Minute
+	claim := func(since time.Time, ids ...int64) *group {
+		g := &group{pool: p, since: since, over: make(chan struct{})}
+		for _, id := range ids {
+			g.jobs = append(g.jobs, &active{job: &job.Claimed{Row: job.Row{ID: id, Task: "x"}}, group: g})
+		}
+		p.ctx = t.Context()
+		if !p.takes(g) {
+			t.Fatal("the pool takes no jobs")
+		}
+		return g
+	}
+	old := claim(time.Now().Add(-2*time.Minute), 1, 2)
+	claim(time.Now(), 3)
+	p.start(t.Context())
+	if id := <-ran; id != 3 {
+		t.Errorf("job %d ran, which was claimed too long ago", id)
+	}
+	<-p.attention
+	if end := p.beginEnd(old); end.dropped != 2 || len(end.finish)+len(end.spill) != 0 {
+		t.Errorf("the end of the old claim has to write %+v", end)
+	}
+	<-p.close()
+}
