@@ -299,15 +299,17 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 				if err := s.failed(ctx, once, a.err, p); err != nil {
 					return err
 				}
-			case a.quiet && a.count == 0 && a.seen == 0 && !a.from.used() && !s.claims.survey.partial() && s.idle():
-				return nil // idle still: no other claim has taken what this one looked for
+			case a.quiet && a.count == 0 && !a.from.used() && !s.claims.survey.partial() && s.idle():
+				// Idle still: no other claim of this worker has taken what this one looked
+				// for. What others hold is theirs to run.
+				return nil
 			default:
 				if p.ok() {
 					s.release.kick()
 				}
 				if a.quiet && a.count == 0 {
 					s.claims.survey.forget() // nothing is to run anywhere, not only from there on
-					more = more || a.seen == 0
+					more = true
 				}
 				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
 			}
