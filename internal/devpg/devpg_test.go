@@ -207,7 +207,7 @@ func TestAnotherProcessRunsTheSameData(t *testing.T) {
 	if err := holder.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// It takes the place of the one that is stopping, whenever it comes.
+	gone(t, u) // until the watchdog has told it to stop, it is as good as any
 	server = begin(t, devpg.Options{DataDir: dir})
 	query1(t, server.URL("postgres"), "select 'there'")
 }
