@@ -179,7 +179,7 @@ func (h *holds) tend(ctx context.Context, may, quiet bool) (more bool) {
 	wants := may
 	may = may && h.trusted()
 	for _, l := range h.lanes {
-		if !l.busy && l.group == nil {
+		if !l.busy && l.group == nil || l.asked > 0 { // a claim under way finds what there is
 			free++
 		}
 	}

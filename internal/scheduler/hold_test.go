@@ -76,9 +76,14 @@ func TestHeldJobsOfEveryOutcome(t *testing.T) {
 		"panic": func(context.Context, *job.Claimed) job.Outcome { panic("!") },
 	})
 	f.holdFor(time.Hour)
+	f.config.PollInterval = time.Hour // a poll's claim is a locked one
+	f.warm(t)                         // a claim with a task's first job ends at once
+	s := scheduler.New(f.config)
+	stop := run(t, s)
+	f.warmed(t)
 	f.exec(t, `select graphile_worker.add_job(task, queue_name => case when n = 1 then task end)
 		from unnest(array['done', 'fail', 'last', 'wait', 'panic']) task, generate_series(1, 20) n`)
-	stop := run(t, scheduler.New(f.config))
+	s.Wake()
 	completed := 0
 	for ends := 0; ends < 100; {
 		switch e := (<-f.events).(type) {
