@@ -80,7 +80,7 @@ func (s *Scheduler) giveUp(j *job.Claimed, cause error) {
 // ended is told by the pool that a run is over.
 func (s *Scheduler) ended(a *active, e ended) {
 	s.limits.end(e.job.Task)
-	if a.started {
+	if a.started && !e.unstarted {
 		s.estimates.ran(e.job.Task, e.duration)
 	}
 	if a.group != nil && a.group.end(a, e) {
