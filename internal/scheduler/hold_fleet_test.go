@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
@@ -63,10 +64,19 @@ func TestHeldAndLockedClaimsSideBySide(t *testing.T) {
 				s := scheduler.New(f.config)
 				fleet, stops = append(fleet, s), append(stops, run(t, s))
 			}
+			// One connection, which it does not kill itself.
+			config := f.pool.Config()
+			config.MaxConns = 1
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pool.Close()
+			watch := &fixture{pool: pool}
 			for left, round := jobs, 0; left > 0; round++ {
-				left = f.jobs(t)
+				left = watch.jobs(t)
 				if round < kills {
-					f.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity
+					watch.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity
 						where datname = current_database() and pid <> pg_backend_pid() order by random() limit 1`)
 				}
 				for _, s := range fleet {
@@ -93,8 +103,8 @@ func TestHeldAndLockedClaimsSideBySide(t *testing.T) {
 					t.Errorf("job %d ran %d times", id, n)
 				}
 			}
-			if len(runs) != jobs || f.locks(t) != 0 {
-				t.Errorf("%d of %d jobs ran, %d locks are left", len(runs), jobs, f.locks(t))
+			if n := watch.locks(t); len(runs) != jobs || n != 0 {
+				t.Errorf("%d of %d jobs ran, %d locks are left", len(runs), jobs, n)
 			}
 		})
 	}
