@@ -41,8 +41,9 @@ func workGworker(o order, stop <-chan struct{}) error {
 	defer cancel()
 	started := worker.Subscribe(gworker.SubscriptionConfig{Types: []gworker.Event{gworker.WorkerStarted{}}})
 	go func() {
-		<-started.Events()
-		say(reply{Event: "ready", At: time.Now().UnixNano()})
+		if _, ok := <-started.Events(); ok { // closed: it did not come so far
+			say(reply{Event: "ready", At: time.Now().UnixNano()})
+		}
 		started.Close() // jobs are run without anybody who is told of each
 	}()
 	go func() {

@@ -30,8 +30,7 @@ type claimer struct {
 	// effect; until then each claim first looks for what it may have taken.
 	doubtUntil time.Time
 
-	looks int       // claims in a row that took none of the jobs that they found
-	again time.Time // when to look again then
+	lookout lookout
 }
 
 func newClaimer(c Config) *claimer {
@@ -113,7 +112,11 @@ func (c *claimer) any(ctx context.Context, limit int) (jobs []*job.Claimed, more
 		}))
 	}
 	c.survey.claimed(from, limit, jobs, f, took)
-	c.lookAgain(from.missed(limit, len(jobs), f) > 0)
+	if from.missed(limit, len(jobs), f) > 0 {
+		c.lookout.again(c.survey.now())
+	} else {
+		c.lookout.over()
+	}
 	return jobs, from.more(limit, len(jobs), f), nil
 }
 
@@ -136,23 +139,11 @@ func (c *claimer) rows(ctx context.Context, limit int, from place) ([]dbgen.Clai
 	return rows, err
 }
 
-// lookAgain has a claim come soon, and less soon each time in a row, if this one
-// took none of the jobs that it found: they were in somebody else's hands in just
-// that moment, or it did not look as far as they lie.
-func (c *claimer) lookAgain(missed bool) {
-	if !missed {
-		c.looks, c.again = 0, time.Time{}
-		return
-	}
-	c.again = c.survey.now().Add(min(time.Millisecond<<c.looks, time.Second))
-	c.looks = min(c.looks+1, 10)
-}
-
 // recheck is when somebody must claim again although nobody was told of a job.
 func (c *claimer) recheck(poll time.Duration) time.Duration {
 	poll = c.survey.recheck(poll)
-	if !c.again.IsZero() {
-		poll = min(poll, max(c.again.Sub(c.survey.now()), time.Millisecond))
+	if next := c.lookout.next; !next.IsZero() {
+		poll = min(poll, max(next.Sub(c.survey.now()), time.Millisecond))
 	}
 	return poll
 }

@@ -71,8 +71,7 @@ type holds struct {
 	plentiful bool        // the last claim took all that it asked for
 	woken     int         // how often the loop was woken
 	suspect   bool        // the database went away: what is held may be lost
-	again     time.Time   // when to look again for jobs that others had in their hands
-	looks     int         // how often that was so in a row
+	lookout   lookout
 
 	rescuing atomic.Int32 // lanes whose group is lost, and not locked again yet
 }
@@ -91,7 +90,7 @@ func newHolds(c Config, s *Scheduler) *holds {
 		release: func(e ended) { s.release.add(e) },
 		answers: make(chan answer, lanes), timer: stoppedTimer(),
 	}
-	h.pool.startWithin = c.Hold.Time + stoppedFor/2
+	h.pool.startWithin = c.Hold.Time + stoppedFor/2 // well before the session may end
 	for range lanes {
 		h.lanes = append(h.lanes, &lane{
 			h: h, commands: make(chan command, 1), kicked: make(chan struct{}, 1), tasks: make(map[int32]string),
@@ -172,9 +171,9 @@ func (h *holds) ask() int {
 // nothing to do. It reports whether there still may be jobs that no claim under
 // way will find.
 func (h *holds) tend(ctx context.Context, may, quiet bool) (more bool) {
-	free, now, next := 0, time.Now(), h.again
+	free, now, next := 0, time.Now(), h.lookout.next
 	if !next.IsZero() && !next.After(now) {
-		may, h.again, next = true, time.Time{}, time.Time{}
+		may, h.lookout.next, next = true, time.Time{}, time.Time{}
 	}
 	wants := may
 	may = may && h.trusted()
@@ -244,11 +243,10 @@ func (s *surveyor) ended(a answer) {
 	s.claimed(a.from, a.claim, jobs, a.found, a.took)
 }
 
-// lookAgain has a claim come soon that has found jobs and could take none: of their
-// queues, somebody held an earlier one in just that moment.
+// lookAgain plans the next claim after one that found jobs and could take none.
 func (h *holds) lookAgain(a answer) {
 	if a.count > 0 || a.seen == 0 {
-		h.looks = 0
+		h.lookout.over()
 		return
 	}
 	for _, l := range h.lanes {
@@ -256,8 +254,7 @@ func (h *holds) lookAgain(a answer) {
 			return // most likely it was this worker, and the end of that group brings the next claim
 		}
 	}
-	h.again = time.Now().Add(min(time.Millisecond<<h.looks, time.Second))
-	h.looks = min(h.looks+1, 10)
+	h.lookout.again(time.Now())
 }
 
 // endAt is when a group is to end at the latest. scarce says that there are jobs to

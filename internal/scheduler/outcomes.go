@@ -246,7 +246,7 @@ func cancelled(is bool, reason string) error {
 func (o *outcomes) report(e ended, w written) {
 	switch {
 	case e.unstarted && w.cancelled == nil && !w.permanent:
-		// What did not begin does not end; the local queue has reported it.
+		// What did not begin does not end; the local queue has reported its own.
 	case e.outcome.Kind == job.Completed:
 		if o.events.WantsRoutine() {
 			o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})

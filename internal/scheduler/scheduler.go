@@ -25,6 +25,7 @@
 //	ahead.go      how many more jobs than slots a claim takes where they are short
 //	survey.go     where claims begin if much lies ahead that cannot run
 //	depth.go      how far they look for jobs of named queues
+//	lookout.go    when they come again for jobs that somebody else had in his hands
 //	prefetch.go   the local queue, which claims ahead as far as it is told to
 //	limits.go     tasks that may have only so many jobs here at once
 //	flags.go      which jobs are left alone
@@ -38,8 +39,9 @@
 //
 // The one thing not to break: between the claim's commit and the commit of its
 // outcome, every job is in exactly one of local queue, pool and releaser, or in the
-// group of a held claim. A claim is therefore never cut off by a context that ends, an answer that got lost is
-// asked for again, and an outcome is kept until the database has it.
+// group of a held claim. A claim is therefore never cut off by a context that ends,
+// an answer that got lost is asked for again, and an outcome is kept until the
+// database has it.
 package scheduler
 
 import (
@@ -240,7 +242,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		more = more || s.limitOpened()
 		if s.holds != nil {
 			// Two claims at once may each have missed that the other found nothing.
-			more = more || once && s.holds.again.IsZero() && s.idle()
+			more = more || once && s.holds.lookout.next.IsZero() && s.idle()
 			more = s.holds.tend(ctx, more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
 		}
 		ask := 0
