@@ -25,7 +25,7 @@ func drainScenarios() []scenario {
 	queues := func(queues int) func(*bench) filling {
 		return func(b *bench) filling { return filling{jobs: b.count(50_000), queues: min(queues, b.count(50_000))} }
 	}
-	raws := []string{"raw-locked", "raw-held"}
+	raws := []string{"raw-locked", "raw-held", "raw-select"}
 	return []scenario{
 		drains("drain", "200,000 trivial jobs", with(allWorkers, raws...), with(allWorkers, raws...), 1, plain("", 0)),
 		drains("drain4", "200,000 trivial jobs, 4 processes", bestWorkers, nil, 4, plain("", 0)),

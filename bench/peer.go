@@ -30,7 +30,8 @@ func allPeers() []*peer {
 		{name: "river", what: "River, default configuration, 100 workers", queue: rivers{}, slots: riverSlots("river"), command: goCommand, version: riverVersion},
 		{name: "river-2000", what: "River, 2,000 workers, a cooldown of 2 ms", queue: rivers{}, slots: riverSlots("river-2000"), command: goCommand, version: riverVersion},
 		{name: "raw-locked", what: "raw limit: gworker's claim and completion in a loop", queue: graphile{}, slots: 1, command: goCommand, version: pgxVersion, raw: true},
-		{name: "raw-held", what: "raw limit: select for update, delete, commit in a loop", queue: graphile{}, slots: 1, command: goCommand, version: pgxVersion, raw: true},
+		{name: "raw-held", what: "raw limit: gworker's held claim and its completion in a loop", queue: graphile{}, slots: 1, command: goCommand, version: pgxVersion, raw: true},
+		{name: "raw-select", what: "the same with the least that could do: select for update, delete, commit", queue: graphile{}, slots: 1, command: goCommand, version: pgxVersion, raw: true},
 		{name: "sql", what: "the schema's functions, called by SQL clients", queue: graphile{}, slots: 1, command: goCommand, version: pgxVersion},
 	}
 }

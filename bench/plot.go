@@ -15,7 +15,7 @@ var plotted = []struct{ scenario, label string }{
 
 var colours = map[string]string{
 	"gworker": "#2f81f7", "gworker-locked": "#79b8ff", "node": "#3fb950", "node-batch": "#1a7f37",
-	"river": "#d29922", "river-2000": "#9a6700", "raw-locked": "#a371f7", "raw-held": "#8957e5",
+	"river": "#d29922", "river-2000": "#9a6700", "raw-locked": "#a371f7", "raw-held": "#8957e5", "raw-select": "#6e40c9",
 }
 
 // writePlot draws bars of jobs a second, a group for each scenario. The greys

@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"golang.org/x/sync/errgroup"
 
@@ -20,10 +20,9 @@ import (
 func workRaw(o order, stop <-chan struct{}) error {
 	ctx := context.Background()
 	t := newTally(o)
-	loop := rawLocked
-	if o.Peer == "raw-held" {
-		loop = rawHeld
-	}
+	loop := map[string]func(context.Context, *pgx.Conn, string, int, *tally, *atomic.Bool) error{
+		"raw-locked": rawLocked, "raw-held": rawHeld, "raw-select": rawSelected,
+	}[o.Peer]
 	conns := make([]*pgx.Conn, o.RawConnections)
 	for i := range conns {
 		conn, err := pgx.Connect(ctx, o.URL)
@@ -89,42 +88,70 @@ func rawLocked(ctx context.Context, conn *pgx.Conn, id string, batch int, t *tal
 	return nil
 }
 
+// rawHeld keeps a transaction open between claim and completion, and sends the
+// completion and the next claim in one go. The statements are the worker's own, or,
+// for "raw-select", the least that could do: that one ignores named queues, and
+// tells of the jobs nothing but what is needed to run them.
+func rawHeld(ctx context.Context, conn *pgx.Conn, id string, size int, t *tally, stopped *atomic.Bool) error {
+	return rawHold(ctx, conn, size, t, stopped, dbgen.CompleteHeldJobs, func(batch *pgx.Batch) {
+		batch.Queue(dbgen.BeginHold, "60000").QueryRow(func(pgx.Row) error { return nil })
+		batch.Queue(dbgen.HoldJobs, nil, nil, []string{taskName}, nil, int32(size), []string{}, id)
+	})
+}
+
 const (
 	rawTaskID = `select id from graphile_worker._private_tasks where identifier = $1`
-	rawHold   = `select id, payload, attempts, max_attempts, priority, run_at, job_queue_id, key
+	rawSelect = `select id, payload, attempts, max_attempts, priority, run_at, job_queue_id, key
 		from graphile_worker._private_jobs
 		where is_available and run_at <= now() and task_id = any ($1::int[])
 		order by priority, run_at limit $2 for update skip locked`
 	rawDelete = `delete from graphile_worker._private_jobs where id = any ($1::bigint[])`
 )
 
-// rawHeld keeps a transaction open between the two, and sends the deletion and
-// the next select in one go.
-func rawHeld(ctx context.Context, conn *pgx.Conn, _ string, size int, t *tally, stopped *atomic.Bool) error {
+func rawSelected(ctx context.Context, conn *pgx.Conn, _ string, size int, t *tally, stopped *atomic.Bool) error {
 	var task int32
 	if err := conn.QueryRow(ctx, rawTaskID, taskName).Scan(&task); err != nil {
 		return fmt.Errorf("finding the task: %w", err)
 	}
-	var held []int64
+	return rawHold(ctx, conn, size, t, stopped, rawDelete, func(batch *pgx.Batch) {
+		batch.Queue(rawSelect, []int32{task}, size)
+	})
+}
+
+// rawHold is the loop of both: claim adds its statements to a batch, of which the
+// last one's rows are the jobs, their ids first.
+func rawHold(
+	ctx context.Context, conn *pgx.Conn, size int, t *tally, stopped *atomic.Bool, complete string, claim func(*pgx.Batch),
+) error {
+	held := make([]int64, 0, size)
 	for {
-		batch := &pgx.Batch{}
-		if len(held) > 0 {
-			batch.Queue(rawDelete, held)
+		batch, done := &pgx.Batch{}, int64(len(held))
+		if done > 0 {
+			batch.Queue(complete, held).Exec(func(tag pgconn.CommandTag) error {
+				if tag.RowsAffected() != done {
+					return fmt.Errorf("%d of %d jobs were deleted", tag.RowsAffected(), done)
+				}
+				return nil
+			})
 			batch.Queue("commit")
 		}
+		next := []int64{}
 		last := stopped.Load()
 		if !last {
 			batch.Queue("begin")
-			batch.Queue(rawHold, []int32{task}, size)
+			claim(batch)
+			batch.QueuedQueries[batch.Len()-1].Query(func(rows pgx.Rows) (err error) {
+				next, err = rawJobs(rows, held[:0])
+				return err
+			})
 		}
 		if batch.Len() == 0 {
 			return nil
 		}
-		finished, next, err := rawExchange(ctx, conn, batch, held, last)
-		if err != nil {
-			return err
+		if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+			return fmt.Errorf("completing %d jobs and claiming the next: %w", done, err)
 		}
-		t.finished.Add(finished)
+		t.finished.Add(done)
 		t.started.Add(int64(len(next)))
 		if held = next; len(held) == 0 {
 			if last {
@@ -136,46 +163,34 @@ func rawHeld(ctx context.Context, conn *pgx.Conn, _ string, size int, t *tally, 
 	}
 }
 
-func rawExchange(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, held []int64, last bool) (finished int64, next []int64, err error) {
-	results := conn.SendBatch(ctx, batch)
-	defer func() { err = errors.Join(err, results.Close()) }()
-	if len(held) > 0 {
-		tag, err := results.Exec()
-		if err != nil {
-			return 0, nil, fmt.Errorf("deleting: %w", err)
+// rawJobs reads everything that a worker needs to know, and keeps the ids.
+func rawJobs(rows pgx.Rows, ids []int64) ([]int64, error) {
+	columns := rows.FieldDescriptions()
+	into := make([]any, len(columns))
+	var id *int64 // null: there was no job
+	var payload []byte
+	for i, column := range columns {
+		switch column.DataTypeOID {
+		case pgtype.Int8OID:
+			into[i] = new(pgtype.Int8)
+		case pgtype.Int4OID, pgtype.Int2OID:
+			into[i] = new(pgtype.Int4)
+		case pgtype.TimestamptzOID:
+			into[i] = new(pgtype.Timestamptz)
+		case pgtype.TextOID:
+			into[i] = new(pgtype.Text)
+		case pgtype.JSONOID, pgtype.JSONBOID:
+			into[i] = &payload
+		default:
+			return nil, fmt.Errorf("a column %s of an unknown type", column.Name)
 		}
-		if finished = tag.RowsAffected(); finished != int64(len(held)) {
-			return 0, nil, fmt.Errorf("%d of %d jobs were deleted", finished, len(held))
+	}
+	into[0] = &id
+	_, err := pgx.ForEachRow(rows, into, func() error {
+		if id != nil {
+			ids = append(ids, *id)
 		}
-		if _, err := results.Exec(); err != nil {
-			return 0, nil, fmt.Errorf("committing: %w", err)
-		}
-	}
-	if last {
-		return finished, nil, nil
-	}
-	if _, err := results.Exec(); err != nil {
-		return 0, nil, fmt.Errorf("beginning: %w", err)
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return 0, nil, fmt.Errorf("holding: %w", err)
-	}
-	next, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (int64, error) {
-		var (
-			id            int64
-			payload       []byte
-			attempts, max int16
-			priority      int16
-			runAt         time.Time
-			queue         *int32
-			key           *string
-		)
-		err := row.Scan(&id, &payload, &attempts, &max, &priority, &runAt, &queue, &key)
-		return id, err
+		return nil
 	})
-	if err != nil {
-		return 0, nil, fmt.Errorf("holding: %w", err)
-	}
-	return finished, next, nil
+	return ids, err
 }

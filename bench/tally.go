@@ -20,6 +20,7 @@ type tally struct {
 	times                      [][2]int64
 	begun                      chan struct{} // closed by the first job
 	stopCounting, countingDone chan struct{}
+	alarms                     chan *alarm
 }
 
 // countEvery is how often a worker says how many jobs it has finished.
@@ -28,6 +29,7 @@ const countEvery = 5 * time.Millisecond
 func newTally(o order) *tally {
 	t := &tally{
 		record: o.Record, begun: make(chan struct{}), stopCounting: make(chan struct{}), countingDone: make(chan struct{}),
+		alarms: make(chan *alarm, 2048),
 	}
 	go func() {
 		defer close(t.countingDone)
@@ -77,12 +79,8 @@ func (t *tally) handle(ctx context.Context, p payload, attempt int) error {
 		t.mu.Unlock()
 	}
 	if p.Ms > 0 {
-		timer := time.NewTimer(time.Duration(p.Ms) * time.Millisecond)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := t.wait(ctx, time.Duration(p.Ms)*time.Millisecond); err != nil {
+			return err
 		}
 	}
 	defer t.finished.Add(1)
@@ -90,6 +88,28 @@ func (t *tally) handle(ctx context.Context, p payload, attempt int) error {
 	if attempt <= p.Fail {
 		t.failed.Add(1)
 		return errAsked
+	}
+	return nil
+}
+
+// wait takes one of the alarms that nobody waits for.
+func (t *tally) wait(ctx context.Context, d time.Duration) error {
+	var a *alarm
+	select {
+	case a = <-t.alarms:
+	default:
+		var err error
+		if a, err = newAlarm(); err != nil {
+			return err
+		}
+	}
+	err := a.wait(ctx, d)
+	if err != nil {
+		return err // whatever it still waits for, nobody else shall get it
+	}
+	select {
+	case t.alarms <- a:
+	default:
 	}
 	return nil
 }
