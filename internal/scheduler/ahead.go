@@ -15,6 +15,7 @@ import (
 // was known, go back; whoever was stopped for so long cannot know either whether
 // their locks still hold.
 const (
+	mostAhead     = 500 // jobs in a claim
 	aheadFor      = 25 * time.Millisecond
 	aheadPatience = 100 * time.Millisecond
 )
@@ -40,25 +41,16 @@ func (s *Scheduler) ask(more bool) int {
 		return s.local.ask(more, s.pool.free())
 	}
 	here := s.pool.running()
-	room := s.estimates.room(aheadFor, s.pool.size)
+	room := min(s.estimates.room(aheadFor, s.pool.size), 2*mostAhead)
 	s.pool.wantBelow(max(s.pool.size, room*3/4))
-	return claimSize(s.pool.size, here, room)
-}
-
-// room is how many jobs so many slots work off within d, as far as that is known.
-func (e *estimates) room(d time.Duration, slots int) int {
-	mean := time.Duration(e.all.mean.Load())
-	if mean == 0 {
-		return slots
-	}
-	return min(int(d*time.Duration(slots)/mean), 2*mostClaimed)
+	return claimSize(s.pool.size, here, room, mostAhead)
 }
 
 // claimSize is how many jobs to claim, if there are some here already and room for
 // some.
-func claimSize(slots, here, room int) int {
+func claimSize(slots, here, room, most int) int {
 	free := max(0, slots-here)
-	ask := max(free, min(room-here, mostClaimed))
+	ask := max(free, min(room-here, most))
 	if free == 0 && ask < room/4 {
 		return 0 // soon it is worth more
 	}
@@ -100,7 +92,7 @@ func (p *pool) turnBackWaiting(since time.Time, why error) (count int, waiting b
 			continue
 		}
 		count++
-		if p.active[a.job] == a {
+		if a.here {
 			p.ended(a, a.turnedBack(why))
 			p.drop(a)
 		}

@@ -3,6 +3,8 @@ package scheduler
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/gworker/gworker/internal/job"
 )
 
 // estimates are how long jobs take, from those that have ended: a moving average
@@ -12,9 +14,9 @@ type estimates struct {
 	tasks map[string]*estimate
 	all   estimate
 
-	// slowShare belongs to the loop: which part of the jobs that were claimed
-	// lately is of slow tasks.
-	slowShare float64
+	// These belong to the loop, and are of the jobs that were claimed lately: which
+	// part is of slow tasks, and how many bytes a payload has.
+	slowShare, payload float64
 }
 
 type estimate struct {
@@ -25,6 +27,10 @@ type estimate struct {
 
 // averaging is the weight of an older value against the newest.
 const averaging = 8
+
+// payloadRoom bounds the payloads of the jobs that wait for a slot because it is
+// expected to be free soon.
+const payloadRoom = 16 << 20
 
 func newEstimates(c Config) *estimates {
 	e := &estimates{tasks: make(map[string]*estimate, len(c.Handlers))}
@@ -91,11 +97,25 @@ func (e *estimates) neverHold(task string) {
 	}
 }
 
-// claimed notes that a job was claimed.
-func (e *estimates) claimed(task string, limit time.Duration) {
-	value := 0.0
-	if t := e.tasks[task]; t != nil && t.slow(limit) {
-		value = 1
+// claimed notes that jobs were claimed.
+func (e *estimates) claimed(jobs []*job.Claimed, limit time.Duration) {
+	for _, j := range jobs {
+		value := 0.0
+		if t := e.tasks[j.Task]; t != nil && t.slow(limit) {
+			value = 1
+		}
+		e.slowShare += (value - e.slowShare) / averaging
+		e.payload += (float64(len(j.Payload)) - e.payload) / averaging
 	}
-	e.slowShare += (value - e.slowShare) / averaging
+}
+
+// room is how many jobs so many slots work off within d, and have the memory for,
+// as far as that is known.
+func (e *estimates) room(d time.Duration, slots int) int {
+	mean := time.Duration(e.all.mean.Load())
+	if mean == 0 {
+		return slots
+	}
+	room := int(d * time.Duration(slots) / mean)
+	return min(room, max(slots, int(payloadRoom/max(1, e.payload))))
 }

@@ -22,9 +22,10 @@ import (
 // All of it is guarded by the lock of the pool, so that a job is always exactly
 // in one place: waiting, running, ended in its group, or in the releaser.
 type group struct {
-	pool  *pool
-	jobs  []*active
-	since time.Time // when the claim's answer was here
+	pool    *pool
+	jobs    []*active
+	claimed []*job.Claimed // the same as they were claimed
+	since   time.Time      // when the claim's answer was here
 
 	state groupState
 	// left counts the jobs whose end would be written with the group's.
@@ -101,7 +102,7 @@ func (p *pool) beginEnd(g *group) ending {
 	g.state = groupEnding
 	e := ending{finish: g.ended, dropped: g.dropped + p.withdraw(g)}
 	for _, a := range g.jobs {
-		if (a.started || a.firm) && !a.slow && p.active[a.job] == a {
+		if (a.started || a.firm) && !a.slow && a.here {
 			e.spill = append(e.spill, a)
 		}
 	}
@@ -111,10 +112,10 @@ func (p *pool) beginEnd(g *group) ending {
 // dropOutdated sees to it that no held job starts that the server may have set free
 // since: its session ends where a process was stopped for long. The caller holds the
 // lock.
-func (p *pool) dropOutdated() {
+func (p *pool) dropOutdated(now time.Time) {
 	for len(p.ready) > 0 {
 		g := p.ready[0].group
-		if g == nil || g.state != groupOpen || p.ready[0].slow || sinceByEitherClock(g.since, time.Now()) < p.startWithin {
+		if g == nil || g.state != groupOpen || p.ready[0].slow || sinceByEitherClock(g.since, now) < p.startWithin {
 			return
 		}
 		g.dropped += p.withdraw(g)
@@ -127,7 +128,7 @@ func (p *pool) dropOutdated() {
 // but for those whose locks are written, or will be. The caller holds the lock.
 func (p *pool) withdraw(g *group) (count int) {
 	for _, a := range g.jobs {
-		if !a.started && !a.slow && !a.firm && p.active[a.job] == a {
+		if !a.started && !a.slow && !a.firm && a.here {
 			a.withdrawn = true
 			p.drop(a)
 			g.left--
@@ -170,10 +171,10 @@ func (p *pool) committed(g *group, handOn func(ended)) {
 func (p *pool) startFirm(g *group, locked func(*active) bool, handOn func(ended)) {
 	for _, a := range g.jobs {
 		switch {
-		case !a.firm || p.active[a.job] != a:
+		case !a.firm || !a.here:
 		case !locked(a):
 			p.drop(a)
-		case p.latest[a.job.ID] != a:
+		case a.superseded:
 			handOn(returned(ended{job: a.job, unstarted: true}))
 			p.drop(a)
 		case p.closing:
@@ -204,13 +205,13 @@ func (p *pool) rescued(g *group, kept map[int64]bool, handOn func(ended)) (gone 
 	p.startFirm(g, func(a *active) bool { return kept[a.job.ID] }, handOn)
 	for _, a := range g.jobs {
 		switch {
-		case p.active[a.job] != a:
+		case !a.here:
 		case !kept[a.job.ID] && !a.started:
 			a.withdrawn = true
 			p.drop(a)
 		case !kept[a.job.ID]:
 			lost = append(lost, a.job)
-		case p.latest[a.job.ID] != a:
+		case a.superseded:
 			a.returns = true // when it ends, so that it does not overlap with yet another run
 		}
 	}

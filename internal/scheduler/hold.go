@@ -38,8 +38,8 @@ const (
 	// lanes is how many held claims there can be at once: one whose jobs run,
 	// while another commits and claims.
 	lanes = 2
-	// mostClaimed bounds a claim that goes beyond the free slots.
-	mostClaimed = 500
+	// mostHeld bounds a claim that goes beyond the free slots.
+	mostHeld = 1000
 	// stoppedFor is how long a process may seem to be stopped while it holds
 	// jobs before the server ends its transaction: far longer than a busy
 	// machine keeps a process waiting, and far shorter than a sweep takes.
@@ -162,9 +162,9 @@ func (h *holds) ask() int {
 	for _, l := range h.lanes {
 		here += l.asked
 	}
-	room := h.estimates.room(h.config.Time/2, h.size)
+	room := min(h.estimates.room(h.config.Time/2, h.size), 2*mostHeld)
 	h.pool.wantBelow(max(h.size, room*3/4))
-	return claimSize(h.size, here, room)
+	return claimSize(h.size, here, room, mostHeld)
 }
 
 // tend ends the groups that are to end, and, if it may, claims for lanes that have
@@ -236,9 +236,7 @@ func (h *holds) trusted() bool {
 func (s *surveyor) ended(a answer) {
 	var jobs []*job.Claimed
 	if a.group != nil {
-		for _, run := range a.group.jobs {
-			jobs = append(jobs, run.job)
-		}
+		jobs = a.group.claimed
 	}
 	s.claimed(a.from, a.claim, jobs, a.found, a.took)
 }
@@ -266,7 +264,7 @@ func (h *holds) endAt(g *group, scarce bool) time.Time {
 		return time.Time{}
 	}
 	patience := h.config.Time
-	if scarce && len(h.pool.active) < h.size {
+	if scarce && h.pool.count < h.size {
 		// Slots are idle, because the group waits for its last jobs.
 		patience = min(patience, time.Duration(h.estimates.all.mean.Load())+time.Millisecond)
 	}
@@ -307,9 +305,7 @@ func (h *holds) answered(a answer, more bool) bool {
 	h.plentiful = a.more
 	h.survey.ended(a)
 	if a.group != nil {
-		for _, run := range a.group.jobs {
-			h.estimates.claimed(run.job.Task, h.config.Time)
-		}
+		h.estimates.claimed(a.group.claimed, h.config.Time)
 	}
 	h.lookAgain(a)
 	switch {
@@ -322,13 +318,6 @@ func (h *holds) answered(a answer, more bool) bool {
 		return true
 	}
 	return more && (h.woken != a.woken || a.freed)
-}
-
-// claimed notes what an ordinary claim took.
-func (h *holds) claimed(jobs []*job.Claimed) {
-	for _, j := range jobs {
-		h.estimates.claimed(j.Task, h.config.Time)
-	}
 }
 
 // close ends all groups, and closes the returned channel when that is done. No

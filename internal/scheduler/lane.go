@@ -175,7 +175,10 @@ func (l *lane) take(ctx context.Context, rows *heldRows, asked int, a *answer) e
 	if err := l.name(ctx, rows); err != nil {
 		return err
 	}
-	g := &group{pool: l.h.pool, since: time.Now(), over: make(chan struct{}), jobs: make([]*active, 0, len(rows.jobs))}
+	g := &group{
+		pool: l.h.pool, since: time.Now(), over: make(chan struct{}),
+		jobs: make([]*active, 0, len(rows.jobs)), claimed: rows.jobs,
+	}
 	// One allocation for all, which live and die together.
 	runs := make([]active, len(rows.jobs))
 	for i, j := range rows.jobs {

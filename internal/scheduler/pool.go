@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,8 +37,8 @@ type pool struct {
 	closing bool // no held jobs are taken any more
 	aborted error
 	low     int // freed is told where fewer jobs than this are here
-	active  map[*job.Claimed]*active
-	latest  map[int64]*active // by the job's id
+	count   int               // of the runs that are here
+	latest  map[int64]*active // the latest run of each job, by its id
 	groups  map[*group]bool   // those that are not over
 
 	startWithin time.Duration // how long after its claim a held job may start
@@ -55,6 +57,10 @@ type active struct {
 	started   bool
 	withdrawn bool // never starts
 	returns   bool // another claim of this worker has the job: what locks it goes back
+
+	here       bool    // the pool has it
+	superseded bool    // there is, or was, a later run of its job
+	before     *active // the run of its job that was the latest before, if that is here
 }
 
 // newPool makes a pool that hands every run's end to ended.
@@ -65,7 +71,6 @@ func newPool(c Config, ended func(*active, ended)) *pool {
 		freed:     make(chan struct{}, 1),
 		attention: make(chan struct{}, 1),
 		low:       c.Concurrency,
-		active:    make(map[*job.Claimed]*active, c.Concurrency),
 		latest:    make(map[int64]*active, c.Concurrency),
 		groups:    make(map[*group]bool),
 	}
@@ -93,24 +98,26 @@ func (p *pool) slot() {
 		}
 		p.done.Done()
 	}()
-	for a := p.next(); a != nil; a = p.next() {
-		p.runOne(a)
+	for a, now := p.next(); a != nil; a, now = p.next() {
+		p.runOne(a, now)
 	}
 	finished = true
 }
 
-// next waits for a job to run; nil is the end.
-func (p *pool) next() *active {
+// next waits for a job to run, and tells when it begins; nil is the end.
+func (p *pool) next() (*active, time.Time) {
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.dropOutdated(); len(p.ready) == 0; p.dropOutdated() {
+	for p.dropOutdated(now); len(p.ready) == 0; p.dropOutdated(now) {
 		if p.closed {
-			return nil
+			return nil, now
 		}
 		p.idle++
 		p.work.Wait()
 		p.idle--
 		p.waking = false
+		now = time.Now()
 	}
 	a := p.ready[0]
 	p.ready[0] = nil
@@ -119,7 +126,7 @@ func (p *pool) next() *active {
 	if len(p.ready) > 0 {
 		p.rouse()
 	}
-	return a
+	return a, now
 }
 
 // rouse wakes a slot, unless one is on its way already: it will see to the next.
@@ -148,12 +155,16 @@ func (p *pool) enter(a *active) (lost []*job.Claimed) {
 	if p.aborted != nil {
 		a.cancel(p.aborted)
 	}
-	if before := p.latest[a.job.ID]; before != nil && before.ctx.Err() == nil {
-		// Claimed again, so that run has lost it.
-		before.cancel(&lostError{errClaimedAgain})
-		lost = append(lost, before.job)
+	if before := p.latest[a.job.ID]; before != nil {
+		a.before, before.superseded = before, true
+		if before.ctx.Err() == nil {
+			// Claimed again, so that run has lost it.
+			before.cancel(&lostError{errClaimedAgain})
+			lost = append(lost, before.job)
+		}
 	}
-	p.active[a.job], p.latest[a.job.ID] = a, a
+	p.latest[a.job.ID], a.here = a, true
+	p.count++
 	if !a.firm {
 		p.offer(a)
 	}
@@ -181,7 +192,7 @@ func (p *pool) interrupt(jobs []*job.Claimed, cause, told error) {
 	var ended []*job.Claimed
 	p.mu.Lock()
 	for _, j := range jobs {
-		if a, ok := p.active[j]; ok && a.ctx.Err() == nil {
+		if a := p.find(j); a != nil && a.ctx.Err() == nil {
 			a.cancel(cause)
 			ended = append(ended, j)
 		}
@@ -200,7 +211,7 @@ func (p *pool) interrupted(jobs []*job.Claimed, cause error) {
 // the job up meanwhile.
 func (p *pool) finish(a *active, e ended) {
 	p.mu.Lock()
-	_, ok := p.active[a.job]
+	ok := a.here
 	if ok {
 		// Handed on under the lock: whoever looks for a job finds it in the
 		// pool or in the releaser.
@@ -208,7 +219,7 @@ func (p *pool) finish(a *active, e ended) {
 		p.drop(a)
 		a.cancel(nil)
 	}
-	wanting := len(p.active) < p.low
+	wanting := p.count < p.low
 	p.mu.Unlock()
 	if !ok || !wanting {
 		return
@@ -224,7 +235,7 @@ func (p *pool) abort(cause error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.aborted = cause
-	for _, a := range p.active {
+	for a := range p.runs() {
 		a.cancel(cause)
 	}
 }
@@ -254,9 +265,9 @@ func (p *pool) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ready = nil
-	for j, a := range p.active {
-		e := ended{job: j, outcome: cutOff(job.Outcome{Err: ErrShutdown}, p.delay), unstarted: !a.started}
-		if p.latest[j.ID] != a {
+	for _, a := range slices.Collect(p.runs()) {
+		e := ended{job: a.job, outcome: cutOff(job.Outcome{Err: ErrShutdown}, p.delay), unstarted: !a.started}
+		if a.superseded {
 			e.outcome = job.Outcome{Kind: job.Lost, Err: errClaimedAgain}
 		}
 		p.ended(a, e)
@@ -267,10 +278,41 @@ func (p *pool) abandon() {
 
 // drop forgets a run. The caller holds the lock.
 func (p *pool) drop(a *active) {
-	delete(p.active, a.job)
-	if p.latest[a.job.ID] == a {
+	a.here = false
+	p.count--
+	switch latest := p.latest[a.job.ID]; {
+	case latest == a && a.before == nil:
 		delete(p.latest, a.job.ID)
+	case latest == a:
+		p.latest[a.job.ID] = a.before
+	default:
+		for latest.before != a {
+			latest = latest.before
+		}
+		latest.before = a.before
 	}
+}
+
+// runs are all that are here. The caller holds the lock.
+func (p *pool) runs() iter.Seq[*active] {
+	return func(yield func(*active) bool) {
+		for _, a := range p.latest {
+			for ; a != nil; a = a.before {
+				if !yield(a) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// find returns the run of just this claim of a job, or nil. The caller holds the lock.
+func (p *pool) find(j *job.Claimed) *active {
+	a := p.latest[j.ID]
+	for a != nil && a.job != j {
+		a = a.before
+	}
+	return a
 }
 
 // free is how many jobs can start at once.
@@ -279,7 +321,7 @@ func (p *pool) free() int { return max(0, p.size-p.running()) }
 func (p *pool) running() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.active)
+	return p.count
 }
 
 // wantBelow has freed told as soon as fewer jobs than this are here.
@@ -294,7 +336,7 @@ func (p *pool) locked() []*job.Claimed {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var jobs []*job.Claimed
-	for _, a := range p.active {
+	for a := range p.runs() {
 		if a.group == nil {
 			jobs = append(jobs, a.job)
 		}
@@ -305,8 +347,8 @@ func (p *pool) locked() []*job.Claimed {
 func (p *pool) claimed() []*job.Claimed {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	jobs := make([]*job.Claimed, 0, len(p.active))
-	for _, a := range p.active {
+	jobs := make([]*job.Claimed, 0, p.count)
+	for a := range p.runs() {
 		jobs = append(jobs, a.job)
 	}
 	return jobs

@@ -54,10 +54,9 @@ var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit) ins
 
 // runOne runs one job from start to end. Whatever the handler does, the end is
 // handed on, also while a Goexit unwinds the goroutine.
-func (p *pool) runOne(a *active) {
+func (p *pool) runOne(a *active, began time.Time) {
 	ctx, j := a.ctx, a.job
 	e := ended{job: j, outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
-	began := time.Now()
 	if a.overdue(began) {
 		p.finish(a, a.turnedBack(errOverdue))
 		return

@@ -365,9 +365,7 @@ func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 		jobs, more, err = s.claims.claim(context.WithoutCancel(ctx), rest, s.selection(forbidden))
 	}
 	s.local.put(jobs)
-	if s.holds != nil {
-		s.holds.claimed(jobs)
-	}
+	s.estimates.claimed(jobs, s.config.Hold.Time)
 	s.limits.claimed(jobs)
 	s.dispatch(forbidden)
 	if err != nil {
