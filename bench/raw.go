@@ -65,7 +65,7 @@ func rawLocked(ctx context.Context, conn *pgx.Conn, id string, batch int, t *tal
 		if err != nil {
 			return fmt.Errorf("claiming: %w", err)
 		}
-		if len(jobs) == 0 || jobs[0].ID == 0 {
+		if len(jobs) == 0 || jobs[0].ID == nil {
 			return nil
 		}
 		t.started.Add(int64(len(jobs)))
@@ -74,7 +74,7 @@ func rawLocked(ctx context.Context, conn *pgx.Conn, id string, batch int, t *tal
 			LockedAts: make([]pgtype.Timestamptz, len(jobs)),
 		}
 		for i, job := range jobs {
-			done.Ids[i], done.Attempts[i], done.LockedAts[i] = job.ID, int32(job.Attempts), pgtype.Timestamptz(job.LockedAt)
+			done.Ids[i], done.Attempts[i], done.LockedAts[i] = *job.ID, int32(*job.Attempts), job.LockedAt
 		}
 		gone, err := queries.CompleteJobs(ctx, done)
 		if err != nil {

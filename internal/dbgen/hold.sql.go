@@ -258,12 +258,9 @@ type HoldJobsRow struct {
 }
 
 // The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
-// written at once; the others will get the same if it is written later. Tasks come
-// as their ids, which always mean the same: looking their names up for every row
-// would be a quarter of the cost. For the same reason created_at, updated_at and
-// revision are null where they are run_at, created_at and 0. What it tells beside the
-// jobs is as in ClaimJobs, with null for 0; where none was taken, one row without a
-// job tells it.
+// written at once; the others will get the same if it is written later. Its rows are
+// as those of ClaimJobs, but that attempts is without this one, whether it is written
+// or not, and that BeginHold tells locked_at.
 func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsRow, error) {
 	rows, err := q.db.Query(ctx, HoldJobs,
 		arg.FromPriority,

@@ -15,9 +15,10 @@ import (
 // was known, go back; whoever was stopped for so long cannot know either whether
 // their locks still hold.
 const (
-	mostAhead     = 500 // jobs in a claim
-	aheadFor      = 25 * time.Millisecond
-	aheadPatience = 100 * time.Millisecond
+	mostAhead       = 500 // jobs in a claim
+	mostAheadAtOnce = 2000
+	aheadFor        = 25 * time.Millisecond
+	aheadPatience   = 100 * time.Millisecond
 )
 
 // ahead says whether, and since when, jobs wait for slots that are all taken. It
@@ -40,21 +41,19 @@ func (s *Scheduler) ask(more bool) int {
 	if !s.ahead.on || !more {
 		return s.local.ask(more, s.pool.free())
 	}
-	here := s.pool.running()
-	room := min(s.estimates.room(aheadFor, s.pool.size), 2*mostAhead)
-	s.pool.wantBelow(max(s.pool.size, room*3/4))
-	return claimSize(s.pool.size, here, room, mostAhead)
-}
-
-// claimSize is how many jobs to claim, if there are some here already and room for
-// some.
-func claimSize(slots, here, room, most int) int {
-	free := max(0, slots-here)
-	ask := max(free, min(room-here, most))
-	if free == 0 && ask < room/4 {
-		return 0 // soon it is worth more
+	if s.overlap.count == mostOverlapping {
+		return 0
 	}
-	return ask
+	running, coming, unwritten := s.pool.running(), s.overlap.asked, s.release.pending()
+	room := min(s.estimates.room(aheadFor, s.pool.size), mostAheadAtOnce)
+	s.pool.wantBelow(max(s.pool.size, room*3/4))
+	free := max(0, s.pool.size-running)
+	// What is done counts until that is written: claims must not run away from it.
+	here := running + coming + unwritten
+	if here >= room*3/4 && (free <= coming || unwritten >= mostAhead) {
+		return 0 // soon a claim is worth more
+	}
+	return max(free, min(room-here, mostAhead))
 }
 
 // watch has look called before long, if jobs wait for slots.

@@ -25,6 +25,7 @@ type claimer struct {
 	clock     clock
 	events    *event.Stream
 	survey    *surveyor
+	names     taskNames
 
 	// doubtUntil is when a claim whose answer was lost can no longer take
 	// effect; until then each claim first looks for what it may have taken.
@@ -37,6 +38,7 @@ func newClaimer(c Config) *claimer {
 	claims := &claimer{
 		queries: c.Queries, workerID: c.WorkerID, tasks: []string{}, unlimited: []string{},
 		accepted: orEmpty(c.Flags.Accepted), timeout: c.StatementTimeout, clock: clock{now: c.Now}, events: c.Events,
+		names: make(taskNames),
 	}
 	for task := range c.Handlers {
 		claims.tasks = append(claims.tasks, task)
@@ -78,13 +80,21 @@ func (c *claimer) claim(ctx context.Context, limit int, s selection) (jobs []*jo
 		jobs, more, err = c.any(ctx, limit)
 	}
 	if err != nil {
-		if !retry.Refused(err) {
-			c.doubtUntil = time.Now().Add(2 * c.timeout)
-		}
-		return nil, false, fmt.Errorf("claiming up to %d jobs: %w", limit, err)
+		return nil, false, c.failed(limit, err)
 	}
 	return jobs, more, nil
 }
+
+// failed notes that a claim has failed, and says what was going on.
+func (c *claimer) failed(limit int, err error) error {
+	if !retry.Refused(err) {
+		c.doubtUntil = time.Now().Add(2 * c.timeout)
+	}
+	return fmt.Errorf("claiming up to %d jobs: %w", limit, err)
+}
+
+// doubt reports whether a claim may have taken jobs of which nothing is known here.
+func (c *claimer) doubt() bool { return time.Now().Before(c.doubtUntil) }
 
 // any takes the first jobs there are from the place of the survey on.
 func (c *claimer) any(ctx context.Context, limit int) (jobs []*job.Claimed, more bool, err error) {
@@ -98,45 +108,40 @@ func (c *claimer) any(ctx context.Context, limit int) (jobs []*job.Claimed, more
 	if err != nil {
 		return nil, false, err
 	}
-	var f found
-	for _, row := range rows {
-		f = found{seen: int(row.Seen), looked: int(row.Looked), middle: int(row.Middle)}
-		if row.ID == 0 {
-			continue // it only tells what was found
-		}
-		jobs = append(jobs, c.held(dbgen.ListHeldJobsRow{
-			ID: row.ID, Payload: row.Payload, Priority: row.Priority, RunAt: row.RunAt,
-			Attempts: row.Attempts, MaxAttempts: row.MaxAttempts, LastError: row.LastError,
-			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Key: row.Key, LockedAt: row.LockedAt,
-			Revision: row.Revision, Flags: row.Flags, Task: row.Task, Queue: row.Queue,
-		}))
+	return c.took(ctx, rows, limit, from, took)
+}
+
+// took names what a claim has taken, and learns from it. Where that fails the jobs are
+// found as those of a claim whose answer was lost.
+func (c *claimer) took(
+	ctx context.Context, rows *claimedRows, limit int, from place, took time.Duration,
+) (jobs []*job.Claimed, more bool, err error) {
+	if err := c.names.name(ctx, rows, c.queries); err != nil {
+		c.doubtUntil = time.Now().Add(2 * c.timeout)
+		return nil, false, err
 	}
-	c.survey.claimed(from, limit, jobs, f, took)
-	if from.missed(limit, len(jobs), f) > 0 {
+	count := len(rows.jobs)
+	c.survey.claimed(from, limit, rows.jobs, rows.found, took)
+	if from.missed(limit, count, rows.found) > 0 {
 		c.lookout.again(c.survey.now())
 	} else {
 		c.lookout.over()
 	}
-	return jobs, from.more(limit, len(jobs), f), nil
+	return rows.jobs, from.more(limit, count, rows.found), nil
 }
 
 // rows takes jobs by the statement that suits them.
-func (c *claimer) rows(ctx context.Context, limit int, from place) ([]dbgen.ClaimJobsRow, error) {
-	if from.lookAt == 0 {
-		return c.queries.ClaimJobs(ctx, dbgen.ClaimJobsParams{
-			Tasks: c.tasks, MaxJobs: int32(limit), WorkerID: c.workerID,
-			FromPriority: from.priority, FromRunAt: from.runAt, Blocked: from.blocked,
-		})
+func (c *claimer) rows(ctx context.Context, limit int, from place) (*claimedRows, error) {
+	text, args := dbgen.ClaimJobs, []any{from.priority, from.runAt, c.tasks, from.blocked}
+	if from.lookAt > 0 {
+		text, args = dbgen.ClaimQueuedJobs, append(args, from.lookAt)
 	}
-	queued, err := c.queries.ClaimQueuedJobs(ctx, dbgen.ClaimQueuedJobsParams{
-		Tasks: c.tasks, MaxJobs: int32(limit), WorkerID: c.workerID, LookAt: from.lookAt,
-		FromPriority: from.priority, FromRunAt: from.runAt, Blocked: from.blocked,
-	})
-	rows := make([]dbgen.ClaimJobsRow, len(queued))
-	for i := range queued {
-		rows[i] = dbgen.ClaimJobsRow(queued[i])
+	rows, err := c.queries.Rows(ctx, text, append(args, int32(limit), c.workerID)...)
+	if err != nil {
+		return nil, err
 	}
-	return rows, err
+	claimed := &claimedRows{workerID: c.workerID}
+	return claimed, claimed.read(rows)
 }
 
 // recheck is when somebody must claim again although nobody was told of a job.
@@ -171,7 +176,7 @@ func (c *claimer) selected(ctx context.Context, limit int, s selection) (jobs []
 // adopt finds the jobs of a claim that took effect although its answer was lost.
 // known lists the jobs that this worker has; it is asked only in doubt.
 func (c *claimer) adopt(ctx context.Context, known func() []*job.Claimed) ([]*job.Claimed, error) {
-	if !time.Now().Before(c.doubtUntil) {
+	if !c.doubt() {
 		return nil, nil
 	}
 	p := dbgen.ListHeldJobsParams{WorkerID: c.workerID, Known: []int64{}, LockedAts: []pgtype.Timestamptz{}}

@@ -93,7 +93,7 @@ func newHolds(c Config, s *Scheduler) *holds {
 	h.pool.startWithin = c.Hold.Time + stoppedFor/2 // well before the session may end
 	for range lanes {
 		h.lanes = append(h.lanes, &lane{
-			h: h, commands: make(chan command, 1), kicked: make(chan struct{}, 1), tasks: make(map[int32]string),
+			h: h, commands: make(chan command, 1), kicked: make(chan struct{}, 1), tasks: make(taskNames),
 		})
 	}
 	return h
@@ -164,7 +164,12 @@ func (h *holds) ask() int {
 	}
 	room := min(h.estimates.room(h.config.Time/2, h.size), 2*mostHeld)
 	h.pool.wantBelow(max(h.size, room*3/4))
-	return claimSize(h.size, here, room, mostHeld)
+	free := max(0, h.size-here)
+	ask := max(free, min(room-here, mostHeld))
+	if free == 0 && ask < room/4 {
+		return 0 // soon it is worth more
+	}
+	return ask
 }
 
 // tend ends the groups that are to end, and, if it may, claims for lanes that have

@@ -26,9 +26,9 @@ type lane struct {
 	kicked   chan struct{} // told, without blocking, that the database is back
 
 	conn  *pgx.Conn
-	sent  time.Time        // when the last claim was
-	slow  []string         // the tasks that were slow then
-	tasks map[int32]string // the names that are known, by their ids
+	sent  time.Time // when the last claim was
+	slow  []string  // the tasks that were slow then
+	tasks taskNames
 
 	// They belong to the loop.
 	busy  bool
@@ -163,8 +163,28 @@ func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 	batch.Queue(h.text(dbgen.HoldJobs), from.priority, from.runAt, h.tasks, from.blocked, int32(jobs), l.slow, h.workerID)
 }
 
+// readClaim reads the answers to what queueClaim asked.
+func (l *lane) readClaim(results pgx.BatchResults) (*claimedRows, error) {
+	if _, err := results.Exec(); err != nil {
+		return nil, fmt.Errorf("beginning the transaction: %w", err)
+	}
+	var lockedAt time.Time
+	if err := results.QueryRow().Scan(nil, nil, nil, nil, nil, &lockedAt); err != nil {
+		return nil, fmt.Errorf("statement BeginHold: %w", err)
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, fmt.Errorf("statement HoldJobs: %w", err)
+	}
+	claimed := &claimedRows{workerID: l.h.workerID, held: true, lockedAt: lockedAt}
+	if err := claimed.read(rows); err != nil {
+		return nil, fmt.Errorf("statement HoldJobs: %w", err)
+	}
+	return claimed, nil
+}
+
 // take makes the open group of what was claimed.
-func (l *lane) take(ctx context.Context, rows *heldRows, asked int, a *answer) error {
+func (l *lane) take(ctx context.Context, rows *claimedRows, asked int, a *answer) error {
 	if time.Since(l.sent) >= lateAnswer {
 		// The server may have ended the session since, and others may have done
 		// the jobs.
@@ -172,7 +192,7 @@ func (l *lane) take(ctx context.Context, rows *heldRows, asked int, a *answer) e
 			return fmt.Errorf("making sure of jobs whose claim took %s: %w", time.Since(l.sent), err)
 		}
 	}
-	if err := l.name(ctx, rows); err != nil {
+	if err := l.tasks.name(ctx, rows, l.h.config.Statements.On(l.conn)); err != nil {
 		return err
 	}
 	g := &group{

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,10 +37,7 @@ func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, free
 		o.reportSettled(e)
 		freed = freed || e.job.Queue != ""
 	}
-	byKind := make(map[job.Kind][]ended, 3)
-	for _, e := range group {
-		byKind[e.outcome.Kind] = append(byKind[e.outcome.Kind], e)
-	}
+	byKind := ofEachKind(group)
 	for _, e := range byKind[job.Settled] {
 		o.reportSettled(e)
 		freed = freed || e.job.Queue != ""
@@ -85,10 +83,30 @@ func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, free
 	return left, freed, err
 }
 
+// ofEachKind parts a group. Most are of one kind.
+func ofEachKind(group []ended) map[job.Kind][]ended {
+	byKind := make(map[job.Kind][]ended, 1)
+	if len(group) > 0 && !slices.ContainsFunc(group, func(e ended) bool { return e.outcome.Kind != group[0].outcome.Kind }) {
+		byKind[group[0].outcome.Kind] = group
+		return byKind
+	}
+	for _, e := range group {
+		byKind[e.outcome.Kind] = append(byKind[e.outcome.Kind], e)
+	}
+	return byKind
+}
+
 // oneOfEach takes one run of each job: a statement answers by the job's id, and
 // a job that was lost and claimed again may end twice in one group.
 func oneOfEach(group []ended) (part, rest []ended) {
 	seen := make(map[int64]bool, len(group))
+	for _, e := range group {
+		seen[e.job.ID] = true
+	}
+	if len(seen) == len(group) {
+		return group, nil
+	}
+	clear(seen)
 	for _, e := range group {
 		if seen[e.job.ID] {
 			rest = append(rest, e)
@@ -141,10 +159,11 @@ func (o *outcomes) together(
 
 // columns are the outcomes' locks as statement arguments.
 func columns(part []ended) (ids []int64, attempts []int32, lockedAts []pgtype.Timestamptz) {
-	for _, e := range part {
-		ids = append(ids, e.job.ID)
-		attempts = append(attempts, int32(e.job.Lock.Attempt))
-		lockedAts = append(lockedAts, pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true})
+	ids, attempts = make([]int64, len(part)), make([]int32, len(part))
+	lockedAts = make([]pgtype.Timestamptz, len(part))
+	for i, e := range part {
+		ids[i], attempts[i] = e.job.ID, int32(e.job.Lock.Attempt)
+		lockedAts[i] = pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true}
 	}
 	return ids, attempts, lockedAts
 }

@@ -36,7 +36,7 @@ type pool struct {
 	closed  bool
 	closing bool // no held jobs are taken any more
 	aborted error
-	low     int // freed is told where fewer jobs than this are here
+	low     int               // freed is told where fewer jobs than this are here
 	count   int               // of the runs that are here
 	latest  map[int64]*active // the latest run of each job, by its id
 	groups  map[*group]bool   // those that are not over

@@ -45,10 +45,10 @@ func locked(f from) oneClaim {
 				rows = append(rows, dbgen.ClaimJobsRow(row))
 			}
 		}
-		if err != nil || rows[0].ID == 0 {
+		if err != nil || rows[0].ID == nil {
 			return err
 		}
-		return complete(ctx, q, worker, rows[0].ID, rows[0].LockedAt, took)
+		return complete(ctx, q, worker, *rows[0].ID, rows[0].LockedAt, took)
 	}
 }
 
@@ -213,9 +213,11 @@ func TestQueueWaitsForAJobThatIsHeld(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, row := range rows {
-					seen = row.Seen
-					if row.ID > 0 {
-						ids = append(ids, row.ID)
+					if row.Seen != nil {
+						seen = row.Seen.(int32)
+					}
+					if row.ID != nil {
+						ids = append(ids, *row.ID)
 					}
 				}
 				return ids, seen

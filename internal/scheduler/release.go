@@ -26,6 +26,7 @@ type releaser struct {
 	requeued func()        // told when a named queue was freed or a job returned
 
 	emptied chan struct{} // told, without blocking, when nothing is pending
+	wrote   chan struct{} // told, without blocking, when some were written
 	arrived chan struct{} // told, without blocking, when an outcome was added
 	kicked  chan struct{} // told, without blocking, to try again at once
 	stopped chan struct{} // closed when the writing goroutine has ended
@@ -46,6 +47,7 @@ func newReleaser(c Config, requeued func()) *releaser {
 		out:      outcomes{queries: c.Queries, workerID: c.WorkerID, events: c.Events, now: c.Now, policies: c.Policies},
 		workerID: c.WorkerID, events: c.Events, grace: c.StatementTimeout, requeued: requeued,
 		emptied: make(chan struct{}, 1),
+		wrote:   make(chan struct{}, 1),
 		arrived: make(chan struct{}, 1),
 		kicked:  make(chan struct{}, 1),
 		stopped: make(chan struct{}),
@@ -68,6 +70,9 @@ func (r *releaser) start(ctx context.Context) {
 // add takes outcomes, to be written in one group. It never blocks.
 func (r *releaser) add(outcomes ...ended) {
 	r.mu.Lock()
+	if r.waiting == nil {
+		r.waiting = make([]ended, 0, max(len(outcomes), len(r.writing))) // it mostly becomes as many
+	}
 	r.waiting = append(r.waiting, outcomes...)
 	for _, e := range outcomes {
 		r.company.joined(e)
@@ -225,6 +230,7 @@ func (r *releaser) written(left []ended) (allWritten bool) {
 	allWritten = len(r.delayed) == 0
 	empty := allWritten && len(r.waiting) == 0
 	r.mu.Unlock()
+	r.signal(r.wrote)
 	if empty {
 		r.signal(r.emptied)
 	}

@@ -1,8 +1,9 @@
 // Package scheduler claims jobs, runs them in a bounded pool and writes their
-// outcomes. It is the way of a job, in six files to read in this order:
+// outcomes. It is the way of a job, in seven files to read in this order:
 //
 //	scheduler.go  the loop: when to claim, and how much
 //	claim.go      one statement takes as many jobs as there are free slots
+//	rows.go       what comes back from it
 //	dispatch.go   from claimed to started
 //	pool.go       the slots, a goroutine each
 //	run.go        one run of one job
@@ -14,7 +15,6 @@
 //
 //	hold.go       held claims: jobs that an open transaction keeps from others
 //	lane.go       a connection on which they follow one another
-//	heldrows.go   what comes back from the claim of one
 //	group.go      one of them
 //	endgroup.go   what its end writes, and what is done where that is lost
 //	hurry.go      how one ends early for somebody who waits for its row
@@ -23,6 +23,7 @@
 //
 //	estimate.go   how long jobs take
 //	ahead.go      how many more jobs than slots a claim takes where they are short
+//	overlap.go    claims that are under way while the loop goes on
 //	survey.go     where claims begin if much lies ahead that cannot run
 //	depth.go      how far they look for jobs of named queues
 //	lookout.go    when they come again for jobs that somebody else had in his hands
@@ -109,6 +110,7 @@ type Scheduler struct {
 	claims    *claimer
 	local     *localQueue
 	ahead     ahead
+	overlap   overlap
 	limits    *limits
 	estimates *estimates
 	holds     *holds // nil: nothing is held
@@ -132,6 +134,7 @@ func New(c Config) *Scheduler {
 	if s.holds = newHolds(c, s); s.holds == nil {
 		s.ahead = newAhead(c)
 	}
+	s.overlap = newOverlap(c, s.ahead)
 	return s
 }
 
@@ -249,7 +252,15 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		if err == nil && !p.paused && s.holds.trusted() && (polled || !s.holds.prefers()) {
 			ask = s.ask(more)
 		}
-		if ask > 0 {
+		beside, wait := s.overlaps(ask)
+		switch {
+		case ask == 0 || wait:
+		case beside && !once:
+			if more, err = s.claimBeside(ctx, ask); err == nil {
+				polled = false
+				continue
+			}
+		default:
 			quiet := once && s.idle()
 			var took taken
 			if took, err = s.claim(ctx, ask); err == nil {
@@ -283,6 +294,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 			if s.holds != nil {
 				s.holds.woken++
 			}
+			s.overlap.woken++
 			s.local.heard()
 		case <-poll.C:
 			polled = s.holds != nil && s.pool.running() == 0
@@ -315,6 +327,21 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 				}
 				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
 			}
+		case a := <-s.overlap.answers:
+			took, err := s.overlapEnded(ctx, a, more)
+			more = took.more
+			if err != nil {
+				more = true
+				if err := s.failed(ctx, once, err, p); err != nil {
+					return err
+				}
+				break
+			}
+			if p.ok() {
+				s.release.kick()
+			}
+			poll.Reset(s.claims.recheck(s.config.PollInterval))
+		case <-s.release.wrote:
 		case <-s.release.emptied:
 			// The last outcome may have made a job of its queue runnable.
 			more = more || once
@@ -347,8 +374,7 @@ type taken struct {
 // claim takes up to ask jobs and starts them, as far as slots are free.
 func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 	began := time.Now()
-	frequent := s.config.Events.WantsFrequent()
-	if frequent {
+	if s.config.Events.WantsFrequent() {
 		s.config.Events.Emit(event.ClaimStarted{WorkerID: s.config.WorkerID, Asked: ask})
 	}
 	adopted, err := s.claims.adopt(context.WithoutCancel(ctx), s.known)
@@ -364,21 +390,12 @@ func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 	if rest := ask - len(adopted); rest > 0 {
 		jobs, more, err = s.claims.claim(context.WithoutCancel(ctx), rest, s.selection(forbidden))
 	}
-	s.local.put(jobs)
-	s.estimates.claimed(jobs, s.config.Hold.Time)
-	s.limits.claimed(jobs)
-	s.dispatch(forbidden)
+	s.start(jobs, forbidden)
 	if err != nil {
 		return taken{}, err
 	}
 	count := len(adopted) + len(jobs)
-	if count > 0 {
-		s.config.Events.Emit(event.JobsClaimed{
-			WorkerID: s.config.WorkerID, Count: count, Asked: ask, Duration: time.Since(began),
-		})
-	} else if frequent {
-		s.config.Events.Emit(event.ClaimEmpty{WorkerID: s.config.WorkerID, Asked: ask, Duration: time.Since(began)})
-	}
+	s.tellClaimed(count, ask, time.Since(began))
 	s.local.fetched(count, ask)
 	return taken{count: count, more: more}, nil
 }

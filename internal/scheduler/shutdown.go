@@ -18,6 +18,7 @@ func (s *Scheduler) shutDown(ctx context.Context) {
 	s.config.Events.Emit(event.WorkerStopping{
 		WorkerID: s.config.WorkerID, Running: s.pool.running(), Cause: context.Cause(ctx),
 	})
+	s.endOverlap(ctx)
 	s.local.close(s.giveBack)
 	s.pool.turnBackWaiting(time.Now(), ErrShutdown)
 	s.release.hurry()

@@ -1,0 +1,124 @@
+package scheduler_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler"
+)
+
+func TestOverlappingClaimsLoseNoJobWithTheirAnswers(t *testing.T) {
+	const jobs = 6000
+	var mu sync.Mutex
+	runs := make(map[int64]int, jobs)
+	f := newFixture(t, map[string]scheduler.Handler{"x": func(_ context.Context, j *job.Claimed) job.Outcome {
+		mu.Lock()
+		defer mu.Unlock()
+		runs[j.ID]++
+		if j.Attempts != 1 {
+			t.Errorf("job %d runs as attempt %d", j.ID, j.Attempts)
+		}
+		return job.Outcome{Kind: job.Completed}
+	}})
+	f.config.PollInterval = time.Millisecond
+	f.config.StatementTimeout = 5 * time.Millisecond // how long an answer is missed, and more
+	f.exec(t, "select graphile_worker.add_job('x') from generate_series(1, $1)", jobs)
+	var s *scheduler.Scheduler
+	var underway, most, claims, adopted atomic.Int32
+	f.config.Events = event.NewStream(func(e event.Event) {
+		switch e := e.(type) {
+		case event.ClaimStarted:
+			most.Store(max(most.Load(), underway.Add(1)))
+			if claims.Add(1)%5 == 0 {
+				f.db.loseAnswers("ClaimJobs", 1)
+			}
+		case event.JobsClaimed, event.ClaimEmpty, event.ClaimFailed:
+			underway.Add(-1)
+		case event.OutcomesDelayed:
+			s.DatabaseBack() // no need to wait for seconds
+		case event.JobsAdopted:
+			adopted.Add(int32(e.Count))
+		}
+	})
+	s = scheduler.New(f.config)
+	stop := run(t, s)
+	for deadline := time.Now().Add(patience); f.jobs(t) > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d jobs are left: lost", f.jobs(t))
+		}
+	}
+	stop()
+	mu.Lock()
+	defer mu.Unlock()
+	for id, n := range runs {
+		if n != 1 {
+			t.Errorf("job %d ran %d times", id, n)
+		}
+	}
+	if len(runs) != jobs {
+		t.Errorf("%d jobs ran, want %d", len(runs), jobs)
+	}
+	if most.Load() < 2 || adopted.Load() == 0 {
+		t.Errorf("at most %d claims were under way at once, and %d jobs of lost answers were found: nothing is shown",
+			most.Load(), adopted.Load())
+	}
+}
+
+func TestTheEndOfTheWorkerReturnsWhatClaimsUnderWayTake(t *testing.T) {
+	const jobs = 3000
+	var ran atomic.Int32
+	f := newFixture(t, map[string]scheduler.Handler{"x": func(context.Context, *job.Claimed) job.Outcome {
+		ran.Add(1)
+		return job.Outcome{Kind: job.Completed}
+	}})
+	f.exec(t, "select graphile_worker.add_job('x') from generate_series(1, $1)", jobs)
+	s := scheduler.New(f.config)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	for wait[event.JobsClaimed](t, f).Count < 100 {
+	}
+	// Whatever claim comes now waits.
+	tx, err := f.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "lock table graphile_worker._private_tasks in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	waiting := 0
+	for waiting == 0 {
+		if err := f.pool.QueryRow(t.Context(),
+			"select count(*) from pg_locks where relation = 'graphile_worker._private_tasks'::regclass and not granted").Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	wait[event.WorkerStopping](t, f)
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for waiting = 1; waiting > 0; { // those of a worker that did not wait for them
+		if err := f.pool.QueryRow(t.Context(), `select count(*) from pg_stat_activity
+			where datname = current_database() and state = 'active' and query like '%name: ClaimJobs%' and pid <> pg_backend_pid()`,
+		).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var free int
+	if err := f.pool.QueryRow(t.Context(),
+		"select count(*) from graphile_worker._private_jobs where locked_by is null and attempts = 0").Scan(&free); err != nil {
+		t.Fatal(err)
+	}
+	if all := f.jobs(t); all != free || free+int(ran.Load()) != jobs || free == 0 {
+		t.Errorf("of %d jobs %d ran, %d are left, %d of them free", jobs, ran.Load(), all, free)
+	}
+}
