@@ -85,7 +85,7 @@ func parse(args []string) (o options, err error) {
 		"the other steady states are for a fifth of it a round, idleness for a quarter, adding for a twentieth")
 	fs.DurationVar(&o.limit, "limit", 6*time.Second, "when a drain is stopped; what was done by then counts")
 	fs.BoolVar(&o.quick, "quick", false, "measure only what the targets need")
-	fs.IntVar(&o.rawBatch, "raw-batch", 500, "jobs a statement of the raw limits")
+	fs.IntVar(&o.rawBatch, "raw-batch", 0, "jobs a statement of the raw limits; 0: as many as gworker takes at most, held and locked")
 	fs.IntVar(&o.rawConnections, "raw-connections", 2, "connections of the raw limits")
 	fs.StringVar(&o.json, "json", "", "write the report to this `file`")
 	fs.StringVar(&o.plot, "plot", "", "write a plot of the drains, as SVG, to this `file`")
@@ -130,8 +130,8 @@ func (o options) check(rest []string) error {
 		return errors.New("-jobs must be more than 0")
 	case o.duration < time.Second || o.limit < time.Second:
 		return errors.New("-duration and -limit must be at least 1s")
-	case o.rawBatch < 1 || o.rawConnections < 1:
-		return errors.New("-raw-batch and -raw-connections must be at least 1")
+	case o.rawBatch < 0 || o.rawConnections < 1:
+		return errors.New("-raw-batch must be at least 0, -raw-connections at least 1")
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ type order struct {
 	InTx    bool    `json:"inTx"` // each in a transaction of the caller's
 
 	// Of the raw limits:
-	RawBatch       int `json:"rawBatch"`
+	RawBatch       int `json:"rawBatch"` // 0: as gworker
 	RawConnections int `json:"rawConnections"`
 }
 

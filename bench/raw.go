@@ -14,12 +14,19 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
+// rawBatches are the most that a claim of gworker takes ahead of the slots.
+var rawBatches = map[string]int{"raw-locked": 500, "raw-held": 2000, "raw-select": 2000}
+
 // workRaw does to the jobs what a worker does, and runs nothing: this is what
 // the server and the driver can give. A few connections each take a batch, and
 // the next when it is gone, until one finds nothing.
 func workRaw(o order, stop <-chan struct{}) error {
 	ctx := context.Background()
 	t := newTally(o)
+	batch := o.RawBatch
+	if batch == 0 {
+		batch = rawBatches[o.Peer]
+	}
 	loop := map[string]func(context.Context, *pgx.Conn, string, int, *tally, *atomic.Bool) error{
 		"raw-locked": rawLocked, "raw-held": rawHeld, "raw-select": rawSelected,
 	}[o.Peer]
@@ -47,7 +54,7 @@ func workRaw(o order, stop <-chan struct{}) error {
 	close(t.begun)
 	var g errgroup.Group
 	for i, conn := range conns {
-		g.Go(func() error { return loop(ctx, conn, fmt.Sprintf("gworker_raw%d", i), o.RawBatch, t, &stopped) })
+		g.Go(func() error { return loop(ctx, conn, fmt.Sprintf("gworker_raw%d", i), batch, t, &stopped) })
 	}
 	if err := g.Wait(); err != nil {
 		return err

@@ -39,7 +39,7 @@ const (
 	// while another commits and claims.
 	lanes = 2
 	// mostHeld bounds a claim that goes beyond the free slots.
-	mostHeld = 1000
+	mostHeld = 2000
 	// stoppedFor is how long a process may seem to be stopped while it holds
 	// jobs before the server ends its transaction: far longer than a busy
 	// machine keeps a process waiting, and far shorter than a sweep takes.
@@ -252,12 +252,16 @@ func (h *holds) lookAgain(a answer) {
 		h.lookout.over()
 		return
 	}
+	now := time.Now()
 	for _, l := range h.lanes {
 		if l != a.lane && (l.busy || l.group != nil) {
-			return // most likely it was this worker, and the end of that group brings the next claim
+			// Most likely it was this worker, and the end of that group brings the
+			// next claim.
+			now = now.Add(h.config.Time)
+			break
 		}
 	}
-	h.lookout.again(time.Now())
+	h.lookout.again(now)
 }
 
 // endAt is when a group is to end at the latest. scarce says that there are jobs to

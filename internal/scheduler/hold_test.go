@@ -254,3 +254,45 @@ func TestLostHoldIsLockedAgain(t *testing.T) {
 		})
 	}
 }
+
+// What another process has in its hands is looked for again, also where this worker
+// holds jobs of its own and may have been the one.
+func TestHoldingWorkersLookAgainForQueuesOfOthers(t *testing.T) {
+	started, free := make(chan struct{}), make(chan struct{})
+	f := newFixture(t, map[string]scheduler.Handler{"x": completes, "long": func(context.Context, *job.Claimed) job.Outcome {
+		close(started)
+		<-free
+		return job.Outcome{Kind: job.Completed}
+	}})
+	f.holdFor(time.Second)
+	f.config.PollInterval = time.Hour
+	f.warm(t)
+	s := scheduler.New(f.config)
+	stop := run(t, s)
+	defer stop()
+	defer close(free)
+	f.warmed(t)
+	f.exec(t, "select graphile_worker.add_job('long')")
+	s.Wake()
+	<-started
+	f.exec(t, "select graphile_worker.add_job('x', queue_name => 'q')")
+	tx, err := f.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "select from graphile_worker._private_job_queues for update"); err != nil {
+		t.Fatal(err)
+	}
+	for len(f.events) > 0 {
+		<-f.events
+	}
+	s.Wake()
+	for range 2 { // the first finds that there are queues
+		wait[event.ClaimEmpty](t, f)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for wait[event.JobCompleted](t, f).Job.Queue != "q" {
+	}
+}
