@@ -95,7 +95,7 @@ func newWorker(config Config) (*Worker, error) {
 	}
 	w.events = newStream(config.Logger, observers)
 	w.scheduler = scheduler.New(config.claims(scheduler.Config{
-		Queries: w.client.queries, WorkerID: w.id, Handlers: w.handlers(),
+		Database: w.client.statements.Bind(w.pool, w.leaveServer), WorkerID: w.id, Handlers: w.handlers(),
 		Concurrency: config.Concurrency, PollInterval: config.PollInterval,
 		StatementTimeout: config.StatementTimeout, AbortTimeout: config.GracefulShutdownAbortTimeout,
 		ReturnDelay: config.ShutdownReturnDelay, Policies: config.policies(), Events: w.events,

@@ -16,6 +16,7 @@ import (
 
 // claimer takes jobs from the database, one claim at a time.
 type claimer struct {
+	db        dbgen.DBTX // for texts whose rows are read here
 	queries   *dbgen.Queries
 	workerID  string
 	tasks     []string
@@ -36,7 +37,7 @@ type claimer struct {
 
 func newClaimer(c Config) *claimer {
 	claims := &claimer{
-		queries: c.Queries, workerID: c.WorkerID, tasks: []string{}, unlimited: []string{},
+		db: c.Database, queries: c.queries(), workerID: c.WorkerID, tasks: []string{}, unlimited: []string{},
 		accepted: orEmpty(c.Flags.Accepted), timeout: c.StatementTimeout, clock: clock{now: c.Now}, events: c.Events,
 		names: make(taskNames),
 	}
@@ -48,7 +49,7 @@ func newClaimer(c Config) *claimer {
 	}
 	slices.Sort(claims.tasks)
 	slices.Sort(claims.unlimited)
-	claims.survey = newSurveyor(c.Queries, claims.tasks)
+	claims.survey = newSurveyor(claims.queries, claims.tasks)
 	return claims
 }
 
@@ -136,7 +137,7 @@ func (c *claimer) rows(ctx context.Context, limit int, from place) (*claimedRows
 	if from.lookAt > 0 {
 		text, args = dbgen.ClaimQueuedJobs, append(args, from.lookAt)
 	}
-	rows, err := c.queries.Rows(ctx, text, append(args, int32(limit), c.workerID)...)
+	rows, err := c.db.Query(ctx, text, append(args, int32(limit), c.workerID)...)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ func (f *fixture) selectJobs(t *testing.T, p dbgen.ClaimSelectedJobsParams) (ids
 	p.WorkerID = "someone"
 	p.ForbiddenFlags, p.AcceptedFlags = []string{}, []string{}
 	p.At, p.LockAt = pgtype.Timestamptz{}, pgtype.Timestamptz{}
-	rows, err := f.config.Queries.ClaimSelectedJobs(t.Context(), p)
+	rows, err := dbgen.New(f.config.Database).ClaimSelectedJobs(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func (s *Scheduler) checkLocks(ctx context.Context) error {
 		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
 	}
 	began := time.Now()
-	missing, err := s.config.Queries.LostJobs(ctx, p)
+	missing, err := s.claims.queries.LostJobs(ctx, p)
 	if err != nil {
 		return fmt.Errorf("looking at the locks of %d jobs in the local queue: %w", len(jobs), err)
 	}

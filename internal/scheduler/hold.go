@@ -86,7 +86,7 @@ func newHolds(c Config, s *Scheduler) *holds {
 	h := &holds{
 		config: c.Hold, workerID: c.WorkerID, timeout: c.StatementTimeout, tasks: s.claims.tasks,
 		idleTimeout: milliseconds(c.Hold.Time + stoppedFor), size: c.Concurrency,
-		pool: s.pool, estimates: s.estimates, queries: c.Queries, out: &s.release.out, survey: s.claims.survey, events: c.Events,
+		pool: s.pool, estimates: s.estimates, queries: c.queries(), out: &s.release.out, survey: s.claims.survey, events: c.Events,
 		release: func(e ended) { s.release.add(e) },
 		answers: make(chan answer, lanes), timer: stoppedTimer(),
 	}

@@ -65,7 +65,7 @@ func TestRunOnceWithAPlace(t *testing.T) {
 			var ran []int64
 			set := statement.NewSet(statement.Options{})
 			s := New(Config{
-				Queries: set.On(pool), WorkerID: "gworker_test", Concurrency: 2, PollInterval: time.Minute,
+				Database: set.Bind(pool, nil), WorkerID: "gworker_test", Concurrency: 2, PollInterval: time.Minute,
 				StatementTimeout: time.Minute, AbortTimeout: time.Minute, Events: event.NewStream(nil),
 				Hold: Hold{
 					Time: hold, Statements: set,

@@ -63,7 +63,8 @@ type Handler func(ctx context.Context, j *job.Claimed) job.Outcome
 
 // Config has no defaults: the caller has validated it.
 type Config struct {
-	Queries  *dbgen.Queries
+	// Database runs the texts of dbgen.
+	Database dbgen.DBTX
 	WorkerID string
 	Handlers map[string]Handler
 	// Policies are those of tasks that have one.
@@ -72,7 +73,7 @@ type Config struct {
 	Concurrency int
 	// PollInterval is the longest time between two claims while a slot is free.
 	PollInterval time.Duration
-	// StatementTimeout is the bound under which Queries runs each statement.
+	// StatementTimeout is the bound under which Database runs each statement.
 	StatementTimeout time.Duration
 	// AbortTimeout is how long running jobs may go on after the context of Run
 	// has ended.
@@ -99,6 +100,8 @@ type Config struct {
 
 	Events *event.Stream
 }
+
+func (c Config) queries() *dbgen.Queries { return dbgen.New(c.Database) }
 
 // ErrShutdown is the cause of a job context that ends because the worker has
 // waited for the job as long as it may.

@@ -93,7 +93,7 @@ func newFixture(t *testing.T, handlers map[string]scheduler.Handler) *fixture {
 	pool := testdb.Pool(t, testdb.Migrated(t))
 	f := &fixture{pool: pool, db: &lossy{Pool: pool, lose: map[string]int{}, runs: map[string]int{}}, events: make(chan event.Event, 10_000)}
 	f.config = scheduler.Config{
-		Queries:  statement.NewSet(statement.Options{}).On(f.db),
+		Database: statement.NewSet(statement.Options{}).Bind(f.db, nil),
 		WorkerID: "gworker_test", Handlers: handlers, Concurrency: 4, PollInterval: 20 * time.Millisecond,
 		StatementTimeout: 30 * time.Second, AbortTimeout: 30 * time.Second,
 		Events: event.NewStream(func(e event.Event) { f.events <- e }),

@@ -17,7 +17,7 @@ import (
 func slowClaimer(t *testing.T) (*claimer, *pgxpool.Pool) {
 	pool := testdb.Pool(t, testdb.Migrated(t))
 	c := newClaimer(Config{
-		Queries: statement.NewSet(statement.Options{}).On(pool), WorkerID: "gworker_test", StatementTimeout: time.Minute,
+		Database: statement.NewSet(statement.Options{}).Bind(pool, nil), WorkerID: "gworker_test", StatementTimeout: time.Minute,
 		Handlers: map[string]Handler{"x": nil}, Events: event.NewStream(nil),
 	})
 	at := time.Now()

@@ -61,16 +61,20 @@ func NewSet(o Options) *Set {
 }
 
 // On returns the statements to run on db.
-func (s *Set) On(db dbgen.DBTX) *dbgen.Queries {
-	return dbgen.New(bound{set: s, db: db})
-}
+func (s *Set) On(db dbgen.DBTX) *dbgen.Queries { return dbgen.New(s.Bind(db, nil)) }
 
 // OnPool is On for a pool, or for what runs each statement on one of its
 // connections. readOnly is called when the server says that it takes no writes:
 // after a failover a pool may hold connections to the server that was the
 // primary, and it must leave them for the new one.
 func (s *Set) OnPool(pool dbgen.DBTX, readOnly func()) *dbgen.Queries {
-	return dbgen.New(bound{set: s, db: pool, readOnly: readOnly})
+	return dbgen.New(s.Bind(pool, readOnly))
+}
+
+// Bind is OnPool for those who read the rows of dbgen's texts themselves. readOnly
+// may be nil.
+func (s *Set) Bind(db dbgen.DBTX, readOnly func()) dbgen.DBTX {
+	return bound{set: s, db: db, readOnly: readOnly}
 }
 
 // Unprepared returns the same statements, to be sent without preparing them: the

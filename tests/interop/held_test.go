@@ -48,7 +48,7 @@ func hold(db *database, hold time.Duration, slots int) *holder {
 	h.open = sync.OnceFunc(func() { close(h.release) })
 	set := statement.NewSet(statement.Options{})
 	config := scheduler.Config{
-		Queries: set.On(testdb.Pool(db.t, db.url)), WorkerID: holderID, Concurrency: slots, PollInterval: time.Hour,
+		Database: set.Bind(testdb.Pool(db.t, db.url), nil), WorkerID: holderID, Concurrency: slots, PollInterval: time.Hour,
 		StatementTimeout: deadline, AbortTimeout: deadline,
 		Hold: scheduler.Hold{Time: hold, Statements: set, Connect: func(ctx context.Context) (*pgx.Conn, error) {
 			return pgx.Connect(ctx, db.url)
