@@ -144,6 +144,25 @@ func TestTargetsKnowTheirSides(t *testing.T) {
 	}
 }
 
+func TestMarkdownHasAColumnForEachWorker(t *testing.T) {
+	r := &report{Options: map[string]any{"jobs": 1.0, "rounds": 3}, Summary: []summary{
+		{Scenario: "drain", Peer: "gworker", Figures: figures{"rate": 200_000}},
+		{Scenario: "drain", Peer: "river", Figures: figures{}},
+		{Scenario: "drain", Peer: "raw-held", Figures: figures{"rate": 400_000}},
+		{Scenario: "drain", Peer: "raw-locked", Figures: figures{"rate": 100_000}},
+		{Scenario: "latency", Peer: "node", Figures: figures{"p50": 0.5, "p99": 2}},
+	}}
+	text := r.markdown()
+	for _, want := range []string{
+		"| 200,000 trivial jobs, jobs/s | 200,000 |  |  |  |  | failed | raw-held 400,000<br>raw-locked 100,000 |",
+		"p50 ms |  |  |  | 0.50 (p99 2.00 ms) |  |  |  |",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
 func TestCommandLine(t *testing.T) {
 	for _, args := range [][]string{
 		{"-scenarios", "nonsense"}, {"-peers", "nobody"}, {"-rounds", "0"}, {"-jobs", "0"}, {"-duration", "1ms"}, {"rest"},

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -195,49 +194,6 @@ func roundsOf(row summary) string {
 		return fmt.Sprintf("%d, %d FAILED", row.Rounds, row.Failed)
 	}
 	return fmt.Sprint(row.Rounds)
-}
-
-// markdown is the table for the README.
-func (r *report) markdown() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Measured on %s on %s with PostgreSQL %s, medians of %v rounds.\n\n",
-		r.Date.Format("2 January 2006"), r.Machine, r.Server, r.Options["rounds"])
-	if r.Options["jobs"] != 1.0 {
-		fmt.Fprintf(&b, "The numbers of jobs below are multiplied by %v: for trying things out.\n\n", r.Options["jobs"])
-	}
-	b.WriteString("| scenario | side | result | gworker is | worker CPU s | worker MB | server CPU s |\n|---|---|---:|---:|---:|---:|---:|\n")
-	for _, s := range scenarios() {
-		for i, row := range r.rows(s.name) {
-			title := ""
-			if i == 0 {
-				title = s.what
-			}
-			cell := func(m metric) string {
-				if v, ok := row.Figures[m.name]; ok {
-					return fmt.Sprintf(m.format, v)
-				}
-				return ""
-			}
-			first := cell(s.metrics[0])
-			if first == "" {
-				first = "failed"
-			} else {
-				first += " " + s.metrics[0].unit
-			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", title, row.Peer, first, times(row.Ratio),
-				cell(workerSeconds), cell(workerMB), cell(serverSeconds))
-		}
-	}
-	b.WriteString("\n")
-	for _, p := range allPeers() {
-		if v, ok := r.Versions[p.name]; ok {
-			fmt.Fprintf(&b, "- %s: %s, %s\n", p.name, p.what, v)
-		}
-	}
-	for _, name := range sortedKeys(r.Skipped) {
-		fmt.Fprintf(&b, "- %s: not measured, %s\n", name, r.Skipped[name])
-	}
-	return b.String()
 }
 
 func (r *report) writeJSON(path string) error {
