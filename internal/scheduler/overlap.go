@@ -106,20 +106,3 @@ func (c *claimer) tookBeside(ctx context.Context, a overlapped) (jobs []*job.Cla
 	}
 	return c.took(context.WithoutCancel(ctx), a.rows, a.asked, a.from, a.took)
 }
-
-// start lets jobs run that were claimed, as far as slots are free or soon will be.
-func (s *Scheduler) start(jobs []*job.Claimed, forbidden []string) {
-	s.local.put(jobs)
-	s.estimates.claimed(jobs, s.config.Hold.Time)
-	s.limits.claimed(jobs)
-	s.dispatch(forbidden)
-}
-
-func (s *Scheduler) tellClaimed(count, asked int, took time.Duration) {
-	switch {
-	case count > 0:
-		s.config.Events.Emit(event.JobsClaimed{WorkerID: s.config.WorkerID, Count: count, Asked: asked, Duration: took})
-	case s.config.Events.WantsFrequent():
-		s.config.Events.Emit(event.ClaimEmpty{WorkerID: s.config.WorkerID, Asked: asked, Duration: took})
-	}
-}
