@@ -74,7 +74,7 @@ with looked as materialized (
   order by j.priority, j.run_at
   limit @max_jobs::int
   for update of j skip locked
-), summary as (
+), summary as materialized (
   select s.chosen,
     case
       when s.chosen = 0 then (
@@ -148,28 +148,28 @@ with looked as materialized (
   from ranked r
   where r.job_queue_id is null or r.place = 1
 ), runnable as materialized (
-  select j.id, j.job_queue_id, f.position
+  select j.id, j.job_queue_id, f.position, q.queue_name
   from (select f.id, f.job_queue_id, f.task_id, f.position from firsts f order by f.position) f
+  left join lateral (
+    select q.queue_name
+    from graphile_worker._private_job_queues q
+    where q.id = f.job_queue_id and q.is_available
+    for update skip locked
+  ) q on true
   cross join lateral (
     select j.*
     from graphile_worker._private_jobs j
     where j.id = f.id
+      and (f.job_queue_id is null or q.queue_name is not null)
       and j.job_queue_id is not distinct from f.job_queue_id
       and j.task_id = f.task_id
       and j.is_available
       and j.run_at <= now()
     for update skip locked
   ) j
-  where f.job_queue_id is null
-    or (
-      select q.is_available
-      from graphile_worker._private_job_queues q
-      where q.id = f.job_queue_id and q.is_available
-      for update skip locked
-    )
   order by f.position
   limit @max_jobs::int
-), summary as (
+), summary as materialized (
   select s.chosen, s.middle,
     case
       when s.chosen = 0 then (
@@ -190,17 +190,14 @@ with looked as materialized (
   set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
   from runnable r
   where j.id = r.id
-  returning j.*
+  returning j.*, r.queue_name
 )
 select
   h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error,
   case when h.created_at <> h.run_at then h.created_at end as created_at,
   case when h.updated_at <> h.created_at then h.updated_at end as updated_at,
   h.key, case when h.revision <> 0 then h.revision end as revision, h.flags, h.task_id,
-  case
-    when h.job_queue_id is not null
-    then (select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id)
-  end as queue,
+  h.queue_name as queue,
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when s.middle > 0 then s.middle::int end as middle, h.locked_at
 from summary s

@@ -84,7 +84,7 @@ func TestLooksFurtherSeldomWhereNothingIsFound(t *testing.T) {
 	}
 }
 
-// TestDepthFollowsTheJobsThatAreTaken: claims look about twice as far as needed,
+// TestDepthFollowsTheJobsThatAreTaken: claims look half as far again as needed,
 // where what can be taken is spread evenly.
 func TestDepthFollowsTheJobsThatAreTaken(t *testing.T) {
 	d, at := newDepth(), time.Unix(0, 0)
@@ -98,7 +98,7 @@ func TestDepthFollowsTheJobsThatAreTaken(t *testing.T) {
 	for range 10 {
 		claim(500, 500, 350, 1_000_000)
 	}
-	if d.look != 1400 {
+	if d.look != 1050 {
 		t.Errorf("looks at %d jobs to take 500 of the first 700", d.look)
 	}
 	for range 10 {
@@ -155,7 +155,7 @@ func TestClaimForQueuedJobsIsForThem(t *testing.T) {
 // but that it takes the whole rows along; and so for queued jobs.
 func TestHeldAndLockedClaimsWalkAlike(t *testing.T) {
 	walk := func(sql string) string {
-		from, to := strings.Index(sql, "looked as"), strings.Index(sql, "summary as")
+		from, to := strings.Index(sql, "looked as"), strings.Index(sql, "summary as materialized")
 		if from < 0 || to < from {
 			t.Fatalf("no walk in %s", sql)
 		}

@@ -42,7 +42,7 @@ func locked(f from) oneClaim {
 				Tasks: []string{"x"}, MaxJobs: 1, WorkerID: worker, FromPriority: f.priority, FromRunAt: f.runAt, LookAt: f.lookAt,
 			})
 			for _, row := range queued {
-				rows = append(rows, dbgen.ClaimJobsRow(row))
+				rows = append(rows, dbgen.ClaimJobsRow{ID: row.ID, LockedAt: row.LockedAt, Seen: row.Seen})
 			}
 		}
 		if err != nil || rows[0].ID == nil {
@@ -206,7 +206,7 @@ func TestQueueWaitsForAJobThatIsHeld(t *testing.T) {
 						Tasks: []string{"x"}, MaxJobs: 5, WorkerID: "gworker_a", LookAt: lookAt,
 					})
 					for _, row := range queued {
-						rows = append(rows, dbgen.ClaimJobsRow(row))
+						rows = append(rows, dbgen.ClaimJobsRow{ID: row.ID, LockedAt: row.LockedAt, Seen: row.Seen})
 					}
 				}
 				if err != nil {
