@@ -39,7 +39,11 @@ func newAhead(c Config) ahead {
 // ask is how many jobs a claim shall take now; 0 means that there shall be none.
 func (s *Scheduler) ask(more bool) int {
 	if !s.ahead.on || !more {
-		return s.local.ask(more, s.pool.free())
+		free := s.pool.free()
+		if s.limits.none() && s.local.len() > 0 {
+			free = 0 // a slot that became free a moment ago is for what waits
+		}
+		return s.local.ask(more, free)
 	}
 	if s.overlap.count == mostOverlapping {
 		return 0
