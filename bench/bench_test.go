@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 func tiny() options {
 	return options{
 		rounds: 1, jobs: 0.01, duration: 3 * time.Second, limit: 20 * time.Second, rawBatch: 100, rawConnections: 2,
-		scenarios: []string{"drain", "failing", "add-100"}, peers: []string{"gworker", "raw-locked", "raw-held", "sql"},
+		scenarios: []string{"drain", "failing", "add-100"}, peers: []string{"gworker", "raw-locked", "raw-held", "raw-select", "sql"},
 	}
 }
 

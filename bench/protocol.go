@@ -104,7 +104,7 @@ func side() error {
 		"gworker/add": addGworker, "gworker-locked/add": addGworker,
 		"river/work": workRiver, "river-2000/work": workRiver,
 		"river/add": addRiver, "river-2000/add": addRiver,
-		"raw-locked/work": workRaw, "raw-held/work": workRaw,
+		"raw-locked/work": workRaw, "raw-held/work": workRaw, "raw-select/work": workRaw,
 		"sql/add": addSQL,
 	}[o.Peer+"/"+o.Role]
 	if run == nil {
