@@ -41,9 +41,10 @@ func newOverlap(c Config, a ahead) overlap {
 
 // overlaps reports whether a claim may be under way beside others, where it goes beyond
 // the slots, so that there is enough to do meanwhile; or whether it has to wait for their
-// answers.
+// answers. Of jobs in queues only the first can be taken, so there a claim at once would
+// find few, for the price of many.
 func (s *Scheduler) overlaps(ask int) (beside, wait bool) {
-	beside = s.overlap.on && ask > s.pool.free() && !s.claims.doubt()
+	beside = s.overlap.on && ask > s.pool.free() && !s.claims.doubt() && !s.claims.survey.depth.queued
 	return beside, s.overlap.count > 0 && !beside
 }
 
