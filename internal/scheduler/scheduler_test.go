@@ -36,6 +36,8 @@ type lossy struct {
 	lose map[string]int // how many answers of a statement are still to be lost
 	odds float64        // of losing any answer
 	runs map[string]int // how often a statement was run
+
+	answered func(name string) // if not nil, called before an answer is handed on
 }
 
 func (l *lossy) count(name string) int {
@@ -68,6 +70,9 @@ func (l *lossy) losing(sql string) bool {
 
 func (l *lossy) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	rows, err := l.Pool.Query(ctx, sql, args...)
+	if l.answered != nil {
+		l.answered(statement.Name(sql))
+	}
 	if err == nil && l.losing(sql) {
 		rows.Close() // reads to the end: the statement has taken effect
 		return nil, io.ErrUnexpectedEOF
