@@ -101,7 +101,7 @@ func rawLocked(ctx context.Context, conn *pgx.Conn, id string, batch int, t *tal
 // tells of the jobs nothing but what is needed to run them.
 func rawHeld(ctx context.Context, conn *pgx.Conn, id string, size int, t *tally, stopped *atomic.Bool) error {
 	return rawHold(ctx, conn, size, t, stopped, dbgen.CompleteHeldJobs, func(batch *pgx.Batch) {
-		batch.Queue(dbgen.BeginHold, "60000").QueryRow(func(pgx.Row) error { return nil })
+		batch.Queue(dbgen.BeginHold, "60000")
 		batch.Queue(dbgen.HoldJobs, nil, nil, []string{taskName}, nil, int32(size), []string{}, id)
 	})
 }

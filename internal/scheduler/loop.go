@@ -107,10 +107,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
 			}
 		case a := <-s.overlap.answers:
-			took, err := s.overlapEnded(ctx, a, more)
-			more = took.more
-			if err != nil {
-				more = true
+			if more, err = s.overlapEnded(ctx, a, more); err != nil {
 				if err := s.failed(ctx, once, err, p); err != nil {
 					return err
 				}

@@ -72,20 +72,20 @@ func (s *Scheduler) claimBeside(ctx context.Context, ask int) (more bool, err er
 }
 
 // overlapEnded starts what such a claim has taken. more is what the loop knew of further
-// jobs.
-func (s *Scheduler) overlapEnded(ctx context.Context, a overlapped, more bool) (taken, error) {
+// jobs, and what it knows then.
+func (s *Scheduler) overlapEnded(ctx context.Context, a overlapped, more bool) (bool, error) {
 	o := &s.overlap
 	o.count--
 	o.asked -= a.asked
 	o.plentiful = false
 	jobs, further, err := s.claims.tookBeside(ctx, a)
 	if err != nil {
-		return taken{}, err
+		return true, err
 	}
 	o.plentiful = len(jobs) >= a.asked
 	s.start(jobs, nil)
 	s.tellClaimed(len(jobs), a.asked, a.took)
-	return taken{count: len(jobs), more: further || more && o.woken != a.woken}, nil
+	return further || more && o.woken != a.woken, nil
 }
 
 // endOverlap waits for all claims that are under way; what they take goes back.

@@ -47,22 +47,11 @@ func TestOverlappingClaimsLoseNoJobWithTheirAnswers(t *testing.T) {
 	})
 	s = scheduler.New(f.config)
 	stop := run(t, s)
-	for deadline := time.Now().Add(patience); f.jobs(t) > 0; {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d jobs are left: lost", f.jobs(t))
-		}
-	}
+	f.drained(t)
 	stop()
 	mu.Lock()
 	defer mu.Unlock()
-	for id, n := range runs {
-		if n != 1 {
-			t.Errorf("job %d ran %d times", id, n)
-		}
-	}
-	if len(runs) != jobs {
-		t.Errorf("%d jobs ran, want %d", len(runs), jobs)
-	}
+	ranOnce(t, runs, jobs)
 	if most.Load() < 2 || adopted.Load() == 0 {
 		t.Errorf("at most %d claims were under way at once, and %d jobs of lost answers were found: nothing is shown",
 			most.Load(), adopted.Load())

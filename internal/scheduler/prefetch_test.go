@@ -347,22 +347,11 @@ func TestLocalQueueNeitherLosesNorRepeatsJobs(t *testing.T) {
 			})
 			s = scheduler.New(f.config)
 			stop := run(t, s)
-			for deadline := time.Now().Add(patience); f.jobs(t) > 0; {
-				if time.Now().After(deadline) {
-					t.Fatalf("%d jobs are left: lost", f.jobs(t))
-				}
-			}
+			f.drained(t)
 			stop()
 			mu.Lock()
 			defer mu.Unlock()
-			for id, n := range runs {
-				if n != 1 {
-					t.Errorf("job %d ran %d times", id, n)
-				}
-			}
-			if len(runs) != jobs {
-				t.Errorf("%d jobs ran, want %d", len(runs), jobs)
-			}
+			ranOnce(t, runs, jobs)
 			t.Logf("%d groups of outcomes delayed, jobs returned %d times, %d adopted", lost.Load(), returned.Load(), adopted.Load())
 		})
 	}

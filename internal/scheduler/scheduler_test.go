@@ -121,6 +121,29 @@ func (f *fixture) jobs(t *testing.T) (n int) {
 	return n
 }
 
+// drained waits until no job is left.
+func (f *fixture) drained(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); f.jobs(t) > 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d jobs are left: lost", f.jobs(t))
+		}
+	}
+}
+
+// ranOnce checks that each of so many jobs ran, and only once.
+func ranOnce(t *testing.T, runs map[int64]int, jobs int) {
+	t.Helper()
+	for id, n := range runs {
+		if n != 1 {
+			t.Errorf("job %d ran %d times", id, n)
+		}
+	}
+	if len(runs) != jobs {
+		t.Errorf("%d jobs ran, want %d", len(runs), jobs)
+	}
+}
+
 // wait returns the next event of type E.
 func wait[E event.Event](t *testing.T, f *fixture) E {
 	t.Helper()
