@@ -195,6 +195,12 @@ func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 	}
 	if c.Disabled {
 		loop.Interval = 0
+	} else {
+		poller := recovery.Poller{
+			WorkerID: w.id, Tasks: w.taskNames(), Interval: w.config.PollInterval,
+			Queries: w.client.queries, Keeper: keeper, Loop: loop,
+		}
+		w.scheduler.PollBy(poller.Poll)
 	}
 	// Not with ctx: while the last jobs end, the worker still lives.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -3,9 +3,13 @@ package gworker_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
 )
@@ -160,4 +164,59 @@ func TestSchemaWithoutRecovery(t *testing.T) {
 	w := start(t, gworker.Config{Pool: pool, NoMigrations: true, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
 	waitFor(t, w.events, func(e gworker.SchemaWarning) bool { return strings.Contains(e.Message, "recovery") })
 	waitFor[gworker.JobCompleted](t, w.events, nil)
+}
+
+// carriers counts the polls that carry a heartbeat.
+type carriers struct{ seen chan struct{} }
+
+func (c carriers) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if strings.HasPrefix(data.SQL, "-- name: Poll ") && slices.Contains(data.Args, any(true)) {
+		select {
+		case c.seen <- struct{}{}:
+		default:
+		}
+	}
+	return ctx
+}
+
+func (carriers) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestPollsOfAnIdleWorkerCarryItsHeartbeat: it sends one statement in each poll
+// interval. Without recovery there is nothing to carry.
+func TestPollsOfAnIdleWorkerCarryItsHeartbeat(t *testing.T) {
+	for name, disabled := range map[string]bool{"with recovery": false, "without": true} {
+		t.Run(name, func(t *testing.T) {
+			config := migrated(t).Config()
+			polls := carriers{seen: make(chan struct{}, 1)}
+			config.ConnConfig.Tracer = polls
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(pool.Close)
+			recovery := quick
+			recovery.Disabled = disabled
+			w := start(t, gworker.Config{
+				Pool: pool, NoListen: true, PollInterval: 10 * time.Millisecond, Recovery: recovery,
+				Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
+			})
+			if !disabled {
+				select {
+				case <-polls.seen:
+				case <-time.After(patience):
+					t.Error("no poll carried a heartbeat")
+				}
+			}
+			for range 3 { // found by polls
+				job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
+				waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+			}
+			if disabled && len(polls.seen) > 0 {
+				t.Error("a worker that is not registered wrote a heartbeat")
+			}
+			if err := w.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

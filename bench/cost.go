@@ -9,7 +9,11 @@ import (
 
 // What a worker costs: until its first job, and while there is nothing to do.
 
-func (b *bench) idleTime() time.Duration { return b.options.duration / 4 }
+// idleTime is a whole number of poll intervals, so that none is counted by half.
+func (b *bench) idleTime() time.Duration {
+	const poll = 2 * time.Second
+	return (b.options.duration/4 + poll - 1).Truncate(poll)
+}
 
 func costScenarios() []scenario {
 	workers := []string{"gworker", "node", "river"}
@@ -22,7 +26,7 @@ func costScenarios() []scenario {
 			run:     startUp,
 		},
 		{
-			name: "idle", what: "nothing to do, for a quarter of -duration a round; means", peers: workers, quick: []string{"gworker", "node"}, mean: true,
+			name: "idle", what: "nothing to do, for about a quarter of -duration a round; means", peers: workers, quick: []string{"gworker", "node"}, mean: true,
 			metrics: []metric{statements, perPoll, coreShare, workerMB, serverSeconds},
 			seconds: fixed(func(b *bench) time.Duration { return b.idleTime() + 5*time.Second }),
 			filling: empty, run: idle,

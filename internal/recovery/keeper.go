@@ -20,11 +20,15 @@ const (
 	closeTimeout = 5 * time.Second
 	// firstRetry is the wait after a heartbeat that failed.
 	firstRetry = 200 * time.Millisecond
+	// unused is how long the connection may not have been used before it is asked
+	// whether it still is one, and unusedTimeout how long it may take to say so.
+	unused        = time.Minute
+	unusedTimeout = 5 * time.Second
 )
 
 // Keeper keeps a worker registered: on a connection of its own, so that no busy
-// pool and no locked table keeps it waiting. It is used by one goroutine, but for
-// Late.
+// pool and no locked table keeps it waiting. While polls carry the heartbeat it only
+// watches. It is used by one goroutine, but for Late and by a Poller.
 type Keeper struct {
 	WorkerID   string
 	Metadata   Metadata
@@ -42,6 +46,9 @@ type Keeper struct {
 	ReadOnly func()
 
 	conn *pgx.Conn
+	used time.Time // the connection
+
+	next appointment
 
 	// written is when a heartbeat was last known to be written.
 	mu      sync.Mutex
@@ -61,6 +68,28 @@ func (k *Keeper) wrote() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.written = time.Now()
+}
+
+// dueWithin reports whether the heartbeat is due before so much time has passed.
+func (k *Keeper) dueWithin(wait time.Duration) bool { return k.next.within(wait) }
+
+// carried tells of a heartbeat that somebody else has written, how long after the one
+// before; nil means that there was nothing to write it to.
+func (k *Keeper) carried(silentFor *float64) {
+	if silentFor == nil {
+		k.next.in(0)
+		return
+	}
+	k.heard(*silentFor)
+	k.next.in(k.Interval)
+}
+
+// heard notes a heartbeat that was written.
+func (k *Keeper) heard(silentFor float64) {
+	if k.Paused != nil && seconds(silentFor) > 2*k.Interval {
+		k.Paused()
+	}
+	k.wrote()
 }
 
 // Register registers the worker. It is to be called before the first claim.
@@ -87,14 +116,14 @@ func (k *Keeper) register(ctx context.Context) error {
 
 // Run keeps the heartbeat until ctx ends. Errors of the database do not end it.
 func (k *Keeper) Run(ctx context.Context) {
-	timer := time.NewTimer(k.Interval)
-	defer timer.Stop()
+	due := k.next.in(k.Interval)
+	defer k.next.never()
 	retry := firstRetry
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-timer.C:
+		case <-due:
 		}
 		wait := k.Interval
 		err := k.beat(ctx)
@@ -112,7 +141,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		default:
 			retry = firstRetry
 		}
-		timer.Reset(wait)
+		k.next.in(wait)
 	}
 }
 
@@ -127,17 +156,19 @@ func (k *Keeper) beat(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("writing the heartbeat: %w", err)
 	}
-	if k.Paused != nil && (len(silence) == 0 || seconds(silence[0]) > 2*k.Interval) {
+	if len(silence) > 0 {
+		k.heard(silence[0])
+		return nil
+	}
+	if k.Paused != nil {
 		k.Paused()
 	}
-	if len(silence) == 0 {
-		if k.Dead != nil {
-			defer k.Dead()
-		}
-		k.Events.Emit(event.WorkerDeclaredDead{WorkerID: k.WorkerID})
-		if err := k.register(ctx); err != nil {
-			return fmt.Errorf("registering again: %w", err)
-		}
+	if k.Dead != nil {
+		defer k.Dead()
+	}
+	k.Events.Emit(event.WorkerDeclaredDead{WorkerID: k.WorkerID})
+	if err := k.register(ctx); err != nil {
+		return fmt.Errorf("registering again: %w", err)
 	}
 	k.wrote()
 	return nil
@@ -162,9 +193,10 @@ func (k *Keeper) Deregister(ctx context.Context) error {
 // queries are the statements on the keeper's connection, which is opened if
 // need be.
 func (k *Keeper) queries(ctx context.Context) (*dbgen.Queries, error) {
-	if k.conn != nil && k.conn.IsClosed() {
-		k.conn = nil
+	if k.conn != nil && (k.conn.IsClosed() || time.Since(k.used) > unused && !k.answers(ctx)) {
+		k.drop(ctx)
 	}
+	k.used = time.Now()
 	if k.conn == nil {
 		ctx, cancel := context.WithTimeoutCause(ctx, k.Statements.Timeout(), errConnectTimeout)
 		defer cancel()
@@ -175,6 +207,14 @@ func (k *Keeper) queries(ctx context.Context) (*dbgen.Queries, error) {
 		k.conn = conn
 	}
 	return k.Statements.On(k.conn), nil
+}
+
+// answers asks whether there is a server at the other end of a connection that was
+// not used for a while: a firewall may have forgotten it, or the server ended it.
+func (k *Keeper) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, unusedTimeout)
+	defer cancel()
+	return k.conn.Ping(ctx) == nil
 }
 
 var errConnectTimeout = errors.New("the server did not answer in time")

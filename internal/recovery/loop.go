@@ -37,6 +37,8 @@ type Loop struct {
 	// Late, if not nil, reports that this worker's own heartbeat is missing.
 	Late func() bool
 
+	sweeps, resets appointment
+
 	mu     sync.Mutex
 	paused time.Time // when it was last told to hold back
 }
@@ -64,34 +66,60 @@ func (l *Loop) holding() bool {
 func (l *Loop) Run(ctx context.Context) {
 	l.Hold() // it has started just as an outage ends, for all it knows
 	l.Options.Hold = l.holding
-	sweeps := time.NewTimer(l.nextSweep())
-	defer sweeps.Stop()
-	if l.Interval == 0 {
-		sweeps.Stop()
+	var sweep <-chan time.Time // nil: never
+	if l.Interval > 0 {
+		sweep = l.sweeps.in(l.nextSweep())
+		defer l.sweeps.never()
 	}
-	resets := time.NewTimer(rand.N(firstReset))
-	defer resets.Stop()
+	reset := l.resets.in(rand.N(firstReset))
+	defer l.resets.never()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-sweeps.C:
+		case <-sweep:
 			if l.holding() {
-				sweeps.Reset(l.nextSweep())
+				l.sweeps.in(l.nextSweep())
 				continue
 			}
 			if _, err := Sweep(ctx, l.Pool, l.Statements, l.Events, l.Options); err != nil && ctx.Err() == nil {
 				l.Events.Emit(event.SweepFailed{WorkerID: l.WorkerID, Err: err})
 			}
-			sweeps.Reset(l.nextSweep())
-		case <-resets.C:
+			l.sweeps.in(l.nextSweep())
+		case <-reset:
 			if err := l.resetOldLocks(ctx); err != nil && ctx.Err() == nil {
 				l.Events.Emit(event.SweepFailed{WorkerID: l.WorkerID, Err: err})
 			}
-			resets.Reset(resetEvery + rand.N(resetSpread))
+			l.resets.in(nextReset())
 		}
 	}
 }
+
+// sweepWithin and resetWithin report whether a sweep, or a reset, is due before so
+// much time has passed.
+func (l *Loop) sweepWithin(wait time.Duration) bool { return l.sweeps.within(wait) && !l.holding() }
+func (l *Loop) resetWithin(wait time.Duration) bool { return l.resets.within(wait) }
+
+// suspects tells whether a sweep might find a dead worker: then it comes at once, and
+// else there is no need for it until the next is due.
+func (l *Loop) suspects(some bool) {
+	if some {
+		l.sweeps.in(0)
+		return
+	}
+	l.sweeps.in(l.nextSweep())
+}
+
+// outdated tells whether there is a lock that a reset would free.
+func (l *Loop) outdated(some bool) {
+	if some {
+		l.resets.in(0)
+		return
+	}
+	l.resets.in(nextReset())
+}
+
+func nextReset() time.Duration { return resetEvery + rand.N(resetSpread) }
 
 // nextSweep spreads the sweeps of a fleet that was started at once.
 func (l *Loop) nextSweep() time.Duration {

@@ -5,6 +5,7 @@
 //	           somebody has declared it dead
 //	lost.go    finds running jobs whose locks somebody has taken
 //	loop.go    when to sweep, and when to reset locks older than 4 hours
+//	poll.go    how an idle worker's polls do, on their way, what of this is due
 //	sweep.go   one sweep: one transaction, under the lock that Rust's workers use
 //	holders.go which lock holders are taken for dead
 //	decide.go  what becomes of each of their jobs

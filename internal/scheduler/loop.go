@@ -76,9 +76,17 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 			s.overlap.woken++
 			s.local.heard()
 		case <-poll.C:
-			polled = s.holds != nil && s.pool.running() == 0
-			more = true
 			poll.Reset(s.config.PollInterval)
+			if more || !s.asks(once, p) {
+				more, polled = true, s.holds != nil && s.pool.running() == 0
+				break
+			}
+			if more, err = s.poll(ctx); err != nil {
+				more = true
+				if err := s.failed(ctx, once, err, p); err != nil {
+					return err
+				}
+			}
 		case <-p.timer.C:
 			p.paused = false
 		case <-s.pool.freed:

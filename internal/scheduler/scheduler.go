@@ -27,6 +27,7 @@
 //	overlap.go    claims that are under way while the loop goes on
 //	survey.go     where claims begin if much lies ahead that cannot run
 //	depth.go      how far they look for jobs of named queues
+//	poll.go       what an idle worker asks before it claims
 //	lookout.go    when they come again for jobs that somebody else had in his hands
 //	prefetch.go   the local queue, which claims ahead as far as it is told to
 //	limits.go     tasks that may have only so many jobs here at once
@@ -121,6 +122,7 @@ type Scheduler struct {
 	pool      *pool
 	release   *releaser
 	wake      chan struct{}
+	askFirst  func(context.Context) (bool, error) // nil: polls are claims
 
 	forceOnce sync.Once
 	forced    chan struct{}

@@ -1,0 +1,64 @@
+-- Polling: what a worker that has nothing to do asks for, all in one statement.
+
+-- name: Poll :one
+-- "runnable" says that a claim may find a job. It is the order and the conditions of
+-- ClaimJobs, without a lock: who holds a row at this moment does not matter.
+--
+-- What recovery would do in statements of its own it may do here on the way: "beat"
+-- writes the worker's heartbeat, and "silent_for" is how long the one before was ago;
+-- null means that the row is gone, or is in somebody's hands at this moment: this
+-- statement must not wait for it. "sweep" asks whether a sweep might find a dead
+-- worker ("suspects"), and "reset" whether a lock is older than 4 hours ("outdated").
+with before as (
+  select w.id, w.last_heartbeat_at
+  from graphile_worker._private_workers w
+  where @beat::boolean and w.id = @worker_id::text
+  for update skip locked
+), beaten as (
+  update graphile_worker._private_workers w set last_heartbeat_at = now()
+  from before b
+  where w.id = b.id
+  returning extract(epoch from now() - b.last_heartbeat_at)::float8 as silent_for
+), locks as not materialized (
+  select j.locked_by, j.locked_at
+  from graphile_worker._private_jobs j
+  where j.locked_by is not null
+  union all
+  select q.locked_by, q.locked_at
+  from graphile_worker._private_job_queues q
+  where q.locked_by is not null
+)
+select
+  exists (
+    select from (
+      select from graphile_worker._private_jobs j
+      where j.is_available
+        and j.run_at <= now()
+        and j.task_id = any (array(
+          select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
+        ))
+        and (
+          j.job_queue_id is null
+          or exists (select from graphile_worker._private_job_queues q where q.id = j.job_queue_id and q.is_available)
+        )
+      order by j.priority, j.run_at
+      limit 1
+    ) first
+  ) as runnable,
+  b.silent_for,
+  (@sweep::boolean and (
+    exists (
+      select from graphile_worker._private_workers w
+      where w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
+    )
+    or exists (
+      select from locks l
+      where l.locked_at < now() - make_interval(secs => @threshold::float8)
+        and not exists (select from graphile_worker._private_workers w where w.id = l.locked_by)
+    )
+  ))::boolean as suspects,
+  (@reset::boolean and exists (
+    select from locks l where l.locked_at < now() - interval '4 hours'
+  ))::boolean as outdated
+from (select true) always
+left join beaten b on true;
