@@ -110,7 +110,7 @@ select
     then (select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id)
   end as queue,
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
-  case when false then 0 end as middle, h.locked_at
+  case when false then 0 end as reached, h.locked_at
 from summary s
 left join held_jobs h on true
 order by h.priority, h.run_at, h.id;
@@ -124,7 +124,7 @@ order by h.priority, h.run_at, h.id;
 -- what was looked at has to be asked of its row, in its latest version.
 --
 -- "looked" is how many jobs it looked at: look_at of them mean that there may be more
--- behind. "middle" is the position of the middle one of those that it took.
+-- behind. "reached" is the position up to which three quarters of those lay that it took.
 with looked as materialized (
   select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at) as position
   from graphile_worker._private_jobs w
@@ -139,14 +139,10 @@ with looked as materialized (
     and (w.job_queue_id is null or w.job_queue_id <> all (coalesce(sqlc.narg(blocked)::int[], '{}')))
   order by w.priority, w.run_at
   limit @look_at::int
-), ranked as (
-  select l.id, l.job_queue_id, l.task_id, l.position,
-    row_number() over (partition by l.job_queue_id order by l.position) as place
-  from looked l
 ), firsts as (
-  select r.id, r.job_queue_id, r.task_id, r.position
-  from ranked r
-  where r.job_queue_id is null or r.place = 1
+  select distinct on (coalesce(l.job_queue_id::bigint, -l.id)) l.id, l.job_queue_id, l.task_id, l.position
+  from looked l
+  order by coalesce(l.job_queue_id::bigint, -l.id), l.position
 ), runnable as materialized (
   select j.id, j.job_queue_id, f.position, q.queue_name
   from (select f.id, f.job_queue_id, f.task_id, f.position from firsts f order by f.position) f
@@ -170,7 +166,7 @@ with looked as materialized (
   order by f.position
   limit @max_jobs::int
 ), summary as materialized (
-  select s.chosen, s.middle,
+  select s.chosen, s.reached,
     case
       when s.chosen = 0 then (
         select count(*) from firsts f
@@ -179,7 +175,7 @@ with looked as materialized (
       else 0
     end as seen,
     (select count(*) from looked) as looked
-  from (select count(*) as chosen, percentile_disc(0.5) within group (order by r.position) as middle from runnable r) s
+  from (select count(*) as chosen, percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = now()
@@ -199,7 +195,7 @@ select
   h.key, case when h.revision <> 0 then h.revision end as revision, h.flags, h.task_id,
   h.queue_name as queue,
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
-  case when s.middle > 0 then s.middle::int end as middle, h.locked_at
+  case when s.reached > 0 then s.reached::int end as reached, h.locked_at
 from summary s
 left join held_jobs h on true
 order by h.priority, h.run_at, h.id;

@@ -221,7 +221,7 @@ select
     then (select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id)
   end as queue,
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
-  case when false then 0 end as middle
+  case when false then 0 end as reached
 from summary s
 left join runnable r on true
 order by r.priority, r.run_at, r.id
@@ -254,7 +254,7 @@ type HoldJobsRow struct {
 	Queue       interface{}
 	Seen        interface{}
 	Looked      interface{}
-	Middle      interface{}
+	Reached     interface{}
 }
 
 // The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
@@ -295,7 +295,7 @@ func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsR
 			&i.Queue,
 			&i.Seen,
 			&i.Looked,
-			&i.Middle,
+			&i.Reached,
 		); err != nil {
 			return nil, err
 		}
@@ -322,14 +322,10 @@ with looked as materialized (
     and (w.job_queue_id is null or w.job_queue_id <> all (coalesce($4::int[], '{}')))
   order by w.priority, w.run_at
   limit $5::int
-), ranked as (
-  select l.id, l.job_queue_id, l.task_id, l.position,
-    row_number() over (partition by l.job_queue_id order by l.position) as place
-  from looked l
 ), firsts as (
-  select r.id, r.job_queue_id, r.task_id, r.position
-  from ranked r
-  where r.job_queue_id is null or r.place = 1
+  select distinct on (coalesce(l.job_queue_id::bigint, -l.id)) l.id, l.job_queue_id, l.task_id, l.position
+  from looked l
+  order by coalesce(l.job_queue_id::bigint, -l.id), l.position
 ), runnable as materialized (
   select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available, f.position, q.queue_name
   from (select f.id, f.job_queue_id, f.task_id, f.position from firsts f order by f.position) f
@@ -353,7 +349,7 @@ with looked as materialized (
   order by f.position
   limit $6::int
 ), summary as materialized (
-  select s.chosen, s.middle,
+  select s.chosen, s.reached,
     case
       when s.chosen = 0 then (
         select count(*) from firsts f
@@ -362,7 +358,7 @@ with looked as materialized (
       else 0
     end as seen,
     (select count(*) from looked) as looked
-  from (select count(*) as chosen, percentile_disc(0.5) within group (order by r.position) as middle from runnable r) s
+  from (select count(*) as chosen, percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
 ), slow as (
   select r.id, r.job_queue_id
   from runnable r
@@ -388,7 +384,7 @@ select
   r.key, case when r.revision <> 0 then r.revision end as revision, r.flags, r.task_id,
   r.queue_name as queue,
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
-  case when s.middle > 0 then s.middle::int end as middle
+  case when s.reached > 0 then s.reached::int end as reached
 from summary s
 left join runnable r on true
 order by r.priority, r.run_at, r.id
@@ -422,7 +418,7 @@ type HoldQueuedJobsRow struct {
 	Queue       *string
 	Seen        interface{}
 	Looked      interface{}
-	Middle      interface{}
+	Reached     interface{}
 }
 
 // To HoldJobs what ClaimQueuedJobs is to ClaimJobs.
@@ -461,7 +457,7 @@ func (q *Queries) HoldQueuedJobs(ctx context.Context, arg HoldQueuedJobsParams) 
 			&i.Queue,
 			&i.Seen,
 			&i.Looked,
-			&i.Middle,
+			&i.Reached,
 		); err != nil {
 			return nil, err
 		}

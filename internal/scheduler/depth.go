@@ -9,9 +9,9 @@ import (
 // Claims of jobs without queues walk the table's order and take what they meet.
 // Where jobs have queues, only the first of each can be taken, so a claim first
 // looks at so many jobs, and then takes what can be taken of these. How many that
-// are is adapted to where the jobs lie that are taken: three times as far as the middle
-// one of them. (Not by the last one: a queue that has come ahead of the others would
-// be kept ahead of them, for the price of a long look with each claim.)
+// are is adapted to where the jobs lie that are taken: half as far again as three
+// quarters of them. (Not by the last one: a queue that has come ahead of the others
+// would be kept ahead of them, for the price of a long look with each claim.)
 //
 // Behind them there may be further queues. Where a claim finds less than it might
 // have taken, the next looks four times as far, and so on; but only if depthShare
@@ -27,7 +27,7 @@ const (
 )
 
 // found is what a claim tells beside the jobs; see ClaimJobs and ClaimQueuedJobs.
-type found struct{ seen, looked, middle int }
+type found struct{ seen, looked, reached int }
 
 // truncated reports whether a claim that took this many may have missed jobs of
 // queues that it did not look at.
@@ -106,7 +106,7 @@ func (d *depth) claimed(p place, asked int, jobs []*job.Claimed, f found, took t
 	d.short = d.truncated && count < asked
 	switch {
 	case count > 0 && lookAt >= d.look:
-		d.look = max(depthLeast, 3*f.middle, min(lookAt, d.look)/2)
+		d.look = max(depthLeast, f.reached+f.reached/2, min(lookAt, d.look)/2)
 	case count == 0 && lookAt > d.look && !d.truncated:
 		d.look = lookAt // nothing runs; what comes may come behind all that
 	}

@@ -30,9 +30,9 @@ func simulate(t *testing.T, d *depth, position, jobs int) (took, deep time.Durat
 		cost := time.Duration(looked) * time.Microsecond
 		at = at.Add(cost)
 		count := 1 // one of the busy queues ahead
-		f := found{seen: 1, looked: looked, middle: 1}
+		f := found{seen: 1, looked: looked, reached: 1}
 		if looked > position {
-			count, f = 2, found{seen: 2, looked: looked, middle: position + 1}
+			count, f = 2, found{seen: 2, looked: looked, reached: position + 1}
 		}
 		if int(p.lookAt) > d.look {
 			deep += cost
@@ -77,28 +77,28 @@ func TestLooksFurtherSeldomWhereNothingIsFound(t *testing.T) {
 			deep += cost
 		}
 		at = at.Add(cost)
-		d.claimed(p, 24, queuedJobs(1), found{seen: 1, looked: looked, middle: 1}, cost, at)
+		d.claimed(p, 24, queuedJobs(1), found{seen: 1, looked: looked, reached: 1}, cost, at)
 	}
 	if deep < 2*time.Second || deep > 8*time.Second {
 		t.Errorf("of a minute, %s went into looking further", deep)
 	}
 }
 
-// TestDepthFollowsTheJobsThatAreTaken: claims look half as far again as needed,
-// where what can be taken is spread evenly.
+// TestDepthFollowsTheJobsThatAreTaken: claims look an eighth further than they
+// need to where what can be taken is spread evenly.
 func TestDepthFollowsTheJobsThatAreTaken(t *testing.T) {
 	d, at := newDepth(), time.Unix(0, 0)
 	d.queued = true
-	claim := func(asked, count, middle, jobs int) {
+	claim := func(asked, count, reached, jobs int) {
 		p := place{lookAt: d.next(at)}
 		looked := min(int(p.lookAt), jobs)
-		d.claimed(p, asked, queuedJobs(count), found{seen: count, looked: looked, middle: min(middle, looked)}, time.Millisecond, at)
+		d.claimed(p, asked, queuedJobs(count), found{seen: count, looked: looked, reached: min(reached, looked)}, time.Millisecond, at)
 		at = at.Add(time.Minute)
 	}
 	for range 10 {
-		claim(500, 500, 350, 1_000_000)
+		claim(500, 500, 525, 1_000_000)
 	}
-	if d.look != 1050 {
+	if d.look != 787 {
 		t.Errorf("looks at %d jobs to take 500 of the first 700", d.look)
 	}
 	for range 10 {
@@ -132,13 +132,13 @@ func TestClaimForQueuedJobsIsForThem(t *testing.T) {
 		{"plain, and a queue cannot run", false, 0, 4, plain, found{seen: 3, looked: 7}, true, true, false},
 		{"nothing but a queue that cannot run", false, 0, 4, nil, found{looked: 7}, true, true, true},
 		{"nothing", false, 0, 4, nil, found{}, false, false, false},
-		{"queued, all", true, 100, 3, queuedJobs(3), found{seen: 3, looked: 100, middle: 3}, true, true, false},
-		{"queued, more behind", true, 100, 4, queuedJobs(3), found{seen: 3, looked: 100, middle: 3}, true, true, false},
-		{"queued, the last", true, 100, 4, queuedJobs(3), found{seen: 3, looked: 99, middle: 3}, true, false, false},
+		{"queued, all", true, 100, 3, queuedJobs(3), found{seen: 3, looked: 100, reached: 3}, true, true, false},
+		{"queued, more behind", true, 100, 4, queuedJobs(3), found{seen: 3, looked: 100, reached: 3}, true, true, false},
+		{"queued, the last", true, 100, 4, queuedJobs(3), found{seen: 3, looked: 99, reached: 3}, true, false, false},
 		{"queued, none, more behind", true, 100, 4, nil, found{looked: 100}, true, false, true},
 		{"queued, none, somebody has one", true, 100, 4, nil, found{seen: 1, looked: 9}, true, false, true},
 		{"queued, none", true, 100, 4, nil, found{looked: 9}, true, false, false},
-		{"no queue any more", true, 100, 3, plain, found{seen: 3, looked: 100, middle: 3}, false, true, false},
+		{"no queue any more", true, 100, 3, plain, found{seen: 3, looked: 100, reached: 3}, false, true, false},
 		{"nothing any more", true, 100, 3, nil, found{}, false, false, false},
 	} {
 		d, p := newDepth(), place{lookAt: c.lookAt}

@@ -42,13 +42,13 @@ type claimedRow struct {
 	runAt, createdAt, updatedAt     pgtype.Timestamptz // createdAt and updatedAt may be null
 	revision                        pgtype.Int4
 	task                            int32
-	seen, looked, middle            pgtype.Int4
+	seen, looked, reached           pgtype.Int4
 	lastError, key, queue           *string
 	lockedAt                        pgtype.Timestamptz
 }
 
 func (r *claimedRow) found() found {
-	return found{seen: int(r.seen.Int32), looked: int(r.looked.Int32), middle: int(r.middle.Int32)}
+	return found{seen: int(r.seen.Int32), looked: int(r.looked.Int32), reached: int(r.reached.Int32)}
 }
 
 func (c *claimedRows) read(rows pgx.Rows) error {
@@ -58,7 +58,7 @@ func (c *claimedRows) read(rows pgx.Rows) error {
 	into := []any{
 		&r.id, nil, &r.priority, &r.runAt, &r.attempts, &r.maxAttempts, &r.lastError, &r.createdAt,
 		&r.updatedAt, &r.key, &r.revision, &r.flags, &r.task, &r.queue,
-		&r.seen, &r.looked, &r.middle,
+		&r.seen, &r.looked, &r.reached,
 	}
 	counts := len(into) - 3
 	if !c.held {

@@ -392,7 +392,7 @@ func TestRunOnceGivesUpOnABrokenSchema(t *testing.T) {
 	f.exec(t, "alter table graphile_worker._private_jobs rename to gone")
 	err := scheduler.New(f.config).RunOnce(t.Context())
 	var answer *pgconn.PgError
-	if !errors.As(err, &answer) || answer.Code != "42P01" || !strings.Contains(err.Error(), "ClaimJobs") {
+	if !errors.As(err, &answer) || answer.Code != "42P01" || !strings.Contains(err.Error(), "FindPlace") {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -14,7 +14,8 @@ import (
 // Claims walk the jobs in their order, past all that cannot run: jobs of locked
 // queues, of tasks that are nobody's here, and what the index still lists of jobs
 // that are gone while somebody holds an old snapshot. Where that is much, a survey
-// finds the place of the first job that can run, and claims begin there.
+// finds the place of the first job that can run, and claims begin there. The first
+// survey comes before the first claim, which nobody knows to be dear.
 //
 // What is promised: a claim never passes a job that was runnable when the survey
 // looked. What becomes runnable before the place later (a job that is added with a
@@ -82,7 +83,7 @@ func (s *surveyor) begin(ctx context.Context) (place, error) {
 	case s.wait() > 0 && s.place.used() && s.dear && s.now().Sub(s.stepAt) >= surveyShare*s.stepTook:
 		err = s.step(ctx)
 	case s.wait() > 0:
-	case s.place.used() || s.dear:
+	case s.place.used() || s.dear || s.fullAt.IsZero():
 		err = s.full(ctx)
 	}
 	from := s.place
