@@ -26,7 +26,7 @@ select
 -- as those of ClaimJobs, but that attempts is without this one, whether it is written
 -- or not, and that BeginHold tells locked_at.
 with looked as materialized (
-  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at) as position
+  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
     and w.run_at <= now()
@@ -93,13 +93,11 @@ with looked as materialized (
 ), written_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = now()
-  from slow s
-  where q.id = s.job_queue_id
+  where q.id = any (array(select s.job_queue_id from slow s))
 ), written_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
-  from slow s
-  where j.id = s.id
+  where j.id = any (array(select s.id from slow s))
 )
 select
   r.id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error,
@@ -119,7 +117,7 @@ order by r.priority, r.run_at, r.id;
 -- name: HoldQueuedJobs :many
 -- To HoldJobs what ClaimQueuedJobs is to ClaimJobs.
 with looked as materialized (
-  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at) as position
+  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
     and w.run_at <= now()
@@ -179,13 +177,11 @@ with looked as materialized (
 ), written_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = now()
-  from slow s
-  where q.id = s.job_queue_id
+  where q.id = any (array(select s.job_queue_id from slow s))
 ), written_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
-  from slow s
-  where j.id = s.id
+  where j.id = any (array(select s.id from slow s))
 )
 select
   r.id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error,

@@ -14,7 +14,7 @@ import (
 const ClaimJobs = `-- name: ClaimJobs :many
 
 with looked as materialized (
-  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at) as position
+  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
     and w.run_at <= now()
@@ -74,13 +74,11 @@ with looked as materialized (
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = $6::text, locked_at = now()
-  from runnable r
-  where q.id = r.job_queue_id
+  where q.id = any (array(select r.job_queue_id from runnable r))
 ), held_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = $6::text, locked_at = now(), attempts = j.attempts + 1
-  from runnable r
-  where j.id = r.id
+  where j.id = any (array(select r.id from runnable r))
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
 )
 select
@@ -150,11 +148,16 @@ type ClaimJobsRow struct {
 // not looked at. (With an upper bound of that kind the index would be read to the end
 // of the priority all the same: only its first column stops a scan.)
 //
+// What is written goes by arrays of ids, not by joins: then every plan looks each id up,
+// also one that was made when the tables were empty and is kept.
+//
 // Beside the jobs it tells what it saw. "looked" is how many queued ones it looked at,
 // if it took fewer than it might have. Where nothing was taken there is one row
 // without a job, and "seen" counts the queues of which somebody else had a row in his
 // hands: as soon as he lets go the next of their jobs can run, and nobody tells of
 // that. Both are null for 0.
+//
+// The window is one of rows: one of peers would read all jobs that were added together.
 //
 // Tasks come as their ids, which always mean the same: looking their names up for every
 // row would be a quarter of the cost of finding it. For the same reason created_at,
@@ -207,7 +210,7 @@ func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJo
 
 const ClaimQueuedJobs = `-- name: ClaimQueuedJobs :many
 with looked as materialized (
-  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at) as position
+  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
     and w.run_at <= now()
@@ -225,7 +228,7 @@ with looked as materialized (
   from looked l
   order by coalesce(l.job_queue_id::bigint, -l.id), l.position
 ), runnable as materialized (
-  select j.id, j.job_queue_id, f.position, q.queue_name
+  select j.id, j.job_queue_id, f.position
   from (select f.id, f.job_queue_id, f.task_id, f.position from firsts f order by f.position) f
   left join lateral (
     select q.queue_name
@@ -260,21 +263,22 @@ with looked as materialized (
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = $7::text, locked_at = now()
-  from runnable r
-  where q.id = r.job_queue_id
+  where q.id = any (array(select r.job_queue_id from runnable r))
 ), held_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = $7::text, locked_at = now(), attempts = j.attempts + 1
-  from runnable r
-  where j.id = r.id
-  returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available, r.queue_name
+  where j.id = any (array(select r.id from runnable r))
+  returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
 )
 select
   h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error,
   case when h.created_at <> h.run_at then h.created_at end as created_at,
   case when h.updated_at <> h.created_at then h.updated_at end as updated_at,
   h.key, case when h.revision <> 0 then h.revision end as revision, h.flags, h.task_id,
-  h.queue_name as queue,
+  case
+    when h.job_queue_id is not null
+    then (select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id)
+  end as queue,
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when s.reached > 0 then s.reached::int end as reached, h.locked_at
 from summary s
@@ -306,7 +310,7 @@ type ClaimQueuedJobsRow struct {
 	Revision    interface{}
 	Flags       []byte
 	TaskID      *int32
-	Queue       *string
+	Queue       interface{}
 	Seen        interface{}
 	Looked      interface{}
 	Reached     interface{}
@@ -445,4 +449,19 @@ func (q *Queries) ListHeldJobs(ctx context.Context, arg ListHeldJobsParams) ([]L
 		return nil, err
 	}
 	return items, nil
+}
+
+const PlanByIndex = `-- name: PlanByIndex :exec
+select
+  set_config('plan_cache_mode', 'force_generic_plan', true),
+  set_config('enable_seqscan', 'off', true),
+  set_config('enable_bitmapscan', 'off', true),
+  set_config('jit', 'off', true)
+`
+
+// Keeps one plan for every claim, for the transaction that it is in: the walk of the
+// index in its order (see BeginHold).
+func (q *Queries) PlanByIndex(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, PlanByIndex)
+	return err
 }

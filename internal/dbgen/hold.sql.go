@@ -136,7 +136,7 @@ func (q *Queries) FailHeldJobs(ctx context.Context, arg FailHeldJobsParams) ([]F
 
 const HoldJobs = `-- name: HoldJobs :many
 with looked as materialized (
-  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at) as position
+  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
     and w.run_at <= now()
@@ -203,13 +203,11 @@ with looked as materialized (
 ), written_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = $7::text, locked_at = now()
-  from slow s
-  where q.id = s.job_queue_id
+  where q.id = any (array(select s.job_queue_id from slow s))
 ), written_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = $7::text, locked_at = now(), attempts = j.attempts + 1
-  from slow s
-  where j.id = s.id
+  where j.id = any (array(select s.id from slow s))
 )
 select
   r.id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error,
@@ -309,7 +307,7 @@ func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsR
 
 const HoldQueuedJobs = `-- name: HoldQueuedJobs :many
 with looked as materialized (
-  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at) as position
+  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
     and w.run_at <= now()
@@ -369,13 +367,11 @@ with looked as materialized (
 ), written_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = $8::text, locked_at = now()
-  from slow s
-  where q.id = s.job_queue_id
+  where q.id = any (array(select s.job_queue_id from slow s))
 ), written_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = $8::text, locked_at = now(), attempts = j.attempts + 1
-  from slow s
-  where j.id = s.id
+  where j.id = any (array(select s.id from slow s))
 )
 select
   r.id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error,

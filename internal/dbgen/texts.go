@@ -100,6 +100,7 @@ var Texts = []string{
 	MarkBreaking,
 	MarkJobCancelled,
 	NameTasks,
+	PlanByIndex,
 	Poll,
 	PutBackHeldJobs,
 	QueueNames,

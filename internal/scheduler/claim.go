@@ -12,11 +12,12 @@ import (
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/statement"
 )
 
 // claimer takes jobs from the database, one claim at a time.
 type claimer struct {
-	db        dbgen.DBTX // for texts whose rows are read here
+	db        statement.DB // for texts whose rows are read here
 	queries   *dbgen.Queries
 	workerID  string
 	tasks     []string
@@ -137,7 +138,7 @@ func (c *claimer) rows(ctx context.Context, limit int, from place) (*claimedRows
 	if from.lookAt > 0 {
 		text, args = dbgen.ClaimQueuedJobs, append(args, from.lookAt)
 	}
-	rows, err := c.db.Query(ctx, text, append(args, int32(limit), c.workerID)...)
+	rows, err := c.db.QueryByIndex(ctx, text, append(args, int32(limit), c.workerID)...)
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		case <-poll.C:
 			poll.Reset(s.config.PollInterval)
 			if more || !s.asks(once, p) {
-				more, polled = true, s.holds != nil && s.pool.running() == 0
+				more, polled = true, s.holds != nil && s.pool.running() == 0 && !s.claims.survey.partial()
 				break
 			}
 			if more, err = s.poll(ctx); err != nil {

@@ -57,6 +57,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/statement"
 )
 
 // Handler runs one job and says how it ended. It is called on a pool goroutine;
@@ -66,7 +67,7 @@ type Handler func(ctx context.Context, j *job.Claimed) job.Outcome
 // Config has no defaults: the caller has validated it.
 type Config struct {
 	// Database runs the texts of dbgen.
-	Database dbgen.DBTX
+	Database statement.DB
 	WorkerID string
 	Handlers map[string]Handler
 	// Policies are those of tasks that have one.

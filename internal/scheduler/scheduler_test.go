@@ -80,6 +80,28 @@ func (l *lossy) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, e
 	return rows, err
 }
 
+func (l *lossy) SendBatch(ctx context.Context, batch *pgx.Batch) pgx.BatchResults {
+	results := l.Pool.SendBatch(ctx, batch)
+	sql := batch.QueuedQueries[len(batch.QueuedQueries)-1].SQL
+	if l.answered != nil {
+		l.answered(statement.Name(sql))
+	}
+	if l.losing(sql) {
+		return lost{results}
+	}
+	return results
+}
+
+// lost are results that nobody gets, though the batch has taken effect.
+type lost struct{ pgx.BatchResults }
+
+func (l lost) Exec() (pgconn.CommandTag, error) {
+	if err := l.Close(); err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	return pgconn.CommandTag{}, io.ErrUnexpectedEOF
+}
+
 func (l *lossy) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	return l.Pool.Exec(ctx, sql, args...)
 }

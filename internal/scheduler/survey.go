@@ -27,6 +27,7 @@ import (
 const (
 	surveyShare   = 9
 	surveyWorth   = 2 * time.Millisecond
+	firstWorth    = 10 * time.Millisecond  // the first survey's statements are still to be prepared
 	surveyPause   = 100 * time.Millisecond // at least, between walks that found nothing to gain
 	surveyPerRow  = 30 * time.Microsecond  // of a claim's time is for the job itself
 	surveySlack   = 200 * time.Millisecond // jobs are committed that much later than others with their time
@@ -132,12 +133,15 @@ func (s *surveyor) forget() { s.place, s.depth.all = place{}, true }
 
 // full surveys from the start.
 func (s *surveyor) full(ctx context.Context) error {
-	began := s.now()
+	began, worth := s.now(), surveyWorth
 	blocked, err := s.queries.ListBlockedQueues(ctx, dbgen.ListBlockedQueuesParams{
 		MinAge: pgtype.Interval{Microseconds: blockedAge.Microseconds(), Valid: true}, MaxQueues: blockedQueues,
 	})
 	if err != nil {
 		return fmt.Errorf("looking for queues that are locked: %w", err)
+	}
+	if s.fullAt.IsZero() {
+		began, worth = s.now(), firstWorth // without the time that it took to connect
 	}
 	s.place = place{blocked: orEmpty(blocked)}
 	if err := s.look(ctx); err != nil {
@@ -147,7 +151,7 @@ func (s *surveyor) full(ctx context.Context) error {
 	s.fullAt = s.now()
 	s.fullTook = s.fullAt.Sub(began)
 	s.stepAt, s.stepTook = s.fullAt, 0
-	if s.fullTook < surveyWorth || !s.place.used() {
+	if s.fullTook < worth || !s.place.used() {
 		s.place = place{}
 	}
 	return nil

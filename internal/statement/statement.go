@@ -10,13 +10,11 @@
 package statement
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gworker/gworker/internal/dbgen"
@@ -73,8 +71,8 @@ func (s *Set) OnPool(pool dbgen.DBTX, readOnly func()) *dbgen.Queries {
 
 // Bind is OnPool for those who read the rows of dbgen's texts themselves. readOnly
 // may be nil.
-func (s *Set) Bind(db dbgen.DBTX, readOnly func()) dbgen.DBTX {
-	return bound{set: s, db: db, readOnly: readOnly}
+func (s *Set) Bind(db dbgen.DBTX, readOnly func()) DB {
+	return DB{set: s, db: db, readOnly: readOnly}
 }
 
 // Unprepared returns the same statements, to be sent without preparing them: the
@@ -129,100 +127,8 @@ func (e *TimeoutError) Timeout() bool { return true }
 
 var errOwnTimeout = errors.New("statement time-out")
 
-// bound is a Set on one connection, pool or transaction.
-type bound struct {
-	set      *Set
-	db       dbgen.DBTX
-	readOnly func() // nil: nobody wants to know
-}
-
-func (b bound) begin(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, b.set.options.Timeout, errOwnTimeout)
-}
-
-func (b bound) args(args []any) []any {
-	if !b.set.options.Unprepared {
-		return args
-	}
-	return append([]any{pgx.QueryExecModeExec}, args...)
-}
-
-// explain names the statement in err, and says so if its own time-out ended it.
-func (b bound) explain(ctx context.Context, sql string, err error) error {
-	switch {
-	case err == nil || errors.Is(err, pgx.ErrNoRows):
-		return err
-	case errors.Is(context.Cause(ctx), errOwnTimeout):
-		return &TimeoutError{Statement: Name(sql), After: b.set.options.Timeout, Err: err}
-	}
-	if b.readOnly != nil && IsReadOnly(err) {
-		b.readOnly()
-	}
-	return fmt.Errorf("statement %s: %w", Name(sql), err)
-}
-
 // IsReadOnly reports whether err says that the server takes no writes.
 func IsReadOnly(err error) bool {
 	var answer *pgconn.PgError
 	return errors.As(err, &answer) && answer.Code == "25006"
 }
-
-func (b bound) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	ctx, cancel := b.begin(ctx)
-	defer cancel()
-	tag, err := b.db.Exec(ctx, b.set.Text(sql), b.args(args)...)
-	return tag, b.explain(ctx, sql, err)
-}
-
-func (b bound) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	ctx, cancel := b.begin(ctx)
-	rows, err := b.db.Query(ctx, b.set.Text(sql), b.args(args)...)
-	if err != nil {
-		err = b.explain(ctx, sql, err)
-		cancel()
-		return nil, err
-	}
-	return &boundRows{Rows: rows, bound: b, ctx: ctx, cancel: cancel, sql: sql}, nil
-}
-
-func (b bound) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	ctx, cancel := b.begin(ctx)
-	row := b.db.QueryRow(ctx, b.set.Text(sql), b.args(args)...)
-	return &boundRow{row: row, bound: b, ctx: ctx, cancel: cancel, sql: sql}
-}
-
-type boundRow struct {
-	row    pgx.Row
-	bound  bound
-	ctx    context.Context
-	cancel context.CancelFunc
-	sql    string
-}
-
-func (r *boundRow) Scan(dest ...any) error {
-	defer r.cancel()
-	return r.bound.explain(r.ctx, r.sql, r.row.Scan(dest...))
-}
-
-type boundRows struct {
-	pgx.Rows
-	bound  bound
-	ctx    context.Context
-	cancel context.CancelFunc
-	sql    string
-}
-
-func (r *boundRows) Next() bool {
-	if r.Rows.Next() {
-		return true
-	}
-	r.cancel()
-	return false
-}
-
-func (r *boundRows) Close() {
-	r.Rows.Close()
-	r.cancel()
-}
-
-func (r *boundRows) Err() error { return r.bound.explain(r.ctx, r.sql, r.Rows.Err()) }

@@ -1,0 +1,166 @@
+package statement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gworker/gworker/internal/dbgen"
+)
+
+// DB is a Set on one connection, pool or transaction. It is a dbgen.DBTX.
+type DB struct {
+	set      *Set
+	db       dbgen.DBTX
+	readOnly func() // nil: nobody wants to know
+}
+
+func (d DB) begin(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, d.set.options.Timeout, errOwnTimeout)
+}
+
+func (d DB) args(args []any) []any {
+	if !d.set.options.Unprepared {
+		return args
+	}
+	return append([]any{pgx.QueryExecModeExec}, args...)
+}
+
+// explain names the statement in err, and says so if its own time-out ended it.
+func (d DB) explain(ctx context.Context, sql string, err error) error {
+	switch {
+	case err == nil || errors.Is(err, pgx.ErrNoRows):
+		return err
+	case errors.Is(context.Cause(ctx), errOwnTimeout):
+		return &TimeoutError{Statement: Name(sql), After: d.set.options.Timeout, Err: err}
+	}
+	if d.readOnly != nil && IsReadOnly(err) {
+		d.readOnly()
+	}
+	return fmt.Errorf("statement %s: %w", Name(sql), err)
+}
+
+func (d DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	ctx, cancel := d.begin(ctx)
+	defer cancel()
+	tag, err := d.db.Exec(ctx, d.set.Text(sql), d.args(args)...)
+	return tag, d.explain(ctx, sql, err)
+}
+
+func (d DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	ctx, cancel := d.begin(ctx)
+	rows, err := d.db.Query(ctx, d.set.Text(sql), d.args(args)...)
+	if err != nil {
+		err = d.explain(ctx, sql, err)
+		cancel()
+		return nil, err
+	}
+	return &boundRows{Rows: rows, db: d, ctx: ctx, cancel: cancel, sql: sql}, nil
+}
+
+// QueryByIndex is Query by a plan that walks indexes only. It is made once and kept,
+// whatever the tables hold: for a query that would take longer to plan than to carry
+// out, and whose plan for a table that was small once would be bad for a large one.
+// Where statements are not prepared, or on something that takes no batches, there is
+// nothing to be kept, and it is Query.
+func (d DB) QueryByIndex(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	db, ok := d.db.(interface {
+		SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
+	})
+	if !ok || d.set.options.Unprepared {
+		return d.Query(ctx, sql, args...)
+	}
+	ctx, cancel := d.begin(ctx)
+	batch := &pgx.Batch{} // it is one transaction, and one round trip
+	batch.Queue(d.set.Text(dbgen.PlanByIndex))
+	batch.Queue(d.set.Text(sql), args...)
+	rows := &lastRows{results: db.SendBatch(ctx, batch)}
+	_, err := rows.results.Exec()
+	if err == nil {
+		rows.Rows, err = rows.results.Query()
+	}
+	if err != nil {
+		err = d.explain(ctx, sql, err)
+		_ = rows.results.Close() // it says the same
+		cancel()
+		return nil, err
+	}
+	return &boundRows{Rows: rows, db: d, ctx: ctx, cancel: cancel, sql: sql}, nil
+}
+
+func (d DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	ctx, cancel := d.begin(ctx)
+	row := d.db.QueryRow(ctx, d.set.Text(sql), d.args(args)...)
+	return &boundRow{row: row, db: d, ctx: ctx, cancel: cancel, sql: sql}
+}
+
+type boundRow struct {
+	row    pgx.Row
+	db     DB
+	ctx    context.Context
+	cancel context.CancelFunc
+	sql    string
+}
+
+func (r *boundRow) Scan(dest ...any) error {
+	defer r.cancel()
+	return r.db.explain(r.ctx, r.sql, r.row.Scan(dest...))
+}
+
+type boundRows struct {
+	pgx.Rows
+	db     DB
+	ctx    context.Context
+	cancel context.CancelFunc
+	sql    string
+}
+
+func (r *boundRows) Next() bool {
+	if r.Rows.Next() {
+		return true
+	}
+	r.cancel()
+	return false
+}
+
+func (r *boundRows) Close() {
+	r.Rows.Close()
+	r.cancel()
+}
+
+func (r *boundRows) Err() error { return r.db.explain(r.ctx, r.sql, r.Rows.Err()) }
+
+// lastRows are those of the last statement of a batch, whose end is the commit.
+type lastRows struct {
+	pgx.Rows
+	results pgx.BatchResults
+	ended   bool
+	err     error
+}
+
+func (r *lastRows) Next() bool {
+	if r.Rows.Next() {
+		return true
+	}
+	r.Close()
+	return false
+}
+
+func (r *lastRows) Close() {
+	if r.ended {
+		return
+	}
+	r.ended = true
+	r.Rows.Close()
+	r.err = r.results.Close()
+}
+
+func (r *lastRows) Err() error {
+	if err := r.Rows.Err(); err != nil {
+		return err
+	}
+	return r.err
+}
