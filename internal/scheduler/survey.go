@@ -69,6 +69,7 @@ type surveyor struct {
 	wasDear            bool // the last claim was
 	dear               bool // claims are
 	depth              depth
+	begun              bool // there was a first survey
 	fullAt, stepAt     time.Time
 	fullTook, stepTook time.Duration
 }
@@ -84,7 +85,7 @@ func (s *surveyor) begin(ctx context.Context) (place, error) {
 	case s.wait() > 0 && s.place.used() && s.dear && s.now().Sub(s.stepAt) >= surveyShare*s.stepTook:
 		err = s.step(ctx)
 	case s.wait() > 0:
-	case s.place.used() || s.dear || s.fullAt.IsZero():
+	case s.place.used() || s.dear || !s.begun:
 		err = s.full(ctx)
 	}
 	from := s.place
@@ -133,25 +134,29 @@ func (s *surveyor) forget() { s.place, s.depth.all = place{}, true }
 
 // full surveys from the start.
 func (s *surveyor) full(ctx context.Context) error {
-	began, worth := s.now(), surveyWorth
+	began, first := s.now(), !s.begun
 	blocked, err := s.queries.ListBlockedQueues(ctx, dbgen.ListBlockedQueuesParams{
 		MinAge: pgtype.Interval{Microseconds: blockedAge.Microseconds(), Valid: true}, MaxQueues: blockedQueues,
 	})
 	if err != nil {
 		return fmt.Errorf("looking for queues that are locked: %w", err)
 	}
-	if s.fullAt.IsZero() {
-		began, worth = s.now(), firstWorth // without the time that it took to connect
+	if first {
+		began = s.now() // without the time that it took to connect
 	}
 	s.place = place{blocked: orEmpty(blocked)}
 	if err := s.look(ctx); err != nil {
 		return err
 	}
-	s.hint = place{}
-	s.fullAt = s.now()
-	s.fullTook = s.fullAt.Sub(began)
+	s.hint, s.begun = place{}, true
+	took := s.now().Sub(began)
+	if first && took < firstWorth {
+		s.place = place{} // a dear claim may prove it wrong at once
+		return nil
+	}
+	s.fullAt, s.fullTook = s.now(), took
 	s.stepAt, s.stepTook = s.fullAt, 0
-	if s.fullTook < worth || !s.place.used() {
+	if took < surveyWorth || !s.place.used() {
 		s.place = place{}
 	}
 	return nil
