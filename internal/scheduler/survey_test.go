@@ -120,3 +120,25 @@ func TestNothingIsOverlookedWhereNothingRuns(t *testing.T) {
 		t.Errorf("the next claim comes in %s", wait)
 	}
 }
+
+// TestDearClaimAfterACheapFirstSurvey: the first survey does not keep the next one
+// waiting, should claims turn out to be dear after all.
+func TestDearClaimAfterACheapFirstSurvey(t *testing.T) {
+	c, pool := slowClaimer(t)
+	at, step := time.Now(), time.Millisecond
+	c.survey.now = func() time.Time {
+		at = at.Add(step)
+		return at
+	}
+	exec(t, pool, "select graphile_worker.add_job('x') from generate_series(1, 20)")
+	take(t, c, 1)
+	if c.survey.place.used() {
+		t.Fatal("a place is used")
+	}
+	step = 10 * time.Millisecond
+	take(t, c, 1)
+	take(t, c, 1)
+	if !c.survey.place.used() {
+		t.Error("no survey came after a dear claim")
+	}
+}
