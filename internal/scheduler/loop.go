@@ -17,7 +17,8 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 	p := newPausing()
 	defer p.timer.Stop()
 	// polled says that nobody has told us of jobs at all: then a claim that writes
-	// nothing if it finds nothing is one statement.
+	// nothing if it finds nothing is one statement. A look that comes because claims
+	// do not see everything is no poll: it may well find jobs, which are to be held.
 	more, polled := true, false
 	for ctx.Err() == nil {
 		err := s.startWaiting(ctx)

@@ -85,15 +85,15 @@ func TestHeldClaimsUseIndexesOfTinyTables(t *testing.T) {
 // TestClaimsKeepPlansThatSuitLargeTables: the plan that locked claims keep is made for
 // tables that are empty.
 func TestClaimsKeepPlansThatSuitLargeTables(t *testing.T) {
-	for _, queued := range []bool{false, true} {
-		t.Run(map[bool]string{false: "jobs without queues", true: "of queues"}[queued], func(t *testing.T) {
+	for _, jobs := range []struct{ name, queue string }{{"without queues", "null"}, {"of queues", "n % 200 + 1"}} {
+		t.Run(jobs.name, func(t *testing.T) {
 			url := testdb.Migrated(t)
 			pool, claiming := testdb.Pool(t, url), testdb.Pool(t, url)
 			c := newClaimer(Config{
 				Database: statement.NewSet(statement.Options{}).Bind(claiming, nil), WorkerID: "gworker_test",
 				StatementTimeout: time.Minute, Handlers: map[string]Handler{"x": nil}, Events: event.NewStream(),
 			})
-			c.survey.depth.queued = queued
+			c.survey.depth.queued = jobs.queue != "null"
 			exec(t, pool, "insert into graphile_worker._private_tasks (identifier) values ('x')")
 			exec(t, pool, "vacuum analyze")
 			claim := func(limit int) int {
@@ -108,16 +108,15 @@ func TestClaimsKeepPlansThatSuitLargeTables(t *testing.T) {
 				claim(10)
 			}
 			exec(t, pool, "insert into graphile_worker._private_job_queues (id, queue_name) overriding system value select n, 'q' || n from generate_series(1, 200) n")
-			queue := map[bool]string{false: "null", true: "n % 200 + 1"}[queued]
 			exec(t, pool, `insert into graphile_worker._private_jobs (task_id, job_queue_id)
-				select t.id, `+queue+` from graphile_worker._private_tasks t, generate_series(1, 4000) n`)
+				select t.id, `+jobs.queue+` from graphile_worker._private_tasks t, generate_series(1, 4000) n`)
 			taken := claim(100) + claim(100)
 			if taken < 100 {
 				t.Fatalf("took %d jobs", taken)
 			}
 			claiming.Close() // what a session has counted is told when it ends, at the latest
 			var whole, found int64
-			for found == 0 {
+			for whole+found == 0 {
 				if err := pool.QueryRow(t.Context(), `select sum(seq_tup_read), sum(idx_tup_fetch) from pg_stat_user_tables
 					where schemaname = 'graphile_worker' and relname in ('_private_jobs', '_private_job_queues')`).Scan(&whole, &found); err != nil {
 					t.Fatal(err)

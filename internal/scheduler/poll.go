@@ -14,8 +14,8 @@ import (
 
 // PollBy has a worker that has nothing to do ask by this function whether there may
 // be a job to claim. It is called by one goroutine, and has to be given before Run.
-// It is not asked where claims are to be seen (local queue), or go by more than the
-// database knows (flags, Now).
+// It is not asked where claims go by more than the database knows (flags, Now), nor
+// with a local queue, whose modes and events follow its claims.
 func (s *Scheduler) PollBy(ask func(context.Context) (runnable bool, err error)) {
 	if s.config.Flags.any() || s.config.Now != nil || s.local.on() {
 		return

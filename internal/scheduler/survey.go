@@ -149,13 +149,14 @@ func (s *surveyor) full(ctx context.Context) error {
 		return err
 	}
 	s.hint, s.begun = place{}, true
-	took := s.now().Sub(began)
+	ended := s.now()
+	took := ended.Sub(began)
 	if first && took < firstWorth {
 		s.place = place{} // a dear claim may prove it wrong at once
 		return nil
 	}
-	s.fullAt, s.fullTook = s.now(), took
-	s.stepAt, s.stepTook = s.fullAt, 0
+	s.fullAt, s.fullTook = ended, took
+	s.stepAt, s.stepTook = ended, 0
 	if took < surveyWorth || !s.place.used() {
 		s.place = place{}
 	}
