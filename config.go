@@ -3,11 +3,11 @@ package gworker
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
 )
 
 // The defaults of Config.
@@ -198,8 +198,11 @@ type Config struct {
 	BeforeAdd []func(ctx context.Context, spec *JobSpec) error
 
 	// Logger gets what is worth a line: one at info for each job, failures at
-	// error. nil means no logs.
-	Logger *zap.Logger
+	// error; docs/events.md has all of them. nil means slog.Default(), as it is
+	// when NewWorker is called. For no log at all, give
+	// slog.New(slog.DiscardHandler). Its handler is called from many goroutines
+	// at once, as slog requires of handlers.
+	Logger *slog.Logger
 
 	// Observers get every event (see Event), from many goroutines at once. The
 	// worker waits for them, so they should be quick. A panic in one is caught
@@ -249,7 +252,7 @@ func (c Config) validate() (Config, error) {
 		return c, problem("Config.ListenDatabaseURL", "is given as well as Config.NoListen: give one of them")
 	}
 	if c.Logger == nil {
-		c.Logger = zap.NewNop()
+		c.Logger = slog.Default()
 	}
 	var err error
 	if c.Recovery, err = c.Recovery.validate(); err != nil {

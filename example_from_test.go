@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/testdb"
@@ -17,7 +16,7 @@ import (
 // own: handlers are functions, and take what they need from what surrounds them.
 func sendEmailFromNode(pool *pgxpool.Pool) gworker.Task {
 	return gworker.NewTask("send_email", func(ctx context.Context, job *gworker.Job[Email]) error {
-		job.Logger().Info("sending", zap.String("to", job.Payload.To))
+		job.Logger().Info("sending", "to", job.Payload.To)
 		if _, err := pool.Exec(ctx, "insert into sent_emails (recipient) values ($1)", job.Payload.To); err != nil {
 			return err
 		}

@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/testdb"
@@ -26,7 +25,7 @@ type hot struct {
 }
 
 // runHot runs jobs and nothing else, with 24 slots.
-func runHot(tb testing.TB, pool *pgxpool.Pool, jobs int, hold time.Duration, logger *zap.Logger) hot {
+func runHot(tb testing.TB, pool *pgxpool.Pool, jobs int, hold time.Duration, logger *slog.Logger) hot {
 	tb.Helper()
 	if _, err := pool.Exec(context.Background(), `insert into graphile_worker._private_tasks (identifier) values ('hot') on conflict do nothing`); err != nil {
 		tb.Fatal(err)
@@ -87,8 +86,9 @@ func TestAJobAllocatesLittle(t *testing.T) {
 	for _, hold := range hotHolds {
 		t.Run(hold.String(), func(t *testing.T) {
 			pool := migrated(t)
-			runHot(t, pool, 100, hold, nil) // what is made once
-			silent := runHot(t, pool, hotJobs, hold, nil)
+			silence := slog.New(slog.DiscardHandler)
+			runHot(t, pool, 100, hold, silence) // what is made once
+			silent := runHot(t, pool, hotJobs, hold, silence)
 			t.Logf("%.1f allocations and %.0f bytes a job", silent.allocs, silent.bytes)
 			if silent.allocs > most[hold] {
 				t.Errorf("a job allocates %.1f times, want at most %.0f", silent.allocs, most[hold])
@@ -96,7 +96,7 @@ func TestAJobAllocatesLittle(t *testing.T) {
 			if silent.goroutines > 24 {
 				t.Errorf("%d goroutines ran handlers: they are not kept for the next job", silent.goroutines)
 			}
-			quiet := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(t.Output()), zap.WarnLevel))
+			quiet := slog.New(slog.NewJSONHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 			logged := runHot(t, pool, hotJobs, hold, quiet)
 			if logged.allocs > silent.allocs+1 {
 				t.Errorf("a job allocates %.1f times with a log that leaves it out, %.1f without one", logged.allocs, silent.allocs)
@@ -111,7 +111,7 @@ func BenchmarkJob(b *testing.B) {
 		b.Run(fmt.Sprintf("hold=%s", hold), func(b *testing.B) {
 			pool := testdb.Pool(b, testdb.Migrated(b))
 			b.ReportAllocs()
-			runHot(b, pool, b.N, hold, nil)
+			runHot(b, pool, b.N, hold, slog.New(slog.DiscardHandler))
 		})
 	}
 }

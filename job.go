@@ -2,8 +2,7 @@ package gworker
 
 import (
 	"encoding/json"
-
-	"go.uber.org/zap"
+	"log/slog"
 
 	"github.com/gworker/gworker/internal/job"
 )
@@ -32,11 +31,12 @@ type Job[T any] struct {
 // RawJob is a job whose payload is left as the JSON text that is stored.
 type RawJob = Job[json.RawMessage]
 
-// Logger returns a logger that carries the job's id, task and attempt. It is
-// never nil; without Config.Logger it discards.
-func (j *Job[T]) Logger() *zap.Logger {
+// Logger returns the worker's logger, see Config.Logger, with the attributes
+// job_id, task and attempt of this job. It is never nil; a job that no worker made
+// has slog.Default().
+func (j *Job[T]) Logger() *slog.Logger {
 	if j.env == nil {
-		return zap.NewNop()
+		return slog.Default()
 	}
 	return j.env.jobLogger(j.claimed)
 }

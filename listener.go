@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,9 +37,13 @@ type ListenerConfig struct {
 	Channels []string
 
 	// OnState is told of each change, in order, from Run's goroutine. It must
-	// not block: nothing is read meanwhile. This is the place for a log line.
-	// nil means nobody is told.
+	// not block: nothing is read meanwhile. nil means that only Logger gets them.
 	OnState func(ListenerState)
+
+	// Logger gets each change too: lost connections at warn, the others at debug.
+	// nil means slog.Default(), as it is when NewListener is called. For no log at
+	// all, give slog.New(slog.DiscardHandler).
+	Logger *slog.Logger
 
 	// Buffer is how many distinct notifications are kept while the consumer is
 	// busy. More are dropped, counted, and reported as a gap. 0 means 1024.
@@ -92,7 +98,7 @@ func newListener(config ListenerConfig) (*Listener, error) {
 	inner, err := listener.New(listener.Config{
 		Connect:      connect,
 		Channels:     config.Channels,
-		OnState:      config.OnState,
+		OnState:      config.onState(),
 		Buffer:       config.Buffer,
 		PingInterval: config.PingInterval,
 	})
@@ -104,6 +110,30 @@ func newListener(config ListenerConfig) (*Listener, error) {
 		return nil, err
 	}
 	return &Listener{inner: inner}, nil
+}
+
+// onState is what tells the log and OnState of a change.
+func (c ListenerConfig) onState() func(ListenerState) {
+	log, channels := newEventLog(c.Logger), slices.Clone(c.Channels)
+	line := func(level slog.Level, message string, attrs ...slog.Attr) {
+		if log.enabled(level) {
+			attrs = append(attrs, listAttr("channels", channels))
+			log.write(context.Background(), level, message, attrs...)
+		}
+	}
+	return func(s ListenerState) {
+		switch s.Kind {
+		case ListenerStateConnecting:
+			line(slog.LevelDebug, "listener connecting")
+		case ListenerStateConnected:
+			line(slog.LevelDebug, "listener connected")
+		case ListenerStateLost:
+			line(slog.LevelWarn, "listener lost its connection; trying again", errAttr(s.Err), slog.Duration("retry_in", s.RetryIn))
+		}
+		if c.OnState != nil {
+			c.OnState(s)
+		}
+	}
 }
 
 // listenerConnect is how a listener of its own opens its connection.

@@ -1,34 +1,30 @@
 package gworker
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"time"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 )
 
-// LogObserver returns the observer that writes events to a log, each at the
-// level that docs/events.md gives. Config.Logger installs it; on its own it is
-// for programs that log only some events, or in several places. A nil logger writes nothing.
-func LogObserver(logger *zap.Logger) func(Event) {
-	if logger == nil {
-		logger = zap.NewNop()
-	}
-	// An event whose level is off costs the look at its type.
-	core := logger.Core()
-	line := func(level zapcore.Level, message string, fields ...zap.Field) {
-		if entry := logger.Check(level, message); entry != nil {
-			entry.Write(fields...)
-		}
+// LogObserver returns the observer that writes events to a log, each at the level
+// and with the attributes that docs/events.md gives. Config.Logger installs it; on
+// its own it is for programs that log only some events, or in several places. A nil
+// logger is slog.Default() at the time of the call; slog.New(slog.DiscardHandler)
+// is one that writes nothing.
+func LogObserver(logger *slog.Logger) func(Event) {
+	log := newEventLog(logger)
+	line := func(level slog.Level, message string, attrs ...slog.Attr) {
+		log.write(context.Background(), level, message, attrs...)
 	}
 	return func(e Event) {
 		level := levelOf(e)
-		if !core.Enabled(level) {
-			return
+		if !log.enabled(level) {
+			return // an event whose level is off costs the look at its type
 		}
 		switch e := e.(type) {
 		case event.JobStarted:
@@ -36,7 +32,7 @@ func LogObserver(logger *zap.Logger) func(Event) {
 		case event.JobCompleted:
 			line(level, "job completed", ended(e.Job, e.Duration, nil)...)
 		case event.JobFailed:
-			line(level, "job failed", append(ended(e.Job, e.Duration, e.Err), zap.Time("next_run_at", e.NextRunAt))...)
+			line(level, "job failed", append(ended(e.Job, e.Duration, e.Err), slog.Time("next_run_at", e.NextRunAt))...)
 		case event.JobPermanentlyFailed:
 			line(level, "job failed permanently", ended(e.Job, e.Duration, e.Err)...)
 		case event.JobReturned:
@@ -45,14 +41,14 @@ func LogObserver(logger *zap.Logger) func(Event) {
 			line(level, snoozedMessage(e), snoozedFields(e)...)
 		case event.ErrorAfterCompletion:
 			line(level, "the run ended with an error after its job was completed in a transaction; the error is not stored",
-				append(jobFields(e.Job), zap.NamedError("error", e.Err))...)
+				append(jobFields(e.Job), errAttr(e.Err))...)
 		case event.BackoffPanicked:
 			line(level, "a task's Backoff panicked; using the shared formula",
-				append(jobFields(e.Job), zap.Any("value", e.Value), zap.String("stack", e.Stack))...)
+				append(jobFields(e.Job), slog.String("value", fmt.Sprint(e.Value)), slog.String("stack", e.Stack))...)
 		case event.JobLost:
-			line(level, lostMessage(e), append(jobFields(e.Job), zap.Error(e.Err))...)
+			line(level, lostMessage(e), append(jobFields(e.Job), errAttr(e.Err))...)
 		case event.JobInterrupted:
-			line(level, "ended the context of a running job", append(jobFields(e.Job), zap.NamedError("cause", e.Cause))...)
+			line(level, "ended the context of a running job", append(jobFields(e.Job), slog.Any("cause", e.Cause))...)
 		case event.TaskOutput:
 			line(level, e.Line, jobFields(e.Job)...)
 		default:
@@ -79,172 +75,168 @@ func snoozedMessage(e event.JobSnoozed) string {
 
 // snoozedFields have the reason, if the handler gave one. It is no "error", by
 // which people find failures.
-func snoozedFields(e event.JobSnoozed) []zap.Field {
-	fields := append(ended(e.Job, e.Duration, nil), zap.Duration("for", e.For))
+func snoozedFields(e event.JobSnoozed) []slog.Attr {
+	fields := append(ended(e.Job, e.Duration, nil), slog.Duration("for", e.For))
 	if _, plain := e.Err.(*SnoozeError); !plain && e.Err != nil {
-		fields = append(fields, zap.String("reason", e.Err.Error()))
+		fields = append(fields, slog.String("reason", e.Err.Error()))
 	}
 	return fields
 }
 
-func logWorker(level zapcore.Level, line func(zapcore.Level, string, ...zap.Field), e event.Event) {
+func logWorker(level slog.Level, line func(slog.Level, string, ...slog.Attr), e event.Event) {
 	switch e := e.(type) {
 	case event.WorkerStarted:
-		line(level, "worker started", zap.String("worker", e.WorkerID), zap.String("schema", e.Schema),
-			zap.Int("concurrency", e.Concurrency), zap.Strings("tasks", e.Tasks))
+		line(level, "worker started", slog.String("worker_id", e.WorkerID), slog.String("schema", e.Schema),
+			slog.Int("concurrency", e.Concurrency), listAttr("tasks", e.Tasks))
 	case event.WorkerStopping:
-		line(level, "worker stopping", zap.String("worker", e.WorkerID), zap.Int("running", e.Running))
+		line(level, "worker stopping", slog.String("worker_id", e.WorkerID), slog.Int("running", e.Running))
 	case event.JobsAborted:
-		line(level, "ending the contexts of jobs that still run", zap.Int("running", e.Running))
+		line(level, "ending the contexts of jobs that still run", slog.Int("running", e.Running))
 	case event.WorkerStopped:
-		line(level, "worker stopped", zap.String("worker", e.WorkerID), zap.Error(e.Err))
+		line(level, "worker stopped", slog.String("worker_id", e.WorkerID), errAttr(e.Err))
 	case event.JobsClaimed:
-		line(level, "claimed", zap.Int("jobs", e.Count), zap.Int("asked", e.Asked), zap.Duration("duration", e.Duration))
+		line(level, "claimed", slog.Int("jobs", e.Count), slog.Int("asked", e.Asked), durationAttr(e.Duration))
 	case event.JobsSpilled:
-		line(level, "wrote the locks of jobs that ran longer than they could be held", zap.Int("jobs", e.Count))
+		line(level, "wrote the locks of jobs that ran longer than they could be held", slog.Int("jobs", e.Count))
 	case event.HoldLost:
-		line(level, "a transaction that held jobs was lost", zap.Int("kept", e.Kept), zap.Int("lost", e.Lost), zap.Error(e.Err))
+		line(level, "a transaction that held jobs was lost", slog.Int("kept", e.Kept), slog.Int("lost", e.Lost), errAttr(e.Err))
 	case event.HeldJobsKept:
 		line(level, "the database did not delete all jobs that have completed: look for a trigger or rule on the jobs table; "+
-			"they will run again", zap.Int("completed", e.Completed), zap.Int("deleted", e.Deleted))
+			"they will run again", slog.Int("completed", e.Completed), slog.Int("deleted", e.Deleted))
 	case event.ClaimFailed:
-		line(level, "claiming failed; trying again", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+		line(level, "claiming failed; trying again", errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
 	case event.JobsAdopted:
-		line(level, "running jobs of a claim whose answer was lost", zap.Int("jobs", e.Count))
+		line(level, "running jobs of a claim whose answer was lost", slog.Int("jobs", e.Count))
 	case event.OutcomesDelayed:
 		line(level, "outcomes could not be stored; kept, trying again",
-			zap.Int("jobs", e.Count), zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+			slog.Int("jobs", e.Count), errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
 	case event.OutcomesAbandoned:
 		line(level, "outcomes could not be stored before the end; these jobs stay locked until recovery frees them",
-			zap.Int64s("job_ids", e.JobIDs), zap.Error(e.Err))
+			listAttr("job_ids", e.JobIDs), errAttr(e.Err))
 	case event.ListenerConnected:
-		line(level, "listening for new jobs", zap.String("worker", e.WorkerID))
+		line(level, "listening for new jobs", slog.String("worker_id", e.WorkerID))
 	case event.ListenerLost:
-		line(level, "listener lost its connection; polling meanwhile", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+		line(level, "listener lost its connection; polling meanwhile", errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
 	case event.ListenerPooled:
 		line(level, "the listener's connection leads through a pooler: if that pools transactions, no notification arrives, "+
 			"and new jobs start when they are polled for; listen past it (ListenDatabaseURL, --listen-database-url) or not at all "+
 			"(NoListen, --no-listen)")
 	case event.DatabaseUnreachable:
-		line(level, "cannot reach the database yet; trying again", zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+		line(level, "cannot reach the database yet; trying again", errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
 	case event.RevisionApplied:
-		line(level, "migrated", zap.String("schema", e.Schema), zap.Int("revision", e.Revision), zap.Bool("breaking", e.Breaking))
+		line(level, "migrated", slog.String("schema", e.Schema), slog.Int("revision", e.Revision), slog.Bool("breaking", e.Breaking))
 	case event.SchemaWarning:
-		line(level, e.Message, zap.String("schema", e.Schema))
+		line(level, e.Message, slog.String("schema", e.Schema))
 	case event.BreakingMigration:
 		line(level, "another process applied a breaking migration; shutting down",
-			zap.String("schema", e.Schema), zap.Int("revision", e.Revision))
+			slog.String("schema", e.Schema), slog.Int("revision", e.Revision))
 	case event.HeartbeatFailed:
 		line(level, "heartbeat could not be written; others may take this worker for dead",
-			zap.Error(e.Err), zap.Duration("retry_in", e.RetryIn))
+			errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
 	case event.WorkerDeclaredDead:
-		line(level, "somebody has taken this worker for dead; registering again", zap.String("worker", e.WorkerID))
+		line(level, "somebody has taken this worker for dead; registering again", slog.String("worker_id", e.WorkerID))
 	case event.LocksLost:
 		line(level, "jobs that run here are no longer locked by this worker; ending their contexts",
-			zap.Int64s("job_ids", e.JobIDs))
+			listAttr("job_ids", e.JobIDs))
 	case event.WorkerRecovered:
-		line(level, "gave back the jobs of a dead worker", zap.String("dead", e.Dead), zap.Duration("silence", e.Silence),
-			zap.Int64s("job_ids", e.JobIDs), zap.Int64s("given_up", e.GivenUp), zap.Int64s("skipped", e.Skipped))
+		line(level, "gave back the jobs of a dead worker", slog.String("dead", e.Dead), slog.Duration("silence", e.Silence),
+			listAttr("job_ids", e.JobIDs), listAttr("given_up", e.GivenUp), listAttr("skipped", e.Skipped))
 	case event.SweepFailed:
-		line(level, "looking for dead workers and old locks failed", zap.Error(e.Err))
+		line(level, "looking for dead workers and old locks failed", errAttr(e.Err))
 	case event.WorkerCreated:
-		line(level, "worker created", zap.String("worker", e.WorkerID))
+		line(level, "worker created", slog.String("worker_id", e.WorkerID))
 	case event.ListenerConnecting:
 		line(level, "listener connecting")
 	case event.ListenerReleased:
 		line(level, "listener closed")
 	case event.NotificationReceived:
-		line(level, "notification", zap.String("channel", e.Channel), zap.String("payload", e.Payload))
+		line(level, "notification", slog.String("channel", e.Channel), slog.String("payload", e.Payload))
 	case event.ClaimStarted:
-		line(level, "claiming", zap.Int("asked", e.Asked))
+		line(level, "claiming", slog.Int("asked", e.Asked))
 	case event.ClaimEmpty:
-		line(level, "nothing to claim", zap.Int("asked", e.Asked), zap.Duration("duration", e.Duration))
+		line(level, "nothing to claim", slog.Int("asked", e.Asked), durationAttr(e.Duration))
 	case event.ShutdownForced:
-		line(level, "not waiting any longer for handlers; their jobs go back to the queue", zap.Int64s("job_ids", e.JobIDs))
+		line(level, "not waiting any longer for handlers; their jobs go back to the queue", listAttr("job_ids", e.JobIDs))
 	case event.ShutdownComplete:
-		line(level, "shutdown complete", zap.Bool("forced", e.Forced), zap.Duration("duration", e.Duration))
+		line(level, "shutdown complete", slog.Bool("forced", e.Forced), durationAttr(e.Duration))
 	case event.OldLocksResetStarted:
 		line(level, "looking for locks older than 4 hours")
 	case event.OldLocksReset:
-		line(level, "reset locks older than 4 hours", zap.Int64s("job_ids", e.JobIDs), zap.Strings("queues", e.Queues))
+		line(level, "reset locks older than 4 hours", listAttr("job_ids", e.JobIDs), listAttr("queues", e.Queues))
 	case event.LocalQueueStarted:
-		line(level, "claiming ahead into a local queue", zap.Int("size", e.Size), zap.Duration("ttl", e.TTL))
+		line(level, "claiming ahead into a local queue", slog.Int("size", e.Size), slog.Duration("ttl", e.TTL))
 	case event.LocalQueueModeChanged:
-		line(level, "local queue changed its mode", zap.Stringer("from", e.From), zap.Stringer("to", e.To))
+		line(level, "local queue changed its mode", slog.String("from", e.From.String()), slog.String("to", e.To.String()))
 	case event.LocalQueueFetched:
-		line(level, "local queue fetched", zap.Int("jobs", e.Count), zap.Int("asked", e.Asked))
+		line(level, "local queue fetched", slog.Int("jobs", e.Count), slog.Int("asked", e.Asked))
 	case event.LocalQueueReturned:
-		line(level, "returning jobs of the local queue", zap.Int64s("job_ids", e.JobIDs), zap.NamedError("reason", e.Reason))
+		line(level, "returning jobs of the local queue", listAttr("job_ids", e.JobIDs), slog.Any("reason", e.Reason))
 	case event.RefetchDelayStarted:
-		line(level, "few jobs; waiting before the next claim", zap.Int("jobs", e.Count), zap.Int("threshold", e.Threshold),
-			zap.Duration("delay", e.Delay), zap.Int("abort_threshold", e.AbortThreshold))
+		line(level, "few jobs; waiting before the next claim", slog.Int("jobs", e.Count), slog.Int("threshold", e.Threshold),
+			slog.Duration("delay", e.Delay), slog.Int("abort_threshold", e.AbortThreshold))
 	case event.RefetchDelayAborted:
-		line(level, "many jobs announced; claiming now", zap.Int("announced", e.Count), zap.Int("abort_threshold", e.AbortThreshold))
+		line(level, "many jobs announced; claiming now", slog.Int("announced", e.Count), slog.Int("abort_threshold", e.AbortThreshold))
 	case event.RefetchDelayExpired:
 		line(level, "waited long enough before the next claim")
 	case event.CronStarting, event.CronStarted, event.CronBackfilled, event.CronTick, event.CronScheduled,
 		event.CronTimerEarly, event.CronTimerLate, event.CronFailed, event.CronItemFailed:
 		logCron(level, line, e)
 	case event.ObserverPanicked:
-		line(level, "an observer panicked", zap.Any("value", e.Value), zap.String("stack", e.Stack))
+		line(level, "an observer panicked", slog.String("value", fmt.Sprint(e.Value)), slog.String("stack", e.Stack))
 	}
 }
 
-func levelOf(e event.Event) zapcore.Level {
+func levelOf(e event.Event) slog.Level {
 	switch e := e.(type) {
 	case event.JobStarted, event.JobEnded, event.JobsClaimed, event.ListenerConnected,
 		event.LocalQueueStarted, event.LocalQueueModeChanged, event.LocalQueueFetched, event.RefetchDelayStarted,
 		event.RefetchDelayAborted, event.RefetchDelayExpired,
 		event.CronStarting, event.CronTick, event.CronScheduled, event.CronTimerEarly:
-		return zap.DebugLevel
+		return slog.LevelDebug
 	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomesAbandoned,
 		event.ErrorAfterCompletion, event.BackoffPanicked, event.ClaimFailed, event.HeldJobsKept, event.ObserverPanicked, event.BreakingMigration,
 		event.SweepFailed, event.CronFailed, event.CronItemFailed:
-		return zap.ErrorLevel
+		return slog.LevelError
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
 		event.SchemaWarning, event.ListenerPooled, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead,
 		event.LocksLost, event.HoldLost, event.WorkerRecovered, event.CronTimerLate:
-		return zap.WarnLevel
+		return slog.LevelWarn
 	case event.WorkerCreated, event.ListenerConnecting, event.ListenerReleased, event.NotificationReceived,
 		event.ClaimStarted, event.ClaimEmpty, event.JobsSpilled, event.ShutdownComplete, event.OldLocksResetStarted:
-		return zap.DebugLevel
+		return slog.LevelDebug
 	case event.OldLocksReset:
 		if len(e.JobIDs)+len(e.Queues) == 0 {
-			return zap.DebugLevel
+			return slog.LevelDebug
 		}
-		return zap.WarnLevel
+		return slog.LevelWarn
 	case event.ShutdownForced:
-		return zap.WarnLevel
+		return slog.LevelWarn
 	case event.JobInterrupted:
 		if errors.Is(e.Cause, ErrJobCancelled) {
-			return zap.WarnLevel
+			return slog.LevelWarn
 		}
-		return zap.DebugLevel // JobsAborted or LocksLost tells of it
+		return slog.LevelDebug // JobsAborted or LocksLost tells of it
 	case event.TaskOutput:
 		if e.IsError {
-			return zap.ErrorLevel
+			return slog.LevelError
 		}
 	}
-	return zap.InfoLevel
+	return slog.LevelInfo
 }
 
-func jobFields(j *job.Claimed) []zap.Field {
-	fields := []zap.Field{
-		zap.Int64("job_id", j.ID), zap.String("task", j.Task),
-		zap.Int("attempt", j.Attempts), zap.Int("max_attempts", j.MaxAttempts),
+func jobFields(j *job.Claimed) []slog.Attr {
+	fields := []slog.Attr{
+		slog.Int64("job_id", j.ID), slog.String("task", j.Task),
+		slog.Int("attempt", j.Attempts), slog.Int("max_attempts", j.MaxAttempts),
 	}
 	if j.Queue != "" {
-		fields = append(fields, zap.String("queue", j.Queue))
+		fields = append(fields, slog.String("queue", j.Queue))
 	}
 	return fields
 }
 
-func ended(j *job.Claimed, took time.Duration, err error) []zap.Field {
-	fields := append(jobFields(j), zap.Duration("duration", took))
-	if err != nil {
-		fields = append(fields, zap.NamedError("error", err))
-	}
-	return fields
+func ended(j *job.Claimed, took time.Duration, err error) []slog.Attr {
+	return append(jobFields(j), durationAttr(took), errAttr(err))
 }
 
 func lostMessage(e event.JobLost) string {

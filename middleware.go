@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
@@ -57,26 +56,32 @@ func TimeoutMiddleware(limit time.Duration) Middleware {
 // LogMiddleware logs the start (debug), the end (info), and the failure (error)
 // or snooze (info) of each call of what is inside of it. The worker's own log has
 // a line for each stored outcome; this one tells what the handler did, wherever
-// in the middleware it stands. A nil logger means the job's own, which is that of
+// in the middleware it stands. Its lines have the attributes job_id, task and attempt,
+// and their handler gets the context of the call. A nil logger means the job's own, which is that of
 // Config.Logger.
-func LogMiddleware(logger *zap.Logger) Middleware {
+func LogMiddleware(logger *slog.Logger) Middleware {
 	return func(next Handler) Handler {
 		return func(ctx context.Context, raw *RawJob) error {
-			log := raw.Logger()
+			log := newEventLog(raw.Logger())
 			if logger != nil {
-				log = logger.With(zap.Int64("job_id", raw.ID), zap.String("task", raw.Task), zap.Int("attempt", raw.Attempts))
+				log = newEventLog(withJob(logger, &raw.JobRow))
 			}
-			log.Debug("handler called")
+			line := func(level slog.Level, message string, attrs ...slog.Attr) {
+				if log.handler.Enabled(ctx, level) {
+					log.write(ctx, level, message, attrs...)
+				}
+			}
+			line(slog.LevelDebug, "handler called")
 			began := time.Now()
 			err := next(ctx, raw)
-			took := zap.Duration("duration", time.Since(began))
+			took := durationAttr(time.Since(began))
 			switch outcome := outcomeOf(err); outcome.Kind {
 			case job.Completed:
-				log.Info("handler succeeded", took)
+				line(slog.LevelInfo, "handler succeeded", took)
 			case job.Snoozed:
-				log.Info("handler snoozed its job", took, zap.Duration("for", *outcome.Delay))
+				line(slog.LevelInfo, "handler snoozed its job", took, slog.Duration("for", *outcome.Delay))
 			default:
-				log.Error("handler failed", took, zap.Error(err))
+				line(slog.LevelError, "handler failed", took, errAttr(err))
 			}
 			return err
 		}

@@ -12,10 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
-
 	"github.com/gworker/gworker"
 )
 
@@ -292,7 +288,7 @@ func TestPanicsAroundHandlersFailTheAttempt(t *testing.T) {
 
 func TestReadyMiddleware(t *testing.T) {
 	pool := migrated(t)
-	core, logs := observer.New(zapcore.DebugLevel)
+	logger, logs := recordLog()
 	var reported []string
 	tasks := []gworker.Task{
 		gworker.NewRawTask("ok", nothing), gworker.NewRawTask("fails", fails(errors.New("no"))),
@@ -310,7 +306,7 @@ func TestReadyMiddleware(t *testing.T) {
 	runOnce(t, gworker.Config{
 		Pool: pool, Tasks: tasks, Concurrency: 1,
 		Middleware: []gworker.Middleware{
-			gworker.LogMiddleware(zap.New(core)),
+			gworker.LogMiddleware(logger),
 			gworker.RecoverMiddleware(func(_ context.Context, job *gworker.RawJob, p *gworker.PanicError) {
 				reported = append(reported, fmt.Sprint(job.Task, " ", p.Value, " ", strings.Contains(p.Stack, "middleware_test.go")))
 			}),
@@ -323,11 +319,11 @@ func TestReadyMiddleware(t *testing.T) {
 	if row := rowOf(t, pool, ids["panics"]); !strings.HasPrefix(row, "1/25|panic: oh") {
 		t.Errorf("row %q", row)
 	}
-	want := map[string]string{"ok": "info handler succeeded", "fails": "error handler failed", "snoozes": "info handler snoozed its job", "panics": "error handler failed",
-		"batch snoozes": "info handler snoozed its job"}
+	want := map[string]string{"ok": "INFO handler succeeded", "fails": "ERROR handler failed", "snoozes": "INFO handler snoozed its job", "panics": "ERROR handler failed",
+		"batch snoozes": "INFO handler snoozed its job"}
 	for task, line := range want {
-		lines := logs.FilterField(zap.String("task", task)).All()
-		if len(lines) != 2 || lines[0].Message != "handler called" || lines[1].Level.String()+" "+lines[1].Message != line {
+		lines := logs.where(t, func(line map[string]any) bool { return line["task"] == task })
+		if len(lines) != 2 || lines[0]["msg"] != "handler called" || fmt.Sprint(lines[1]["level"], " ", lines[1]["msg"]) != line {
 			t.Errorf("%s was logged as %v", task, lines)
 		}
 	}

@@ -11,9 +11,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/gworker/gworker"
 )
@@ -69,8 +66,8 @@ func TestSnoozeAndCancel(t *testing.T) {
 	}
 	specs[0].Key, specs[0].MaxAttempts = "k", 1 // even the only attempt does not count
 	ids := addEach(t, newClient(t, pool), specs...)
-	core, logs := observer.New(zapcore.DebugLevel)
-	e := runOnce(t, gworker.Config{Pool: pool, Tasks: tasks, Logger: zap.New(core)})
+	logger, logs := recordLog()
+	e := runOnce(t, gworker.Config{Pool: pool, Tasks: tasks, Logger: logger})
 
 	for task, want := range map[string]string{
 		"snooze":         "0/1|-|k|again",
@@ -101,17 +98,18 @@ func TestSnoozeAndCancel(t *testing.T) {
 	if n := count[gworker.JobFailed](e) + count[gworker.JobReturned](e); n != 0 {
 		t.Errorf("%d jobs reported as failed or returned", n)
 	}
-	for _, line := range logs.FilterMessage("job snoozed").All() {
-		if line.Level != zapcore.InfoLevel {
-			t.Errorf("snoozing is logged at %s", line.Level)
+	lines := logs.saying(t, "job snoozed")
+	for _, line := range lines {
+		if line["level"] != "INFO" {
+			t.Errorf("snoozing is logged at %s", line["level"])
 		}
 		want := map[string]any{"snooze": nil, "wrapped": "no quota: snoozed for 1m0s"}
-		if fields := line.ContextMap(); fields["reason"] != want[fields["task"].(string)] || fields["error"] != nil {
-			t.Errorf("logged as %v", fields)
+		if line["reason"] != want[line["task"].(string)] || line["err"] != nil {
+			t.Errorf("logged as %v", line)
 		}
 	}
-	if n := logs.FilterMessage("job snoozed").Len(); n != 2 {
-		t.Errorf("%d lines about snoozed jobs", n)
+	if len(lines) != 2 {
+		t.Errorf("%d lines about snoozed jobs", len(lines))
 	}
 	var locked int
 	scan(t, pool, "select count(*) from graphile_worker._private_job_queues where locked_at is not null or locked_by is not null", nil, &locked)
@@ -143,10 +141,10 @@ func TestReplacedJobDoesNotComeBack(t *testing.T) {
 			pool := migrated(t)
 			client := newClient(t, pool)
 			first := add(t, client, gworker.JobSpec{Task: "x", Key: "k", MaxAttempts: 3})
-			core, logs := observer.New(zapcore.DebugLevel)
+			logger, logs := recordLog()
 			replaced := make(chan struct{})
 			w := start(t, gworker.Config{
-				Pool: pool, GracefulShutdownAbortTimeout: time.Millisecond, Logger: zap.New(core),
+				Pool: pool, GracefulShutdownAbortTimeout: time.Millisecond, Logger: logger,
 				Tasks: []gworker.Task{gworker.NewRawTask("x", func(ctx context.Context, _ *gworker.RawJob) error {
 					add(t, client, gworker.JobSpec{Task: "x", Key: "k", RunAt: time.Now().Add(time.Hour)})
 					close(replaced)
@@ -167,8 +165,9 @@ func TestReplacedJobDoesNotComeBack(t *testing.T) {
 			if err := w.stop(); err != nil {
 				t.Error(err)
 			}
-			if logs.Filter(func(l observer.LoggedEntry) bool { return strings.HasPrefix(l.Message, c.says) }).Len() != 1 {
-				t.Errorf("no line %q in %v", c.says, logs.All())
+			says := func(line map[string]any) bool { return strings.HasPrefix(line["msg"].(string), c.says) }
+			if len(logs.where(t, says)) != 1 {
+				t.Errorf("no line %q in %s", c.says, logs.lines.String())
 			}
 		})
 	}

@@ -4,8 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-
-	"go.uber.org/zap"
+	"log/slog"
 
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
@@ -35,7 +34,7 @@ func (t Task) Identifier() string { return t.identifier }
 type environment struct {
 	client *Client
 	events *event.Stream
-	logger *zap.Logger
+	logger *slog.Logger
 	worker string
 	// locked waits until the job's lock is written, if the job is held.
 	locked func(context.Context, *job.Claimed) (held bool, err error)
@@ -43,8 +42,8 @@ type environment struct {
 	maxAttempts int // of the task; 0 for what each job says
 }
 
-func (e *environment) jobLogger(j *job.Claimed) *zap.Logger {
-	return e.logger.With(zap.Int64("job_id", j.ID), zap.String("task", j.Task), zap.Int("attempt", j.Attempts))
+func (e *environment) jobLogger(j *job.Claimed) *slog.Logger {
+	return withJob(e.logger, &j.Row)
 }
 
 // NewTask returns a task whose handler gets the payload decoded as T by

@@ -6,14 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/gworker/gworker/internal/cron"
 	"github.com/gworker/gworker/internal/event"
@@ -111,14 +110,16 @@ func newWorker(config Config) (*Worker, error) {
 	return w, nil
 }
 
-// newStream makes the worker's stream. Without a logger nothing is spent on logs.
-func newStream(logger *zap.Logger, observers []event.Observer) *event.Stream {
-	if logger.Core() == zapcore.NewNopCore() {
+// newStream makes the worker's stream. Where the log is discarded, nothing is spent
+// on it.
+func newStream(logger *slog.Logger, observers []event.Observer) *event.Stream {
+	if logger.Handler() == slog.DiscardHandler {
 		return event.NewStream(observers...)
 	}
+	log := newEventLog(logger)
 	return event.NewStreamWithLog(LogObserver(logger), event.LogLevels{
-		Debug: func() bool { return logger.Core().Enabled(zapcore.DebugLevel) },
-		Info:  func() bool { return logger.Core().Enabled(zapcore.InfoLevel) },
+		Debug: func() bool { return log.enabled(slog.LevelDebug) },
+		Info:  func() bool { return log.enabled(slog.LevelInfo) },
 	}, observers...)
 }
 

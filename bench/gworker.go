@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/gworker/gworker"
 )
@@ -30,7 +29,7 @@ func workGworker(o order, stop <-chan struct{}) error {
 		Tasks: []gworker.Task{gworker.NewTask(taskName, func(ctx context.Context, job *gworker.Job[payload]) error {
 			return t.handle(ctx, job.Payload, job.Attempts)
 		})},
-		Logger: zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig()), os.Stderr, zap.WarnLevel)),
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	configureGworker(o.Peer, &config)
 	worker, err := gworker.NewWorker(config)

@@ -2,21 +2,24 @@ package gworkertest
 
 import (
 	"bytes"
+	"log/slog"
 	"sync"
 	"testing"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
 // testLogger returns a logger that writes to the test's log until it is stopped:
 // a line that comes after the end of a test would make the program panic.
-func testLogger(t testing.TB) (logger *zap.Logger, stop func()) {
+func testLogger(t testing.TB) (logger *slog.Logger, stop func()) {
 	w := &testWriter{t: t}
-	config := zap.NewDevelopmentEncoderConfig()
-	config.TimeKey, config.CallerKey, config.StacktraceKey = "", "", ""
-	core := zapcore.NewCore(zapcore.NewConsoleEncoder(config), w, zap.DebugLevel)
-	return zap.New(core, zap.ErrorOutput(w)), w.stop
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+		Level: slog.LevelDebug,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey && len(groups) == 0 {
+				return slog.Attr{} // the test's log has its own
+			}
+			return a
+		},
+	})), w.stop
 }
 
 type testWriter struct {
@@ -33,8 +36,6 @@ func (w *testWriter) Write(line []byte) (int, error) {
 	}
 	return len(line), nil
 }
-
-func (w *testWriter) Sync() error { return nil }
 
 func (w *testWriter) stop() {
 	w.mu.Lock()

@@ -116,7 +116,7 @@ func TestRunLogsAndEmitsAsAWorkerDoes(t *testing.T) {
 			}
 		}}}})
 	})
-	if log := strings.Join(f.logged, "\n"); !strings.Contains(log, "half way") || !strings.Contains(log, `"task": "x"`) {
+	if log := strings.Join(f.logged, "\n"); !strings.Contains(log, "half way") || !strings.Contains(log, "task=x") {
 		t.Errorf("log: %s", log)
 	}
 	if started != 1 || ended != 1 {

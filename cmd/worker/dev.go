@@ -208,10 +208,11 @@ func (s *devSession) loadTasks(dir string, logger *zap.Logger) error {
 }
 
 func (s *devSession) worker(f devFlags, crontab crontabFile, logger *zap.Logger) (*gworker.Worker, error) {
-
+	observe := s.observe(gworker.LogObserver(bridge(logger)), f.logJobs)
 	return gworker.NewWorker(gworker.Config{
 		DatabaseURL: s.url, Schema: s.shared.schemaName(), NoPreparedStatements: s.shared.unprepared,
-		Tasks: s.tasks, Concurrency: f.jobs, Cron: crontab.config(), Observers: []func(gworker.Event){s.observe(gworker.LogObserver(logger), f.logJobs)},
+		Tasks: s.tasks, Concurrency: f.jobs, Cron: crontab.config(),
+		Logger: silence, Observers: []func(gworker.Event){observe},
 	})
 }
 

@@ -3,9 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"log/slog"
+	"math"
 	"os"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/term"
 
@@ -35,13 +38,23 @@ func newLogger(to io.Writer, level string) (*zap.Logger, error) {
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(to)), parsed)), nil
 }
 
-// logTo writes a worker's events to the log.
-func logTo(logger *zap.Logger) []func(gworker.Event) {
-	observe := gworker.LogObserver(logger)
+// bridge returns the logger for package gworker that writes to zap's, at its level
+// and with its encoder. Stack traces of the worker's own code say nothing, so none is
+// added to errors.
+func bridge(logger *zap.Logger) *slog.Logger {
+	return slog.New(zapslog.NewHandler(logger.Core(), zapslog.AddStacktraceAt(slog.Level(math.MaxInt))))
+}
+
+// silence is for a worker whose events an observer writes.
+var silence = slog.New(slog.DiscardHandler)
+
+// logEvents makes a worker write its events to the log.
+func logEvents(config *gworker.Config, logger *zap.Logger) {
+	config.Logger = bridge(logger)
 	if os.Getenv(quietSuccesses) != "" {
-		observe = withoutSuccesses(observe)
+		config.Observers = append(config.Observers, withoutSuccesses(gworker.LogObserver(config.Logger)))
+		config.Logger = silence
 	}
-	return []func(gworker.Event){observe}
 }
 
 func isTerminal(w io.Writer) bool {

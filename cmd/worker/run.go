@@ -66,14 +66,16 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 			case !f.once:
 				crontab.announce(tasks, logger)
 			}
-			worker, err := gworker.NewWorker(f.claims.apply(gworker.Config{
+			config := f.claims.apply(gworker.Config{
 				DatabaseURL: shared.url(), Schema: shared.schemaName(), NoPreparedStatements: shared.unprepared,
 				Tasks: tasks, Concurrency: f.jobs, PollInterval: f.pollInterval,
-				MaxPoolSize: f.maxPoolSize, ConnectTimeout: f.connectTimeout, Observers: logTo(logger),
+				MaxPoolSize: f.maxPoolSize, ConnectTimeout: f.connectTimeout,
 				ListenDatabaseURL: f.listenDatabaseURL(), NoListen: f.noListen,
 				Recovery: gworker.RecoveryConfig{Disabled: f.noRecovery}, Cron: crontab.config(),
 				GracefulShutdownAbortTimeout: f.shutdownAbortTimeout(), ShutdownReturnDelay: f.returnDelay,
-			}))
+			})
+			logEvents(&config, logger)
+			worker, err := gworker.NewWorker(config)
 			if err != nil {
 				return err
 			}

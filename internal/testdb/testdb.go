@@ -9,6 +9,7 @@ package testdb
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"sync"
@@ -33,8 +34,9 @@ var template struct {
 }
 
 // Main is for TestMain: it runs the tests, stops what they have started, and
-// fails if a goroutine is left.
+// fails if a goroutine is left. Workers without a logger are silent meanwhile.
 func Main(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
 	status := m.Run()
 	if err := stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "testdb:", err)

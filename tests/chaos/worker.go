@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
@@ -15,7 +16,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
 
 	"github.com/gworker/gworker"
 )
@@ -73,13 +73,7 @@ func runWorker(ctx context.Context) error {
 		return err
 	}
 	defer witness.Close()
-	logs := zap.NewDevelopmentConfig() // to stderr
-	logs.Level.SetLevel(zap.WarnLevel)
-	logs.DisableStacktrace, logs.DisableCaller = true, true
-	logger, err := logs.Build()
-	if err != nil {
-		return err
-	}
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	records := newRecorder(witness)
 	defer records.close()
 	h := &handler{records: records, worker: o.Worker}

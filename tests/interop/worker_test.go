@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
@@ -14,7 +15,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/zap"
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/tests/interop/node"
@@ -100,10 +100,7 @@ func runGworker() error {
 	}
 	defer record.Close()
 
-	logger, err := zap.NewDevelopment() // writes to stderr
-	if err != nil {
-		return err
-	}
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var tasks []gworker.Task
 	handler := recorder{pool: record, worker: o.Worker}
 	for _, name := range o.Tasks {
