@@ -7,13 +7,21 @@ import (
 )
 
 // eventLog writes lines to a slog handler.
-type eventLog struct{ handler slog.Handler }
+type eventLog struct {
+	handler slog.Handler
+	stacks  bool // it may add stacks to errors
+}
 
 func newEventLog(logger *slog.Logger) eventLog {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	return eventLog{logger.Handler()}
+	l := eventLog{handler: logger.Handler(), stacks: true}
+	switch l.handler.(type) {
+	case *slog.JSONHandler, *slog.TextHandler:
+		l.stacks = false
+	}
+	return l
 }
 
 func (l eventLog) enabled(level slog.Level) bool {
@@ -26,7 +34,7 @@ func (l eventLog) enabled(level slog.Level) bool {
 // Handlers that add the stack of their caller to errors (zapslog's does by default,
 // and those of services that collect errors) would add the worker's own, many lines
 // about nothing that the reader wrote. So such lines are handed over on a goroutine
-// that has no stack to speak of.
+// that has no stack to speak of, unless the handler is one of slog's own.
 func (l eventLog) write(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {
 	record := slog.NewRecord(time.Now(), level, message, 0)
 	for _, attr := range attrs {
@@ -34,7 +42,7 @@ func (l eventLog) write(ctx context.Context, level slog.Level, message string, a
 			record.AddAttrs(attr)
 		}
 	}
-	if level < slog.LevelError {
+	if level < slog.LevelError || !l.stacks {
 		_ = l.handler.Handle(ctx, record) // as slog.Logger does
 		return
 	}
