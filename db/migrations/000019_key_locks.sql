@@ -331,14 +331,34 @@ begin
 end
 $gw$;
 
+-- The row is locked first and judged then: while its run's end is being written it
+-- is still locked for one statement and free for the next, and would be kept
+-- although nothing runs.
 create or replace function graphile_worker.remove_job(job_key text)
 returns graphile_worker._private_jobs language plpgsql strict as $gw$
 declare
+  seen bigint;
+  seen_before bigint;
+  held graphile_worker._private_jobs;
   removed graphile_worker._private_jobs;
 begin
+  -- Who held the row may have given the key to another: then that one is meant.
+  loop
+    select j.id into seen from graphile_worker._private_jobs j where j.key = remove_job.job_key;
+    if seen is null or seen = seen_before then
+      return null;
+    end if;
+    select j.* into held
+    from graphile_worker._private_jobs j
+    where j.id = seen and j.key = remove_job.job_key
+    for update;
+    exit when found;
+    seen_before := seen;
+  end loop;
+
   delete from graphile_worker._private_jobs j
-  where j.key = remove_job.job_key
-    and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+  where j.id = held.id
+    and (held.locked_at is null or held.locked_at < now() - interval '4 hours')
   returning j.* into removed;
   if found then
     perform pg_notify('jobs:insert', '{"r":' || random() || ',"count":-1}');
@@ -346,7 +366,7 @@ begin
   end if;
   update graphile_worker._private_jobs j
   set key = null, attempts = j.max_attempts, updated_at = now()
-  where j.key = remove_job.job_key
+  where j.id = held.id
   returning j.* into removed;
   return removed;
 end

@@ -21,7 +21,8 @@ from graphile_worker.add_job(
   job_key_mode => @key_mode::text
 ) j
 left join graphile_worker._private_tasks t on t.id = j.task_id
-left join graphile_worker._private_job_queues q on q.id = j.job_queue_id;
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+where j.id is not null;
 
 -- name: AddJobs :many
 -- The arrays are the specs' fields in turn; '' and 0 stand for "not given", as
@@ -66,11 +67,22 @@ left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id;
 
 -- name: RemoveJob :one
+-- The schema's function may be another runtime's, or of before it locked the row
+-- first: then it keeps a job whose run fails at this moment, without its key and
+-- unlocked, though nothing runs. So the row is locked here, and a job that was kept
+-- like that is deleted.
+with holding as materialized (
+  select p.id from graphile_worker._private_jobs p where p.key = @key::text for update
+)
 select
   j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
   t.identifier as task, q.queue_name as queue
-from graphile_worker.remove_job(@key::text) j
+from (select count(*) as rows from holding) h
+cross join lateral graphile_worker.remove_job(case when h.rows >= 0 then @key::text end) j
+left join lateral graphile_worker.complete_jobs(
+  case when j.key is null and j.locked_at is null then array[j.id] end
+) c on true
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
 where j.id is not null;

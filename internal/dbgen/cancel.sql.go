@@ -98,17 +98,17 @@ func (q *Queries) LayLockAside(ctx context.Context, id int64) error {
 
 const LockJobToCancel = `-- name: LockJobToCancel :one
 
-select l.id, l.task, l.attempts, l.max_attempts, l.last_error, l.locked_by, l.locked_at, l.mark,
+select l.id, coalesce(t.identifier, '')::text as task, l.attempts, l.max_attempts, l.last_error, l.locked_by, l.locked_at, l.mark,
   coalesce(l.flags ->> 'gworker:cancel' = l.mark, false)::boolean as cancelled
 from (
-  select j.id, t.identifier as task, j.attempts, j.max_attempts, coalesce(j.last_error, '')::text as last_error,
+  select j.id, j.task_id, j.attempts, j.max_attempts, coalesce(j.last_error, '')::text as last_error,
     coalesce(j.locked_by, '')::text as locked_by, j.locked_at, j.flags,
     coalesce(j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '')::text as mark
   from graphile_worker._private_jobs j
-  join graphile_worker._private_tasks t on t.id = j.task_id
   where j.id = $1::bigint
-  for update of j
+  for update
 ) l
+left join graphile_worker._private_tasks t on t.id = l.task_id
 `
 
 type LockJobToCancelRow struct {
@@ -142,7 +142,8 @@ type LockJobToCancelRow struct {
 //
 // Who ends the run removes the mark (release.sql, recovery.sql).
 // Waits for whoever is writing the job's end at this moment. "mark" is the value
-// that names its lock.
+// that names its lock. The task is looked up afterwards: a job that was replaced
+// while this waited may have got another, and would fall out of a join.
 func (q *Queries) LockJobToCancel(ctx context.Context, id int64) (LockJobToCancelRow, error) {
 	row := q.db.QueryRow(ctx, LockJobToCancel, id)
 	var i LockJobToCancelRow

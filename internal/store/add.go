@@ -81,6 +81,9 @@ func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
 		MaxAttempts: givenInt(s.MaxAttempts), Key: given(s.Key), Priority: int32(s.Priority),
 		Flags: s.Flags, KeyMode: s.KeyMode,
 	})
+	if errors.Is(err, pgx.ErrNoRows) { // functions of before revision 19 raise no GWNOR
+		return nil, ErrKeyBusy
+	}
 	if err != nil {
 		return nil, explained(err)
 	}
