@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
@@ -331,4 +333,50 @@ func TestRemoveJobInEachState(t *testing.T) {
 			t.Errorf("added %+v, want a new job", fresh)
 		}
 	})
+}
+
+// Many keyed jobs lock few keys, and come back in the order of their specs.
+func TestAddManyKeyedJobs(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	client := newClient(t, pool)
+	specs := make([]gworker.JobSpec, 20_000)
+	for i := range specs {
+		specs[i] = gworker.JobSpec{Task: "t", Payload: i}
+		if i%10 != 0 {
+			specs[i].Key = fmt.Sprintf("k%d", len(specs)-i)
+		}
+	}
+	wantOrder := func(rows []*gworker.JobRow, revision int) {
+		t.Helper()
+		if len(rows) != len(specs) {
+			t.Fatalf("%d rows for %d specs", len(rows), len(specs))
+		}
+		for i, row := range rows {
+			if row.Key != specs[i].Key || string(row.Payload) != strconv.Itoa(i) || row.Key != "" && row.Revision != revision {
+				t.Fatalf("row %d is %s with key %q, revision %d", i, row.Payload, row.Key, row.Revision)
+			}
+		}
+	}
+	rows, err := client.AddJobs(t.Context(), specs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantOrder(rows, 0)
+	err = pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		rows, err := client.WithTx(tx).AddJobs(t.Context(), specs)
+		if err != nil {
+			return err
+		}
+		wantOrder(rows, 1)
+		var locks int
+		err = tx.QueryRow(t.Context(), "select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'").Scan(&locks)
+		if locks > 100 {
+			t.Errorf("holds %d locks on keys", locks)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -133,9 +133,17 @@ from graphile_worker._private_jobs as jobs
 join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
 left join graphile_worker._private_job_queues as job_queues on job_queues.id = jobs.job_queue_id;
 
--- Callers with a key in common go one after the other, as in other runtimes that
--- take these locks; those that lock no keys can still get in between, and then a
--- spec may be left without a row.
+-- Callers with a key in common go one after the other. Two things see to that. The
+-- locks on keys are those of other runtimes, whose functions need them where a job is
+-- added and claimed in just that moment. They stand in a table that all sessions of
+-- the server share, with room for about 14,000 by default, so one transaction takes
+-- 100 at most ("gworker.key_locks" counts them, and goes back with a savepoint as they
+-- do). A call for more takes none: it waits for whoever has locked one of its keys,
+-- and inserts in the order of the keys, so that the index keeps later callers waiting,
+-- and large calls cannot wait for each other. And whoever finds that a job was claimed
+-- while it waited looks again, which also helps against those that lock no keys. Only
+-- a function of another runtime that meets a key of such a large call still raises
+-- GWNOR, if the job is claimed at once.
 create or replace function graphile_worker.add_jobs(
   specs graphile_worker.job_spec[],
   job_key_preserve_run_at boolean default false
@@ -145,110 +153,147 @@ declare
   job_keys text[] := array(
     select distinct s.job_key from unnest(specs) s where s.job_key is not null order by s.job_key
   );
-  added bigint;
+  key_locks int := coalesce(nullif(current_setting('gworker.key_locks', true), ''), '0')::int + cardinality(job_keys);
+  left_over graphile_worker.job_spec[] := specs;
+  added_keys text[] := '{}';
+  added int := 0;
+  stored graphile_worker._private_jobs;
 begin
   if coalesce(cardinality(specs), 0) = 0 then
     return;
   end if;
 
   if cardinality(job_keys) > 0 then
-    perform pg_advisory_xact_lock(hashtext(k.job_key)) from unnest(job_keys) k (job_key);
-
-    perform j.id
-    from graphile_worker._private_jobs j
-    where j.key = any (job_keys)
-    order by j.key
-    for update;
-  end if;
-
-  -- A conflict would cost a number of the identity, so only what is not there is
-  -- inserted; the conflict clause is for the race.
-  insert into graphile_worker._private_tasks (identifier)
-  select distinct s.identifier
-  from unnest(specs) s
-  where not exists (select from graphile_worker._private_tasks t where t.identifier = s.identifier)
-  order by s.identifier
-  on conflict do nothing;
-
-  insert into graphile_worker._private_job_queues (queue_name)
-  select distinct s.queue_name
-  from unnest(specs) s
-  where s.queue_name is not null
-    and not exists (select from graphile_worker._private_job_queues q where q.queue_name = s.queue_name)
-  order by s.queue_name
-  on conflict do nothing;
-
-  -- Retired: a job that runs, or has run out of attempts, cannot be changed any
-  -- more. It gives up its key and cannot come back.
-  if cardinality(job_keys) > 0 then
-    update graphile_worker._private_jobs j
-    set key = null, attempts = j.max_attempts, updated_at = now()
-    where j.key = any (job_keys) and not j.is_available;
-  end if;
-
-  perform pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || cardinality(specs) || '}');
-
-  return query
-  insert into graphile_worker._private_jobs as j
-    (task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags)
-  select
-    t.id,
-    q.id,
-    coalesce(s.payload, '{}'),
-    coalesce(s.run_at, now()),
-    coalesce(s.max_attempts, 25),
-    s.job_key,
-    coalesce(s.priority, 0),
-    (select jsonb_object_agg(flag, true) from unnest(s.flags) flag)
-  from unnest(specs) with ordinality
-    s (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place)
-  join graphile_worker._private_tasks t on t.identifier = s.identifier
-  left join graphile_worker._private_job_queues q on q.queue_name = s.queue_name
-  where s.queue_name is null or q.id is not null
-  order by s.place
-  on conflict (key) do update set
-    task_id = excluded.task_id,
-    job_queue_id = excluded.job_queue_id,
-    -- Element by element, so that each stays as it was written.
-    payload = case
-      when json_typeof(j.payload) = 'array' and json_typeof(excluded.payload) = 'array' then (
-        select coalesce(json_agg(e.value order by e.side, e.place), '[]')
-        from (
-          select 1 as side, o.place, o.value
-          from json_array_elements(j.payload) with ordinality o (value, place)
-          union all
-          select 2, n.place, n.value
-          from json_array_elements(excluded.payload) with ordinality n (value, place)
-        ) e
+    if key_locks <= 100 then
+      perform set_config('gworker.key_locks', key_locks::text, true);
+      perform pg_advisory_xact_lock(hashtext(k.job_key)::bigint) from unnest(job_keys) k (job_key);
+    else
+      -- One expression, within which nothing interrupts: no lock can be left behind.
+      perform pg_advisory_unlock(
+        hashtext(k.job_key)::bigint + length(pg_advisory_lock(hashtext(k.job_key)::bigint)::text)::bigint
       )
-      else excluded.payload
-    end,
-    run_at = case
-      when job_key_preserve_run_at and j.attempts = 0 then j.run_at
-      else excluded.run_at
-    end,
-    max_attempts = excluded.max_attempts,
-    priority = excluded.priority,
-    flags = excluded.flags,
-    revision = j.revision + 1,
-    attempts = 0,
-    last_error = null,
-    updated_at = now()
-  where j.locked_at is null
-  returning j.*;
-
-  -- A clean-up may have taken a task or queue since it was looked for. Better an
-  -- error that says "again" than a job that is lost.
-  get diagnostics added = row_count;
-  if added < cardinality(specs) and exists (
-    select from unnest(specs) s
-    where not exists (select from graphile_worker._private_tasks t where t.identifier = s.identifier)
-      or s.queue_name is not null
-      and not exists (select from graphile_worker._private_job_queues q where q.queue_name = s.queue_name)
-  ) then
-    raise exception 'A task or queue was cleaned up while jobs were added to it'
-      using errcode = 'serialization_failure', hint = 'Add the jobs again.';
+      from unnest(job_keys) k (job_key);
+    end if;
   end if;
+
+  for round in 1..10 loop
+    if cardinality(job_keys) > 0 then
+      perform j.id
+      from graphile_worker._private_jobs j
+      where j.key = any (job_keys)
+      order by j.key
+      for update;
+    end if;
+
+    if round = 1 then
+      -- A conflict would cost a number of the identity, so only what is not there is
+      -- inserted; the conflict clause is for the race.
+      insert into graphile_worker._private_tasks (identifier)
+      select distinct s.identifier
+      from unnest(specs) s
+      where not exists (select from graphile_worker._private_tasks t where t.identifier = s.identifier)
+      order by s.identifier
+      on conflict do nothing;
+
+      insert into graphile_worker._private_job_queues (queue_name)
+      select distinct s.queue_name
+      from unnest(specs) s
+      where s.queue_name is not null
+        and not exists (select from graphile_worker._private_job_queues q where q.queue_name = s.queue_name)
+      order by s.queue_name
+      on conflict do nothing;
+    end if;
+
+    -- Retired: a job that runs, or has run out of attempts, cannot be changed any
+    -- more. It gives up its key and cannot come back.
+    if cardinality(job_keys) > 0 then
+      update graphile_worker._private_jobs j
+      set key = null, attempts = j.max_attempts, updated_at = now()
+      where j.key = any (job_keys) and not j.is_available;
+    end if;
+
+    if round = 1 then
+      perform pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || cardinality(specs) || '}');
+    end if;
+
+    for stored in
+      insert into graphile_worker._private_jobs as j
+        (task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags)
+      select
+        t.id,
+        q.id,
+        coalesce(s.payload, '{}'),
+        coalesce(s.run_at, now()),
+        coalesce(s.max_attempts, 25),
+        s.job_key,
+        coalesce(s.priority, 0),
+        (select jsonb_object_agg(flag, true) from unnest(s.flags) flag)
+      from unnest(left_over) with ordinality
+        s (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place)
+      join graphile_worker._private_tasks t on t.identifier = s.identifier
+      left join graphile_worker._private_job_queues q on q.queue_name = s.queue_name
+      where s.queue_name is null or q.id is not null
+      order by case when key_locks > 100 then s.job_key end, s.place
+      on conflict (key) do update set
+        task_id = excluded.task_id,
+        job_queue_id = excluded.job_queue_id,
+        -- Element by element, so that each stays as it was written.
+        payload = case
+          when json_typeof(j.payload) = 'array' and json_typeof(excluded.payload) = 'array' then (
+            select coalesce(json_agg(e.value order by e.side, e.place), '[]')
+            from (
+              select 1 as side, o.place, o.value
+              from json_array_elements(j.payload) with ordinality o (value, place)
+              union all
+              select 2, n.place, n.value
+              from json_array_elements(excluded.payload) with ordinality n (value, place)
+            ) e
+          )
+          else excluded.payload
+        end,
+        run_at = case
+          when job_key_preserve_run_at and j.attempts = 0 then j.run_at
+          else excluded.run_at
+        end,
+        max_attempts = excluded.max_attempts,
+        priority = excluded.priority,
+        flags = excluded.flags,
+        revision = j.revision + 1,
+        attempts = 0,
+        last_error = null,
+        updated_at = now()
+      where j.locked_at is null
+      returning j.*
+    loop
+      added := added + 1;
+      if stored.key is not null then
+        added_keys := array_append(added_keys, stored.key);
+      end if;
+      return next stored;
+    end loop;
+    exit when added = cardinality(specs);
+
+    -- A clean-up may have taken a task or queue since it was looked for. Better an
+    -- error that says "again" than a job that is lost.
+    if exists (
+      select from unnest(left_over) s
+      where not exists (select from graphile_worker._private_tasks t where t.identifier = s.identifier)
+        or s.queue_name is not null
+        and not exists (select from graphile_worker._private_job_queues q where q.queue_name = s.queue_name)
+    ) then
+      raise exception 'A task or queue was cleaned up while jobs were added to it'
+        using errcode = 'serialization_failure', hint = 'Add the jobs again.';
+    end if;
+
+    -- Claimed since it was looked at: it is retired in the next round.
+    left_over := array(
+      select s from unnest(left_over) s
+      where s.job_key is not null
+        and not exists (select from unnest(added_keys) a (job_key) where a.job_key = s.job_key)
+    );
+    exit when cardinality(left_over) = 0;
+    job_keys := array(select s.job_key from unnest(left_over) s order by s.job_key);
+  end loop;
 end
 $gw$;
 
@@ -266,6 +311,7 @@ create or replace function graphile_worker.add_job(
 -- made by gworker
 declare
   added graphile_worker._private_jobs;
+  key_locks int;
 begin
   if add_job.job_key is null or add_job.job_key_mode is null
     or add_job.job_key_mode in ('replace', 'preserve_run_at')
@@ -283,7 +329,15 @@ begin
         using errcode = 'GWNOR', hint = 'Somebody locked the job with this key meanwhile. Add the job again.';
     end if;
   elsif add_job.job_key_mode = 'unsafe_dedupe' then
-    perform pg_advisory_xact_lock(hashtext(add_job.job_key));
+    key_locks := coalesce(nullif(current_setting('gworker.key_locks', true), ''), '0')::int + 1;
+    if key_locks <= 100 then
+      perform set_config('gworker.key_locks', key_locks::text, true);
+      perform pg_advisory_xact_lock(hashtext(add_job.job_key)::bigint);
+    else
+      perform pg_advisory_unlock(
+        hashtext(add_job.job_key)::bigint + length(pg_advisory_lock(hashtext(add_job.job_key)::bigint)::text)::bigint
+      );
+    end if;
 
     insert into graphile_worker._private_tasks (identifier)
     select add_job.identifier

@@ -96,7 +96,7 @@ func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
 }
 
 // AddAll adds any number of jobs in one statement. Their key modes are the
-// same: preserve says which. It returns the jobs in the order of insertion; a
+// same: preserve says which. It returns the jobs in the order of the specs; a
 // spec whose key is busy has none.
 func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) ([]*job.Row, error) {
 	n := len(specs)
@@ -125,7 +125,38 @@ func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) 
 	for i, row := range found {
 		rows[i] = storedRow(row)
 	}
-	return resolve(ctx, q, rows)
+	return resolve(ctx, q, inOrder(rows, specs))
+}
+
+// inOrder puts rows into the order of their specs, as far as keys tell: a call with
+// many keys inserts in the order of those.
+func inOrder(rows []storedRow, specs []Spec) []storedRow {
+	byKey := make(map[string]storedRow)
+	plain := make([]storedRow, 0, len(rows))
+	for _, row := range rows {
+		if row.Key != nil {
+			byKey[*row.Key] = row
+		} else {
+			plain = append(plain, row)
+		}
+	}
+	if len(byKey) == 0 {
+		return rows
+	}
+	ordered := make([]storedRow, 0, len(rows))
+	for _, s := range specs {
+		row, found := byKey[s.Key]
+		switch {
+		case found:
+			ordered = append(ordered, row)
+		case s.Key == "" && len(plain) > 0:
+			ordered, plain = append(ordered, plain[0]), plain[1:]
+		}
+	}
+	if len(ordered) != len(rows) { // a trigger has changed keys
+		return rows
+	}
+	return ordered
 }
 
 // Remove removes the job with the key, or, if it runs, keeps it from being

@@ -131,6 +131,12 @@ func (o *Own) named(ctx context.Context, s Spec, r ownRow) (*job.Row, error) {
 // AddAll is the function AddAll in a transaction of its own.
 func (o *Own) AddAll(ctx context.Context, specs []Spec, preserve bool) ([]*job.Row, error) {
 	if slices.ContainsFunc(specs, func(s Spec) bool { return s.Key != "" }) {
+		for range ownTries - 1 {
+			rows, err := AddAll(ctx, o.q, specs, preserve)
+			if retry.Of(err) != retry.Contention {
+				return rows, err
+			}
+		}
 		return AddAll(ctx, o.q, specs, preserve)
 	}
 	args, err := manyArgs(specs)
