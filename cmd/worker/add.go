@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 // addFlags are the fields of a job spec as flags.
@@ -132,7 +133,7 @@ func (f addFlags) print(out io.Writer, job *gworker.JobRow) error {
 		encoder := json.NewEncoder(out)
 		return encoder.Encode(jsonJob(job))
 	}
-	_, err := fmt.Fprintf(out, "added job %d: task %s, runs at %s, %d attempts\n",
+	_, err := terminal.Fprintf(out, "added job %d: task %s, runs at %s, %d attempts\n",
 		job.ID, job.Task, job.RunAt.Format(time.RFC3339), job.MaxAttempts)
 	return err
 }

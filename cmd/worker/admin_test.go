@@ -71,12 +71,12 @@ func TestList(t *testing.T) {
 	database, _ := adminQueue(t)
 	r := worker(t, "", "list", "-c", database)
 	r.want(t, 0, "id  state", "1   ready ", "2   scheduled ", "in 2 h", "3   running ", "by gworker_x for 5 min", "4   blocked ", "queue held by gworker_x",
-		"5   failed ", "25/25", "boom \ufffd[31mred\ufffd", "6   retrying ", "timeout")
+		"5   failed ", "25/25", "boom \\u001b[31mred\\u202e", "6   retrying ", "timeout")
 	if n := strings.Count(r.out, "\n"); n != 7 {
 		t.Errorf("%d lines:\n%s", n, r.out)
 	}
 	r.lacks(t, "\x1b", "\u202e", "payload")
-	worker(t, "", "list", "-c", database, "--payload", "--key", "key 1").want(t, 0, "payload", `{"n" : 1}`)
+	worker(t, "", "list", "-c", database, "--payload", "--key", "key 1").want(t, 0, "payload", `{"n":1}`)
 
 	r = worker(t, "", "list", "-c", database, "--state", "failed,retrying", "--order", "newest", "--json", "--payload")
 	r.want(t, 0)
@@ -125,7 +125,7 @@ func TestList(t *testing.T) {
 func TestShow(t *testing.T) {
 	database, _ := adminQueue(t)
 	r := worker(t, "", "show", "5", "-c", database)
-	r.want(t, 0, "job 5\n", "state        failed", "attempts     25 of 25", "last error\n    boom\n    \ufffd[31mred\ufffd\n", "payload\n    {\n      \"n\": 5\n    }\n", "run at       20")
+	r.want(t, 0, "job 5\n", "state        failed", "attempts     25 of 25", "last error\n    boom\n    \\u001b[31mred\\u202e\n", "payload\n    {\n      \"n\": 5\n    }\n", "run at       20")
 	r.lacks(t, "\x1b", "\u202e", "locked")
 	worker(t, "", "show", "3", "4", "-c", database).want(t, 0, "locked by    gworker_x", "(5 min ago)", "\n\njob 4\n", "queue held   by gworker_x since ")
 	r = worker(t, "", "show", "--key", "key 6", "1", "--json", "-c", database)

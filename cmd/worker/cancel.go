@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 // errJobNotFound makes the command fail; what there is to say is printed.
@@ -73,15 +74,15 @@ already_failed and not_found; for the last one the exit status is 1.`,
 func printCancel(out io.Writer, r gworker.CancelResult) {
 	switch r.State {
 	case gworker.CancelRequested:
-		fmt.Fprintf(out, "job %d (%s) runs on %s, which has been told: unless it is complete before, it fails permanently\n",
+		terminal.Fprintf(out, "job %d (%s) runs on %s, which has been told: unless it is complete before, it fails permanently\n",
 			r.JobID, r.Task, r.WorkerID)
 	case gworker.CancelKeptFromRetrying:
-		fmt.Fprintf(out, "job %d (%s) runs on %s, which is not a gworker and cannot be interrupted: "+
+		terminal.Fprintf(out, "job %d (%s) runs on %s, which is not a gworker and cannot be interrupted: "+
 			"if the run fails, the job is not tried again\n", r.JobID, r.Task, r.WorkerID)
 	case gworker.CancelFailed:
-		fmt.Fprintf(out, "job %d (%s) did not run, and has failed permanently\n", r.JobID, r.Task)
+		terminal.Fprintf(out, "job %d (%s) did not run, and has failed permanently\n", r.JobID, r.Task)
 	case gworker.CancelAlreadyFailed:
-		fmt.Fprintf(out, "job %d (%s) had failed permanently before: %s\n", r.JobID, r.Task, oneLine(r.Reason))
+		terminal.Fprintf(out, "job %d (%s) had failed permanently before: %s\n", r.JobID, r.Task, oneLine(r.Reason))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 // change is a command that changes jobs that are named by their ids.
@@ -69,10 +70,10 @@ func (c *change) print(out io.Writer, result gworker.ChangedJobs) {
 		did = "would " + c.verb
 	}
 	for _, job := range result.Jobs {
-		fmt.Fprintf(out, "%s job %d (%s): %s\n", did, job.ID, cell(job.Task, 60), c.tell(job, c.dryRun))
+		terminal.Fprintf(out, "%s job %d (%s): %s\n", did, job.ID, cell(job.Task, 60), c.tell(job, c.dryRun))
 	}
 	for _, u := range result.Untouched {
-		fmt.Fprintln(out, whyUntouched(u))
+		terminal.Fprintf(out, "%s\n", whyUntouched(u))
 	}
 	if len(result.Jobs)+len(result.Untouched) == 0 {
 		fmt.Fprintln(out, "no jobs were named: nothing to do")

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 func newCleanupCommand(shared *sharedFlags) *cobra.Command {
@@ -100,13 +101,13 @@ func printCleaned(out io.Writer, dryRun bool, result gworker.CleanupResult) {
 			return
 		}
 		nothing = false
-		fmt.Fprintf(out, "%s %s", did, counted(n, noun))
+		terminal.Fprintf(out, "%s %s", did, counted(n, noun))
 		for i, name := range names {
 			if i == 20 {
-				fmt.Fprintf(out, ", and %d more (--json has all)", len(names)-i)
+				terminal.Fprintf(out, ", and %d more (--json has all)", len(names)-i)
 				break
 			}
-			fmt.Fprintf(out, "%s%s", map[bool]string{true: ": ", false: ", "}[i == 0], cell(name, 60))
+			terminal.Fprintf(out, "%s%s", map[bool]string{true: ": ", false: ", "}[i == 0], cell(name, 60))
 		}
 		fmt.Fprintln(out)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker/internal/cron"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 // checkTimes is how many of an entry's next times are printed.
@@ -103,17 +104,17 @@ func printCheck(out io.Writer, name string, items []cron.Item, problems cron.Err
 	for len(items) > 0 || len(problems) > 0 {
 		if len(items) == 0 || len(problems) > 0 && problems[0].Line < items[0].Line {
 			p := problems[0]
-			fmt.Fprintf(&text, "%s:%d: error: %s: %s\n", name, p.Line, p.Field, p.Problem)
+			terminal.Fprintf(&text, "%s:%d: error: %s: %s\n", name, p.Line, p.Field, p.Problem)
 			problems = problems[1:]
 			continue
 		}
 		item := &items[0]
-		fmt.Fprintf(&text, "%s:%d: %s\n", name, item.Line, item)
+		terminal.Fprintf(&text, "%s:%d: %s\n", name, item.Line, item)
 		times := nextTimes(item, from)
 		for _, at := range times {
-			fmt.Fprintf(&text, "    %s", at.UTC().Format("Mon 2006-01-02 15:04 MST"))
+			terminal.Fprintf(&text, "    %s", at.UTC().Format("Mon 2006-01-02 15:04 MST"))
 			if item.Zone.Name() != "" {
-				fmt.Fprintf(&text, "   %s", at.In(item.Zone.Location()).Format("Mon 2006-01-02 15:04 -07:00 MST"))
+				terminal.Fprintf(&text, "   %s", at.In(item.Zone.Location()).Format("Mon 2006-01-02 15:04 -07:00 MST"))
 			}
 			text.WriteByte('\n')
 		}
@@ -122,7 +123,7 @@ func printCheck(out io.Writer, name string, items []cron.Item, problems cron.Err
 		}
 		items = items[1:]
 	}
-	_, err := io.WriteString(out, strings.Map(harmless, text.String()))
+	_, err := io.WriteString(out, text.String())
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/devpg"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 //go:embed exampletasks
@@ -141,7 +142,7 @@ func startDevServer(ctx context.Context, out io.Writer, dir string) (*devpg.Serv
 	server, err := devpg.Start(ctx, devpg.Options{
 		DataDir:  dir,
 		Database: devDatabase,
-		Progress: func(message string) { fmt.Fprintln(out, message) },
+		Progress: func(message string) { terminal.Fprintf(out, "%s\n", message) },
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("starting a private PostgreSQL: %w", err)

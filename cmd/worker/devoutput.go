@@ -2,12 +2,14 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 // observe prints what ran, and after the first job what to try next. What it
@@ -48,7 +50,14 @@ func (s *devSession) print(e gworker.Event) bool {
 func (s *devSession) say(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fmt.Fprintf(s.out, format, args...)
+	terminal.Fprintf(s.out, format, args...)
+}
+
+// sayText prints lines whose values are escaped already.
+func (s *devSession) sayText(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _ = io.WriteString(s.out, text)
 }
 
 func (s *devSession) sayScheduled(jobs []gworker.CronJob, minute time.Time) {
@@ -58,18 +67,18 @@ func (s *devSession) sayScheduled(jobs []gworker.CronJob, minute time.Time) {
 }
 
 // sayNext says once what to try next.
-func (s *devSession) sayNext() { s.next.Do(func() { s.say("%s", s.nextSteps()) }) }
+func (s *devSession) sayNext() { s.next.Do(func() { s.sayText(s.nextSteps()) }) }
 
 func (s *devSession) nextSteps() string {
 	var text strings.Builder
-	url := hideSecrets(s.url)
-	fmt.Fprintf(&text, `
+	url := forShell(hideSecrets(s.url))
+	terminal.Fprintf(&text, `
 The database:
-  psql '%s'
+  psql %s
 
 Try next:
   1. Add a job from any SQL session, and see it run here at once:
-     psql '%s' -c "select %s.add_job('%s', '{\"name\":\"you\"}')"
+     psql %s -c "select %s.add_job('%s', '{\"name\":\"you\"}')"
 `, url, url, nameInShell(s.shared.schemaOrDefault()), s.exampleTask())
 	if s.dataDir != "" {
 		text.WriteString("     (it writes its greeting into the table greetings)\n")
@@ -80,9 +89,9 @@ Try next:
 		kept = fmt.Sprintf(" The data stays in %s.", s.dataDir)
 	}
 	if s.once {
-		fmt.Fprintf(&text, "\nEnding when nothing is runnable; without --once the worker goes on.%s\n", kept)
+		terminal.Fprintf(&text, "\nEnding when nothing is runnable; without --once the worker goes on.%s\n", kept)
 	} else {
-		fmt.Fprintf(&text, "\nWorking until Ctrl-C.%s\n", kept)
+		terminal.Fprintf(&text, "\nWorking until Ctrl-C.%s\n", kept)
 	}
 	return text.String()
 }
@@ -92,11 +101,11 @@ func (s *devSession) taskSteps(url string) string {
 	if s.example {
 		return fmt.Sprintf(`  2. Write a task of your own, start this again, and add a job for it:
      mkdir -p tasks && printf '#!/bin/sh\ncat\n' > tasks/echo.sh && chmod +x tasks/echo.sh
-     %s add echo --payload '{"hello":"world"}' -c '%s'
+     %s add echo --payload '{"hello":"world"}' -c %s
 `, self(), url)
 	}
 	return fmt.Sprintf(`  2. Add a job for a task of yours:
-     %s add %s -c '%s'
+     %s add %s -c %s
 `, self(), forShell(s.tasks[0].Identifier()), url)
 }
 
@@ -112,10 +121,14 @@ var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=-]+$`)
 
-// forShell is a word of a shell's command line.
+// forShell is a word of a shell's command line, on one line.
 func forShell(word string) string {
-	if plainWord.MatchString(word) {
+	switch {
+	case plainWord.MatchString(word):
 		return word
+	case terminal.Line(word) != word:
+		// The escapes of package terminal mean the same to bash, zsh and ksh here.
+		return "$'" + terminal.Line(strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(word)) + "'"
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

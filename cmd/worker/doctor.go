@@ -7,11 +7,11 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 func newDoctorCommand(shared *sharedFlags) *cobra.Command {
@@ -59,14 +59,14 @@ func printReport(out io.Writer, report gworker.Report, asJSON, all bool) error {
 		return encoder.Encode(report)
 	}
 	// Ids, names and applications are other people's texts.
-	_, err := io.WriteString(out, strings.Map(harmless, reportText(report, all)))
+	_, err := io.WriteString(out, terminal.Block(reportText(report, all)))
 	return err
 }
 
 // reportText is the report for people, the worst first.
 func reportText(report gworker.Report, all bool) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "schema %q at revision %d, PostgreSQL %s, %s\n",
+	terminal.Fprintf(&b, "schema %q at revision %d, PostgreSQL %s, %s\n",
 		report.Schema, report.Revision, report.Server, report.CheckedAt.Format(time.RFC3339))
 	findings := slices.Clone(report.Findings)
 	slices.SortStableFunc(findings, func(a, b gworker.Finding) int { return int(b.Severity) - int(a.Severity) })
@@ -74,7 +74,7 @@ func reportText(report gworker.Report, all bool) string {
 		if f.Severity == gworker.SeverityOK && !all {
 			continue
 		}
-		fmt.Fprintf(&b, "\n%s  %s\n", strings.ToUpper(f.Severity.String()), f.ID)
+		terminal.Fprintf(&b, "\n%s  %s\n", strings.ToUpper(f.Severity.String()), f.ID)
 		b.WriteString(wrapped(f.What, "  "))
 		if f.Why != "" {
 			b.WriteString("  Why it matters:\n" + wrapped(f.Why, "    "))
@@ -87,18 +87,10 @@ func reportText(report gworker.Report, all bool) string {
 			}
 		}
 	}
-	fmt.Fprintf(&b, "\n%s, %s, %s, %d ok\n",
+	terminal.Fprintf(&b, "\n%s, %s, %s, %d ok\n",
 		counted(report.Count(gworker.SeverityProblem), "problem"), counted(report.Count(gworker.SeverityWarning), "warning"),
 		counted(report.Count(gworker.SeverityNote), "note"), report.Count(gworker.SeverityOK))
 	return b.String()
-}
-
-// harmless takes away what a terminal would act on.
-func harmless(r rune) rune {
-	if unicode.IsControl(r) && r != '\n' || unicode.Is(unicode.Bidi_Control, r) {
-		return unicode.ReplacementChar
-	}
-	return r
 }
 
 func counted(n int, noun string) string {
@@ -112,7 +104,7 @@ func counted(n int, noun string) string {
 func wrapped(text, indent string) string {
 	var b strings.Builder
 	column := 0
-	for _, word := range strings.Fields(text) {
+	for _, word := range strings.Fields(terminal.Line(text)) {
 		width := len([]rune(word))
 		switch {
 		case column == 0:

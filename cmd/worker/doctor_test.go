@@ -34,7 +34,7 @@ func TestDoctorOfASickQueue(t *testing.T) {
 	}
 	worker(t, "", "doctor", "-c", database).want(t, 0,
 		"WARNING  unknown-workers\n  1 worker holds locks", "  Why it matters:\n    No Graphile Worker", "  What helps:\n    select graphile_worker.force_unlock",
-		"0 problems, 1 warning, 0 notes", "me\ufffd[2J\ufffd (of an unknown maker)")
+		"0 problems, 1 warning, 0 notes", `me\u001b[2J\u202e (of an`, `array[E'me\u001b[2J\u202e']`)
 
 	if _, err := pool.Exec(t.Context(), "update graphile_worker._private_jobs set locked_at = now() - interval '5 hours'"); err != nil {
 		t.Fatal(err)

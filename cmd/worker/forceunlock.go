@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 func newForceUnlockCommand(shared *sharedFlags) *cobra.Command {
@@ -73,23 +74,23 @@ func forceUnlock(
 
 func printUnlocked(out io.Writer, w gworker.WorkerLocks, dryRun bool) {
 	if len(w.Jobs)+len(w.Queues) == 0 {
-		fmt.Fprintf(out, "%s holds nothing: check the id\n", cell(w.WorkerID, 60))
+		terminal.Fprintf(out, "%s holds nothing: check the id\n", cell(w.WorkerID, 60))
 		return
 	}
 	did := "unlocked"
 	if dryRun {
 		did = "would unlock"
 	}
-	fmt.Fprintf(out, "%s what %s holds:\n", did, cell(w.WorkerID, 60))
+	terminal.Fprintf(out, "%s what %s holds:\n", did, cell(w.WorkerID, 60))
 	for _, job := range w.Jobs {
-		fmt.Fprintf(out, "  job %d (%s, attempt %d of %d), locked for %s\n", job.ID, cell(job.Task, 60), job.Attempts, job.MaxAttempts, span(job.LockedFor))
+		terminal.Fprintf(out, "  job %d (%s, attempt %d of %d), locked for %s\n", job.ID, cell(job.Task, 60), job.Attempts, job.MaxAttempts, span(job.LockedFor))
 	}
 	if len(w.Queues) > 0 {
 		names := make([]string, len(w.Queues))
 		for i, name := range w.Queues {
 			names[i] = cell(name, 60)
 		}
-		fmt.Fprintf(out, "  %s: %s\n", strings.TrimPrefix(counted(len(names), "queue"), "1 "), strings.Join(names, ", "))
+		terminal.Fprintf(out, "  %s: %s\n", strings.TrimPrefix(counted(len(names), "queue"), "1 "), strings.Join(names, ", "))
 	}
 }
 

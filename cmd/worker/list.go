@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 // listFlags are the fields of a filter as flags, and how to print.
@@ -196,7 +199,7 @@ func (f listFlags) printIDs(ctx context.Context, client *gworker.Client, filter 
 		return err
 	}
 	if page.NextCursor != "" {
-		fmt.Fprintf(std.err, "worker: there are more than these %s: --all prints the others, too\n", counted(len(page.Jobs), "job"))
+		terminal.Fprintf(std.err, "worker: there are more than these %s: --all prints the others, too\n", counted(len(page.Jobs), "job"))
 	}
 	return write(page)
 }
@@ -219,13 +222,13 @@ func printJobs(out io.Writer, page gworker.JobPage) error {
 			priority = strconv.Itoa(job.Priority)
 		}
 		t.add(strconv.FormatInt(job.ID, 10), string(job.State), cell(job.Task, 40), cell(job.Queue, 30), cell(job.Key, 30), priority,
-			relative(job.RunAt, job.ReadAt), fmt.Sprintf("%d/%d", job.Attempts, job.MaxAttempts), cell(note(job), 70), cell(string(job.Payload), 70))
+			relative(job.RunAt, job.ReadAt), fmt.Sprintf("%d/%d", job.Attempts, job.MaxAttempts), cell(note(job), 70), cell(compact(job.Payload), 70))
 	}
 	if err := t.print(out); err != nil {
 		return fmt.Errorf("printing jobs: %w", err)
 	}
 	if page.NextCursor != "" {
-		fmt.Fprintf(out, "\n%s; there are more: add --all, or --cursor %s\n", counted(len(page.Jobs), "job"), page.NextCursor)
+		terminal.Fprintf(out, "\n%s; there are more: add --all, or --cursor %s\n", counted(len(page.Jobs), "job"), page.NextCursor)
 	}
 	return nil
 }
@@ -241,5 +244,14 @@ func note(job *gworker.JobInfo) string {
 		}
 		return "queue held by " + job.QueueLockedBy
 	}
-	return job.LastError
+	return oneLine(job.LastError)
+}
+
+// compact is JSON on one line, if it is such that it can be.
+func compact(payload json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Compact(&b, payload) != nil {
+		return string(payload)
+	}
+	return b.String()
 }

@@ -8,11 +8,12 @@ import (
 	"os"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/buffer"
 	"go.uber.org/zap/exp/zapslog"
 	"go.uber.org/zap/zapcore"
-	"golang.org/x/term"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 // newLogger writes lines for people on a terminal and JSON anywhere else.
@@ -21,21 +22,36 @@ func newLogger(to io.Writer, level string) (*zap.Logger, error) {
 	if err != nil || parsed > zapcore.ErrorLevel {
 		return nil, fmt.Errorf("--log-level is %q: it can be debug, info, warn or error", level)
 	}
-	var encoder zapcore.Encoder
-	if isTerminal(to) {
-		config := zap.NewDevelopmentEncoderConfig()
-		config.EncodeLevel = zapcore.CapitalColorLevelEncoder
-		config.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
-		config.EncodeDuration = zapcore.StringDurationEncoder
-		encoder = zapcore.NewConsoleEncoder(config)
-	} else {
-		config := zap.NewProductionEncoderConfig()
-		config.TimeKey = "time"
-		config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-		config.EncodeDuration = zapcore.SecondsDurationEncoder
-		encoder = zapcore.NewJSONEncoder(config)
+	out := terminal.NewWriter(to)
+	if out.IsTerminal() {
+		return consoleLogger(out, parsed), nil
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(to)), parsed)), nil
+	config := zap.NewProductionEncoderConfig()
+	config.TimeKey = "time"
+	config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	config.EncodeDuration = zapcore.SecondsDurationEncoder
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(config), zapcore.Lock(zapcore.AddSync(out)), parsed)), nil
+}
+
+// consoleLogger writes lines for people.
+func consoleLogger(to *terminal.Writer, level zapcore.Level) *zap.Logger {
+	config := zap.NewDevelopmentEncoderConfig()
+	config.EncodeLevel = zapcore.CapitalColorLevelEncoder
+	config.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+	config.EncodeDuration = zapcore.StringDurationEncoder
+	encoder := lineEncoder{zapcore.NewConsoleEncoder(config)}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(to.WithColors())), level))
+}
+
+// lineEncoder keeps messages, which are the output of tasks now and then, on one
+// line; zap writes attributes as JSON.
+type lineEncoder struct{ zapcore.Encoder }
+
+func (e lineEncoder) Clone() zapcore.Encoder { return lineEncoder{e.Encoder.Clone()} }
+
+func (e lineEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	entry.Message = terminal.Line(entry.Message)
+	return e.Encoder.EncodeEntry(entry, fields)
 }
 
 // bridge returns the logger for package gworker that writes to zap's, at its level
@@ -55,9 +71,4 @@ func logEvents(config *gworker.Config, logger *zap.Logger) {
 		config.Observers = append(config.Observers, withoutSuccesses(gworker.LogObserver(config.Logger)))
 		config.Logger = silence
 	}
-}
-
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
 }

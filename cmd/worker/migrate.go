@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 func newMigrateCommand(shared *sharedFlags) *cobra.Command {
@@ -45,9 +46,9 @@ func migrateAndTell(ctx context.Context, client *gworker.Client, shared *sharedF
 		switch e := e.(type) {
 		case gworker.RevisionApplied:
 			applied++
-			fmt.Fprintf(shared.std.out, "applied revision %d%s\n", e.Revision, ifBreaking(" (breaking)", e.Breaking))
+			terminal.Fprintf(shared.std.out, "applied revision %d%s\n", e.Revision, ifBreaking(" (breaking)", e.Breaking))
 		case gworker.SchemaWarning:
-			fmt.Fprintf(shared.std.err, "worker: warning: %s\n", e.Message)
+			terminal.Fprintf(shared.std.err, "worker: warning: %s\n", e.Message)
 		}
 	})
 	if err != nil {
@@ -60,7 +61,7 @@ func migrateAndTell(ctx context.Context, client *gworker.Client, shared *sharedF
 	if applied == 0 {
 		fmt.Fprint(shared.std.out, "nothing to do: ")
 	}
-	fmt.Fprintf(shared.std.out, "schema %q is at revision %d\n", shared.schemaOrDefault(), status.Ledger.Newest)
+	terminal.Fprintf(shared.std.out, "schema %q is at revision %d\n", shared.schemaOrDefault(), status.Ledger.Newest)
 	return nil
 }
 
@@ -71,14 +72,14 @@ func printStatus(ctx context.Context, client *gworker.Client, shared *sharedFlag
 	}
 	out := shared.std.out
 	if status.Ledger.Installed {
-		fmt.Fprintf(out, "schema %q is at revision %d\n\n", shared.schemaOrDefault(), status.Ledger.Newest)
+		terminal.Fprintf(out, "schema %q is at revision %d\n\n", shared.schemaOrDefault(), status.Ledger.Newest)
 	} else {
-		fmt.Fprintf(out, "schema %q is not installed\n\n", shared.schemaOrDefault())
+		terminal.Fprintf(out, "schema %q is not installed\n\n", shared.schemaOrDefault())
 	}
 	if err := printRevisions(out, status.Revisions); err != nil {
 		return fmt.Errorf("printing the status: %w", err)
 	}
-	fmt.Fprintf(out, "\n%s\n", whatARunWouldDo(status))
+	terminal.Fprintf(out, "\n%s\n", whatARunWouldDo(status))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 func newQueuesCommand(shared *sharedFlags) *cobra.Command {
@@ -62,7 +63,7 @@ func printQueues(shared *sharedFlags, page gworker.QueuePage) error {
 		return fmt.Errorf("printing queues: %w", err)
 	}
 	if page.NextCursor != "" {
-		fmt.Fprintf(out, "\n%s; there are more: add --cursor %s\n", counted(len(page.Queues), "queue"), page.NextCursor)
+		terminal.Fprintf(out, "\n%s; there are more: add --cursor %s\n", counted(len(page.Queues), "queue"), page.NextCursor)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 func newRemoveCommand(shared *sharedFlags) *cobra.Command {
@@ -105,20 +106,20 @@ func (r removeJSON) print(shared *sharedFlags, asJSON bool) error {
 	for _, job := range r.Jobs {
 		switch {
 		case job.Deleted && r.DryRun:
-			fmt.Fprintf(out, "would remove job %d (%s, key %q)\n", job.ID, cell(job.Task, 60), job.RemovedKey)
+			terminal.Fprintf(out, "would remove job %d (%s, key %q)\n", job.ID, cell(job.Task, 60), job.RemovedKey)
 		case job.Deleted:
-			fmt.Fprintf(out, "removed job %d (%s, key %q)\n", job.ID, cell(job.Task, 60), job.RemovedKey)
+			terminal.Fprintf(out, "removed job %d (%s, key %q)\n", job.ID, cell(job.Task, 60), job.RemovedKey)
 		default:
 			what := "it loses its key and is not tried again"
 			if r.DryRun {
 				what = "it would lose its key and not be tried again"
 			}
-			fmt.Fprintf(out, "job %d (%s, key %q) is locked by %s: %s; \"worker cancel %d\" ends a running job\n",
+			terminal.Fprintf(out, "job %d (%s, key %q) is locked by %s: %s; \"worker cancel %d\" ends a running job\n",
 				job.ID, cell(job.Task, 60), job.RemovedKey, cell(job.LockedBy, 60), what, job.ID)
 		}
 	}
 	for _, key := range r.NotFound {
-		fmt.Fprintf(out, "no job has the key %q\n", key)
+		terminal.Fprintf(out, "no job has the key %q\n", key)
 	}
 	return nil
 }

@@ -6,9 +6,12 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gworker/gworker/internal/terminal"
 )
 
-// stdio is where a command reads and writes.
+// stdio is where a command reads and writes. What it writes is guarded: see package
+// terminal, whose Fprintf is for all that has texts in it.
 type stdio struct {
 	in  io.Reader
 	out io.Writer
@@ -17,6 +20,7 @@ type stdio struct {
 
 // execute runs the command line and returns the exit status.
 func execute(ctx context.Context, args []string, std stdio) int {
+	std.out, std.err = terminal.NewWriter(std.out), terminal.NewWriter(std.err)
 	root := newRoot(std)
 	root.SetArgs(args)
 	root.SetIn(std.in)
@@ -26,7 +30,7 @@ func execute(ctx context.Context, args []string, std stdio) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(std.err, "worker: "+explain(err))
+	terminal.Fprintf(std.err, "worker: %s\n", explain(err))
 	return exitStatus(err)
 }
 

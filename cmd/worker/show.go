@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 func newShowCommand(shared *sharedFlags) *cobra.Command {
@@ -88,17 +89,17 @@ func printJob(out io.Writer, job *gworker.JobInfo, apart bool) error {
 	if apart {
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "job %d\n", job.ID)
+	terminal.Fprintf(&b, "job %d\n", job.ID)
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "  %-12s %s\n", name, value)
+			terminal.Fprintf(&b, "  %-12s %s\n", name, value)
 		}
 	}
 	line("state", string(job.State))
-	line("task", oneLine(job.Task))
-	line("queue", oneLine(job.Queue))
-	line("key", oneLine(job.Key))
-	line("flags", oneLine(strings.Join(job.Flags, ", ")))
+	line("task", job.Task)
+	line("queue", job.Queue)
+	line("key", job.Key)
+	line("flags", strings.Join(job.Flags, ", "))
 	line("priority", fmt.Sprint(job.Priority))
 	line("run at", absolute(job.RunAt, job.ReadAt))
 	line("attempts", fmt.Sprintf("%d of %d", job.Attempts, job.MaxAttempts))
@@ -108,17 +109,17 @@ func printJob(out io.Writer, job *gworker.JobInfo, apart bool) error {
 		line("revision", fmt.Sprintf("%d, as often was it added again with its key", job.Revision))
 	}
 	if job.State == gworker.StateRunning {
-		line("locked by", oneLine(job.LockedBy))
+		line("locked by", job.LockedBy)
 		line("locked at", absolute(job.LockedAt, job.ReadAt))
 	}
 	if job.QueueLockedBy != "" && job.State != gworker.StateRunning {
-		line("queue held", fmt.Sprintf("by %s since %s", oneLine(job.QueueLockedBy), absolute(job.QueueLockedAt, job.ReadAt)))
+		line("queue held", fmt.Sprintf("by %s since %s", job.QueueLockedBy, absolute(job.QueueLockedAt, job.ReadAt)))
 	}
 	if job.LastError != "" {
 		b.WriteString("  last error\n" + indented(job.LastError))
 	}
 	b.WriteString("  payload\n" + indented(pretty(job.Payload)))
-	_, err := io.WriteString(out, plain(b.String()))
+	_, err := io.WriteString(out, b.String())
 	return err
 }
 
@@ -131,6 +132,7 @@ func pretty(payload json.RawMessage) string {
 	return b.String()
 }
 
+// indented is other people's text in lines of their own.
 func indented(text string) string {
-	return "    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    ") + "\n"
+	return "    " + strings.ReplaceAll(strings.TrimRight(terminal.Block(text), "\n"), "\n", "\n    ") + "\n"
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 func newStatsCommand(shared *sharedFlags) *cobra.Command {
@@ -55,7 +56,7 @@ func countsCells(c gworker.JobCounts, wait time.Duration) []string {
 }
 
 func printStats(out io.Writer, stats gworker.Stats) error {
-	fmt.Fprintln(out, summary(stats))
+	terminal.Fprintf(out, "%s\n", summary(stats))
 	tasks := table{head: append([]string{"task"}, countsHead...)}
 	for _, t := range stats.Tasks {
 		tasks.add(append([]string{cell(t.Task, 40)}, countsCells(t.Counts, t.LongestWait)...)...)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 type sweepFlags struct {
@@ -83,9 +84,9 @@ func printSweep(out io.Writer, dryRun bool, result gworker.SweepResult) {
 		if w.Registered {
 			silence = "not heard of for " + w.Silence.Round(time.Second).String()
 		}
-		fmt.Fprintf(out, "%s: %s\n", w.ID, silence)
+		terminal.Fprintf(out, "%s: %s\n", w.ID, silence)
 		for _, j := range w.Jobs {
-			fmt.Fprintf(out, "  job %d (%s, attempt %d of %d) %s%s\n", j.ID, j.Task, j.Attempts, j.MaxAttempts, would, fate(j))
+			terminal.Fprintf(out, "  job %d (%s, attempt %d of %d) %s%s\n", j.ID, j.Task, j.Attempts, j.MaxAttempts, would, fate(j))
 		}
 		if len(w.Jobs) == 0 {
 			fmt.Fprintln(out, "  it holds no job")

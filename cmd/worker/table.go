@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 // table is rows for people, as wide as their texts, which are cut where they
@@ -26,7 +28,7 @@ func (t *table) print(out io.Writer) error {
 		var shown []string
 		for i, cell := range row {
 			if slices.ContainsFunc(t.rows, func(r []string) bool { return r[i] != "" }) {
-				shown = append(shown, orDash(cell))
+				shown = append(shown, terminal.Line(orDash(cell)))
 			}
 		}
 		fmt.Fprintln(w, strings.Join(shown, "\t"))
@@ -41,17 +43,14 @@ func orDash(text string) string {
 	return text
 }
 
-// cell makes one line of other people's text, of so many characters at most.
+// cell is other people's text as one line of so many characters at most.
 func cell(text string, width int) string {
-	line := []rune(plain(strings.Join(strings.Fields(text), " ")))
+	line := []rune(terminal.Line(text))
 	if len(line) > width {
 		line = append(line[:width-1], '…')
 	}
 	return string(line)
 }
-
-// plain is other people's text without what a terminal acts on.
-func plain(text string) string { return strings.Map(harmless, text) }
 
 // number is a count, with nothing for none, so that what is there stands out.
 func number(n int64) string {

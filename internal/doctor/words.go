@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/gworker/gworker/internal/terminal"
 )
 
 // count is a number and its noun: "1 job", "2 jobs".
@@ -82,10 +84,16 @@ func listed(things []string, separator string) string {
 // first are the first few of things.
 func first[T any](things []T) []T { return things[:min(len(things), namedThings)] }
 
-// literal is a text as an SQL literal. Backslashes mean nothing in it, as long as
+// literal is a text as an SQL literal on one line, which can be copied from a
+// terminal whatever is in it. Backslashes mean nothing in a plain one, as long as
 // standard_conforming_strings is on, which it is unless somebody broke it.
 func literal(text string) string {
-	return "'" + strings.ReplaceAll(text, "'", "''") + "'"
+	quoted := strings.ReplaceAll(text, "'", "''")
+	if terminal.Line(quoted) == quoted {
+		return "'" + quoted + "'"
+	}
+	// The escapes of package terminal mean the same here.
+	return "E'" + terminal.Line(strings.ReplaceAll(quoted, `\`, `\\`)) + "'"
 }
 
 // textArray is a list as an SQL array.
@@ -106,7 +114,7 @@ func plural(n int, one, many string) string {
 }
 
 // comment is a text that can stand behind "--".
-func comment(text string) string { return strings.Join(strings.Fields(text), " ") }
+func comment(text string) string { return terminal.Line(strings.Join(strings.Fields(text), " ")) }
 
 func plural64(n int64, one, many string) string {
 	if n == 1 {
