@@ -99,12 +99,12 @@ func fate(j gworker.SweptJob) string {
 	switch {
 	case j.Action == gworker.RecoverLater:
 		return "left with it for now"
+	case j.GivenUp && j.Key == "" && j.Attempts >= j.MaxAttempts:
+		return "unlocked, and stays failed: that was its last attempt, or it was replaced or removed meanwhile"
 	case j.GivenUp:
 		return "given up: it has been started too often"
 	case j.Cancelled:
 		return "unlocked, and stays failed: it was cancelled"
-	case j.Key == "" && j.Attempts >= j.MaxAttempts:
-		return "unlocked, and stays failed: that was its last attempt, or it was replaced meanwhile"
 	}
 	return "given back"
 }

@@ -226,8 +226,8 @@ type WorkerRecovered struct {
 	Dead     string // the dead worker
 	Silence  time.Duration
 	JobIDs   []int64
-	// GivenUp are jobs that are not tried again: they have been started so
-	// often, or were cancelled.
+	// GivenUp are jobs that stay failed: they have been started MaxAttempts
+	// times, have no key and no attempt left, or were cancelled.
 	GivenUp []int64
 	// Skipped are jobs that are left with the dead worker for now.
 	Skipped []int64

@@ -15,46 +15,6 @@ import (
 	"github.com/gworker/gworker/internal/recovery"
 )
 
-// retirements are what Rust's revision 22 adds, as far as cancelling meets it: its
-// functions go by marks in a table, and not by the key.
-const retirements = `
-	create table graphile_worker._private_job_retirements (
-		id bigint primary key references graphile_worker._private_jobs (id) on delete cascade);
-	create or replace function graphile_worker.permanently_fail_jobs(job_ids bigint[], error_message text default null)
-	returns setof graphile_worker._private_jobs language plpgsql as $$
-	begin
-		insert into graphile_worker._private_job_retirements
-		select j.id from graphile_worker._private_jobs j where j.id = any (job_ids) and j.locked_at is null;
-		return query
-			update graphile_worker._private_jobs j set attempts = j.max_attempts, last_error = error_message
-			where j.id = any (job_ids) and j.locked_at is null returning j.*;
-	end $$;
-	create or replace function graphile_worker.recover_dead_worker_jobs(worker_ids text[], recovery_delay interval default '0')
-	returns int language sql as $$
-		update graphile_worker._private_job_queues set locked_by = null, locked_at = null where locked_by = any (worker_ids);
-		with back as (
-			update graphile_worker._private_jobs j
-			set locked_by = null, locked_at = null, last_error = 'Job recovered after worker interruption',
-				run_at = greatest(j.run_at, now() + recovery_delay),
-				attempts = j.attempts - case when j.id in (select id from graphile_worker._private_job_retirements) then 0 else 1 end
-			where j.locked_by = any (worker_ids) returning j.id
-		)
-		select count(*)::int from back;
-	$$`
-
-// What has to hold for the job of a worker that dies, on each schema that may be
-// there.
-func onEachSchema(t *testing.T, test func(t *testing.T, f *fixture)) {
-	for name, script := range map[string]string{"revision 20": "select 1", "Rust's revision 22": retirements} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t)
-			f.exec(script)
-			test(t, f)
-		})
-	}
-}
-
 func (f *fixture) cancel(id int64, reason string) cancel.State {
 	f.t.Helper()
 	result, err := cancel.Cancel(f.t.Context(), f.Pool, f.statements, id, reason)
@@ -66,7 +26,7 @@ func (f *fixture) cancel(id int64, reason string) cancel.State {
 
 func TestCancelledJobOfADeadWorker(t *testing.T) {
 	t.Parallel()
-	onEachSchema(t, func(t *testing.T, f *fixture) {
+	onEachSchema(t, func(t *testing.T, f *fixture, _ string) {
 		f.options.Decide = func(_ context.Context, j recovery.Job) recovery.Decision {
 			t.Errorf("asked about job %d", j.ID)
 			return recovery.Decision{}
@@ -105,7 +65,10 @@ func TestCancelledJobOfADeadWorker(t *testing.T) {
 // reason away.
 func TestCancelledJobThatAnotherRuntimeRecovers(t *testing.T) {
 	t.Parallel()
-	onEachSchema(t, func(t *testing.T, f *fixture) {
+	onEachSchema(t, func(t *testing.T, f *fixture, schema string) {
+		if schema == "Rust's revisions 20 and 21" {
+			t.Skip("its function gives the attempt of a cancelled job back")
+		}
 		for holder, want := range map[string]cancel.State{"gworker_dead": cancel.Requested, "graphile_worker_dead": cancel.KeptFromRetrying} {
 			for _, spec := range []string{"", "job_key => 'k'"} {
 				id := f.locked(holder, 5*time.Minute, spec)

@@ -50,7 +50,7 @@ func recoveredText(n int) string {
 type decided struct {
 	job Job
 	Decision
-	givenUp bool
+	givenUp bool // it is not tried again, whatever the decision says
 }
 
 // decide asks the interceptor, and holds back jobs that are to wait longer.
@@ -63,7 +63,12 @@ func (s *sweep) decide(ctx context.Context, j Job, silence time.Duration) decide
 		return decided{job: j, Decision: Decision{Action: Fail, Reason: j.LastError}}
 	}
 	d := decided{job: j, Decision: s.ask(ctx, j)}
-	d.givenUp = d.Action == Recover && !j.retired() && j.starts() >= j.MaxAttempts
+	switch d.Action {
+	case Recover:
+		d.givenUp = j.retired() || j.starts() >= j.MaxAttempts
+	case Reschedule:
+		d.givenUp = j.retired()
+	}
 	return d
 }
 
@@ -81,19 +86,17 @@ func (s *sweep) ask(ctx context.Context, j Job) (d Decision) {
 	return s.Decide(ctx, j)
 }
 
-// adjustments are what the function that recovers jobs does not do. A retired
-// job is left as that function leaves it.
+// adjustments are what the schema's function that recovers jobs does not do, or does
+// differently from one revision to the other. So every job is in them: whether it is
+// tried again is decided here, and the function only unlocks it.
 func adjustments(all []decided) dbgen.AdjustRecoveredJobsParams {
 	var p dbgen.AdjustRecoveredJobsParams
 	for _, d := range all {
-		if d.job.retired() && d.Action != Fail {
-			continue
-		}
 		attempts, runAt, backoff, text := max(0, d.job.Attempts-1), pgtype.Timestamptz{}, false, recoveredText(d.job.Recoveries+1)
 		switch {
 		case d.givenUp:
-			attempts = d.job.MaxAttempts
-			text += fmt.Sprintf("; not tried again: it has started %d times, and may be what ends its workers", d.job.starts())
+			attempts = max(d.job.Attempts, d.job.MaxAttempts)
+			text += "; not tried again: " + whyGivenUp(d.job)
 		case d.Action == Reschedule:
 			attempts, runAt.Valid, runAt.Time = d.Attempts, !d.RunAt.IsZero(), d.RunAt
 			text = reason(d)
@@ -108,6 +111,13 @@ func adjustments(all []decided) dbgen.AdjustRecoveredJobsParams {
 		p.Cancelled = append(p.Cancelled, d.job.Cancelled)
 	}
 	return p
+}
+
+func whyGivenUp(j Job) string {
+	if j.retired() {
+		return "that was its last attempt, or it was replaced or removed meanwhile"
+	}
+	return fmt.Sprintf("it has started %d times, and may be what ends its workers", j.starts())
 }
 
 func reason(d decided) string {

@@ -25,7 +25,9 @@
 // workers from doing so for ever, each recovery is counted in the job's
 // last_error, where people see it; another error starts the count anew, and it
 // has used up an attempt. Once a job has started max_attempts times, counted
-// attempts and recoveries, it is not tried again.
+// attempts and recoveries, it is not tried again. That is the sweep's to see to: what
+// the schema's own function does with the attempts of a job without a key differs from
+// one revision, and one runtime's migration, to the other.
 package recovery
 
 import (

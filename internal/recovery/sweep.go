@@ -64,8 +64,9 @@ type SweptWorker struct {
 type SweptJob struct {
 	Job
 	Action Action
-	// GivenUp says that the job has been started so often that it is not tried
-	// again.
+	// GivenUp says that the job stays failed although Action would have it tried
+	// again: it has been started MaxAttempts times, or it has no key and no
+	// attempt left, as a job that was replaced or removed while it ran.
 	GivenUp bool
 }
 
@@ -219,10 +220,8 @@ func (s *sweep) take(ctx context.Context, q *dbgen.Queries, dead []holder, taken
 	if int(n) != len(taken) {
 		return fmt.Errorf("recovering %d jobs: the schema's function recovered %d", len(taken), n)
 	}
-	if adjust := adjustments(taken); len(adjust.Ids) > 0 {
-		if err := q.AdjustRecoveredJobs(ctx, adjust); err != nil {
-			return fmt.Errorf("writing what becomes of %d recovered jobs: %w", len(adjust.Ids), err)
-		}
+	if err := q.AdjustRecoveredJobs(ctx, adjustments(taken)); err != nil {
+		return fmt.Errorf("writing what becomes of %d recovered jobs: %w", len(taken), err)
 	}
 	if err := q.AnnounceJobs(ctx, int32(len(taken))); err != nil {
 		return fmt.Errorf("announcing %d recovered jobs: %w", len(taken), err)

@@ -218,49 +218,97 @@ func TestOnlyOldLocksOfUnregisteredHoldersAreTaken(t *testing.T) {
 	}
 }
 
+// On no schema, and whatever is decided about them.
 func TestRetiredJobsDoNotComeBack(t *testing.T) {
-	f := newFixture(t)
-	f.register("gworker_dead", time.Hour, "{}")
-	id := f.locked("gworker_dead", time.Minute, "job_key => 'k'")
-	f.exec("select graphile_worker.add_job('x', job_key => 'k', run_at => now() + interval '1 hour')") // replaces it while it runs
-	removed := f.locked("gworker_dead", time.Minute, "job_key => 'r'")
-	f.exec("select graphile_worker.remove_job('r')")
-	f.sweep()
-	for _, retired := range []int64{id, removed} {
-		if got := f.one(`select (attempts = max_attempts and locked_by is null and not is_available)::text
-			from graphile_worker._private_jobs where id = $1`, retired); got != "true" {
-			t.Errorf("retired job %d can run again: %s", retired, f.row(retired))
-		}
+	t.Parallel()
+	for _, action := range []recovery.Action{recovery.Recover, recovery.Reschedule} {
+		t.Run(action.String(), func(t *testing.T) {
+			onEachSchema(t, func(t *testing.T, f *fixture, _ string) {
+				f.register("gworker_dead", time.Hour, "{}")
+				id := f.locked("gworker_dead", time.Minute, "job_key => 'k'")
+				f.exec("select graphile_worker.add_job('x', job_key => 'k', run_at => now() + interval '1 hour')") // replaces it while it runs
+				removed := f.locked("gworker_dead", time.Minute, "job_key => 'r'")
+				f.exec("select graphile_worker.remove_job('r')")
+				f.options.Decide = func(context.Context, recovery.Job) recovery.Decision { return recovery.Decision{Action: action} }
+				f.sweep()
+				for _, retired := range []int64{id, removed} {
+					f.wantRow(retired, "25|-|"+counted1+"; not tried again: that was its last attempt, or it was replaced or removed meanwhile|now")
+				}
+				if e := waitFor[event.WorkerRecovered](f, nil); len(e.JobIDs) != 0 || len(e.GivenUp) != 2 {
+					t.Errorf("the event is %+v", e)
+				}
+			})
+		})
 	}
 }
 
-// A job that ends its worker each time is given up after max_attempts starts.
+// A job that ends its worker each time is given up after max_attempts starts, with
+// a key or without, whether it has failed before or not, on any schema.
 func TestJobThatKillsItsWorkersIsGivenUp(t *testing.T) {
-	f := newFixture(t)
-	id := f.locked("gworker_0", time.Minute, "max_attempts => 4, job_key => 'k'")
-	for start := 1; ; start++ {
-		f.register(fmt.Sprintf("gworker_%d", start-1), time.Hour, "{}")
-		result := f.sweep()
-		if start == 4 {
-			if !result.Workers[0].Jobs[0].GivenUp {
-				t.Errorf("not given up: %s", f.row(id))
-			}
+	t.Parallel()
+	cases := map[string]struct {
+		spec   string
+		failed int // attempts before
+	}{
+		"with a key":                 {"max_attempts => 4, job_key => 'k'", 0},
+		"without":                    {"max_attempts => 4", 0},
+		"after failures, with a key": {"max_attempts => 4, job_key => 'k'", 2},
+		"after failures, without":    {"max_attempts => 4", 2},
+		"on its last, with a key":    {"max_attempts => 4, job_key => 'k'", 3},
+		"on its last, without":       {"max_attempts => 4", 3},
+		"of one attempt, with a key": {"max_attempts => 1, job_key => 'k'", 0},
+		"of one attempt, without":    {"max_attempts => 1", 0},
+		"in a queue, on its last":    {"max_attempts => 4, queue_name => 'q'", 3},
+	}
+	onEachSchema(t, func(t *testing.T, f *fixture, _ string) {
+		for name, c := range cases {
+			t.Run(name, func(t *testing.T) {
+				f.exec("delete from graphile_worker._private_jobs")
+				testJobThatKillsItsWorkers(t, f, f.locked("gworker_0", time.Minute, c.spec), c.failed)
+			})
+		}
+	})
+}
+
+func testJobThatKillsItsWorkers(t *testing.T, f *fixture, id int64, failed int) {
+	f.exec("update graphile_worker._private_jobs set attempts = $1", failed+1)
+	most := f.one("select max_attempts::text from graphile_worker._private_jobs")
+	starts := 1
+	for ; starts <= 10; starts++ {
+		f.register(fmt.Sprintf("gworker_%d", starts-1), time.Hour, "{}")
+		f.options.DryRun = true
+		foreseen := f.sweep().Workers[0].Jobs[0].GivenUp
+		f.options.DryRun = false
+		givenUp := f.sweep().Workers[0].Jobs[0].GivenUp
+		available := f.one("select is_available::text from graphile_worker._private_jobs") == "true"
+		if givenUp != foreseen || givenUp == available {
+			t.Errorf("after start %d: foreseen %v, said %v, available %v: %s", starts, foreseen, givenUp, available, f.row(id))
+		}
+		if !available {
 			break
 		}
-		times := "times"
-		if start == 1 {
-			times = "time"
-		}
-		f.wantRow(id, fmt.Sprintf("0|-|Job recovered after worker interruption (%d %s in a row)|now", start, times))
+		f.wantRow(id, fmt.Sprintf("%d|-|Job recovered after worker interruption (%s in a row)|now", failed, times(starts)))
 		f.exec("update graphile_worker._private_jobs set locked_by = $1, locked_at = now(), attempts = attempts + 1",
-			fmt.Sprintf("gworker_%d", start))
+			fmt.Sprintf("gworker_%d", starts))
 	}
-	if got := f.row(id); !strings.HasPrefix(got, "4|-|") || !strings.Contains(got, "it has started 4 times") {
+	if most != fmt.Sprint(failed+starts) {
+		t.Errorf("it has started %d times, and %d before, of %s: %s", starts, failed, most, f.row(id))
+	}
+	if got := f.row(id); !strings.HasPrefix(got, most+"|-|") || !strings.Contains(got, "; not tried again: ") {
 		t.Errorf("the job is %s", got)
 	}
-	if e := waitFor(f, func(e event.WorkerRecovered) bool { return len(e.GivenUp) > 0 }); e.GivenUp[0] != id {
-		t.Errorf("event %+v", e)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e, ok := f.events[len(f.events)-1].(event.WorkerRecovered); !ok || fmt.Sprint(e.GivenUp) != fmt.Sprint([]int64{id}) {
+		t.Errorf("the last event is %+v", f.events[len(f.events)-1])
 	}
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "1 time"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 func TestDecisions(t *testing.T) {
