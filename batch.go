@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/gworker/gworker/internal/contain"
 )
 
 // BatchJob is a job of a batch task as its handler gets it. Its Payload holds
@@ -84,7 +86,7 @@ func batchError(elements []json.RawMessage, failures []error) error {
 	var failed []BatchFailure
 	for i, err := range failures {
 		if err != nil {
-			failed = append(failed, BatchFailure{Index: i, Payload: elements[i], Err: err})
+			failed = append(failed, BatchFailure{Index: i, Payload: elements[i], Err: contain.Read(err)})
 		}
 	}
 	if failed == nil {

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
+
+	"github.com/gworker/gworker/internal/contain"
 )
 
 // ErrAddSkipped says that a job was not added because an interceptor did not want
@@ -46,7 +47,7 @@ func (a adder) beforeAddAll(ctx context.Context, specs []JobSpec) (kept []JobSpe
 	for i, spec := range specs {
 		spec, err := a.beforeAdd(ctx, spec)
 		switch {
-		case errors.Is(err, ErrAddSkipped):
+		case contain.Is(err, ErrAddSkipped):
 			continue
 		case err != nil:
 			return nil, nil, fmt.Errorf("specs[%d], of task %q: %w", i, specs[i].Task, err)
@@ -56,12 +57,13 @@ func (a adder) beforeAddAll(ctx context.Context, specs []JobSpec) (kept []JobSpe
 	return kept, places, nil
 }
 
-// protect makes an error of an interceptor's panic.
+// protect makes an error of an interceptor's panic. It runs on the caller's own
+// goroutine, whose to end it is.
 func protect(ctx context.Context, intercept func(context.Context, *JobSpec) error, spec *JobSpec) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			err = &PanicError{Value: value, Stack: string(debug.Stack())}
+			err = contain.Recovered(value)
 		}
 	}()
-	return intercept(ctx, spec)
+	return contain.Read(intercept(ctx, spec))
 }

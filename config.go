@@ -124,7 +124,9 @@ type Config struct {
 	// RunAt is due that is added through this worker's client. Cron goes by it,
 	// too, in place of the machine's clock. Workers of one queue should go by one
 	// clock, see docs/time.md. Heartbeats, and who is taken for dead, go by the
-	// database's clock all the same. It is called from many goroutines.
+	// database's clock all the same. It is called from many goroutines. If it
+	// panics, ObserverPanicked reports it, and the time that it told last goes on by
+	// the machine's clock.
 	Now func() time.Time
 
 	// ConnectTimeout is how long Run waits for a database that cannot be
@@ -205,8 +207,8 @@ type Config struct {
 	Logger *slog.Logger
 
 	// Observers get every event (see Event), from many goroutines at once. The
-	// worker waits for them, so they should be quick. A panic in one is caught
-	// and reported as ObserverPanicked.
+	// worker waits for them, so they should be quick. A panic in one, or a
+	// runtime.Goexit, is caught and reported as ObserverPanicked.
 	Observers []func(Event)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/statement"
@@ -60,9 +61,11 @@ func problem(field, format string, args ...any) error {
 // did not end within StatementTimeout. It names the statement.
 type StatementTimeoutError = statement.TimeoutError
 
-// A PanicError is what a handler's panic becomes: the failure of its job. Its
-// text, stored as the job's last error, holds the stack.
-type PanicError = scheduler.PanicError
+// A PanicError is what a panic of the program's own code becomes: of a handler's,
+// the failure of its job. Value is what it panicked with and Stack is where. The
+// error's text is short, "panic: " and the value's text; the job's last error is
+// that text and the stack.
+type PanicError = contain.PanicError
 
 // An IncompatibleSchemaError is returned when the schema holds a breaking
 // revision that is newer than this version of gworker. Nothing was changed; the

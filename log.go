@@ -3,10 +3,10 @@ package gworker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 )
@@ -44,7 +44,7 @@ func LogObserver(logger *slog.Logger) func(Event) {
 				append(jobFields(e.Job), errAttr(e.Err))...)
 		case event.BackoffPanicked:
 			line(level, "a task's Backoff panicked; using the shared formula",
-				append(jobFields(e.Job), slog.String("value", fmt.Sprint(e.Value)), slog.String("stack", e.Stack))...)
+				append(jobFields(e.Job), slog.String("value", contain.TextOf(e.Value)), slog.String("stack", e.Stack))...)
 		case event.JobLost:
 			line(level, lostMessage(e), append(jobFields(e.Job), errAttr(e.Err))...)
 		case event.JobInterrupted:
@@ -77,7 +77,7 @@ func snoozedMessage(e event.JobSnoozed) string {
 // which people find failures.
 func snoozedFields(e event.JobSnoozed) []slog.Attr {
 	fields := append(ended(e.Job, e.Duration, nil), slog.Duration("for", e.For))
-	if _, plain := e.Err.(*SnoozeError); !plain && e.Err != nil {
+	if _, plain := contain.Original(e.Err).(*SnoozeError); !plain && e.Err != nil {
 		fields = append(fields, slog.String("reason", e.Err.Error()))
 	}
 	return fields
@@ -182,7 +182,7 @@ func logWorker(level slog.Level, line func(slog.Level, string, ...slog.Attr), e 
 		event.CronTimerEarly, event.CronTimerLate, event.CronFailed, event.CronItemFailed:
 		logCron(level, line, e)
 	case event.ObserverPanicked:
-		line(level, "an observer panicked", slog.String("value", fmt.Sprint(e.Value)), slog.String("stack", e.Stack))
+		line(level, "an observer panicked", slog.String("value", contain.TextOf(e.Value)), slog.String("stack", e.Stack))
 	}
 }
 
@@ -236,7 +236,11 @@ func jobFields(j *job.Claimed) []slog.Attr {
 }
 
 func ended(j *job.Claimed, took time.Duration, err error) []slog.Attr {
-	return append(jobFields(j), durationAttr(took), errAttr(err))
+	fields := append(jobFields(j), durationAttr(took), errAttr(err))
+	if stack := contain.Stack(err); stack != "" {
+		fields = append(fields, slog.String("stack", stack))
+	}
+	return fields
 }
 
 func lostMessage(e event.JobLost) string {

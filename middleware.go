@@ -2,11 +2,11 @@ package gworker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 )
@@ -108,7 +108,7 @@ func RecoverMiddleware(report func(ctx context.Context, job *RawJob, panicked *P
 func recovered(ctx context.Context, job *RawJob, handle Handler) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
-			err = scheduler.Recovered(value)
+			err = contain.Recovered(value)
 		}
 	}()
 	return handle(ctx, job)
@@ -121,7 +121,10 @@ func timeoutCause(limit time.Duration) error {
 // timedOut names the time-out in an error that came of it.
 func timedOut(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
-	if err == nil || !errors.Is(cause, ErrJobTimeout) || errors.Is(err, ErrJobTimeout) {
+	if err == nil || cause == nil || !contain.Is(cause, ErrJobTimeout) {
+		return err
+	}
+	if err = contain.Read(err); contain.Is(err, ErrJobTimeout) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", cause, err)

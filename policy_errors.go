@@ -2,13 +2,13 @@ package gworker
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 )
@@ -86,7 +86,7 @@ func (e *BatchError) Error() string {
 	lines := make([]string, 0, len(e.Failed)+1)
 	lines = append(lines, "Batch failures:")
 	for _, failed := range e.Failed {
-		lines = append(lines, failed.Err.Error())
+		lines = append(lines, contain.Text(failed.Err))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -105,9 +105,9 @@ func outcomeOf(err error) job.Outcome {
 	if err == nil {
 		return job.Outcome{Kind: job.Completed}
 	}
+	err = contain.Read(err)
 	outcome := job.Outcome{Kind: job.Failed, Err: err}
-	var batch *BatchError
-	if errors.As(err, &batch) && len(batch.Failed) > 0 {
+	if batch, is := contain.As[*BatchError](err); is && len(batch.Failed) > 0 {
 		// Middleware may have made a payload that no database takes.
 		if left := batch.left(); json.Valid(left) && utf8.Valid(left) {
 			outcome.Payload = left
@@ -115,17 +115,15 @@ func outcomeOf(err error) job.Outcome {
 		batch.decide(&outcome)
 		return outcome
 	}
-	var lost *lostRun
-	var snooze *SnoozeError
-	var cancel *CancelError
-	switch {
-	case errors.As(err, &lost):
+	if _, lost := contain.As[*lostRun](err); lost {
 		outcome.Kind = job.Lost
-	case errors.As(err, &snooze):
-		outcome.Kind, outcome.Delay = job.Snoozed, delayOf(snooze)
-	case errors.As(err, &cancel):
-		outcome.Permanent = true
+		return outcome
 	}
+	if snooze, is := contain.As[*SnoozeError](err); is {
+		outcome.Kind, outcome.Delay = job.Snoozed, delayOf(snooze)
+		return outcome
+	}
+	_, outcome.Permanent = contain.As[*CancelError](err)
 	return outcome
 }
 
@@ -139,8 +137,8 @@ func delayOf(snooze *SnoozeError) *time.Duration {
 func (e *BatchError) decide(outcome *job.Outcome) {
 	var longest *SnoozeError
 	snoozed := !slices.ContainsFunc(e.Failed, func(failed BatchFailure) bool {
-		var snooze *SnoozeError
-		if !errors.As(failed.Err, &snooze) {
+		snooze, is := contain.As[*SnoozeError](failed.Err)
+		if !is {
 			return true
 		}
 		if longest == nil || snooze.For > longest.For {
@@ -153,8 +151,8 @@ func (e *BatchError) decide(outcome *job.Outcome) {
 		return
 	}
 	outcome.Permanent = !slices.ContainsFunc(e.Failed, func(failed BatchFailure) bool {
-		var cancel *CancelError
-		return !errors.As(failed.Err, &cancel)
+		_, cancelled := contain.As[*CancelError](failed.Err)
+		return !cancelled
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/store"
 )
@@ -170,6 +171,16 @@ func checkText(field, text string, limit int) error {
 	return nil
 }
 
+// marshal encodes a payload. A panic of its methods is an error.
+func marshal(payload any) (raw json.RawMessage, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			raw, err = nil, contain.Recovered(value)
+		}
+	}()
+	return json.Marshal(payload)
+}
+
 func encodePayload(field string, payload any) (json.RawMessage, error) {
 	if payload == nil {
 		return json.RawMessage("{}"), nil
@@ -177,7 +188,7 @@ func encodePayload(field string, payload any) (json.RawMessage, error) {
 	raw, ok := payload.(json.RawMessage)
 	if !ok {
 		var err error
-		if raw, err = json.Marshal(payload); err != nil {
+		if raw, err = marshal(payload); err != nil {
 			return nil, problem(field, "cannot be encoded as JSON: %v", err)
 		}
 		return raw, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
@@ -107,8 +108,19 @@ func decode(payload json.RawMessage, into any) error {
 		*raw = payload
 		return nil
 	}
-	if err := json.Unmarshal(payload, into); err != nil {
+	if err := unmarshal(payload, into); err != nil {
 		return fmt.Errorf("decoding the payload: %w", err)
 	}
 	return nil
+}
+
+// unmarshal decodes a payload. A panic of its methods is an error, of one element
+// of a batch alone.
+func unmarshal(payload json.RawMessage, into any) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = contain.Recovered(value)
+		}
+	}()
+	return json.Unmarshal(payload, into)
 }

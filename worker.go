@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/cron"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
@@ -85,6 +85,13 @@ func newWorker(config Config) (*Worker, error) {
 		return nil, err
 	}
 	w.client = newClient(w.pool, options, w.leaveServer)
+	if config.Now != nil {
+		config.Now = contain.Clock(config.Now, func(err error) {
+			value, stack := contain.Cause(err)
+			w.events.Emit(event.ObserverPanicked{Value: value, Stack: stack})
+		})
+		w.config.Now = config.Now
+	}
 	w.client.now = config.Now
 	w.client.before = slices.Clone(config.BeforeAdd)
 	w.client.ownTasks = w.taskNames()
@@ -218,7 +225,7 @@ func (w *Worker) run(ctx context.Context, work func(context.Context) error) (err
 	stop(nil)
 	<-listening
 	stopKeeping()
-	if cause := context.Cause(ctx); err == nil && errors.Is(cause, ErrBreakingMigration) {
+	if cause := context.Cause(ctx); err == nil && contain.Is(cause, ErrBreakingMigration) {
 		return cause
 	}
 	return err

@@ -2,11 +2,11 @@ package gworker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/cron"
 	"github.com/gworker/gworker/internal/store"
 )
@@ -100,16 +100,22 @@ func (w *Worker) runOnce(ctx context.Context) error {
 // beforeCronAdd asks the interceptors of Config.BeforeAdd about the job of a cron
 // item. One that fails it is reported as CronItemFailed.
 func (w *Worker) beforeCronAdd(ctx context.Context, s store.Spec) (changed store.Spec, add bool, err error) {
-	spec, err := w.client.beforeAdd(ctx, JobSpec{
-		Task: s.Task, Payload: s.Payload, Queue: s.Queue, RunAt: s.RunAt, MaxAttempts: s.MaxAttempts,
-		Key: s.Key, KeyMode: KeyMode(s.KeyMode), Priority: s.Priority, Flags: s.Flags,
+	trouble := contain.Call(func() {
+		var spec JobSpec
+		if spec, err = w.client.beforeAdd(ctx, JobSpec{
+			Task: s.Task, Payload: s.Payload, Queue: s.Queue, RunAt: s.RunAt, MaxAttempts: s.MaxAttempts,
+			Key: s.Key, KeyMode: KeyMode(s.KeyMode), Priority: s.Priority, Flags: s.Flags,
+		}); err == nil {
+			changed, err = spec.encode("JobSpec")
+		}
 	})
 	switch {
-	case errors.Is(err, ErrAddSkipped):
+	case trouble != nil:
+		return store.Spec{}, false, fmt.Errorf("BeforeAdd: %w", trouble)
+	case contain.Is(err, ErrAddSkipped):
 		return store.Spec{}, false, nil
 	case err != nil:
 		return store.Spec{}, false, err
 	}
-	changed, err = spec.encode("JobSpec")
-	return changed, err == nil, err
+	return changed, true, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
 )
 
@@ -66,7 +67,7 @@ type Result struct {
 func (r Result) String() string {
 	text := fmt.Sprintf("attempt %d of job %d (%s) %s", r.Job.Attempts, r.Job.ID, r.Job.Task, r.Outcome)
 	if r.Err != nil {
-		text += ": " + r.Err.Error()
+		text += ": " + contain.Text(r.Err)
 	}
 	return text
 }
@@ -103,15 +104,15 @@ func resultOf(e gworker.Event) (r Result, ok bool) {
 	case gworker.JobCompleted:
 		return Result{Outcome: Completed, Job: e.Job.Row, Duration: e.Duration}, true
 	case gworker.JobFailed:
-		return Result{Outcome: Failed, Err: e.Err, Job: e.Job.Row, NextRunAt: e.NextRunAt, Duration: e.Duration}, true
+		return Result{Outcome: Failed, Err: contain.Original(e.Err), Job: e.Job.Row, NextRunAt: e.NextRunAt, Duration: e.Duration}, true
 	case gworker.JobPermanentlyFailed:
-		return Result{Outcome: PermanentlyFailed, Err: e.Err, Job: e.Job.Row, Duration: e.Duration}, true
+		return Result{Outcome: PermanentlyFailed, Err: contain.Original(e.Err), Job: e.Job.Row, Duration: e.Duration}, true
 	case gworker.JobReturned:
-		return Result{Outcome: Returned, Err: e.Err, Job: e.Job.Row, Duration: e.Duration, retired: e.Retired}, true
+		return Result{Outcome: Returned, Err: contain.Original(e.Err), Job: e.Job.Row, Duration: e.Duration, retired: e.Retired}, true
 	case gworker.JobSnoozed:
-		return Result{Outcome: Snoozed, Err: e.Err, Job: e.Job.Row, Delay: &e.For, Duration: e.Duration, retired: e.Retired}, true
+		return Result{Outcome: Snoozed, Err: contain.Original(e.Err), Job: e.Job.Row, Delay: &e.For, Duration: e.Duration, retired: e.Retired}, true
 	case gworker.JobLost:
-		return Result{Outcome: Lost, Err: e.Err, Job: e.Job.Row}, true
+		return Result{Outcome: Lost, Err: contain.Original(e.Err), Job: e.Job.Row}, true
 	}
 	return r, false
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/testbridge"
 )
 
@@ -81,7 +82,7 @@ func Run(ctx context.Context, t testing.TB, task gworker.Task, call Call) Result
 		t.Fatalf("gworkertest: running task %q: %v", task.Identifier(), err)
 	}
 	return Result{
-		Outcome: outcomeOf(end.Job, end.Outcome), Err: end.Outcome.Err, Job: end.Job.Row, Duration: end.Duration,
+		Outcome: outcomeOf(end.Job, end.Outcome), Err: contain.Original(end.Outcome.Err), Job: end.Job.Row, Duration: end.Duration,
 		Delay: end.Outcome.Delay, Remaining: end.Outcome.Payload,
 	}
 }

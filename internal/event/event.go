@@ -194,7 +194,8 @@ type BreakingMigration struct {
 	Revision int
 }
 
-// ObserverPanicked: an observer panicked on an event.
+// ObserverPanicked: an observer, or another hook, panicked or ended its goroutine
+// (runtime.Goexit). On is the event that it was told; nil if it was none.
 type ObserverPanicked struct {
 	Value any
 	Stack string

@@ -1,9 +1,10 @@
 package event
 
 import (
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
+
+	"github.com/gworker/gworker/internal/contain"
 )
 
 // Observer consumes events. It is called from many goroutines at once and the
@@ -56,7 +57,7 @@ func (s *Stream) WantsRoutine() bool {
 func (s *Stream) anybody(logWants func(*LogLevels) bool) bool {
 	observers := len(s.observers)
 	if s.log != nil {
-		if logWants(s.log) {
+		if s.log.asked(logWants) {
 			return true
 		}
 		observers--
@@ -64,13 +65,37 @@ func (s *Stream) anybody(logWants func(*LogLevels) bool) bool {
 	return observers > 0 || s.subscriptions.Load() != nil
 }
 
+// asked asks the log. Its logger may be the user's own, and panic: then the log
+// is written to, which reports it.
+func (l *LogLevels) asked(wants func(*LogLevels) bool) (yes bool) {
+	defer func() {
+		if recover() != nil {
+			yes = true
+		}
+	}()
+	return wants(l)
+}
+
 // Emit hands e to the log, to the observers and to the subscriptions, in order.
 func (s *Stream) Emit(e Event) {
 	if s == nil {
 		return
 	}
-	for _, observer := range s.observers {
-		s.notify(observer, e)
+	observers := s.observers
+	if s.log != nil {
+		s.write(observers[0], e)
+		observers = observers[1:]
+	}
+	for len(observers) > 0 {
+		called := 0
+		err := contain.Call(func() { // one goroutine for all of them, as a rule
+			for _, observer := range observers {
+				called++
+				observer(e)
+			}
+		})
+		observers = observers[called:]
+		s.report(e, err)
 	}
 	if subscriptions := s.subscriptions.Load(); subscriptions != nil {
 		for _, sub := range *subscriptions {
@@ -79,9 +104,14 @@ func (s *Stream) Emit(e Event) {
 	}
 }
 
-func (s *Stream) notify(observer Observer, e Event) {
-	defer s.report(e)
-	observer(e)
+// write hands e to the log, which is ours but for its logger.
+func (s *Stream) write(log Observer, e Event) {
+	defer func() {
+		if value := recover(); value != nil {
+			s.report(e, contain.Recovered(value))
+		}
+	}()
+	log(e)
 }
 
 // offer gives e to a subscription that wants it.
@@ -91,19 +121,20 @@ func (s *Stream) offer(sub *Subscription, e Event) {
 	}
 }
 
-func (s *Stream) passes(sub *Subscription, e Event) bool {
-	defer s.report(e)
-	return sub.filter(e)
+func (s *Stream) passes(sub *Subscription, e Event) (passes bool) {
+	err := contain.Call(func() { passes = sub.filter(e) })
+	s.report(e, err)
+	return passes && err == nil
 }
 
-// report recovers from a panic of somebody who was told of e, and reports it.
-func (s *Stream) report(e Event) {
-	value := recover()
-	if value == nil {
+// report reports what went wrong where e was told, if anything did.
+func (s *Stream) report(e Event, err error) {
+	if err == nil {
 		return
 	}
 	if _, again := e.(ObserverPanicked); again {
 		return // an observer that panics on this very report gets no second one
 	}
-	s.Emit(ObserverPanicked{Value: value, Stack: string(debug.Stack()), On: e})
+	value, stack := contain.Cause(err)
+	s.Emit(ObserverPanicked{Value: value, Stack: stack, On: e})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 )
@@ -77,13 +77,12 @@ func (s *sweep) ask(ctx context.Context, j Job) (d Decision) {
 	if s.Decide == nil {
 		return Decision{}
 	}
-	defer func() {
-		if value := recover(); value != nil {
-			s.events.Emit(event.ObserverPanicked{Value: value, Stack: string(debug.Stack())})
-			d = Decision{}
-		}
-	}()
-	return s.Decide(ctx, j)
+	if err := contain.Call(func() { d = s.Decide(ctx, j) }); err != nil {
+		value, stack := contain.Cause(err)
+		s.events.Emit(event.ObserverPanicked{Value: value, Stack: stack})
+		return Decision{}
+	}
+	return d
 }
 
 // adjustments are what the schema's function that recovers jobs does not do, or does

@@ -3,13 +3,14 @@ package scheduler
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
 )
 
 // Flags say which jobs a worker leaves alone.
@@ -50,12 +51,12 @@ func (f Flags) forbidden(ctx context.Context, timeout time.Duration) ([]string, 
 
 // ask calls the user's function, whose panic is an error like any other.
 func (f Flags) ask(ctx context.Context) (flags []string, err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			flags, err = nil, &PanicError{Value: value, Stack: string(debug.Stack())}
-		}
-	}()
-	return f.Ask(ctx)
+	if trouble := contain.Call(func() { flags, err = f.Ask(ctx) }); trouble != nil {
+		err = trouble
+	}
+	// The loop asks what kind of an error it is, and must not call a method that
+	// fails.
+	return flags, contain.Tried(err, func(err error) { retry.Of(err) })
 }
 
 // forbids returns the flag for which a job must not run, if there is one.

@@ -4,20 +4,16 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 )
-
-// maxErrorBytes bounds what is stored as last_error; the rest of a longer text
-// is cut.
-const maxErrorBytes = 64 << 10
 
 // outcomes puts groups of outcomes into statements, one for each kind, and
 // reports each job's end once the database has it.
@@ -300,9 +296,5 @@ func errorText(err error) string {
 	if err == nil {
 		return "the job failed without an error"
 	}
-	text := strings.ReplaceAll(strings.ToValidUTF8(err.Error(), "\uFFFD"), "\x00", "\uFFFD")
-	if len(text) > maxErrorBytes {
-		text = strings.ToValidUTF8(text[:maxErrorBytes], "") + " [cut]"
-	}
-	return text
+	return contain.LongText(err)
 }

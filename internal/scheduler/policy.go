@@ -2,9 +2,9 @@ package scheduler
 
 import (
 	"errors"
-	"runtime/debug"
 	"time"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 )
@@ -37,12 +37,12 @@ func (p Policy) decide(workerID string, j *job.Claimed, o *job.Outcome, events *
 	if p.Backoff == nil || o.Delay != nil || j.Final() {
 		return
 	}
-	defer func() {
-		if value := recover(); value != nil {
-			events.Emit(event.BackoffPanicked{WorkerID: workerID, Job: j, Value: value, Stack: string(debug.Stack())})
-		}
-	}()
-	delay := p.Backoff(j, o.Err)
+	var delay time.Duration
+	if err := contain.Call(func() { delay = p.Backoff(j, contain.Original(o.Err)) }); err != nil {
+		value, stack := contain.Cause(err)
+		events.Emit(event.BackoffPanicked{WorkerID: workerID, Job: j, Value: value, Stack: stack})
+		return
+	}
 	o.Delay = &delay
 }
 

@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 )
@@ -23,26 +23,6 @@ type ended struct {
 	unsure bool
 }
 
-// PanicError is the failure of a job whose handler panicked. Its text, which
-// becomes the job's last_error, holds the stack.
-type PanicError struct {
-	Value any
-	Stack string
-}
-
-// Recovered is the failure of what panicked with value, for deferred functions.
-func Recovered(value any) *PanicError {
-	return &PanicError{Value: value, Stack: string(debug.Stack())}
-}
-
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v\n\n%s", e.Value, e.Stack) }
-
-// Unwrap returns the value if the handler panicked with an error.
-func (e *PanicError) Unwrap() error {
-	err, _ := e.Value.(error)
-	return err
-}
-
 // lostError is the cause of a context that ends because its job is lost.
 type lostError struct{ err error }
 
@@ -53,7 +33,8 @@ func (e *lostError) Unwrap() error { return e.err }
 var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit) instead of returning")
 
 // runOne runs one job from start to end. Whatever the handler does, the end is
-// handed on, also while a Goexit unwinds the goroutine.
+// handed on, also while a Goexit unwinds the goroutine. The handler's error is
+// read here, in the slot: nothing after it calls a method of that error.
 func (p *pool) runOne(a *active, began time.Time) {
 	ctx, j := a.ctx, a.job
 	e := ended{job: j, outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
@@ -63,8 +44,9 @@ func (p *pool) runOne(a *active, began time.Time) {
 	}
 	defer func() {
 		if value := recover(); value != nil {
-			e.outcome = job.Outcome{Kind: job.Failed, Err: Recovered(value)}
+			e.outcome = job.Outcome{Kind: job.Failed, Err: contain.Recovered(value)}
 		}
+		e.outcome.Err = contain.Read(e.outcome.Err)
 		e.duration = time.Since(began)
 		var lost *lostError
 		switch cause := context.Cause(ctx); {
@@ -78,7 +60,7 @@ func (p *pool) runOne(a *active, began time.Time) {
 			// that it would not be done.
 			e.outcome = job.Outcome{Kind: job.Failed, Err: cause, Permanent: true, Payload: e.outcome.Payload}
 		case e.outcome.Kind == job.Failed && errors.Is(cause, ErrShutdown) &&
-			!e.outcome.Permanent && !errors.Is(e.outcome.Err, ErrTimeout):
+			!e.outcome.Permanent && !contain.Is(e.outcome.Err, ErrTimeout):
 			// Cut off rather than failed: the attempt does not count.
 			e.outcome = cutOff(e.outcome, p.delay)
 		case e.outcome.Kind == job.Failed:

@@ -1,0 +1,74 @@
+package contain
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+)
+
+// PanicError is what a panic of the user's code becomes: of a handler's, the
+// failure of its job. Its text is one line or few, "panic: " and what the code
+// panicked with; the job's last_error holds the stack as well.
+type PanicError struct {
+	// Value is what the code panicked with.
+	Value any
+	// Stack is where it did, as debug.Stack gives it.
+	Stack string
+
+	text  string // of Value; "" if the error was made by hand
+	whole bool   // Value is an error that can be looked through
+}
+
+// Recovered is what a panic with this value becomes, for deferred functions that
+// have just recovered from it.
+func Recovered(value any) *PanicError { return newPanicError(value, string(debug.Stack())) }
+
+func newPanicError(value any, stack string) *PanicError {
+	e := &PanicError{Value: value, Stack: stack}
+	if err, is := value.(error); is {
+		f := &Failure{err: err}
+		f.read()
+		if e.text, e.whole = f.text, f.whole; e.text != NoText {
+			return e
+		}
+	}
+	e.text = TextOf(value)
+	return e
+}
+
+func (e *PanicError) Error() string {
+	if e.text == "" {
+		return "panic: " + TextOf(e.Value)
+	}
+	return "panic: " + e.text
+}
+
+// Unwrap returns the value if the code panicked with an error, unless that one's
+// methods panic as well.
+func (e *PanicError) Unwrap() error {
+	if e.text != "" && !e.whole {
+		return nil
+	}
+	err, _ := e.Value.(error)
+	return err
+}
+
+// TextOf is the text of what code panicked with; it is never empty.
+func TextOf(value any) string {
+	text, isText := value.(string)
+	if !isText {
+		e := call(func() { text = fmt.Sprintf("%v", value) })
+		switch e.how {
+		case panicked:
+			text = fmt.Sprintf("a value of type %T, whose text cannot be read, as that panics as well", value)
+		case exited:
+			text = fmt.Sprintf("a value of type %T, whose text cannot be read, as that ends the goroutine", value)
+		}
+	}
+	if isBlank(text) {
+		return fmt.Sprintf("%q, of type %T", text, value)
+	}
+	return bounded(text)
+}
+
+func isBlank(text string) bool { return strings.TrimSpace(text) == "" }
