@@ -38,6 +38,7 @@ func newAhead(c Config) ahead {
 
 // ask is how many jobs a claim shall take now; 0 means that there shall be none.
 func (s *Scheduler) ask(more bool) int {
+	_, missing := s.pool.missesFreed()
 	if !s.ahead.on || !more {
 		free := s.pool.free()
 		if s.limits.none() && s.local.len() > 0 {
@@ -54,6 +55,9 @@ func (s *Scheduler) ask(more bool) int {
 	free := max(0, s.pool.size-running)
 	// What is done counts until that is written: claims must not run away from it.
 	here := running + coming + unwritten
+	if missing {
+		return s.pool.size
+	}
 	if here >= room*3/4 && (free <= coming || unwritten >= mostAhead) {
 		return 0 // soon a claim is worth more
 	}
@@ -83,6 +87,33 @@ func (s *Scheduler) returnOverdue() {
 	s.ahead.watch(waiting)
 }
 
+// returnOverdue is the end of a job that may not start any more.
+func (p *pool) returnOverdue(a *active) {
+	p.mu.Lock()
+	e := a.turnedBack(errOverdue)
+	if a.here && e.outcome.Kind == job.Returned {
+		p.overdue = p.order.goesBack(p.overdue, a.job)
+	}
+	p.mu.Unlock()
+	p.finish(a, e)
+}
+
+// awaitsReturns reports whether jobs that have waited for too long are not known to
+// be free again. Until they are no claim begins: it would find worse ones.
+func (s *Scheduler) awaitsReturns() bool {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	if s.pool.overdue == nil {
+		return false
+	}
+	if s.release.returning() {
+		return true
+	}
+	s.pool.order.isFree(s.pool.overdue, 0)
+	s.pool.overdue = nil
+	return false
+}
+
 // turnBackWaiting gives jobs back that were claimed ahead, at that time or before,
 // and wait for a slot. waiting says that some go on waiting.
 func (p *pool) turnBackWaiting(since time.Time, why error) (count int, waiting bool) {
@@ -96,6 +127,7 @@ func (p *pool) turnBackWaiting(since time.Time, why error) (count int, waiting b
 		}
 		count++
 		if a.here {
+			p.overdue = p.order.goesBack(p.overdue, a.job)
 			p.ended(a, a.turnedBack(why))
 			p.drop(a)
 		}

@@ -32,6 +32,8 @@ type group struct {
 	left    int
 	wanted  bool    // somebody waits for the end of the group
 	dropped int     // jobs that were withdrawn before the end
+	freed   *freed  // they and those of the end
+	next    int     // the claim that begins with the commit of the end; 0: none
 	ended   []ended // what is to be finished with the group
 	late    []ended // what ended too late for that
 	over    chan struct{}
@@ -95,12 +97,13 @@ func (g *group) end(a *active, e ended) bool {
 }
 
 // beginEnd decides what the end of the group writes. Jobs that have not started
-// never will.
-func (p *pool) beginEnd(g *group) ending {
+// never will. next is the claim that follows in the same round trip.
+func (p *pool) beginEnd(g *group, next int) ending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g.state = groupEnding
+	g.state, g.next = groupEnding, next
 	e := ending{finish: g.ended, dropped: g.dropped + p.withdraw(g)}
+	p.withdrawBehind(g)
 	for _, a := range g.jobs {
 		if (a.started || a.firm) && !a.slow && a.here {
 			e.spill = append(e.spill, a)
@@ -131,6 +134,7 @@ func (p *pool) withdraw(g *group) (count int) {
 		if !a.started && !a.slow && !a.firm && a.here {
 			a.withdrawn = true
 			p.drop(a)
+			g.freed = p.order.goesBack(g.freed, a.job)
 			g.left--
 			count++
 		}
@@ -139,6 +143,24 @@ func (p *pool) withdraw(g *group) (count int) {
 		p.ready = slices.DeleteFunc(p.ready, func(a *active) bool { return a.withdrawn })
 	}
 	return count
+}
+
+// withdrawBehind has what other groups have claimed go back as well where it would wait
+// for the jobs that this one gives back. The caller holds the lock.
+func (p *pool) withdrawBehind(freed *group) {
+	if freed.freed == nil {
+		return
+	}
+	for g := range p.groups {
+		if g == freed || g.state != groupOpen || len(p.ready) == 0 || p.startable() {
+			continue
+		}
+		if count := p.withdraw(g); count > 0 {
+			g.dropped += count
+			g.wanted = true
+			p.attend()
+		}
+	}
 }
 
 // stopHolding takes no held jobs any more, and starts none that wait.
@@ -229,6 +251,7 @@ func returned(e ended) ended {
 // closeGroup is the end of a group. The caller holds the lock.
 func (p *pool) closeGroup(g *group) {
 	g.state = groupOver
+	p.order.isFree(g.freed, g.next)
 	for _, a := range g.jobs {
 		a.group = nil
 	}

@@ -166,6 +166,9 @@ func (h *holds) ask() int {
 	h.pool.wantBelow(max(h.size, room*3/4))
 	free := max(0, h.size-here)
 	ask := max(free, min(room-here, mostHeld))
+	if _, missing := h.pool.missesFreed(); missing {
+		return max(ask, h.size)
+	}
 	if free == 0 && ask < room/4 {
 		return 0 // soon it is worth more
 	}
@@ -199,13 +202,13 @@ func (h *holds) tend(ctx context.Context, may, quiet bool) (more bool) {
 			continue
 		}
 		ask := 0
-		if may && h.prefers() {
+		if may && h.prefers() && h.pool.mayClaim() {
 			ask = h.ask()
 		}
 		may = h.send(ctx, l, command{end: l.group, claim: ask}) && may
 	}
 	for _, l := range h.lanes {
-		if !may || !h.prefers() || l.busy || l.group != nil {
+		if !may || !h.prefers() || l.busy || l.group != nil || !h.pool.mayClaim() {
 			continue
 		}
 		if ask := h.ask(); ask > 0 {
@@ -290,6 +293,9 @@ func (h *holds) send(ctx context.Context, l *lane, c command) (more bool) {
 		// database's error itself.
 		c.from, _ = h.survey.begin(context.WithoutCancel(ctx))
 	}
+	if c.claim > 0 {
+		c.number = h.pool.claimBegins()
+	}
 	if c.claim > 0 && h.events.WantsFrequent() {
 		h.events.Emit(event.ClaimStarted{WorkerID: h.workerID, Asked: c.claim})
 	}
@@ -307,15 +313,19 @@ func (h *holds) answered(a answer, more bool) bool {
 		return more
 	}
 	if a.err != nil {
+		h.pool.claimEnded(a.number, nil, false)
 		h.plentiful = false
 		h.suspect = h.suspect || retry.Of(a.err) == retry.Connection
 		return true
 	}
 	h.plentiful = a.more
 	h.survey.ended(a)
+	var jobs []*job.Claimed
 	if a.group != nil {
-		h.estimates.claimed(a.group.claimed, h.config.Time)
+		jobs = a.group.claimed
+		h.estimates.claimed(jobs, h.config.Time)
 	}
+	h.pool.claimEnded(a.number, jobs, len(jobs) < a.claim)
 	h.lookAgain(a)
 	switch {
 	case a.count > 0:

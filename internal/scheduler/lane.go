@@ -38,11 +38,12 @@ type lane struct {
 
 // command is what a lane is to do, in one round trip: end a group, claim the next.
 type command struct {
-	end   *group
-	claim int
-	from  place // where the claim begins
-	quiet bool  // when it was given, the worker had nothing to do
-	woken int   // how often the loop had been woken by then
+	end    *group
+	claim  int
+	from   place // where the claim begins
+	quiet  bool  // when it was given, the worker had nothing to do
+	woken  int   // how often the loop had been woken by then
+	number int   // of the claim
 }
 
 // answer is what came of a command.
@@ -114,7 +115,7 @@ func (l *lane) claim(ctx context.Context, c command, a *answer) error {
 
 // endAndClaim ends the group, and claims the next one in the same round trip.
 func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
-	e := l.h.pool.beginEnd(c.end)
+	e := l.h.pool.beginEnd(c.end, c.number)
 	if e.dropped > 0 {
 		// The slots did not work it off: jobs take longer than was known.
 		l.h.estimates.atLeast(l.h.config.Time)

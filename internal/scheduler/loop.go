@@ -22,19 +22,20 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 	more, polled := true, false
 	for ctx.Err() == nil {
 		err := s.startWaiting(ctx)
-		more = more || s.limitOpened()
+		more = s.looksForFreed() || more || s.limitOpened()
+		may := !s.awaitsReturns()
 		if s.holds != nil {
 			// Two claims at once may each have missed that the other found nothing.
 			more = more || once && s.holds.lookout.next.IsZero() && s.idle()
 			more = s.holds.tend(ctx, more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
 		}
 		ask := 0
-		if err == nil && !p.paused && s.holds.trusted() && (polled || !s.holds.prefers()) {
+		if err == nil && may && !p.paused && s.holds.trusted() && (polled || !s.holds.prefers()) {
 			ask = s.ask(more)
 		}
 		beside, wait := s.overlaps(ask)
 		switch {
-		case ask == 0 || wait:
+		case ask == 0 || wait || !s.pool.mayClaim():
 		case beside && !once:
 			if more, err = s.claimBeside(ctx, ask); err == nil {
 				polled = false
@@ -159,6 +160,10 @@ type taken struct {
 // claim takes up to ask jobs and starts them, as far as slots are free.
 func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 	began := time.Now()
+	var jobs []*job.Claimed
+	var err error
+	number := s.pool.claimBegins()
+	defer func() { s.pool.claimEnded(number, jobs, err == nil && len(jobs) < ask) }()
 	if s.config.Events.WantsFrequent() {
 		s.config.Events.Emit(event.ClaimStarted{WorkerID: s.config.WorkerID, Asked: ask})
 	}
@@ -171,7 +176,7 @@ func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 	if err != nil {
 		return taken{}, err
 	}
-	jobs, more := []*job.Claimed(nil), true
+	more := true
 	if rest := ask - len(adopted); rest > 0 {
 		jobs, more, err = s.claims.claim(context.WithoutCancel(ctx), rest, s.selection(forbidden))
 	}
@@ -183,6 +188,16 @@ func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 	s.tellClaimed(count, ask, time.Since(began))
 	s.local.fetched(count, ask)
 	return taken{count: count, more: more}, nil
+}
+
+// looksForFreed reports whether the next claim is to look for jobs that went back
+// unstarted and hold up others. It then begins where it finds them.
+func (s *Scheduler) looksForFreed() bool {
+	best, missing := s.pool.missesFreed()
+	if missing && !s.claims.survey.place.before(int16(best.priority), best.runAt) {
+		s.claims.survey.forget()
+	}
+	return missing
 }
 
 // selection is what a claim may take now.

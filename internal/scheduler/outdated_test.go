@@ -28,14 +28,14 @@ func TestHeldJobsDoNotStartLongAfterTheirClaim(t *testing.T) {
 		}
 		return g
 	}
-	old := claim(time.Now().Add(-2*time.Minute), 1, 2)
-	claim(time.Now(), 3)
+	old := claim(time.Now().Add(-2*time.Minute), 2, 3)
+	claim(time.Now(), 1)
 	p.start(t.Context())
-	if id := <-ran; id != 3 {
+	if id := <-ran; id != 1 {
 		t.Errorf("job %d ran, which was claimed too long ago", id)
 	}
 	<-p.attention
-	if end := p.beginEnd(old); end.dropped != 2 || len(end.finish)+len(end.spill) != 0 {
+	if end := p.beginEnd(old, 0); end.dropped != 2 || len(end.finish)+len(end.spill) != 0 {
 		t.Errorf("the end of the old claim has to write %+v", end)
 	}
 	<-p.close()

@@ -29,6 +29,7 @@ type overlapped struct {
 	from  place
 	asked int
 	woken int
+	claim int // its number
 	began time.Time
 	took  time.Duration
 	rows  *claimedRows
@@ -44,7 +45,7 @@ func newOverlap(c Config, a ahead) overlap {
 // answers. Of jobs in queues only the first can be taken, so there a claim at once would
 // find few, for the price of many.
 func (s *Scheduler) overlaps(ask int) (beside, wait bool) {
-	beside = s.overlap.on && ask > s.pool.free() && !s.claims.doubt() && !s.claims.survey.depth.queued
+	beside = s.overlap.on && ask > s.pool.free() && s.pool.mayClaim() && !s.claims.doubt() && !s.claims.survey.depth.queued
 	return beside, s.overlap.count > 0 && !beside
 }
 
@@ -62,7 +63,7 @@ func (s *Scheduler) claimBeside(ctx context.Context, ask int) (more bool, err er
 	o := &s.overlap
 	o.count++
 	o.asked += ask
-	a := overlapped{from: from, asked: ask, woken: o.woken, began: time.Now()}
+	a := overlapped{from: from, asked: ask, woken: o.woken, claim: s.pool.claimBegins(), began: time.Now()}
 	go func() {
 		a.rows, a.err = s.claims.rows(ctx, ask, from)
 		a.took = time.Since(a.began)
@@ -80,10 +81,12 @@ func (s *Scheduler) overlapEnded(ctx context.Context, a overlapped, more bool) (
 	o.plentiful = false
 	jobs, further, err := s.claims.tookBeside(ctx, a)
 	if err != nil {
+		s.pool.claimEnded(a.claim, nil, false)
 		return true, err
 	}
 	o.plentiful = len(jobs) >= a.asked
 	s.start(jobs, nil)
+	s.pool.claimEnded(a.claim, jobs, len(jobs) < a.asked)
 	s.tellClaimed(len(jobs), a.asked, a.took)
 	return further || more && o.woken != a.woken, nil
 }

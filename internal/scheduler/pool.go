@@ -33,6 +33,8 @@ type pool struct {
 	idle    int       // slots that wait
 	waking  bool      // one of them is being woken
 	ready   []*active // jobs that wait for a slot, in their order
+	order   order     // what keeps them from starting
+	overdue *freed    // those that waited for too long, and are not written back yet
 	closed  bool
 	closing bool // no held jobs are taken any more
 	aborted error
@@ -50,13 +52,14 @@ type active struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	group     *group    // the held claim that it is of, until that is over
-	slow      bool      // its lock was written by the claim, which has not committed yet
-	firm      bool      // it starts when its lock is to be seen by everybody
-	claimed   time.Time // when it was, if that was ahead of the slots
-	started   bool
-	withdrawn bool // never starts
-	returns   bool // another claim of this worker has the job: what locks it goes back
+	group      *group    // the held claim that it is of, until that is over
+	slow       bool      // its lock was written by the claim, which has not committed yet
+	firm       bool      // it starts when its lock is to be seen by everybody
+	awaitsLock bool      // it does not wait for a slot yet, since that is not so
+	claimed    time.Time // when it was, if that was ahead of the slots
+	started    bool
+	withdrawn  bool // never starts
+	returns    bool // another claim of this worker has the job: what locks it goes back
 
 	here       bool    // the pool has it
 	superseded bool    // there is, or was, a later run of its job
@@ -73,6 +76,7 @@ func newPool(c Config, ended func(*active, ended)) *pool {
 		low:       c.Concurrency,
 		latest:    make(map[int64]*active, c.Concurrency),
 		groups:    make(map[*group]bool),
+		order:     order{strict: c.Concurrency == 1, underWay: make(map[int]bool)},
 	}
 	p.work.L = &p.mu
 	return p
@@ -109,7 +113,7 @@ func (p *pool) next() (*active, time.Time) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.dropOutdated(now); len(p.ready) == 0; p.dropOutdated(now) {
+	for p.dropOutdated(now); !p.startable(); p.dropOutdated(now) {
 		if p.closed {
 			return nil, now
 		}
@@ -123,7 +127,7 @@ func (p *pool) next() (*active, time.Time) {
 	p.ready[0] = nil
 	p.ready = p.ready[1:]
 	a.started = true
-	if len(p.ready) > 0 {
+	if p.startable() {
 		p.rouse()
 	}
 	return a, now
@@ -165,16 +169,12 @@ func (p *pool) enter(a *active) (lost []*job.Claimed) {
 	}
 	p.latest[a.job.ID], a.here = a, true
 	p.count++
-	if !a.firm {
+	if a.firm {
+		p.awaitLock(a)
+	} else {
 		p.offer(a)
 	}
 	return lost
-}
-
-// offer gives a job to the slots. The caller holds the lock.
-func (p *pool) offer(a *active) {
-	p.ready = append(p.ready, a)
-	p.rouse()
 }
 
 var errClaimedAgain = errors.New("the job was taken from this run, and claimed again")
@@ -279,6 +279,7 @@ func (p *pool) abandon() {
 // drop forgets a run. The caller holds the lock.
 func (p *pool) drop(a *active) {
 	a.here = false
+	p.lockKnown(a)
 	p.count--
 	switch latest := p.latest[a.job.ID]; {
 	case latest == a && a.before == nil:

@@ -115,6 +115,21 @@ func (r *releaser) pending() int {
 	return len(r.waiting) + len(r.writing) + len(r.delayed)
 }
 
+// returning reports whether jobs that have not started are being given back. It
+// leaves out what the database would not take.
+func (r *releaser) returning() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, some := range [][]ended{r.waiting, r.writing} {
+		for _, e := range some {
+			if e.unstarted && e.outcome.Kind == job.Returned {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // claimed lists the jobs whose outcomes are not known to be written.
 func (r *releaser) claimed() []*job.Claimed {
 	r.mu.Lock()

@@ -39,7 +39,7 @@ func (p *pool) runOne(a *active, began time.Time) {
 	ctx, j := a.ctx, a.job
 	e := ended{job: j, outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
 	if a.overdue(began) {
-		p.finish(a, a.turnedBack(errOverdue))
+		p.returnOverdue(a)
 		return
 	}
 	defer func() {

@@ -7,6 +7,7 @@
 //	rows.go       what comes back from it
 //	dispatch.go   from claimed to started
 //	pool.go       the slots, a goroutine each
+//	order.go      what waits for a slot until better jobs are here
 //	run.go        one run of one job
 //	release.go    outcomes, grouped while the last group is being written
 //
