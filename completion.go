@@ -20,6 +20,10 @@ var (
 	errNoTransaction = errors.New("there is no transaction: it is nil")
 )
 
+// ErrAlreadyCompleted is returned by CompleteTx and CompleteSQLTx for a job that an
+// earlier call in this run has completed: that call's transaction has committed.
+var ErrAlreadyCompleted = errors.New("the job is complete already: the transaction of an earlier call has committed")
+
 // CompleteTx completes the job inside the handler's own transaction: the job is
 // done exactly if tx commits, together with everything else that tx does, which
 // so happens exactly once. tx must be on the worker's database, with rights on
@@ -27,7 +31,8 @@ var (
 // pool.BeginTx(ctx, pgx.TxOptions{}).
 //
 // Call it last, and commit. If it returns an error, roll back: ErrJobLost says
-// that the job is no longer locked by this run, and may be run by another.
+// that the job is no longer locked by this run, and may be run by another;
+// ErrAlreadyCompleted that an earlier call has completed it.
 //
 // The worker asks the database what became of the transaction. If it has
 // committed, the job is complete, whatever the handler returns; an error that
@@ -88,10 +93,26 @@ func complete(ctx context.Context, env *environment, queries *dbgen.Queries, cla
 	case err == nil && held:
 		err = errOldSnapshot
 	case err == nil:
-		err = ErrJobLost
+		err = whyGone(ctx, queries, before)
 	}
 	claimed.SetCompletion(before)
 	return completionError(&claimed.Row, err)
+}
+
+// whyGone says why a job is not there to be completed. before is the transaction
+// in which this run has completed it before; 0 for none.
+func whyGone(ctx context.Context, queries *dbgen.Queries, before int64) error {
+	if before <= 0 {
+		return ErrJobLost
+	}
+	rows, err := queries.TransactionFates(ctx, []int64{before})
+	switch {
+	case err != nil:
+		return errors.Join(ErrJobLost, fmt.Errorf("asking what became of the earlier transaction: %w", err))
+	case len(rows) == 1 && rows[0].Fate == "committed":
+		return ErrAlreadyCompleted
+	}
+	return ErrJobLost
 }
 
 // locked waits until a job's lock is written, if it is not, since another

@@ -23,4 +23,4 @@ func Cancelled(reason string) error {
 
 // ErrLost is the cause of a job's context that ends because the job is no longer
 // this worker's.
-var ErrLost = errors.New("the job is no longer locked by this worker: somebody has taken the worker for dead, or its locks")
+var ErrLost = errors.New("the job is no longer locked by this worker: its lock was taken away, or its row removed")
