@@ -23,18 +23,27 @@ var ErrJobTimeout = scheduler.ErrTimeout
 // transaction.
 var ErrNotCommitted = scheduler.ErrNotCommitted
 
+// MinSnooze is the shortest time for which a job is snoozed. Anything less, 0 and
+// below included, counts as this much: a job that asked for no time at all would run
+// as often as the database can put it back, some hundred times a second.
+const MinSnooze = 100 * time.Millisecond
+
 // Snooze returns an error for a handler to return when its job should run later
 // instead: the job is put back, waits for d at least, and the attempt does not
 // count. This is no failure: last_error stays as it is, and the event is
-// JobSnoozed. d below 0 counts as 0.
+// JobSnoozed. d below MinSnooze, which is 100 ms, counts as MinSnooze.
+//
+// The job runs again when its time has come: after up to 1 s the worker looks at
+// that time, otherwise when it polls (Config.PollInterval). RunOnce does not wait
+// for it.
 //
 // Nothing bounds how often a job is snoozed. A job that was replaced or removed
 // through its key while it ran does not come back.
-func Snooze(d time.Duration) error { return &SnoozeError{For: max(0, d)} }
+func Snooze(d time.Duration) error { return &SnoozeError{For: max(MinSnooze, d)} }
 
 // A SnoozeError is what Snooze returns. Wrapped, it counts just as much.
 type SnoozeError struct {
-	// For is how long the job waits at least.
+	// For is how long the job waits at least; less than MinSnooze counts as that.
 	For time.Duration
 }
 
@@ -128,7 +137,7 @@ func outcomeOf(err error) job.Outcome {
 }
 
 func delayOf(snooze *SnoozeError) *time.Duration {
-	delay := max(0, snooze.For) // it may have been made by hand
+	delay := max(MinSnooze, snooze.For) // it may have been made by hand
 	return &delay
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -173,25 +174,64 @@ func TestReplacedJobDoesNotComeBack(t *testing.T) {
 	}
 }
 
-// TestSnoozeForNoTimeRunsAtOnce: what is put back to run now is announced.
-func TestSnoozeForNoTimeRunsAtOnce(t *testing.T) {
-	pool := migrated(t)
-	var runs atomic.Int32
-	job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
-	w := start(t, gworker.Config{Pool: pool, PollInterval: time.Hour, Tasks: []gworker.Task{
-		gworker.NewRawTask("x", func(_ context.Context, job *gworker.RawJob) error {
-			if job.Attempts != 1 {
-				t.Errorf("attempt %d", job.Attempts)
+// TestSnoozeForNoTimeWaitsAMoment: a job cannot keep a worker busy by itself, and
+// runs when its time has come although nobody polls.
+func TestSnoozeForNoTimeWaitsAMoment(t *testing.T) {
+	t.Parallel()
+	none := map[string]error{
+		"0": gworker.Snooze(0), "below 0": gworker.Snooze(-time.Second), "1 ns": gworker.Snooze(1),
+		"made by hand": &gworker.SnoozeError{}, "wrapped": fmt.Errorf("wrapped: %w", &gworker.SnoozeError{For: -1}),
+	}
+	for name, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := migrated(t)
+			client := newClient(t, pool)
+			const runs = 3
+			var mu sync.Mutex
+			starts := map[string][]time.Time{}
+			again := func(job *gworker.JobRow) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				starts[job.Task] = append(starts[job.Task], time.Now())
+				if job.Attempts != 1 {
+					t.Errorf("%s: attempt %d", job.Task, job.Attempts)
+				}
+				return len(starts[job.Task]) < runs
 			}
-			if runs.Add(1) < 3 {
-				return gworker.Snooze(-time.Second)
+			config := gworker.Config{Pool: pool, PollInterval: time.Hour, HoldTime: hold}
+			for name, err := range none {
+				add(t, client, gworker.JobSpec{Task: name})
+				config.Tasks = append(config.Tasks, gworker.NewRawTask(name, func(_ context.Context, job *gworker.RawJob) error {
+					if again(&job.JobRow) {
+						return err
+					}
+					return nil
+				}))
 			}
-			return nil
-		}),
-	}})
-	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
-	if runs.Load() != 3 {
-		t.Errorf("%d runs", runs.Load())
+			add(t, client, gworker.JobSpec{Task: "batch", Payload: []int{1, 2}})
+			config.Tasks = append(config.Tasks, gworker.NewBatchTask("batch", func(_ context.Context, job *gworker.BatchJob[int]) ([]error, error) {
+				if again(&job.JobRow) {
+					return []error{&gworker.SnoozeError{}, &gworker.SnoozeError{For: -1}}, nil
+				}
+				return nil, nil
+			}))
+			w := start(t, config)
+			waitForMany[gworker.JobCompleted](t, w.events, len(config.Tasks))
+			seen, _ := w.events.snapshot()
+			for _, e := range seen {
+				if e, is := e.(gworker.JobSnoozed); is && e.For != gworker.MinSnooze {
+					t.Errorf("%s was snoozed for %s", e.Job.Task, e.For)
+				}
+			}
+			for task, at := range starts {
+				for i := 1; i < len(at); i++ {
+					if waited := at[i].Sub(at[i-1]); waited < gworker.MinSnooze-10*time.Millisecond {
+						t.Errorf("%s ran again after %s", task, waited)
+					}
+				}
+			}
+		})
 	}
 }
 

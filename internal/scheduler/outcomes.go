@@ -23,6 +23,7 @@ type outcomes struct {
 	events   *event.Stream
 	now      func() time.Time
 	policies map[string]Policy
+	snoozes  *snoozes
 }
 
 // write writes a group. left is what is not known to be written; freed says that
@@ -278,6 +279,7 @@ func (o *outcomes) report(e ended, w written) {
 		}
 		if e.outcome.Delay != nil {
 			snoozed.For = *e.outcome.Delay
+			o.snoozes.await(snoozed.For)
 		}
 		o.events.Emit(snoozed)
 	case w.permanent:

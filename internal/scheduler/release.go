@@ -44,7 +44,7 @@ type releaser struct {
 
 func newReleaser(c Config, requeued func()) *releaser {
 	return &releaser{
-		out:      outcomes{queries: c.queries(), workerID: c.WorkerID, events: c.Events, now: c.Now, policies: c.Policies},
+		out:      outcomes{queries: c.queries(), workerID: c.WorkerID, events: c.Events, now: c.Now, policies: c.Policies, snoozes: newSnoozes(requeued)},
 		workerID: c.WorkerID, events: c.Events, grace: c.StatementTimeout, requeued: requeued,
 		emptied: make(chan struct{}, 1),
 		wrote:   make(chan struct{}, 1),

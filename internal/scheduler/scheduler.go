@@ -9,6 +9,7 @@
 //	pool.go       the slots, a goroutine each
 //	order.go      what waits for a slot until better jobs are here
 //	run.go        one run of one job
+//	snooze.go     when jobs are due that were snoozed for a moment
 //	release.go    outcomes, grouped while the last group is being written
 //
 // Where nothing stands against it, jobs that are known to be short take another way

@@ -49,6 +49,7 @@ func (s *Scheduler) shutDown(ctx context.Context) {
 	}
 	s.holds.end(holdsOver, s.forced)
 	s.release.close(s.forced)
+	s.release.out.snoozes.end()
 	s.config.Events.Emit(event.ShutdownComplete{
 		WorkerID: s.config.WorkerID, Forced: forced, Duration: time.Since(began),
 	})
