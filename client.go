@@ -65,7 +65,9 @@ type Client struct {
 	adder
 	pool       *pgxpool.Pool
 	ownsPool   bool
-	statements *statement.Set
+	statements *statement.Set // run only on a schema that this version may work on
+	unchecked  *statement.Set // the same, for those who have looked themselves
+	schema     *schemaState
 	options    statement.Options
 	ownTasks   []string // of the worker that made it, if one did
 	announcer  *announce.Announcer
@@ -105,10 +107,14 @@ func NewClient(config ClientConfig) (*Client, error) {
 // writes any more.
 func newClient(pool *pgxpool.Pool, options statement.Options, readOnly func()) *Client {
 	set := statement.NewSet(options)
-	queries := adder{queries: set.OnPool(pool, readOnly), oneOff: set.Unprepared().On(pool)}
+	state := &schemaState{name: options.Schema.String()}
+	checked := set.Checked(state.check)
+	queries := adder{queries: checked.OnPool(pool, readOnly), oneOff: checked.Unprepared().On(pool)}
 	announcer := announce.New(pool, set)
-	queries.own = store.NewOwn(set.OnPool(announcer.DB(), readOnly), announcer)
-	return &Client{adder: queries, pool: pool, statements: set, options: options, announcer: announcer}
+	queries.own = store.NewOwn(checked.OnPool(announcer.DB(), readOnly), announcer)
+	return &Client{
+		adder: queries, pool: pool, statements: checked, unchecked: set, schema: state, options: options, announcer: announcer,
+	}
 }
 
 // Close waits until workers have been told of the jobs that were added, for 5 s at

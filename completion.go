@@ -51,7 +51,7 @@ func (j *Job[T]) CompleteTx(ctx context.Context, tx pgx.Tx) error {
 	case tx == nil:
 		return completionError(&j.JobRow, errNoTransaction)
 	}
-	return complete(ctx, j.env, j.env.client.statements.On(tx), j.claimed)
+	return complete(ctx, j.env, j.env.client.unchecked.On(tx), j.claimed)
 }
 
 // CompleteSQLTx is CompleteTx for a database/sql transaction, of any PostgreSQL
@@ -63,7 +63,7 @@ func (j *Job[T]) CompleteSQLTx(ctx context.Context, tx *sql.Tx) error {
 	case tx == nil:
 		return completionError(&j.JobRow, errNoTransaction)
 	}
-	return complete(ctx, j.env, j.env.client.statements.OnSQL(tx), j.claimed)
+	return complete(ctx, j.env, j.env.client.unchecked.OnSQL(tx), j.claimed)
 }
 
 func completionError(row *JobRow, err error) error {

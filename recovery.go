@@ -150,7 +150,7 @@ func (w *Worker) newKeeper() *recovery.Keeper {
 		},
 		Interval:   c.HeartbeatInterval,
 		Connect:    w.keeperConnect,
-		Statements: w.client.statements, Events: w.events,
+		Statements: w.client.unchecked, Events: w.events,
 		ReadOnly: w.leaveServer,
 	}
 }
@@ -172,7 +172,7 @@ func version() string {
 func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 	c, keeper := w.config.Recovery, w.newKeeper()
 	loop := &recovery.Loop{
-		WorkerID: w.id, Pool: w.pool, Statements: w.client.statements, Events: w.events,
+		WorkerID: w.id, Pool: w.pool, Statements: w.client.unchecked, Events: w.events,
 		Interval: c.SweepInterval, Options: c.sweepOptions(w.id), Now: w.config.Now,
 	}
 	locks := recovery.NewLocks(&recovery.Locks{

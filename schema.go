@@ -2,6 +2,7 @@ package gworker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -62,6 +63,14 @@ func (w *Worker) prepareSchema(ctx context.Context) (migrate.Ledger, error) {
 	ledger, err := migrate.CheckLedger(ctx, w.pool, w.options.Schema)
 	if err == nil && !ledger.Installed {
 		err = fmt.Errorf("schema %q is not installed, and Config.NoMigrations keeps this worker from installing it", w.options.Schema)
+	}
+	if err != nil {
+		return ledger, err
+	}
+	err = w.client.CheckSchema(ctx)
+	var hidden *HiddenRowsError
+	if errors.As(err, &hidden) {
+		w.events.Emit(event.SchemaWarning{Schema: hidden.Schema, Message: hidden.Error()})
 	}
 	return ledger, err
 }

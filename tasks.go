@@ -75,7 +75,7 @@ func bindFiles(found taskfile.Result, err error) (TaskFiles, error) {
 
 func sqlTask(identifier, statements string) Task {
 	runner := func(env *environment) sqltask.Runner {
-		return sqltask.Runner{Pool: env.client.pool, Statements: env.client.statements}
+		return sqltask.Runner{Pool: env.client.pool, Statements: env.client.unchecked}
 	}
 	return Task{
 		identifier: identifier,

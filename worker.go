@@ -101,13 +101,13 @@ func newWorker(config Config) (*Worker, error) {
 	}
 	w.events = newStream(config.Logger, observers)
 	w.scheduler = scheduler.New(config.claims(scheduler.Config{
-		Database: w.client.statements.Bind(w.pool, w.leaveServer), WorkerID: w.id, Handlers: w.handlers(),
+		Database: w.client.unchecked.Bind(w.pool, w.leaveServer), WorkerID: w.id, Handlers: w.handlers(),
 		Concurrency: config.Concurrency, PollInterval: config.PollInterval,
 		StatementTimeout: config.StatementTimeout, AbortTimeout: config.GracefulShutdownAbortTimeout,
 		ReturnDelay: config.ShutdownReturnDelay, Policies: config.policies(), Events: w.events,
 		Hold: scheduler.Hold{
 			Connect:    w.holdConnect,
-			Statements: w.client.statements, ReadOnly: w.leaveServer,
+			Statements: w.client.unchecked, ReadOnly: w.leaveServer,
 		},
 	}))
 	w.client.holder = w.scheduler

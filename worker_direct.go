@@ -118,7 +118,7 @@ func (w *Worker) directIsSame(ctx context.Context) (bool, error) {
 		return true, nil // as far as is known
 	}
 	defer closeSoon(conn)
-	direct, err := w.client.statements.On(conn).ServerIdentity(limited)
+	direct, err := w.client.unchecked.On(conn).ServerIdentity(limited)
 	if err != nil {
 		return true, nil
 	}
@@ -138,7 +138,7 @@ func (w *Worker) warnOfPooler(ctx context.Context, conn *pgx.Conn) {
 	if !w.config.NoPreparedStatements || w.pooled.Load() {
 		return
 	}
-	row, err := w.client.statements.On(conn).ServerIdentity(ctx)
+	row, err := w.client.unchecked.On(conn).ServerIdentity(ctx)
 	if err != nil || uint32(row.Pid) == conn.PgConn().PID() {
 		return
 	}

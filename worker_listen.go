@@ -116,6 +116,9 @@ func (w *Worker) checkLedger(ctx context.Context, before migrate.Ledger, stop co
 		}
 		return
 	}
+	if incompatible != nil {
+		w.client.schema.refuse(incompatible)
+	}
 	for _, revision := range now.Since(before) {
 		if revision.Breaking {
 			w.events.Emit(event.BreakingMigration{

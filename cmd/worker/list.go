@@ -61,7 +61,7 @@ tell that it runs.`,
 			if err != nil {
 				return usageError{command: cmd.CommandPath(), err: err}
 			}
-			client, err := shared.client()
+			client, err := shared.reader(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -22,7 +22,7 @@ the states.`,
 		Example: `  worker queues --locked
   worker queues 'user 7' --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := shared.client()
+			client, err := shared.reader(cmd.Context())
 			if err != nil {
 				return err
 			}

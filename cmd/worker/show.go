@@ -33,7 +33,7 @@ jobs are not kept.`,
 			if err != nil {
 				return usageError{command: cmd.CommandPath(), err: err}
 			}
-			client, err := shared.client()
+			client, err := shared.reader(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -25,7 +25,7 @@ the oldest ready job, since its time came or since it was added.`,
   worker stats --json | jq .jobs.failed`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := shared.client()
+			client, err := shared.reader(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -245,9 +245,37 @@ func TestIncompatibleSchemaExitsWith57(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := tasksDir(t, map[string]string{"x.sql": "select 1"})
-	for _, args := range [][]string{{"run", "--once", "--tasks", dir}, {"migrate"}} {
+	for _, args := range [][]string{{"run", "--once", "--tasks", dir}, {"migrate"}, {"add", "x"}, {"list"}, {"show", "1"}, {"stats"},
+		{"queues"}, {"workers"}, {"doctor"}, {"remove", "k"}, {"complete", "1"}, {"sweep"}, {"cleanup"}, {"cancel", "1"}} {
 		worker(t, "", append(args, "-c", database)...).want(t, 57, "revision 1000", "breaking migration 1000", "unsafe to continue")
 	}
+}
+
+// A role that sees no rows is told so, by commands that would print an empty queue.
+func TestHiddenRowsAreNoEmptyQueue(t *testing.T) {
+	database := testdb.Migrated(t)
+	pool := testdb.Pool(t, database)
+	role := "gworker_blind_" + pool.Config().ConnConfig.Database
+	for _, sql := range []string{
+		"select graphile_worker.add_job('x')", "create role " + role, "grant usage on schema graphile_worker to " + role,
+		"grant all on all tables in schema graphile_worker to " + role,
+	} {
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := pool.Exec(context.Background(), "drop owned by "+role+"; drop role "+role); err != nil {
+			t.Error(err)
+		}
+	})
+	as := func(args ...string) result {
+		return worker(t, "", append(args, "-c", database+"&options=-c%20role%3D"+role)...)
+	}
+	for _, command := range []string{"list", "stats", "queues", "workers"} {
+		as(command).want(t, 0, role, "row level security", "_private_jobs")
+	}
+	as("run", "--once", "--tasks", tasksDir(t, map[string]string{"x.sql": "select 1"})).want(t, 1, role, "row level security")
 }
 
 func TestMigrateAndStatus(t *testing.T) {

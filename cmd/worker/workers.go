@@ -25,7 +25,7 @@ hold time at most, are in neither.`,
 		Example: `  worker workers`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := shared.client()
+			client, err := shared.reader(cmd.Context())
 			if err != nil {
 				return err
 			}

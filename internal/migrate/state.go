@@ -128,16 +128,24 @@ func (s *state) refusal() error {
 
 func (s *state) compatible() error {
 	for _, row := range slices.Backward(s.rows) {
-		switch {
-		case !row.Breaking || row.ID <= Newest:
-			continue
-		case row.ID > Known:
-			return &IncompatibleError{Revision: s.newest(), Breaking: row.ID, Supported: Known}
-		default:
-			// The 21 and 22 that are known are not breaking: this one is
-			// somebody else's.
-			return &IncompatibleError{Revision: s.newest(), Breaking: row.ID, Supported: Newest}
+		if row.Breaking {
+			return Compatible(s.newest(), row.ID)
 		}
 	}
 	return nil
+}
+
+// Compatible returns an *IncompatibleError if a schema must not be worked on whose
+// newest revision and newest breaking one these are.
+func Compatible(newest, breaking int) error {
+	switch {
+	case breaking <= Newest:
+		return nil
+	case breaking > Known:
+		return &IncompatibleError{Revision: newest, Breaking: breaking, Supported: Known}
+	default:
+		// The 21 and 22 that are known are not breaking: this one is
+		// somebody else's.
+		return &IncompatibleError{Revision: newest, Breaking: breaking, Supported: Newest}
+	}
 }

@@ -22,6 +22,21 @@ func (d DB) begin(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, d.set.options.Timeout, errOwnTimeout)
 }
 
+// allowed is what the set's check says.
+func (d DB) allowed(ctx context.Context) error {
+	if d.set.check == nil {
+		return nil
+	}
+	return d.set.check(ctx, d)
+}
+
+// Unchecked returns the statements to run there without the set's check.
+func (d DB) Unchecked() *dbgen.Queries {
+	set := *d.set
+	set.check = nil
+	return dbgen.New(DB{set: &set, db: d.db})
+}
+
 func (d DB) args(args []any) []any {
 	if !d.set.options.Unprepared {
 		return args
@@ -44,6 +59,9 @@ func (d DB) explain(ctx context.Context, sql string, err error) error {
 }
 
 func (d DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if err := d.allowed(ctx); err != nil {
+		return pgconn.CommandTag{}, err
+	}
 	ctx, cancel := d.begin(ctx)
 	defer cancel()
 	tag, err := d.db.Exec(ctx, d.set.Text(sql), d.args(args)...)
@@ -51,6 +69,9 @@ func (d DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTa
 }
 
 func (d DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if err := d.allowed(ctx); err != nil {
+		return nil, err
+	}
 	ctx, cancel := d.begin(ctx)
 	rows, err := d.db.Query(ctx, d.set.Text(sql), d.args(args)...)
 	if err != nil {
@@ -73,6 +94,9 @@ func (d DB) QueryByIndex(ctx context.Context, sql string, args ...any) (pgx.Rows
 	if !ok || d.set.options.Unprepared {
 		return d.Query(ctx, sql, args...)
 	}
+	if err := d.allowed(ctx); err != nil {
+		return nil, err
+	}
 	ctx, cancel := d.begin(ctx)
 	batch := &pgx.Batch{} // it is one transaction, and one round trip
 	batch.Queue(d.set.Text(dbgen.PlanByIndex))
@@ -92,6 +116,9 @@ func (d DB) QueryByIndex(ctx context.Context, sql string, args ...any) (pgx.Rows
 }
 
 func (d DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if err := d.allowed(ctx); err != nil {
+		return failedRow{err: err}
+	}
 	ctx, cancel := d.begin(ctx)
 	row := d.db.QueryRow(ctx, d.set.Text(sql), d.args(args)...)
 	return &boundRow{row: row, db: d, ctx: ctx, cancel: cancel, sql: sql}

@@ -24,7 +24,7 @@ type SQL interface {
 // PostgreSQL driver will do: arrays and JSON go to it as text.
 func (s *Set) OnSQL(tx SQL) *dbgen.Queries {
 	// How the driver sends its statements is the driver's setting.
-	set := &Set{options: s.options, rendered: s.rendered}
+	set := *s
 	set.options.Unprepared = false
 	return set.On(sqlTx{tx: tx})
 }

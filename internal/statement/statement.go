@@ -10,6 +10,7 @@
 package statement
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -41,7 +42,12 @@ type Options struct {
 type Set struct {
 	options  Options
 	rendered map[string]string // nil for the default schema
+	check    Check             // nil: nothing is to be checked
 }
+
+// Check is asked before each statement; its error is the statement's. The DB is where
+// the statement is to run.
+type Check func(ctx context.Context, db DB) error
 
 // NewSet renders every statement of dbgen for the schema.
 func NewSet(o Options) *Set {
@@ -78,9 +84,16 @@ func (s *Set) Bind(db dbgen.DBTX, readOnly func()) DB {
 // Unprepared returns the same statements, to be sent without preparing them: the
 // server then plans each call for its arguments.
 func (s *Set) Unprepared() *Set {
-	set := &Set{options: s.options, rendered: s.rendered}
+	set := *s
 	set.options.Unprepared = true
-	return set
+	return &set
+}
+
+// Checked returns the same statements, each to be run only if check returns nil.
+func (s *Set) Checked(check Check) *Set {
+	set := *s
+	set.check = check
+	return &set
 }
 
 // Timeout returns the bound that each statement runs under.

@@ -1,0 +1,100 @@
+package gworker
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+// A HiddenRowsError says that row level security hides the rows of the queue's tables
+// from the role of a connection: to it the queue is empty, whatever is there. Worker.Run
+// returns it, after a SchemaWarning, and so does Client.CheckSchema.
+type HiddenRowsError struct {
+	// Schema is the schema of the queue.
+	Schema string
+	// Role is the role whose rights count on the connection.
+	Role string
+	// Owner is the role that owns the table of jobs; row level security does not
+	// concern it.
+	Owner string
+	// Tables are the tables of which no row is seen, such as "_private_jobs".
+	Tables []string
+}
+
+func (e *HiddenRowsError) Error() string {
+	return fmt.Sprintf("role %q sees no rows of %s in schema %q: row level security is on, and no policy lets it read them. "+
+		"Connect as their owner %q, or give the role its rights (worker grant)",
+		e.Role, strings.Join(e.Tables, ", "), e.Schema, e.Owner)
+}
+
+// CheckSchema tells whether this version of gworker may work on the schema, and
+// whether the client's role sees what is there. The error is ErrNotInstalled, an
+// *IncompatibleSchemaError, or a *HiddenRowsError, which keeps nobody from going on.
+//
+// Each client, and each TxClient with it, looks at the schema once by itself, before
+// its first statement, and refuses to work on an incompatible one. CheckSchema looks
+// again: call it where a long-lived service hears of a migration, by a Listener on the
+// channel worker:migrate. The client refuses, or works again, as it was found here. A
+// worker does that for its own client.
+func (c *Client) CheckSchema(ctx context.Context) error {
+	found, err := c.schema.look(ctx, c.unchecked.On(c.pool))
+	switch {
+	case err != nil:
+		return fmt.Errorf("checking schema %q: %w", c.schema.name, err)
+	case !found.Installed:
+		return fmt.Errorf("checking schema %q: %w", c.schema.name, ErrNotInstalled)
+	case found.Hidden != "":
+		return &HiddenRowsError{Schema: c.schema.name, Role: found.Role, Owner: found.Owner, Tables: strings.Split(found.Hidden, ",")}
+	}
+	return nil
+}
+
+// schemaState is what a client knows of its schema's revisions.
+type schemaState struct {
+	name    string
+	verdict atomic.Pointer[schemaVerdict] // nil until somebody has looked
+}
+
+// schemaVerdict says why the schema must not be worked on; nil is no reason.
+type schemaVerdict struct{ refusal error }
+
+// check looks at the schema before the client's first statement. Where that cannot be
+// done, the statement itself will say why.
+func (s *schemaState) check(ctx context.Context, db statement.DB) error {
+	if v := s.verdict.Load(); v != nil {
+		return v.refusal
+	}
+	_, _ = s.look(ctx, db.Unchecked())
+	if v := s.verdict.Load(); v != nil {
+		return v.refusal
+	}
+	return nil
+}
+
+// look reads the ledger and keeps the verdict. It asks nothing that could fail for a
+// lack of rights, which would end a transaction of the caller's.
+func (s *schemaState) look(ctx context.Context, q *dbgen.Queries) (dbgen.SchemaReachRow, error) {
+	found, err := q.SchemaReach(ctx, s.name)
+	if err != nil || !found.Installed {
+		return found, err
+	}
+	if !found.Readable { // whoever gave the role its rights has left this one out
+		s.verdict.CompareAndSwap(nil, &schemaVerdict{})
+		return found, nil
+	}
+	revisions, err := q.NewestRevisions(ctx)
+	if err != nil {
+		return found, err
+	}
+	refusal := migrate.Compatible(int(revisions.Newest), int(revisions.Breaking))
+	s.refuse(refusal)
+	return found, refusal
+}
+
+// refuse keeps a verdict that was found elsewhere.
+func (s *schemaState) refuse(refusal error) { s.verdict.Store(&schemaVerdict{refusal: refusal}) }

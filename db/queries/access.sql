@@ -1,0 +1,42 @@
+-- What a client asks once, before its first statement: whether it may work on the
+-- schema, and sees what is there.
+
+-- name: SchemaReach :one
+-- Reads the catalog only, so it cannot fail for want of a right or of the schema. A
+-- table is hidden if row level security is on for this role and no policy lets it read
+-- the table's rows. (A producer's policies do not: they show it what it adds.)
+select
+  current_user::text as role,
+  coalesce(bool_or(c.relname = 'migrations'), false)::boolean as installed,
+  coalesce(bool_or(
+    c.relname = 'migrations' and pg_catalog.has_schema_privilege(n.oid, 'usage')
+    and (
+      select count(*) = 2
+      from pg_catalog.pg_attribute a
+      where a.attrelid = c.oid and a.attname in ('id', 'breaking') and not a.attisdropped
+        and pg_catalog.has_column_privilege(c.oid, a.attnum, 'select')
+    )
+  ), false)::boolean as readable,
+  coalesce(min(pg_catalog.pg_get_userbyid(c.relowner)::text) filter (where c.relname = '_private_jobs'), '')::text as owner,
+  coalesce(string_agg(c.relname::text, ',' order by c.relname::text) filter (
+    where c.relname <> 'migrations' and pg_catalog.row_security_active(c.oid)
+      and not exists (
+        select from pg_catalog.pg_policy p
+        where p.polrelid = c.oid and p.polpermissive and p.polcmd in ('r', '*')
+          and not pg_catalog.starts_with(p.polname::text, 'gworker_producer_')
+          and exists (
+            select from unnest(p.polroles) r (oid)
+            where r.oid = 0::oid or pg_catalog.pg_has_role(r.oid, 'usage')
+          )
+      )
+  ), '')::text as hidden
+from pg_catalog.pg_namespace n
+join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'p')
+  and c.relname in ('migrations', '_private_jobs', '_private_tasks', '_private_job_queues')
+where n.nspname = @schema::text;
+
+-- name: NewestRevisions :one
+select
+  coalesce(max(m.id), 0)::int as newest,
+  coalesce(max(m.id) filter (where m.breaking), 0)::int as breaking
+from graphile_worker.migrations m;
