@@ -13,6 +13,7 @@ import (
 
 	"github.com/gworker/gworker/internal/announce"
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/store"
 )
@@ -65,6 +66,7 @@ type Client struct {
 	adder
 	pool       *pgxpool.Pool
 	ownsPool   bool
+	dialer     *dial.Dialer   // of its own pool
 	statements *statement.Set // run only on a schema that this version may work on
 	unchecked  *statement.Set // the same, for those who have looked themselves
 	schema     *schemaState
@@ -93,39 +95,47 @@ func NewClient(config ClientConfig) (*Client, error) {
 	if err := checkInterceptors("ClientConfig.BeforeAdd", config.BeforeAdd); err != nil {
 		return nil, err
 	}
-	pool, owns, err := openPool("ClientConfig", config.Pool, config.DatabaseURL, 0, options)
+	d, reset := &dial.Dialer{}, func() {}
+	pool, owns, err := openPool("ClientConfig", config.Pool, config.DatabaseURL, 0, options, d, func() { reset() })
 	if err != nil {
 		return nil, err
 	}
-	c := newClient(pool, options, pool.Reset)
-	c.ownsPool = owns
+	reset = pool.Reset
+	c := newClient(pool, options, func(error) { pool.Reset() })
+	c.ownsPool, c.dialer = owns, d
 	c.before = slices.Clone(config.BeforeAdd)
 	return c, nil
 }
 
-// newClient makes a client on a pool. readOnly is called when the server takes no
-// writes any more.
-func newClient(pool *pgxpool.Pool, options statement.Options, readOnly func()) *Client {
+// newClient makes a client on a pool. trouble is told of errors that make all
+// connections doubtful.
+func newClient(pool *pgxpool.Pool, options statement.Options, trouble func(error)) *Client {
 	set := statement.NewSet(options)
 	state := &schemaState{name: options.Schema.String()}
 	checked := set.Checked(state.check)
-	queries := adder{queries: checked.OnPool(pool, readOnly), oneOff: checked.Unprepared().On(pool)}
+	queries := adder{queries: checked.OnPool(pool, trouble), oneOff: checked.Unprepared().On(pool)}
 	announcer := announce.New(pool, set)
-	queries.own = store.NewOwn(checked.OnPool(announcer.DB(), readOnly), announcer)
+	queries.own = store.NewOwn(checked.OnPool(announcer.DB(), trouble), announcer)
 	return &Client{
 		adder: queries, pool: pool, statements: checked, unchecked: set, schema: state, options: options, announcer: announcer,
 	}
 }
 
-// Close waits until workers have been told of the jobs that were added, for 5 s at
-// most, and closes the client's own pool. A pool that was given to it stays open:
-// close the client before such a pool.
+// Close waits until workers have been told of the jobs that were added, and closes the
+// client's own pool. It takes 5 s at most, also where the server does not answer; calls
+// that are under way then fail. A pool that was given to it stays open: close the
+// client before such a pool.
 func (c *Client) Close() {
-	c.announcer.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	c.announcer.Close(ctx)
 	if c.ownsPool {
-		c.pool.Close()
+		closePool(ctx, c.pool, c.dialer)
 	}
 }
+
+// closeTimeout bounds Client.Close and Worker.Close.
+const closeTimeout = 5 * time.Second
 
 // WithTx returns a client for the transaction tx, which may be of any pool or
 // connection to the client's database.

@@ -29,9 +29,13 @@ type Config struct {
 	//
 	// A worker needs two connections of it now and then (to claim, and to write
 	// outcomes) and one for each running SQL task. Beside the pool, made from its
-	// configuration (BeforeConnect included) and not counted by its MaxConns, it
-	// has up to four connections: one for its listener, one for its heartbeat, and
-	// two for held claims, which do without the pool (see HoldTime).
+	// configuration and not counted by its MaxConns, it has up to four
+	// connections: one for its listener, one for its heartbeat, and two for held
+	// claims, which do without the pool (see HoldTime). These are made as the
+	// pool's are: with BeforeConnect, AfterConnect, and PrepareConn or
+	// BeforeAcquire, once, after that. They are kept as long as they work:
+	// MaxConnLifetime and MaxConnIdleTime do not concern them, nor do
+	// AfterRelease, BeforeClose and ConnConfig.OnNotification.
 	Pool *pgxpool.Pool
 
 	// DatabaseURL is a connection string in URL or keyword form. It must be
@@ -143,6 +147,24 @@ type Config struct {
 	// ErrShutdown. 0 means 5 s.
 	GracefulShutdownAbortTimeout time.Duration
 
+	// ShutdownTimeout bounds a whole shutdown: so long after Run's context has
+	// ended Run returns, whatever handlers and the database do. Choose it below
+	// the time after which the process is killed, which is 30 s in Kubernetes and
+	// 10 s in Docker.
+	//
+	// The contexts of running jobs end after half of it, or after
+	// GracefulShutdownAbortTimeout if that is sooner. Jobs that still run after
+	// three quarters, or 5 s before the end if that is later, are given up as by
+	// Abandon: they go back to the queue, and Run does not wait for their
+	// handlers, which may overlap with the jobs' next runs if the process lives
+	// on. What cannot be written in time is found by other workers
+	// (docs/recovery.md).
+	//
+	// 0 means no bound while handlers run that ignore their contexts. Without
+	// those a shutdown takes GracefulShutdownAbortTimeout and one
+	// StatementTimeout at most, and 5 s where no job runs.
+	ShutdownTimeout time.Duration
+
 	// ShutdownReturnDelay is how long jobs that a shutdown cuts off wait before
 	// they can run again. They go back with their attempt restored. 0 means not
 	// at all.
@@ -223,6 +245,7 @@ func (c Config) validate() (Config, error) {
 		{"ConnectTimeout", &c.ConnectTimeout, DefaultConnectTimeout},
 		{"StatementTimeout", &c.StatementTimeout, DefaultStatementTimeout},
 		{"GracefulShutdownAbortTimeout", &c.GracefulShutdownAbortTimeout, DefaultGracefulShutdownAbortTimeout},
+		{"ShutdownTimeout", &c.ShutdownTimeout, 0},
 		{"ShutdownReturnDelay", &c.ShutdownReturnDelay, 0},
 	}
 	for _, d := range durations {
@@ -300,4 +323,18 @@ func (c Config) validateTasks() error {
 		seen[task.identifier] = i
 	}
 	return nil
+}
+
+// abortTimeout is how long after the beginning of a shutdown the contexts of jobs end.
+func (c Config) abortTimeout() time.Duration {
+	if c.ShutdownTimeout == 0 {
+		return c.GracefulShutdownAbortTimeout
+	}
+	return min(c.GracefulShutdownAbortTimeout, c.ShutdownTimeout/2)
+}
+
+// giveUpAfter is how long after that jobs are waited for; 0 is without end. What is
+// left is for the outcomes.
+func (c Config) giveUpAfter() time.Duration {
+	return c.ShutdownTimeout - min(c.ShutdownTimeout/4, 5*time.Second)
 }

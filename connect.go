@@ -13,14 +13,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/schema"
 	"github.com/gworker/gworker/internal/statement"
 )
 
-// openPool returns the pool to use, and whether it was made here.
-func openPool(owner string, given *pgxpool.Pool, url string, size int, o statement.Options) (*pgxpool.Pool, bool, error) {
+// openPool returns the pool to use, and whether it was made here. Then d dials for it,
+// and silent is told of connections that did not answer.
+func openPool(
+	owner string, given *pgxpool.Pool, url string, size int, o statement.Options, d *dial.Dialer, silent func(),
+) (*pgxpool.Pool, bool, error) {
 	if given != nil {
 		if url != "" {
 			return nil, false, problem(owner+".DatabaseURL", "is given as well as %s.Pool: give one of them", owner)
@@ -35,6 +39,11 @@ func openPool(owner string, given *pgxpool.Pool, url string, size int, o stateme
 		config.MaxConns = int32(size)
 	}
 	prepare(config.ConnConfig, !o.Unprepared)
+	config.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
+		d.Prepare(config)
+		return nil
+	}
+	config.ShouldPing = (&pinger{timeout: config.PingTimeout, silent: silent}).failed
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		return nil, false, fmt.Errorf("making a connection pool: %w", err)

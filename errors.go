@@ -30,6 +30,12 @@ var (
 	// Config.GracefulShutdownAbortTimeout allows.
 	ErrShutdown = scheduler.ErrShutdown
 
+	// ErrShutdownTimeout is returned by Run and RunOnce where Config.ShutdownTimeout
+	// is over and a function of the caller's that the worker has called - an
+	// observer, or one that a claim has asked - does not return. A handler that
+	// does not is given up before, without an error.
+	ErrShutdownTimeout = errors.New("a function that the worker has called did not return within ShutdownTimeout")
+
 	// ErrBreakingMigration is returned by Run when another process has applied
 	// a breaking revision to the worker's schema. The worker has shut down
 	// gracefully; the binary exits with status 57 then, as other Graphile

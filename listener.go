@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/listener"
 )
 
@@ -20,10 +21,11 @@ var ErrListenerRunning = listener.ErrRunning
 
 // ListenerConfig configures a Listener. Only Channels must be given.
 type ListenerConfig struct {
-	// Pool is where the configuration of the connection comes from,
-	// BeforeConnect included; the pool stays the caller's to close. The
-	// listener's connection is one of its own beside the pool. nil means
-	// DatabaseURL.
+	// Pool is where the configuration of the connection comes from; the pool
+	// stays the caller's to close. The listener's connection is one of its own
+	// beside the pool, made as the pool's are: with BeforeConnect, AfterConnect,
+	// and PrepareConn or BeforeAcquire once. It is kept as long as it works,
+	// whatever the pool's lifetimes are. nil means DatabaseURL.
 	Pool *pgxpool.Pool
 
 	// DatabaseURL is a connection string in URL or keyword form. It must be
@@ -143,7 +145,7 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 			return nil, problem("ListenerConfig.DatabaseURL", "is given as well as ListenerConfig.Pool: give one of them")
 		}
 		return func(ctx context.Context) (*pgx.Conn, error) {
-			return connectBeside(ctx, config.Pool.Config())
+			return connectBeside(ctx, &dial.Dialer{}, config.Pool.Config())
 		}, nil
 	}
 	// Parsed as for a pool, so that one connection string serves both.
@@ -153,20 +155,8 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 	}
 	prepare(parsed.ConnConfig, true)
 	return func(ctx context.Context) (*pgx.Conn, error) {
-		return connectBeside(ctx, parsed.Copy())
+		return connectBeside(ctx, &dial.Dialer{}, parsed.Copy())
 	}, nil
-}
-
-// connectBeside opens a listener's connection as a pool with this configuration
-// opens its own. It changes config.
-func connectBeside(ctx context.Context, config *pgxpool.Config) (*pgx.Conn, error) {
-	if config.BeforeConnect != nil {
-		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
-			return nil, fmt.Errorf("preparing the listener's connection: %w", err)
-		}
-	}
-	listener.KeepAlive(config.ConnConfig)
-	return pgx.ConnectConfig(ctx, config.ConnConfig)
 }
 
 // Run listens until ctx ends and returns its cause; until then a lost

@@ -151,7 +151,7 @@ func (w *Worker) newKeeper() *recovery.Keeper {
 		Interval:   c.HeartbeatInterval,
 		Connect:    w.keeperConnect,
 		Statements: w.client.unchecked, Events: w.events,
-		ReadOnly: w.leaveServer,
+		Trouble: w.trouble,
 	}
 }
 
@@ -168,8 +168,9 @@ func version() string {
 }
 
 // keep registers the worker and begins what recovery does beside the flow of
-// jobs. stop ends it, when all outcomes are written, and deregisters.
-func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
+// jobs. stop ends it, when all outcomes are written, and deregisters while lasting goes
+// on: while the last jobs end, the worker still lives.
+func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
 	c, keeper := w.config.Recovery, w.newKeeper()
 	loop := &recovery.Loop{
 		WorkerID: w.id, Pool: w.pool, Statements: w.client.unchecked, Events: w.events,
@@ -202,8 +203,8 @@ func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 		}
 		w.scheduler.PollBy(poller.Poll)
 	}
-	// Not with ctx: while the last jobs end, the worker still lives.
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	w.keeper.Store(keeper)
+	ctx, cancel := context.WithCancel(lasting)
 	var beside sync.WaitGroup
 	beside.Go(func() { loop.Run(ctx) })
 	beside.Go(func() { locks.Run(ctx) })
@@ -216,7 +217,7 @@ func (w *Worker) keep(ctx context.Context) (stop func(), err error) {
 		if keeper == nil {
 			return
 		}
-		if err := keeper.Deregister(ctx); err != nil {
+		if err := keeper.Deregister(lasting); err != nil {
 			w.events.Emit(event.HeartbeatFailed{WorkerID: w.id, Err: err})
 		}
 	}, nil

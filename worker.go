@@ -15,11 +15,13 @@ import (
 
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/cron"
+	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/recovery"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/shutdown"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -39,7 +41,9 @@ type Worker struct {
 	direct    *pgxpool.Config // of ListenDatabaseURL; nil without one
 	pooled    atomic.Bool     // the listener was found behind a pooler
 	ownsPool  bool
-	closePool sync.Once
+	dialer    *dial.Dialer // of all its own connections
+	closed    sync.Once
+	keeper    atomic.Pointer[recovery.Keeper] // once it is started
 	listener  atomic.Pointer[listener.Listener]
 	client    *Client
 	events    *event.Stream
@@ -75,16 +79,17 @@ func newWorker(config Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Worker{id: newWorkerID(config.Recovery.Disabled), config: config, options: options}
+	w := &Worker{id: newWorkerID(config.Recovery.Disabled), config: config, options: options, dialer: &dial.Dialer{}}
 	w.cronItems = cron.NewSet(cronItems)
 	if w.direct, err = parseDirect(config.ListenDatabaseURL); err != nil {
 		return nil, err
 	}
-	w.pool, w.ownsPool, err = openPool("Config", config.Pool, config.DatabaseURL, config.MaxPoolSize, options)
+	w.pool, w.ownsPool, err = openPool(
+		"Config", config.Pool, config.DatabaseURL, config.MaxPoolSize, options, w.dialer, w.suspect)
 	if err != nil {
 		return nil, err
 	}
-	w.client = newClient(w.pool, options, w.leaveServer)
+	w.client = newClient(w.pool, options, w.trouble)
 	if config.Now != nil {
 		config.Now = contain.Clock(config.Now, func(err error) {
 			value, stack := contain.Cause(err)
@@ -101,13 +106,13 @@ func newWorker(config Config) (*Worker, error) {
 	}
 	w.events = newStream(config.Logger, observers)
 	w.scheduler = scheduler.New(config.claims(scheduler.Config{
-		Database: w.client.unchecked.Bind(w.pool, w.leaveServer), WorkerID: w.id, Handlers: w.handlers(),
+		Database: w.client.unchecked.Bind(w.pool, w.trouble), WorkerID: w.id, Handlers: w.handlers(),
 		Concurrency: config.Concurrency, PollInterval: config.PollInterval,
-		StatementTimeout: config.StatementTimeout, AbortTimeout: config.GracefulShutdownAbortTimeout,
+		StatementTimeout: config.StatementTimeout, AbortTimeout: config.abortTimeout(), GiveUpAfter: config.giveUpAfter(),
 		ReturnDelay: config.ShutdownReturnDelay, Policies: config.policies(), Events: w.events,
 		Hold: scheduler.Hold{
 			Connect:    w.holdConnect,
-			Statements: w.client.unchecked, ReadOnly: w.leaveServer,
+			Statements: w.client.unchecked, Trouble: w.trouble,
 		},
 	}))
 	w.client.holder = w.scheduler
@@ -175,8 +180,10 @@ func (w *Worker) Client() *Client { return w.client }
 //
 // When ctx ends, the worker claims no more, lets running jobs finish, ends
 // their contexts after GracefulShutdownAbortTimeout, stores all outcomes and
-// returns nil. A handler that ignores its context keeps Run waiting; Abandon
-// ends that.
+// returns nil. That takes GracefulShutdownAbortTimeout and one StatementTimeout at
+// most, also where the database does not answer, and 5 s if no job runs. A handler
+// that ignores its context keeps Run waiting: Config.ShutdownTimeout bounds that, and
+// Abandon ends it.
 func (w *Worker) Run(ctx context.Context) error {
 	return w.run(ctx, w.runAndSchedule)
 }
@@ -190,30 +197,76 @@ func (w *Worker) RunOnce(ctx context.Context) error {
 
 // Abandon makes Run return soon after its context has ended: handlers are no
 // longer waited for, and their jobs are returned to the queue with the attempt
-// restored. A handler that goes on nevertheless may overlap with the job's next
-// run, so this is for a process that is about to exit.
+// restored. Processes of executables are killed, with all that they have started. A
+// handler that goes on nevertheless may overlap with the job's next run, so this is for
+// a process that is about to exit. Run returns within 5 s.
 func (w *Worker) Abandon() { w.scheduler.Force() }
 
 // Close closes the worker's own pool and ends its subscriptions. Run and RunOnce
 // do so when they return; it is for a worker that is not run after all. A worker
-// that runs must have returned before.
+// that runs must have returned before. It takes 5 s at most.
 func (w *Worker) Close() {
-	w.client.announcer.Close()
-	w.events.Close()
-	if w.ownsPool {
-		w.closePool.Do(w.pool.Close)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	w.close(ctx)
 }
 
-func (w *Worker) run(ctx context.Context, work func(context.Context) error) (err error) {
+// close is Close, until ctx ends.
+func (w *Worker) close(ctx context.Context) {
+	w.client.announcer.Close(ctx)
+	w.closed.Do(func() {
+		if w.ownsPool {
+			closePool(ctx, w.pool, w.dialer)
+		}
+		w.dialer.Close()
+	})
+	w.events.Close()
+}
+
+func (w *Worker) run(ctx context.Context, work func(context.Context) error) error {
 	if w.ran.Swap(true) {
 		return ErrAlreadyRun
 	}
-	defer w.Close()
-	ledger, stopKeeping, err := w.start(ctx)
+	limit := w.config.ShutdownTimeout
+	if limit == 0 {
+		return w.runUntil(ctx, shutdown.New(ctx, 0), work)
+	}
+	// Handlers, hooks and observers are called in many places, and one that does not
+	// return keeps whatever waits for it.
+	deadline, result := shutdown.New(ctx, limit-lastMoment(limit)), make(chan error, 1)
+	go func() { result <- w.runUntil(ctx, deadline, work) }()
+	select {
+	case err := <-result:
+		return err
+	case <-deadline.Context().Done():
+	}
+	timer := time.NewTimer(lastMoment(limit))
+	defer timer.Stop()
+	select {
+	case err := <-result:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("%w of %s", ErrShutdownTimeout, limit)
+	}
+}
+
+// lastMoment is how much of a ShutdownTimeout is left when everything is cut off.
+func lastMoment(limit time.Duration) time.Duration { return min(limit/10, time.Second) }
+
+// runUntil is run, with a deadline for the end, which it closes.
+func (w *Worker) runUntil(ctx context.Context, deadline *shutdown.Deadline, work func(context.Context) error) (err error) {
+	defer deadline.Close()
+	// Where the server does not answer, this ends what no context reaches.
+	defer context.AfterFunc(deadline.Context(), w.dialer.Close)()
+	defer func() {
+		deadline.Sooner(shutdown.Quiet)
+		w.close(deadline.Context())
+	}()
+	ledger, stopKeeping, err := w.start(ctx, deadline.Context())
 	if err != nil {
 		return w.orStopped(ctx, err)
 	}
+	w.scheduler.EndBy(deadline)
 	w.events.Emit(event.WorkerStarted{
 		WorkerID: w.id, Concurrency: w.config.Concurrency, Tasks: w.taskNames(), Schema: w.options.Schema.String(),
 	})
@@ -222,6 +275,7 @@ func (w *Worker) run(ctx context.Context, work func(context.Context) error) (err
 	ctx, stop := context.WithCancelCause(ctx)
 	listening := w.listen(ctx, ledger, stop)
 	err = work(ctx)
+	deadline.Sooner(shutdown.Quiet)
 	stop(nil)
 	<-listening
 	stopKeeping()
@@ -233,7 +287,9 @@ func (w *Worker) run(ctx context.Context, work func(context.Context) error) (err
 
 // start does what comes before the first claim. A database that goes away
 // meanwhile is waited for, as long as for one that is not there at first.
-func (w *Worker) start(ctx context.Context) (ledger migrate.Ledger, stopKeeping func(), err error) {
+//
+// lasting goes on while the worker ends.
+func (w *Worker) start(ctx, lasting context.Context) (ledger migrate.Ledger, stopKeeping func(), err error) {
 	waits, since := startWaits(), time.Time{}
 	for {
 		if err := connect(ctx, w.pool, w.config.ConnectTimeout, w.events); err != nil {
@@ -243,7 +299,7 @@ func (w *Worker) start(ctx context.Context) (ledger migrate.Ledger, stopKeeping 
 			ledger, err = w.prepareSchema(ctx)
 		}
 		if err == nil {
-			stopKeeping, err = w.keep(ctx)
+			stopKeeping, err = w.keep(ctx, lasting)
 		}
 		if since.IsZero() {
 			since = time.Now()

@@ -43,41 +43,33 @@ func parseDirect(url string) (*pgxpool.Config, error) {
 // listenConnect opens the listener's connection.
 func (w *Worker) listenConnect(ctx context.Context) (*pgx.Conn, error) {
 	if w.direct != nil {
-		return connectBeside(ctx, w.direct.Copy())
+		return connectBeside(ctx, w.dialer, w.direct.Copy())
 	}
-	conn, err := connectBeside(ctx, w.pool.Config())
+	conn, err := connectBeside(ctx, w.dialer, w.pool.Config())
 	if err == nil {
 		w.warnOfPooler(ctx, conn)
 	}
 	return conn, err
 }
 
-// holdConnect opens a connection for held claims. It is as those of the pool are.
+// holdConnect opens a connection for held claims.
 func (w *Worker) holdConnect(ctx context.Context) (*pgx.Conn, error) {
-	config := w.pool.Config()
-	conn, err := connectBeside(ctx, config)
-	if err == nil && config.AfterConnect != nil {
-		if err = config.AfterConnect(ctx, conn); err != nil {
-			closeSoon(conn)
-			return nil, fmt.Errorf("preparing a connection for held claims: %w", err)
-		}
-	}
-	return conn, err
+	return connectBeside(ctx, w.dialer, w.pool.Config())
 }
 
 // keeperConnect opens the heartbeat's connection. Any way to the database will
 // do, since a worker that is not heard of loses its jobs.
 func (w *Worker) keeperConnect(ctx context.Context) (*pgx.Conn, error) {
 	if w.direct == nil {
-		return connectBeside(ctx, w.pool.Config())
+		return connectBeside(ctx, w.dialer, w.pool.Config())
 	}
 	limited, cancel := context.WithTimeout(ctx, directTimeout)
 	defer cancel()
-	conn, err := connectBeside(limited, w.direct.Copy())
+	conn, err := connectBeside(limited, w.dialer, w.direct.Copy())
 	if err == nil || ctx.Err() != nil {
 		return conn, err
 	}
-	conn, poolErr := connectBeside(ctx, w.pool.Config())
+	conn, poolErr := connectBeside(ctx, w.dialer, w.pool.Config())
 	if poolErr != nil {
 		return nil, errors.Join(err, poolErr)
 	}
@@ -113,7 +105,7 @@ func (w *Worker) directIsSame(ctx context.Context) (bool, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, directTimeout)
 	defer cancel()
-	conn, err := connectBeside(limited, w.direct.Copy())
+	conn, err := connectBeside(limited, w.dialer, w.direct.Copy())
 	if err != nil {
 		return true, nil // as far as is known
 	}
@@ -123,12 +115,6 @@ func (w *Worker) directIsSame(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	return direct.StartedAt == pooled.StartedAt && direct.DatabaseOid == pooled.DatabaseOid, nil
-}
-
-func closeSoon(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = conn.Close(ctx) // nothing was left to say
 }
 
 // warnOfPooler says once, where statements are not prepared and so a pooler is

@@ -9,6 +9,7 @@ import (
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/statement"
 )
 
 // The channels of the shared schema. They belong to the database, so another
@@ -59,6 +60,28 @@ func (w *Worker) leaveServer() {
 	if l := w.listener.Load(); l != nil {
 		l.Reconnect()
 	}
+}
+
+// trouble hears of errors that make all connections doubtful.
+func (w *Worker) trouble(err error) {
+	if statement.IsReadOnly(err) {
+		w.leaveServer()
+		return
+	}
+	w.suspect()
+}
+
+// suspect has every connection checked, or made anew, before it is used again: one
+// has not answered, and what has happened to it has mostly happened to the others.
+func (w *Worker) suspect() {
+	w.pool.Reset()
+	if l := w.listener.Load(); l != nil {
+		l.Check()
+	}
+	if k := w.keeper.Load(); k != nil {
+		k.Suspect()
+	}
+	w.scheduler.Suspect()
 }
 
 func (w *Worker) listenerState(s listener.State) {

@@ -96,6 +96,7 @@ var flagOf = map[string]string{
 	"Config.Cron.Crontab":                 "--crontab",
 	"Config.GracefulShutdownAbortTimeout": "--shutdown-abort-timeout",
 	"Config.ShutdownReturnDelay":          "--shutdown-return-delay",
+	"Config.ShutdownTimeout":              "--shutdown-timeout",
 	"Config.Recovery.StaleAfter":          "--stale-after",
 	"Config.HoldTime":                     "--hold-time",
 	"Config.LocalQueue.Size":              "--local-queue-size",

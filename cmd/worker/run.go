@@ -26,6 +26,7 @@ type runFlags struct {
 	listenURL      string
 	noListen       bool
 	abortTimeout   time.Duration
+	endTimeout     time.Duration
 	returnDelay    time.Duration
 }
 
@@ -73,6 +74,7 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 				ListenDatabaseURL: f.listenDatabaseURL(), NoListen: f.noListen,
 				Recovery: gworker.RecoveryConfig{Disabled: f.noRecovery}, Cron: crontab.config(),
 				GracefulShutdownAbortTimeout: f.shutdownAbortTimeout(), ShutdownReturnDelay: f.returnDelay,
+				ShutdownTimeout: f.endTimeout,
 			})
 			logEvents(&config, logger)
 			worker, err := gworker.NewWorker(config)
@@ -100,6 +102,8 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 	flags.BoolVar(&f.noListen, "no-listen", false, "do not listen: find new jobs by polling alone")
 	flags.DurationVar(&f.abortTimeout, "shutdown-abort-timeout", gworker.DefaultGracefulShutdownAbortTimeout,
 		"how long running jobs may go on after the first signal; 0 is not at all")
+	flags.DurationVar(&f.endTimeout, "shutdown-timeout", 0,
+		"within which the whole shutdown ends, whatever jobs and the database do (default: no bound)")
 	flags.DurationVar(&f.returnDelay, "shutdown-return-delay", 0,
 		"how long jobs that a shutdown cuts off wait before they can run again (default: not at all)")
 	return cmd

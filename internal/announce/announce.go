@@ -39,8 +39,6 @@ const (
 	tries = 4
 	// firstWait is the wait after the first failure, which then doubles.
 	firstWait = 50 * time.Millisecond
-	// lastTry bounds what Close waits for.
-	lastTry = 5 * time.Second
 )
 
 // Announcer announces the adds of one client. It is safe for concurrent use. Its
@@ -98,9 +96,9 @@ func (a *Announcer) End(jobs int) {
 	}
 }
 
-// Close sends what is still to be announced, once, and waits for that. Adds that
-// end later are announced too, if the pool is still open.
-func (a *Announcer) Close() {
+// Close sends what is still to be announced, once, and waits for that until ctx ends.
+// Adds that end later are announced too, if the pool is still open.
+func (a *Announcer) Close(ctx context.Context) {
 	a.mu.Lock()
 	if !a.closed {
 		a.closed = true
@@ -109,7 +107,7 @@ func (a *Announcer) Close() {
 	running := a.running
 	a.mu.Unlock()
 	if running != nil {
-		defer time.AfterFunc(lastTry, a.giveUp).Stop()
+		defer context.AfterFunc(ctx, a.giveUp)()
 		<-running
 	}
 }

@@ -70,7 +70,7 @@ func TestQuietAddNotifiesInItsOwnCommit(t *testing.T) {
 	url := testdb.Migrated(t)
 	ear := listen(t, url)
 	a := announce.New(testdb.Pool(t, url), set())
-	defer a.Close()
+	defer a.Close(context.Background())
 	if !a.Begin() {
 		t.Fatal("the first add of a client is not to notify by itself")
 	}
@@ -83,7 +83,7 @@ func TestQuietAddNotifiesInItsOwnCommit(t *testing.T) {
 	closed := testdb.Pool(t, url)
 	closed.Close()
 	mute := announce.New(closed, set())
-	defer mute.Close()
+	defer mute.Close(t.Context())
 	own := store.NewOwn(set().On(a.DB()), mute)
 	if _, err := own.Add(t.Context(), store.Spec{Task: "x", Payload: []byte("{}"), KeyMode: "replace"}); err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestBurst(t *testing.T) {
 		})
 	}
 	done.Wait()
-	a.Close()
+	a.Close(t.Context())
 	ear.until(t, adders*each)
 	if ear.calls > adders*each/3 {
 		t.Errorf("%d notifications for %d adds", ear.calls, adders*each)
@@ -146,7 +146,7 @@ func TestNotificationFollowsTheCommit(t *testing.T) {
 	url := testdb.Migrated(t)
 	pool, ear := testdb.Pool(t, url), listen(t, url)
 	a := announce.New(pool, set())
-	defer a.Close()
+	defer a.Close(context.Background())
 	own := store.NewOwn(set().On(a.DB()), a)
 	for i := 1; i <= 50; i++ {
 		if _, err := own.Add(t.Context(), store.Spec{Task: "x", Payload: []byte("{}"), KeyMode: "replace"}); err != nil {
@@ -161,7 +161,7 @@ func TestNotificationFollowsTheCommit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a.Close()
+	a.Close(t.Context())
 	ear.until(t, 51)
 	if _, err := pool.Exec(t.Context(), `select pg_notify('jobs:insert', '{"count":1}')`); err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestAnnouncementIsTriedAgain(t *testing.T) {
 	}
 	conn.Release()
 	ear.until(t, 3)
-	a.Close()
+	a.Close(t.Context())
 }
 
 // TestCloseDoesNotHangOnAClosedPool, and no goroutine is left.
@@ -209,7 +209,7 @@ func TestCloseDoesNotHangOnAClosedPool(t *testing.T) {
 	pool.Close()
 	a.Begin()
 	a.End(1)
-	a.Close()
+	a.Close(t.Context())
 	if !a.Begin() {
 		t.Error("an add after Close does not notify by itself")
 	}

@@ -37,7 +37,7 @@ func TestAnnouncementTakesAnAddsConnection(t *testing.T) {
 			t.Fatal("nobody took the connection")
 		}
 	}
-	a.Close()
+	a.Close(t.Context())
 	if n := pool.Stat().AcquiredConns(); n != 0 {
 		t.Errorf("%d connections are not given back", n)
 	}

@@ -10,7 +10,7 @@ type WorkerCreated struct {
 	Schema      string
 }
 
-// ShutdownForced: a shutdown takes too long for somebody, who has called Abandon.
+// ShutdownForced: Abandon was called, or the time of Config.ShutdownTimeout is nearly over.
 // The handlers of these jobs are not waited for any more; the jobs go back to the
 // queue.
 type ShutdownForced struct {

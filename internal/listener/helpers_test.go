@@ -31,7 +31,6 @@ func connector(url string, changes ...func(*pgx.ConnConfig)) func(context.Contex
 		for _, change := range changes {
 			change(config)
 		}
-		listener.KeepAlive(config)
 		return pgx.ConnectConfig(ctx, config)
 	}
 }

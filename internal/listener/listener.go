@@ -68,7 +68,7 @@ func (e *FieldError) Error() string { return "listener.Config." + e.Field + " " 
 type Listener struct {
 	config  Config
 	running atomic.Bool
-	leave   atomic.Pointer[context.CancelCauseFunc] // ends the present session
+	present atomic.Pointer[present] // the session, while it listens
 
 	// Time, as values for the tests.
 	now    func() time.Time
@@ -179,8 +179,16 @@ var errLeft = errors.New("told to connect anew")
 // is no longer the one to listen to. It returns at once, and does nothing while
 // there is no connection.
 func (l *Listener) Reconnect() {
-	if leave := l.leave.Load(); leave != nil {
-		(*leave)(errLeft)
+	if p := l.present.Load(); p != nil {
+		p.leave(errLeft)
+	}
+}
+
+// Check has the present connection checked now instead of after PingInterval: it may
+// lead nowhere. It returns at once, and does nothing while there is no connection.
+func (l *Listener) Check() {
+	if p := l.present.Load(); p != nil {
+		p.check()
 	}
 }
 

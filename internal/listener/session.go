@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,7 +15,7 @@ import (
 
 const (
 	connectTimeout = 15 * time.Second
-	answerTimeout  = 10 * time.Second // for LISTEN and for a ping
+	answerTimeout  = 5 * time.Second // for LISTEN and for a ping
 	closeTimeout   = time.Second
 )
 
@@ -38,9 +40,10 @@ func (l *Listener) session(ctx context.Context, pending *queue) (time.Duration, 
 	pending.gap()
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
-	l.leave.Store(&leave)
-	defer l.leave.Store(nil)
-	err = l.receive(ctx, conn, pending)
+	p := &present{leave: leave, network: conn.PgConn().Conn()}
+	l.present.Store(p)
+	defer l.present.Store(nil)
+	err = l.receive(ctx, conn, p, pending)
 	return l.now().Sub(since), err
 }
 
@@ -63,10 +66,12 @@ func listenSQL(channels []string) string {
 }
 
 // receive reads until the connection breaks or ctx ends.
-func (l *Listener) receive(ctx context.Context, conn *pgx.Conn, pending *queue) error {
+func (l *Listener) receive(ctx context.Context, conn *pgx.Conn, p *present, pending *queue) error {
 	for ctx.Err() == nil {
 		var n *pgconn.Notification
 		err := bounded(ctx, conn, l.config.PingInterval, func() (err error) {
+			p.wait(true)
+			defer p.wait(false)
 			n, err = conn.WaitForNotification(context.Background())
 			return err
 		})
@@ -93,6 +98,36 @@ func (l *Listener) receive(ctx context.Context, conn *pgx.Conn, pending *queue) 
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// present is the session that there is now, for those who tell it something.
+type present struct {
+	leave   context.CancelCauseFunc
+	network net.Conn
+
+	mu      sync.Mutex
+	waits   bool // for a notification
+	suspect bool // whoever waits next does not
+}
+
+// wait says whether the session waits for a notification, which check cuts short.
+func (p *present) wait(waits bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waits = waits
+	if waits && p.suspect {
+		p.suspect = false
+		_ = p.network.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+func (p *present) check() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.suspect = !p.waits
+	if p.waits {
+		_ = p.network.SetDeadline(time.Unix(1, 0))
+	}
 }
 
 // bounded runs something that uses conn, until ctx ends and no longer than

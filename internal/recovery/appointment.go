@@ -27,6 +27,16 @@ func (a *appointment) in(wait time.Duration) <-chan time.Time {
 	return a.timer.C
 }
 
+// sooner moves it to now, if there is one.
+func (a *appointment) sooner() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.at.IsZero() {
+		a.at = time.Now()
+		a.timer.Reset(0)
+	}
+}
+
 // never calls it off.
 func (a *appointment) never() {
 	a.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,7 +17,7 @@ import (
 )
 
 const (
-	// closeTimeout bounds the goodbye to a server that may not answer any more.
+	// closeTimeout bounds the goodbye of a worker to a server that may not answer.
 	closeTimeout = 5 * time.Second
 	// firstRetry is the wait after a heartbeat that failed.
 	firstRetry = 200 * time.Millisecond
@@ -41,12 +42,14 @@ type Keeper struct {
 	// Paused, if not nil, is told that a heartbeat was late by more than its
 	// interval: so those of other workers may be.
 	Paused func()
-	// ReadOnly, if not nil, is told that the server takes no writes any more:
-	// there is a new primary, or will be.
-	ReadOnly func()
+	// Trouble, if not nil, is told of errors that make all connections to the server
+	// doubtful: it takes no writes any more, as there is a new primary, or will be; or
+	// it does not answer.
+	Trouble func(error)
 
-	conn *pgx.Conn
-	used time.Time // the connection
+	conn    *pgx.Conn
+	used    time.Time   // the connection
+	suspect atomic.Bool // it may lead nowhere
 
 	next appointment
 
@@ -68,6 +71,13 @@ func (k *Keeper) wrote() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.written = time.Now()
+}
+
+// Suspect tells that the connection may lead nowhere: the next heartbeat comes at once
+// and makes sure of it. It may be called from any goroutine.
+func (k *Keeper) Suspect() {
+	k.suspect.Store(true)
+	k.next.sooner()
 }
 
 // dueWithin reports whether the heartbeat is due before so much time has passed.
@@ -132,8 +142,8 @@ func (k *Keeper) Run(ctx context.Context) {
 			return
 		case err != nil:
 			k.drop(ctx)
-			if k.ReadOnly != nil && statement.IsReadOnly(err) {
-				k.ReadOnly()
+			if k.Trouble != nil && (statement.IsReadOnly(err) || statement.Unanswered(err)) {
+				k.Trouble(err)
 			}
 			wait = min(retry, k.Interval)
 			retry *= 2
@@ -174,10 +184,10 @@ func (k *Keeper) beat(ctx context.Context) error {
 	return nil
 }
 
-// Deregister says goodbye and closes the connection. What cannot be said is
-// found out by others.
+// Deregister says goodbye and closes the connection, within 5 s. What cannot be said
+// is found out by others.
 func (k *Keeper) Deregister(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	defer k.drop(ctx)
 	q, err := k.queries(ctx)
@@ -193,7 +203,8 @@ func (k *Keeper) Deregister(ctx context.Context) error {
 // queries are the statements on the keeper's connection, which is opened if
 // need be.
 func (k *Keeper) queries(ctx context.Context) (*dbgen.Queries, error) {
-	if k.conn != nil && (k.conn.IsClosed() || time.Since(k.used) > unused && !k.answers(ctx)) {
+	doubtful := k.suspect.Swap(false) || time.Since(k.used) > unused
+	if k.conn != nil && (k.conn.IsClosed() || doubtful && !k.answers(ctx)) {
 		k.drop(ctx)
 	}
 	k.used = time.Now()
@@ -224,7 +235,7 @@ func (k *Keeper) drop(ctx context.Context) {
 	if k.conn == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = k.conn.Close(ctx)
 	k.conn = nil

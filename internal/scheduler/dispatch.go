@@ -17,7 +17,7 @@ import (
 // at again, their locks and the flags that are forbidden.
 func (s *Scheduler) startWaiting(ctx context.Context) error {
 	if s.local.len() > 0 && s.pool.free() > 0 {
-		if err := s.checkLocks(context.WithoutCancel(ctx)); err != nil {
+		if err := s.checkLocks(s.claiming); err != nil {
 			return err
 		}
 		forbidden := s.config.Flags.Forbidden

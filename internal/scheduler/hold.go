@@ -25,8 +25,9 @@ type Hold struct {
 	Connect func(context.Context) (*pgx.Conn, error)
 	// Statements renders their texts.
 	Statements *statement.Set
-	// ReadOnly, if not nil, is told that the server takes no writes any more.
-	ReadOnly func()
+	// Trouble, if not nil, is told of errors that make all connections to the server
+	// doubtful.
+	Trouble func(error)
 	// Never are tasks whose jobs are locked and not held.
 	Never map[string]bool
 	// Lock, if not nil, reports whether a job is not to start before its lock is
@@ -99,12 +100,12 @@ func newHolds(c Config, s *Scheduler) *holds {
 	return h
 }
 
-// start begins to carry out commands.
+// start begins to carry out commands, until ctx ends.
 func (h *holds) start(ctx context.Context) {
 	if h == nil {
 		return
 	}
-	ctx, h.cut = context.WithCancel(context.WithoutCancel(ctx))
+	ctx, h.cut = context.WithCancel(ctx)
 	for _, l := range h.lanes {
 		h.running.Go(func() { l.run(ctx) })
 	}
@@ -135,6 +136,16 @@ func (h *holds) kick() {
 		case l.kicked <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// doubt has lanes make sure of their connections before the next claim.
+func (h *holds) doubt() {
+	if h == nil {
+		return
+	}
+	for _, l := range h.lanes {
+		l.suspect.Store(true)
 	}
 }
 
@@ -291,7 +302,7 @@ func (h *holds) send(ctx context.Context, l *lane, c command) (more bool) {
 	if c.claim > 0 {
 		// Where no survey can be made the claim walks everything, and tells of the
 		// database's error itself.
-		c.from, _ = h.survey.begin(context.WithoutCancel(ctx))
+		c.from, _ = h.survey.begin(ctx)
 	}
 	if c.claim > 0 {
 		c.number = h.pool.claimBegins()
@@ -366,22 +377,14 @@ func (h *holds) close() <-chan struct{} {
 	return done
 }
 
-// end waits until close is done, as long as it may.
-func (h *holds) end(done, forced <-chan struct{}) {
+// end waits until close is done, until over closes at the latest.
+func (h *holds) end(done, over <-chan struct{}) {
 	if h == nil {
 		return
 	}
-	timer := time.NewTimer(h.timeout)
-	defer timer.Stop()
 	select {
 	case <-done:
-	case <-timer.C:
-	case <-forced:
-		timer.Reset(min(h.timeout, forcedGrace))
-		select {
-		case <-done:
-		case <-timer.C:
-		}
+	case <-over:
 	}
 	h.cut()
 	<-done

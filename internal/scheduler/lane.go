@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,6 +25,8 @@ type lane struct {
 	h        *holds
 	commands chan command
 	kicked   chan struct{} // told, without blocking, that the database is back
+
+	suspect atomic.Bool // the connection may lead nowhere
 
 	conn  *pgx.Conn
 	sent  time.Time // when the last claim was
@@ -224,8 +227,11 @@ func (l *lane) explain(ctx context.Context, jobs int, err error) error {
 	if err == nil {
 		return nil
 	}
-	if statement.IsReadOnly(err) && l.h.config.ReadOnly != nil {
-		l.h.config.ReadOnly()
+	if errors.Is(context.Cause(ctx), errNoAnswer) {
+		err = &statement.TimeoutError{Statement: "HoldJobs", After: l.h.timeout, Err: err}
+	}
+	if l.h.config.Trouble != nil && (statement.IsReadOnly(err) || statement.Unanswered(err)) {
+		l.h.config.Trouble(err)
 	}
 	keep := l.conn != nil && !l.conn.IsClosed() && retry.Refused(err) && !statement.IsReadOnly(err)
 	if keep {
@@ -242,12 +248,23 @@ func (l *lane) explain(ctx context.Context, jobs int, err error) error {
 }
 
 func (l *lane) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, l.h.timeout)
+	return context.WithTimeoutCause(ctx, l.h.timeout, errNoAnswer)
 }
 
-// connect opens the connection, if it is not open.
+var errNoAnswer = errors.New("statement time-out")
+
+const (
+	// unused is how long a lane's connection may not have been used before it is asked
+	// whether it still leads to the server, and unusedTimeout how long it may take to
+	// say so.
+	unused        = 15 * time.Second
+	unusedTimeout = 3 * time.Second
+)
+
+// connect opens the connection, if it is not open and good.
 func (l *lane) connect(ctx context.Context) error {
-	if l.conn != nil && l.conn.IsClosed() {
+	doubtful := l.suspect.Swap(false)
+	if l.conn != nil && (l.conn.IsClosed() || (doubtful || time.Since(l.sent) > unused) && !l.answers(ctx)) {
 		l.close()
 	}
 	if l.conn != nil {
@@ -259,6 +276,13 @@ func (l *lane) connect(ctx context.Context) error {
 	}
 	l.conn = conn
 	return nil
+}
+
+// answers asks for a sign of life.
+func (l *lane) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, unusedTimeout)
+	defer cancel()
+	return l.conn.Ping(ctx) == nil
 }
 
 func (l *lane) close() {

@@ -27,7 +27,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		if s.holds != nil {
 			// Two claims at once may each have missed that the other found nothing.
 			more = more || once && s.holds.lookout.next.IsZero() && s.idle()
-			more = s.holds.tend(ctx, more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
+			more = s.holds.tend(s.claiming, more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
 		}
 		ask := 0
 		if err == nil && may && !p.paused && s.holds.trusted() && (polled || !s.holds.prefers()) {
@@ -37,7 +37,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 		switch {
 		case ask == 0 || wait || !s.pool.mayClaim():
 		case beside && !once:
-			if more, err = s.claimBeside(ctx, ask); err == nil {
+			if more, err = s.claimBeside(ask); err == nil {
 				polled = false
 				continue
 			}
@@ -117,7 +117,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
 			}
 		case a := <-s.overlap.answers:
-			if more, err = s.overlapEnded(ctx, a, more); err != nil {
+			if more, err = s.overlapEnded(a, more); err != nil {
 				if err := s.failed(ctx, once, err, p); err != nil {
 					return err
 				}
@@ -167,7 +167,7 @@ func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 	if s.config.Events.WantsFrequent() {
 		s.config.Events.Emit(event.ClaimStarted{WorkerID: s.config.WorkerID, Asked: ask})
 	}
-	adopted, err := s.claims.adopt(context.WithoutCancel(ctx), s.known)
+	adopted, err := s.claims.adopt(s.claiming, s.known)
 	if err != nil {
 		return taken{}, err
 	}
@@ -178,7 +178,7 @@ func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
 	}
 	more := true
 	if rest := ask - len(adopted); rest > 0 {
-		jobs, more, err = s.claims.claim(context.WithoutCancel(ctx), rest, s.selection(forbidden))
+		jobs, more, err = s.claims.claim(s.claiming, rest, s.selection(forbidden))
 	}
 	s.start(jobs, forbidden)
 	if err != nil {

@@ -51,8 +51,8 @@ func (s *Scheduler) overlaps(ask int) (beside, wait bool) {
 
 // claimBeside begins a claim and does not wait for it. It reports whether another may
 // begin at once.
-func (s *Scheduler) claimBeside(ctx context.Context, ask int) (more bool, err error) {
-	ctx = context.WithoutCancel(ctx)
+func (s *Scheduler) claimBeside(ask int) (more bool, err error) {
+	ctx := s.claiming
 	from, err := s.claims.survey.begin(ctx)
 	if err != nil {
 		return true, err
@@ -74,12 +74,12 @@ func (s *Scheduler) claimBeside(ctx context.Context, ask int) (more bool, err er
 
 // overlapEnded starts what such a claim has taken. more is what the loop knew of further
 // jobs, and what it knows then.
-func (s *Scheduler) overlapEnded(ctx context.Context, a overlapped, more bool) (bool, error) {
+func (s *Scheduler) overlapEnded(a overlapped, more bool) (bool, error) {
 	o := &s.overlap
 	o.count--
 	o.asked -= a.asked
 	o.plentiful = false
-	jobs, further, err := s.claims.tookBeside(ctx, a)
+	jobs, further, err := s.claims.tookBeside(s.claiming, a)
 	if err != nil {
 		s.pool.claimEnded(a.claim, nil, false)
 		return true, err
@@ -92,11 +92,11 @@ func (s *Scheduler) overlapEnded(ctx context.Context, a overlapped, more bool) (
 }
 
 // endOverlap waits for all claims that are under way; what they take goes back.
-func (s *Scheduler) endOverlap(ctx context.Context) {
+func (s *Scheduler) endOverlap() {
 	for s.overlap.count > 0 {
 		a := <-s.overlap.answers
 		s.overlap.count--
-		jobs, _, err := s.claims.tookBeside(ctx, a)
+		jobs, _, err := s.claims.tookBeside(s.claiming, a)
 		if err != nil {
 			s.config.Events.Emit(event.ClaimFailed{WorkerID: s.config.WorkerID, Err: err})
 		}
@@ -108,5 +108,5 @@ func (c *claimer) tookBeside(ctx context.Context, a overlapped) (jobs []*job.Cla
 	if a.err != nil {
 		return nil, false, c.failed(a.asked, a.err)
 	}
-	return c.took(context.WithoutCancel(ctx), a.rows, a.asked, a.from, a.took)
+	return c.took(ctx, a.rows, a.asked, a.from, a.took)
 }

@@ -22,8 +22,7 @@ type releaser struct {
 	out      outcomes
 	workerID string
 	events   *event.Stream
-	grace    time.Duration // how long close tries to write what is left
-	requeued func()        // told when a named queue was freed or a job returned
+	requeued func() // told when a named queue was freed or a job returned
 
 	emptied chan struct{} // told, without blocking, when nothing is pending
 	wrote   chan struct{} // told, without blocking, when some were written
@@ -45,7 +44,7 @@ type releaser struct {
 func newReleaser(c Config, requeued func()) *releaser {
 	return &releaser{
 		out:      outcomes{queries: c.queries(), workerID: c.WorkerID, events: c.Events, now: c.Now, policies: c.Policies, snoozes: newSnoozes(requeued)},
-		workerID: c.WorkerID, events: c.Events, grace: c.StatementTimeout, requeued: requeued,
+		workerID: c.WorkerID, events: c.Events, requeued: requeued,
 		emptied: make(chan struct{}, 1),
 		wrote:   make(chan struct{}, 1),
 		arrived: make(chan struct{}, 1),
@@ -55,12 +54,8 @@ func newReleaser(c Config, requeued func()) *releaser {
 	}
 }
 
-// forcedGrace is the moment that a forced end leaves for a statement under way.
-const forcedGrace = 5 * time.Second
-
-// start begins writing. ctx carries values only; close ends the writing.
+// start begins writing, until ctx ends or close has ended it.
 func (r *releaser) start(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx)
 	r.stopCtx, r.stop = context.WithCancel(ctx)
 	writeCtx, cut := context.WithCancel(ctx)
 	r.cut = cut
@@ -143,24 +138,14 @@ func (r *releaser) claimed() []*job.Claimed {
 	return jobs
 }
 
-// close waits until everything is written, for as long as the grace or forced
-// allow, and ends the writing goroutine.
-func (r *releaser) close(forced <-chan struct{}) {
+// close waits until everything is written, until over closes at the latest, and
+// ends the writing goroutine.
+func (r *releaser) close(over <-chan struct{}) {
 	r.stop()
 	r.kick()
-	timer := time.NewTimer(r.grace)
-	defer timer.Stop()
 	select {
 	case <-r.stopped:
-	case <-timer.C:
-	case <-forced:
-		// One more moment for a statement under way: forced means soon, not
-		// without writing down what is known.
-		timer.Reset(min(r.grace, forcedGrace))
-		select {
-		case <-r.stopped:
-		case <-timer.C:
-		}
+	case <-over:
 	}
 	r.cut()
 	<-r.stopped

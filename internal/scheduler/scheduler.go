@@ -59,6 +59,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/shutdown"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -83,6 +84,9 @@ type Config struct {
 	// AbortTimeout is how long running jobs may go on after the context of Run
 	// has ended.
 	AbortTimeout time.Duration
+	// GiveUpAfter is how long after that running jobs are waited for; then Run
+	// returns without them, as after Force. 0 means as long as they take.
+	GiveUpAfter time.Duration
 	// ReturnDelay is how long jobs wait that the shutdown has cut off.
 	ReturnDelay time.Duration
 	// Now is the worker's own clock, by which statements compare times; nil
@@ -127,6 +131,10 @@ type Scheduler struct {
 	wake      chan struct{}
 	askFirst  func(context.Context) (bool, error) // nil: polls are claims
 
+	deadline *shutdown.Deadline // of Run's end
+	claiming context.Context    // of claims: they outlive the context of Run a little
+	stopping sync.Once          // the beginning of the end is told
+
 	forceOnce sync.Once
 	forced    chan struct{}
 }
@@ -170,6 +178,9 @@ func (s *Scheduler) DatabaseBack() {
 	s.holds.kick()
 	s.Wake()
 }
+
+// Suspect tells that connections to the database may lead nowhere.
+func (s *Scheduler) Suspect() { s.holds.doubt() }
 
 // Running lists the jobs that run now, or wait in the local queue, in no order.
 func (s *Scheduler) Running() []*job.Claimed { return append(s.local.claimed(), s.pool.claimed()...) }
@@ -229,9 +240,16 @@ func (s *Scheduler) Run(ctx context.Context) error { return s.run(ctx, false) }
 func (s *Scheduler) RunOnce(ctx context.Context) error { return s.run(ctx, true) }
 
 func (s *Scheduler) run(ctx context.Context, once bool) error {
-	s.release.start(ctx)
-	s.pool.start(context.WithoutCancel(ctx))
-	s.holds.start(ctx)
+	if s.deadline == nil {
+		s.deadline = shutdown.New(ctx, 0)
+		defer s.deadline.Close()
+	}
+	s.deadline.Working()
+	stop := s.beginAtEnd(ctx)
+	defer stop()
+	s.release.start(s.deadline.Context())
+	s.pool.start(job.WithForced(context.WithoutCancel(ctx), s.forced))
+	s.holds.start(s.deadline.Context())
 
 	err := s.loop(ctx, once)
 	s.shutDown(ctx)

@@ -13,9 +13,9 @@ import (
 
 // DB is a Set on one connection, pool or transaction. It is a dbgen.DBTX.
 type DB struct {
-	set      *Set
-	db       dbgen.DBTX
-	readOnly func() // nil: nobody wants to know
+	set     *Set
+	db      dbgen.DBTX
+	trouble func(error) // nil: nobody wants to know
 }
 
 func (d DB) begin(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -50,12 +50,14 @@ func (d DB) explain(ctx context.Context, sql string, err error) error {
 	case err == nil || errors.Is(err, pgx.ErrNoRows):
 		return err
 	case errors.Is(context.Cause(ctx), errOwnTimeout):
-		return &TimeoutError{Statement: Name(sql), After: d.set.options.Timeout, Err: err}
+		err = &TimeoutError{Statement: Name(sql), After: d.set.options.Timeout, Err: err}
+	default:
+		err = fmt.Errorf("statement %s: %w", Name(sql), err)
 	}
-	if d.readOnly != nil && IsReadOnly(err) {
-		d.readOnly()
+	if d.trouble != nil && (IsReadOnly(err) || Unanswered(err)) {
+		d.trouble(err)
 	}
-	return fmt.Errorf("statement %s: %w", Name(sql), err)
+	return err
 }
 
 func (d DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {

@@ -68,17 +68,17 @@ func NewSet(o Options) *Set {
 func (s *Set) On(db dbgen.DBTX) *dbgen.Queries { return dbgen.New(s.Bind(db, nil)) }
 
 // OnPool is On for a pool, or for what runs each statement on one of its
-// connections. readOnly is called when the server says that it takes no writes:
-// after a failover a pool may hold connections to the server that was the
-// primary, and it must leave them for the new one.
-func (s *Set) OnPool(pool dbgen.DBTX, readOnly func()) *dbgen.Queries {
-	return dbgen.New(s.Bind(pool, readOnly))
+// connections. trouble is called with errors that make all connections to the server
+// doubtful: IsReadOnly, after a failover, when a pool must leave the server that was
+// the primary for the new one; and Unanswered.
+func (s *Set) OnPool(pool dbgen.DBTX, trouble func(error)) *dbgen.Queries {
+	return dbgen.New(s.Bind(pool, trouble))
 }
 
-// Bind is OnPool for those who read the rows of dbgen's texts themselves. readOnly
+// Bind is OnPool for those who read the rows of dbgen's texts themselves. trouble
 // may be nil.
-func (s *Set) Bind(db dbgen.DBTX, readOnly func()) DB {
-	return DB{set: s, db: db, readOnly: readOnly}
+func (s *Set) Bind(db dbgen.DBTX, trouble func(error)) DB {
+	return DB{set: s, db: db, trouble: trouble}
 }
 
 // Unprepared returns the same statements, to be sent without preparing them: the
@@ -144,4 +144,13 @@ var errOwnTimeout = errors.New("statement time-out")
 func IsReadOnly(err error) bool {
 	var answer *pgconn.PgError
 	return errors.As(err, &answer) && answer.Code == "25006"
+}
+
+// Unanswered reports whether err is that of a statement whose time-out ended without
+// a word from the server, not even that the statement is cancelled: its connection may
+// lead nowhere, and so may others.
+func Unanswered(err error) bool {
+	var timeout *TimeoutError
+	var answer *pgconn.PgError
+	return errors.As(err, &timeout) && !errors.As(err, &answer)
 }

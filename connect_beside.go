@@ -1,0 +1,91 @@
+package gworker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/dial"
+)
+
+// connectBeside opens a connection beside a pool as the pool opens its own and makes
+// them ready: with BeforeConnect, AfterConnect, and PrepareConn or BeforeAcquire. It
+// changes config.
+func connectBeside(ctx context.Context, d *dial.Dialer, config *pgxpool.Config) (*pgx.Conn, error) {
+	if config.BeforeConnect != nil {
+		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
+			return nil, fmt.Errorf("BeforeConnect of the pool's configuration: %w", err)
+		}
+	}
+	config.ConnConfig.OnNotification = nil // it would take the notifications away from the listener
+	d.Prepare(config.ConnConfig)
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeReady(ctx, conn, config); err != nil {
+		closeSoon(conn)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// makeReady does with a connection what its pool would do before the first use.
+func makeReady(ctx context.Context, conn *pgx.Conn, config *pgxpool.Config) error {
+	if config.AfterConnect != nil {
+		if err := config.AfterConnect(ctx, conn); err != nil {
+			return fmt.Errorf("AfterConnect of the pool's configuration: %w", err)
+		}
+	}
+	switch {
+	case config.PrepareConn != nil:
+		ok, err := config.PrepareConn(ctx, conn)
+		if err != nil {
+			return fmt.Errorf("PrepareConn of the pool's configuration: %w", err)
+		}
+		if !ok {
+			return errors.New("PrepareConn of the pool's configuration takes no new connection")
+		}
+	case config.BeforeAcquire != nil && !config.BeforeAcquire(ctx, conn):
+		return errors.New("BeforeAcquire of the pool's configuration takes no new connection")
+	}
+	return nil
+}
+
+func closeSoon(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx) // nothing was left to say
+}
+
+// closing bounds how long the close of a pool waits for statements under way.
+const closing = 2 * time.Second
+
+// closePool closes a pool whose connections d has dialed. Statements that are under
+// way have until ctx ends, and closing at the most; then their connections are cut. A
+// connection that somebody has taken out and does not give back keeps nobody waiting.
+func closePool(ctx context.Context, pool *pgxpool.Pool, d *dial.Dialer) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		pool.Close()
+	}()
+	timer := time.NewTimer(closing)
+	defer timer.Stop()
+	select {
+	case <-closed:
+		return
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	d.Close()
+	timer.Reset(time.Second)
+	select {
+	case <-closed:
+	case <-timer.C:
+	}
+}
