@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -13,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/connstring"
 	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/retry"
@@ -31,9 +31,9 @@ func openPool(
 		}
 		return given, false, nil
 	}
-	config, err := pgxpool.ParseConfig(url)
+	config, err := connstring.Parse(url)
 	if err != nil {
-		return nil, false, problem(owner+".DatabaseURL", "cannot be used: %s", withoutSecrets(err))
+		return nil, false, problem(owner+".DatabaseURL", "cannot be used: %v", err)
 	}
 	if size > 0 {
 		config.MaxConns = int32(size)
@@ -72,14 +72,6 @@ func prepare(config *pgx.ConnConfig, cancels bool) {
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
 	}
-}
-
-var unparsed = regexp.MustCompile("(?s)^cannot parse `.*`: ")
-
-// withoutSecrets is the text of a connection string's parse error without the
-// connection string, in which a password may stand where nobody expects it.
-func withoutSecrets(err error) string {
-	return unparsed.ReplaceAllLiteralString(err.Error(), "")
 }
 
 func statementOptions(owner, schemaName string, timeout time.Duration, unprepared bool) (statement.Options, error) {

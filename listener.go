@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/connstring"
 	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/listener"
 )
@@ -149,9 +150,9 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 		}, nil
 	}
 	// Parsed as for a pool, so that one connection string serves both.
-	parsed, err := pgxpool.ParseConfig(config.DatabaseURL)
+	parsed, err := connstring.Parse(config.DatabaseURL)
 	if err != nil {
-		return nil, problem("ListenerConfig.DatabaseURL", "cannot be used: %s", withoutSecrets(err))
+		return nil, problem("ListenerConfig.DatabaseURL", "cannot be used: %v", err)
 	}
 	prepare(parsed.ConnConfig, true)
 	return func(ctx context.Context) (*pgx.Conn, error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/connstring"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/migrate"
 )
@@ -27,9 +28,9 @@ func parseDirect(url string) (*pgxpool.Config, error) {
 		return nil, nil
 	}
 	// Parsed as for a pool, so that the settings of one do no harm.
-	config, err := pgxpool.ParseConfig(url)
+	config, err := connstring.Parse(url)
 	if err != nil {
-		return nil, problem("Config.ListenDatabaseURL", "cannot be used: %s", withoutSecrets(err))
+		return nil, problem("Config.ListenDatabaseURL", "cannot be used: %v", err)
 	}
 	prepare(config.ConnConfig, true)
 	// A server that was the primary refuses LISTEN and heartbeats; then the

@@ -183,7 +183,7 @@ func answerHint(answer *pgconn.PgError) string {
 }
 
 var (
-	urlPassword     = regexp.MustCompile(`(://[^:/@\s]*:)[^@\s]*@`)
+	urlPassword     = regexp.MustCompile(`(://[^:/@\s]*:)\S*@`)
 	keywordPassword = regexp.MustCompile(`(?i)(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)`)
 )
 

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -71,6 +73,10 @@ and those of Node's graphile-worker are understood.`,
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
+	}
+	if strings.ContainsAny(args[0], "=@") || strings.Contains(args[0], "://") {
+		// Most likely a connection string, or a part of one.
+		return usageError{command: cmd.CommandPath(), err: errors.New("unexpected argument: a connection string goes after -c, quoted")}
 	}
 	if !cmd.HasParent() {
 		return usageError{command: cmd.CommandPath(), err: fmt.Errorf("unknown command %q", args[0])}

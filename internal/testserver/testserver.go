@@ -14,7 +14,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -22,8 +21,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/connstring"
 	"github.com/gworker/gworker/internal/devpg"
 )
 
@@ -182,9 +181,9 @@ func admin(ctx context.Context, server *devpg.Server, sql string) error {
 // connect is to the database that an external server's URL names, since a role
 // may be let into no other.
 func connect(ctx context.Context, server *devpg.Server, do func(*pgx.Conn) error) error {
-	config, err := pgxpool.ParseConfig(server.AdminURL()) // which knows the settings of pools, too
+	config, err := connstring.Parse(server.AdminURL()) // which knows the settings of pools, too
 	if err != nil {
-		return withoutSecrets(err)
+		return fmt.Errorf("the connection string cannot be used: %w", err)
 	}
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
@@ -192,19 +191,6 @@ func connect(ctx context.Context, server *devpg.Server, do func(*pgx.Conn) error
 	}
 	defer conn.Close(ctx)
 	return do(conn)
-}
-
-// withoutSecrets keeps the connection string, which may hold a password, out of
-// the error.
-func withoutSecrets(err error) error {
-	var parse *pgconn.ParseConfigError
-	var inURL *url.Error
-	switch {
-	case errors.As(err, &parse) && parse.Unwrap() != nil && !errors.As(err, &inURL):
-		return fmt.Errorf("the connection string cannot be read: %w", parse.Unwrap())
-	default:
-		return errors.New("the connection string cannot be read")
-	}
 }
 
 func code(err error) string {
