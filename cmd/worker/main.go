@@ -12,5 +12,8 @@ import (
 )
 
 func main() {
+	if isInit() {
+		os.Exit(supervise(os.Environ()))
+	}
 	os.Exit(execute(context.Background(), os.Args[1:], stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }

@@ -23,7 +23,15 @@ func untilSignal(
 ) (_ context.Context, release func()) {
 	ctx, stop := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	// Somebody who reads the log may go, as head does. A write fails then, and that
+	// must not end jobs in their middle. It is not ignored, which processes of tasks
+	// would inherit.
+	lost := make(chan os.Signal, 1)
+	signal.Notify(lost, syscall.SIGPIPE)
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -50,6 +58,7 @@ func untilSignal(
 	}()
 	return ctx, func() {
 		signal.Stop(signals)
+		signal.Stop(lost)
 		close(quit)
 		<-done
 		stop(nil)

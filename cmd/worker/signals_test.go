@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,8 +160,13 @@ func TestShutdownCutsJobsOffAsItsFlagsSay(t *testing.T) {
 // up to a line that has the text.
 func startBinary(t *testing.T, args ...string) (cmd *exec.Cmd, waitFor func(what string)) {
 	t.Helper()
+	return startBinaryAs(t, "1", args...)
+}
+
+func startBinaryAs(t *testing.T, as string, args ...string) (cmd *exec.Cmd, waitFor func(what string)) {
+	t.Helper()
 	cmd = exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asWorker+"=1")
+	cmd.Env = append(os.Environ(), asWorker+"="+as)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -185,5 +191,111 @@ func startBinary(t *testing.T, args ...string) (cmd *exec.Cmd, waitFor func(what
 			}
 		}
 		t.Fatalf("the worker ended without %q:\n%s", what, strings.Join(seen, "\n"))
+	}
+}
+
+// TestSecondSignalKillsProcesses: those of a task that does not heed SIGTERM, and
+// all that they have started, are gone when the binary is.
+func TestSecondSignalKillsProcesses(t *testing.T) {
+	database := testdb.Migrated(t)
+	witness := filepath.Join(t.TempDir(), "witness")
+	if err := syscall.Mkfifo(witness, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan error, 1)
+	go func() {
+		file, err := os.Open(witness) // waits for the process
+		if err == nil {
+			_, err = io.Copy(io.Discard, file) // until all that hold it open are dead
+			_ = file.Close()
+		}
+		gone <- err
+	}()
+	dir := tasksDir(t, map[string]string{
+		"stay.sh": "#!/bin/sh\nexec 3>'" + witness + "'\ntrap '' TERM\nsh -c 'sleep 3600; exit' &\necho begun\nwhile :; do sleep 3600; done\n",
+	})
+	worker(t, "", "add", "stay", "-c", database).want(t, 0)
+	cmd, waitFor := startBinary(t, "run", "-c", database, "--tasks", dir, "--shutdown-abort-timeout", "1h")
+	waitFor(`"begun"`)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	waitFor("stopping")
+	time.Sleep(echoTime + 100*time.Millisecond)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	waitFor("worker stopped")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the binary ended with %v", err)
+	}
+	select {
+	case err := <-gone:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("a process of the task is still alive")
+	}
+	var attempts int
+	err := testdb.Pool(t, database).QueryRow(t.Context(), "select attempts from graphile_worker.jobs where locked_at is null").Scan(&attempts)
+	if err != nil || attempts != 0 {
+		t.Errorf("the job has %d attempts (%v)", attempts, err)
+	}
+}
+
+// TestLostLogReader: jobs go on where nobody reads the log any more.
+func TestLostLogReader(t *testing.T) {
+	database := testdb.Migrated(t)
+	dir := tasksDir(t, map[string]string{"say.sh": "#!/bin/sh\necho something\n"})
+	cmd := exec.Command(os.Args[0], "run", "-c", database, "--tasks", dir)
+	cmd.Env = append(os.Environ(), asWorker+"=1")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	if line, err := bufio.NewReader(stderr).ReadString('\n'); err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if err := stderr.Close(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	pool := testdb.Pool(t, database)
+	for range 3 {
+		worker(t, "", "add", "say", "-c", database).want(t, 0)
+		for patient := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+			var left int
+			if err := pool.QueryRow(t.Context(), "select count(*) from graphile_worker.jobs").Scan(&left); err != nil {
+				t.Fatal(err)
+			}
+			if left == 0 {
+				break
+			}
+			select {
+			case err := <-ended:
+				t.Fatalf("the binary ended with %v", err)
+			default:
+			}
+			if time.Now().After(patient) {
+				t.Fatal("the job does not run")
+			}
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the binary ended with %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the binary does not end")
 	}
 }

@@ -21,7 +21,11 @@ import (
 const asWorker = "GWORKER_TEST_AS_WORKER"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asWorker) != "" {
+	switch os.Getenv(asWorker) {
+	case "":
+	case "init":
+		os.Exit(asInit())
+	default:
 		main()
 		return
 	}

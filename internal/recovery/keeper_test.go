@@ -68,7 +68,7 @@ func (k *kept) start() (stop func()) {
 	stop = sync.OnceFunc(func() {
 		cancel()
 		beside.Wait()
-		if err := k.Deregister(ctx); err != nil {
+		if err := k.Deregister(context.Background()); err != nil {
 			k.f.t.Error(err)
 		}
 	})

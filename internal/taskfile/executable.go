@@ -50,7 +50,8 @@ type Executable struct {
 // background do not change that: their output is read for some seconds more,
 // and they are left alone.
 //
-// When ctx ends, or after 4 hours, the process and its group are stopped. The
+// When ctx ends, or after 4 hours, the process and its group are stopped, and killed
+// if they have not ended 5 s later, or when the worker waits no longer. The
 // error wraps the context's cause then, whatever the exit status: a process
 // that handles SIGTERM by a clean exit has not said that its work is done.
 func (e *Executable) Run(ctx context.Context, j *job.Claimed, output func(line string, isError bool)) error {
@@ -82,7 +83,7 @@ func (e *Executable) Run(ctx context.Context, j *job.Claimed, output func(line s
 	case <-exited:
 	case <-ctx.Done():
 		if !isClosed(exited) { // what ended in time counts
-			e.stop(cmd.Process, exited)
+			e.stop(cmd.Process, exited, job.Forced(ctx))
 			// ctx is over, and what the stopped processes wrote is still wanted.
 			streams.drain(context.WithoutCancel(ctx), killedDrain)
 			return fmt.Errorf("process was stopped: %w", context.Cause(ctx))
@@ -119,8 +120,9 @@ func isClosed(c <-chan struct{}) bool {
 
 // stop ends the process and its group, and returns when the process is reaped.
 // All of the group has the time of grace, also if the process that leads it
-// ends at once, as a shell does while the program that it started cleans up.
-func (e *Executable) stop(process *os.Process, exited <-chan struct{}) {
+// ends at once, as a shell does while the program that it started cleans up. forced
+// ends it.
+func (e *Executable) stop(process *os.Process, exited, forced <-chan struct{}) {
 	terminateGroup(process)
 	grace := time.NewTimer(cmp.Or(e.grace, defaultGrace))
 	defer grace.Stop()
@@ -135,6 +137,10 @@ func (e *Executable) stop(process *os.Process, exited <-chan struct{}) {
 			if leader == nil && groupIsGone(process) {
 				return
 			}
+		case <-forced:
+			killGroup(process)
+			<-exited
+			return
 		case <-grace.C:
 			killGroup(process)
 			<-exited
