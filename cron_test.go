@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -216,23 +217,40 @@ func TestCronAsksBeforeAdd(t *testing.T) {
 		Cron: gworker.CronConfig{Crontab: `
 			* * * * * report ?id=kept&fill=1m {region: 'kept'}
 			* * * * * report ?id=skipped&fill=1m&queue=skipped
-			* * * * * report ?id=refused&fill=1m&queue=refused`},
+			* * * * * report ?id=refused&fill=1m&queue=refused
+			* * * * * report ?id=panics&fill=1m&queue=panics
+			* * * * * report ?id=exits&fill=1m&queue=exits
+			* * * * * report ?id=unreadable&fill=1m&queue=unreadable
+			* * * * * report ?id=unwritable&fill=1m&queue=unwritable`},
 		BeforeAdd: []func(context.Context, *gworker.JobSpec) error{func(_ context.Context, spec *gworker.JobSpec) error {
 			switch spec.Queue {
 			case "skipped":
 				return gworker.ErrAddSkipped
 			case "refused":
 				return errors.New("not today")
+			case "panics":
+				panic(panicsWithItself{})
+			case "exits":
+				runtime.Goexit()
+			case "unreadable":
+				return panicking{"Error Is As Unwrap", "boom"}
+			case "unwritable":
+				spec.Payload = panicking{"MarshalJSON", "boom"}
 			}
 			spec.Flags = []string{"seen"}
 			return nil
 		}},
 	}
-	remember(t, config, time.Now().Add(-time.Hour), "kept", "skipped", "refused")
+	remember(t, config, time.Now().Add(-time.Hour), "kept", "skipped", "refused", "panics", "exits", "unreadable", "unwritable")
 	w := start(t, config)
-	failed := waitFor[gworker.CronItemFailed](t, w.events, nil)
-	if failed.Identifier != "refused" || !strings.Contains(failed.Err.Error(), "not today") {
-		t.Errorf("%+v", failed)
+	for item, says := range map[string]string{
+		"refused": "not today", "panics": "panic: ", "exits": "runtime.Goexit",
+		"unreadable": "the error's Error method panicked: boom", "unwritable": "cannot be encoded as JSON: panic: boom",
+	} {
+		failed := waitFor(t, w.events, func(e gworker.CronItemFailed) bool { return e.Identifier == item })
+		if !strings.Contains(failed.Err.Error(), says) {
+			t.Errorf("%+v", failed)
+		}
 	}
 	select {
 	case got := <-ran:

@@ -236,11 +236,7 @@ func jobFields(j *job.Claimed) []slog.Attr {
 }
 
 func ended(j *job.Claimed, took time.Duration, err error) []slog.Attr {
-	fields := append(jobFields(j), durationAttr(took), errAttr(err))
-	if stack := contain.Stack(err); stack != "" {
-		fields = append(fields, slog.String("stack", stack))
-	}
-	return fields
+	return append(jobFields(j), durationAttr(took), errAttr(err), stackAttr(err))
 }
 
 func lostMessage(e event.JobLost) string {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/gworker/gworker/internal/contain"
 )
 
 // eventLog writes lines to a slog handler.
@@ -76,6 +78,15 @@ func errAttr(err error) slog.Attr {
 		return slog.Attr{}
 	}
 	return slog.Any("err", err)
+}
+
+// stackAttr is where the panic happened that an error of a handler's came of;
+// without one it is no attribute.
+func stackAttr(err error) slog.Attr {
+	if stack := contain.Stack(err); stack != "" {
+		return slog.String("stack", stack)
+	}
+	return slog.Attr{}
 }
 
 // listAttr is a list, which is never null.

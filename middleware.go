@@ -81,7 +81,7 @@ func LogMiddleware(logger *slog.Logger) Middleware {
 			case job.Snoozed:
 				line(slog.LevelInfo, "handler snoozed its job", took, slog.Duration("for", *outcome.Delay))
 			default:
-				line(slog.LevelError, "handler failed", took, errAttr(err))
+				line(slog.LevelError, "handler failed", took, errAttr(outcome.Err), stackAttr(outcome.Err))
 			}
 			return err
 		}

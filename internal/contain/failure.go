@@ -56,7 +56,7 @@ func (f *Failure) read() {
 	if isBlank(f.text) {
 		f.text = NoText
 	}
-	f.text = bounded(f.text)
+	f.text = Bounded(f.text)
 	if e.how != returned {
 		f.note("Unwrap", e)
 	}
@@ -156,26 +156,35 @@ func LongText(err error) string {
 		return cutTo(text, MaxText)
 	}
 	const between = "\n\n"
-	stack = cutTo(bounded(stack), max(MaxText/2, MaxText-len(between)-len(text)))
+	stack = cutTo(Bounded(stack), max(MaxText/2, MaxText-len(between)-len(text)))
 	return cutTo(text, MaxText-len(between)-len(stack)) + between + stack
 }
 
-// bounded is a text as it can be stored and shown: valid UTF-8 without NUL, of
+// Bounded is a text as it can be stored and shown: valid UTF-8 without NUL, of
 // MaxText at most.
-func bounded(text string) string {
-	text = strings.Clone(text[:min(len(text), MaxText+utf8.UTFMax)]) // not to keep all of a huge one
-	return cutTo(strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD"), MaxText)
+func Bounded(text string) string {
+	const looked = MaxText + utf8.UTFMax
+	huge := len(text) > looked
+	if huge {
+		text = strings.Clone(text[:looked]) // not to keep all of it
+	}
+	text = cutTo(strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD"), MaxText)
+	if huge && !strings.HasSuffix(text, cutMark) {
+		text = cutTo(text, MaxText-len(cutMark)) + cutMark
+	}
+	return text
 }
+
+const cutMark = " [cut]"
 
 // cutTo cuts a text to a size in bytes, between two characters, and says so.
 func cutTo(text string, size int) string {
-	const mark = " [cut]"
 	if len(text) <= size {
 		return text
 	}
-	end := size - len(mark)
+	end := size - len(cutMark)
 	for end > 0 && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return text[:end] + mark
+	return text[:end] + cutMark
 }

@@ -68,7 +68,7 @@ func TextOf(value any) string {
 	if isBlank(text) {
 		return fmt.Sprintf("%q, of type %T", text, value)
 	}
-	return bounded(text)
+	return Bounded(text)
 }
 
 func isBlank(text string) bool { return strings.TrimSpace(text) == "" }

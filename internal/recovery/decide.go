@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -72,7 +73,8 @@ func (s *sweep) decide(ctx context.Context, j Job, silence time.Duration) decide
 	return d
 }
 
-// ask calls the interceptor. One that panics is reported, and decides nothing.
+// ask calls the interceptor. One that panics is reported, and decides nothing. What
+// cannot be stored is brought within bounds: one such decision would fail every sweep.
 func (s *sweep) ask(ctx context.Context, j Job) (d Decision) {
 	if s.Decide == nil {
 		return Decision{}
@@ -82,8 +84,25 @@ func (s *sweep) ask(ctx context.Context, j Job) (d Decision) {
 		s.events.Emit(event.ObserverPanicked{Value: value, Stack: stack})
 		return Decision{}
 	}
+	if d.Action > Skip {
+		d.Action = Recover
+	}
+	d.Attempts = min(max(d.Attempts, 0), math.MaxInt16)
+	if !d.RunAt.IsZero() && d.RunAt.Before(earliest) {
+		d.RunAt = earliest
+	}
+	if d.RunAt.After(latest) {
+		d.RunAt = latest
+	}
+	d.Reason = contain.Bounded(d.Reason)
 	return d
 }
+
+// earliest and latest bound a RunAt, as that of jobs that are added.
+var (
+	earliest = time.Date(1, 1, 1, 0, 0, 1, 0, time.UTC)
+	latest   = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+)
 
 // adjustments are what the schema's function that recovers jobs does not do, or does
 // differently from one revision to the other. So every job is in them: whether it is

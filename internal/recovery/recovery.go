@@ -99,12 +99,14 @@ func (a Action) String() string {
 // Decision says what becomes of one job. The zero value recovers it.
 type Decision struct {
 	Action Action
-	// RunAt is when a rescheduled job runs; the zero time means at once.
+	// RunAt is when a rescheduled job runs, in the years 1 to 9999; the zero time
+	// means at once.
 	RunAt time.Time
-	// Attempts is how many attempts a rescheduled job has had.
+	// Attempts is how many attempts a rescheduled job has had, 0 to 32767.
 	Attempts int
 	// Reason becomes the last_error of a job that fails or is rescheduled. ""
-	// means that the worker was interrupted.
+	// means that the worker was interrupted. It is cut at 64 KiB; what is not
+	// UTF-8, and NUL, becomes U+FFFD.
 	Reason string
 }
 

@@ -3,6 +3,7 @@ package recovery_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -324,7 +325,18 @@ func TestDecisions(t *testing.T) {
 		"reschedule with attempts": {func(recovery.Job) recovery.Decision {
 			return recovery.Decision{Action: recovery.Reschedule, Attempts: 5, Reason: "why"}
 		}, "5|-|why|now"},
-		"panic": {func(recovery.Job) recovery.Decision { panic("no idea") }, "1|-|" + counted1 + "|now"},
+		"panic":     {func(recovery.Job) recovery.Decision { panic("no idea") }, "1|-|" + counted1 + "|now"},
+		"Goexit":    {func(recovery.Job) recovery.Decision { runtime.Goexit(); return recovery.Decision{} }, "1|-|" + counted1 + "|now"},
+		"no action": {func(recovery.Job) recovery.Decision { return recovery.Decision{Action: 99} }, "1|-|" + counted1 + "|now"},
+		"a text that cannot be stored": {func(recovery.Job) recovery.Decision {
+			return recovery.Decision{Action: recovery.Fail, Reason: "a\x00b\xff"}
+		}, "2|-|a\uFFFDb\uFFFD|later"},
+		"too early, and too few attempts": {func(recovery.Job) recovery.Decision {
+			return recovery.Decision{Action: recovery.Reschedule, Attempts: -3, RunAt: time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC)}
+		}, "0|-|" + counted1 + "|now"},
+		"too late, and too many attempts": {func(recovery.Job) recovery.Decision {
+			return recovery.Decision{Action: recovery.Reschedule, Attempts: 1 << 40, RunAt: time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC)}
+		}, "32767|-|" + counted1 + "|later"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -349,7 +361,7 @@ func TestDecisions(t *testing.T) {
 			if got := f.one("select is_available::text from graphile_worker._private_job_queues"); (got == "false") != skipped {
 				t.Errorf("the queue is free: %s", got)
 			}
-			if name == "panic" {
+			if name == "panic" || name == "Goexit" {
 				waitFor[event.ObserverPanicked](f, nil)
 			}
 		})
