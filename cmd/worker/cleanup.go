@@ -76,7 +76,8 @@ deleted task identifiers until they are restarted: name their tasks.`,
 // tasksToKeep are the identifiers of a tasks folder. Unless it was asked for, it
 // need not be there.
 func tasksToKeep(dir string, asked bool, logger *zap.Logger) ([]string, error) {
-	loaded, err := loadTasks(dir, logger)
+	files := taskFlags{dir: dir, allowWritable: true} // nothing of it runs
+	loaded, err := files.load(logger)
 	if !asked && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, gworker.ErrNoTasks)) {
 		return nil, nil
 	}

@@ -35,7 +35,7 @@ const (
 type devFlags struct {
 	once    bool
 	data    string
-	tasks   string
+	tasks   taskFlags
 	crontab string
 	jobs    int
 	// logJobs is set by --log-level: jobs are printed and logged then.
@@ -63,7 +63,7 @@ it takes no jobs that are meant for a task of yours.`,
 			if err != nil {
 				return err
 			}
-			crontab, err := loadCrontab(cmd, f.crontab, f.tasks)
+			crontab, err := loadCrontab(cmd, f.crontab, f.tasks.dir)
 			if err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ it takes no jobs that are meant for a task of yours.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&f.once, "once", false, "end when nothing is runnable")
 	flags.StringVar(&f.data, "data", "", "folder that keeps the database (default: gworker/dev in the user's cache folder)")
-	flags.StringVar(&f.tasks, "tasks", "tasks", "folder of task files")
+	f.tasks.register(cmd)
 	flags.StringVar(&f.crontab, "crontab", "", crontabUsage)
 	flags.IntVarP(&f.jobs, "jobs", "j", gworker.DefaultConcurrency, "how many jobs run at once")
 	return cmd
@@ -174,7 +174,7 @@ func (s *devSession) exampleTask() string {
 
 // loadTasks loads the folder, or the examples if there is none. The example job
 // needs its task either way.
-func (s *devSession) loadTasks(dir string, logger *zap.Logger) error {
+func (s *devSession) loadTasks(files taskFlags, logger *zap.Logger) error {
 	folder := "exampletasks/own"
 	if s.dataDir == "" {
 		folder = "exampletasks/shared"
@@ -187,7 +187,7 @@ func (s *devSession) loadTasks(dir string, logger *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	tasks, err := loadTasks(dir, logger)
+	tasks, err := files.load(logger)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, gworker.ErrNoTasks):
 		s.example = true

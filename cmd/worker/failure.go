@@ -104,6 +104,8 @@ var flagOf = map[string]string{
 	"Config.AcceptedFlags":                "--accepted-flags",
 	"Config.Recovery.Delay":               "--delay",
 	"SweepOptions.NodeLocksOlderThan":     "--include-node-locks-older-than",
+	"TaskFileOptions.Env":                 "--task-env",
+	"TaskFileOptions.EnvNames":            "--task-env-names",
 	"JobSpec.Task":                        "the task",
 	"JobSpec.Payload":                     "the payload",
 	"JobSpec.Queue":                       "--queue",
@@ -149,6 +151,10 @@ func hintFor(err error) string {
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) {
 		return answerHint(answer)
+	}
+	var writable *gworker.WritableTasksError
+	if errors.As(err, &writable) {
+		return "take these rights away (chmod go-w, chown), or say --allow-writable-tasks"
 	}
 	var dns *net.DNSError
 	var connect *pgconn.ConnectError

@@ -16,7 +16,7 @@ import (
 type runFlags struct {
 	once           bool
 	jobs           int
-	tasks          string
+	tasks          taskFlags
 	crontab        string
 	pollInterval   time.Duration
 	maxPoolSize    int
@@ -54,14 +54,14 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 			if err != nil {
 				return err
 			}
-			crontab, err := loadCrontab(cmd, f.crontab, f.tasks)
+			crontab, err := loadCrontab(cmd, f.crontab, f.tasks.dir)
 			if err != nil {
 				return err
 			}
-			tasks, err := loadTasks(f.tasks, logger)
+			tasks, err := f.tasks.load(logger)
 			switch {
 			case errors.Is(err, fs.ErrNotExist) && len(crontab.items) > 0 && cmd.Flags().Changed("crontab") && !cmd.Flags().Changed("tasks"):
-				logger.Warn("there is no tasks folder: this worker only adds the jobs of its crontab", zap.String("folder", f.tasks))
+				logger.Warn("there is no tasks folder: this worker only adds the jobs of its crontab", zap.String("folder", f.tasks.dir))
 			case err != nil:
 				return err
 			case !f.once:
@@ -87,7 +87,7 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&f.once, "once", false, "end when nothing is runnable")
 	flags.IntVarP(&f.jobs, "jobs", "j", gworker.DefaultConcurrency, "how many jobs run at once")
-	flags.StringVar(&f.tasks, "tasks", "tasks", "folder of task files")
+	f.tasks.register(cmd)
 	flags.StringVar(&f.crontab, "crontab", "", crontabUsage)
 	flags.Var(newInterval(&f.pollInterval, gworker.DefaultPollInterval), "poll-interval",
 		"longest time between two looks for jobs, such as 2s; a bare number is milliseconds")
@@ -123,22 +123,6 @@ func (f runFlags) shutdownAbortTimeout() time.Duration {
 		return time.Nanosecond
 	}
 	return f.abortTimeout
-}
-
-// loadTasks loads a tasks folder and says what it passed over.
-func loadTasks(dir string, logger *zap.Logger) ([]gworker.Task, error) {
-	loaded, err := gworker.LoadTasks(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, skipped := range loaded.Skipped {
-		level := zap.DebugLevel
-		if skipped.Suspicious {
-			level = zap.WarnLevel
-		}
-		logger.Log(level, "not a task", zap.String("file", skipped.Path), zap.String("reason", skipped.Reason))
-	}
-	return loaded.Tasks, nil
 }
 
 // runUntilSignal runs the worker until it is done, or a signal stops it.

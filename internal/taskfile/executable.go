@@ -37,6 +37,8 @@ type Executable struct {
 	Path string
 	// Task is the identifier of the task.
 	Task string
+	// Environment is what the process inherits.
+	Environment Environment
 
 	// Set by tests; zero means the defaults.
 	limit, grace, drain time.Duration
@@ -96,7 +98,7 @@ func (e *Executable) Run(ctx context.Context, j *job.Claimed, output func(line s
 func (e *Executable) start(
 	cmd *exec.Cmd, j *job.Claimed, output func(line string, isError bool),
 ) (*exec.Cmd, *streams, error) {
-	cmd.Env = environment(os.Environ(), e.Task, j)
+	cmd.Env = e.Environment.forJob(os.Environ(), e.Task, j)
 	ownGroup(cmd)
 	streams, err := connect(cmd, stdin(j), output)
 	if err != nil {

@@ -51,6 +51,28 @@ func claimed() *job.Claimed {
 	}}
 }
 
+func TestProcessInheritsWhatIsListed(t *testing.T) {
+	for _, name := range []string{"GWORKER_TEST_A", "GWORKER_TEST_AB", "GWORKER_OTHER", "PGPASSWORD", "DATABASE_URL"} {
+		t.Setenv(name, "x")
+	}
+	t.Setenv("GRAPHILE_WORKER_JOB_KEY", "of another job")
+	for want, environment := range map[string]Environment{
+		"DATABASE_URL GWORKER_OTHER GWORKER_TEST_A GWORKER_TEST_AB PGPASSWORD": {},
+		"": {Listed: true}, "GWORKER_TEST_A PGPASSWORD": {Listed: true, Names: []string{"GWORKER_TEST_A", "PGPASSWORD", "NOT_SET"}},
+		"GWORKER_TEST_A GWORKER_TEST_AB": {Listed: true, Names: []string{"GWORKER_TEST_A*", "gworker_other"}},
+	} {
+		e := script(t, `/usr/bin/env | /bin/sed -n 's/^\(GWORKER_[A-Z_]*\|PGPASSWORD\|DATABASE_URL\|GRAPHILE_WORKER_JOB_[KI].*\)=.*/\1/p' | /usr/bin/sort`)
+		e.Environment = environment
+		r, err := run(t.Context(), e, claimed(), nil)
+		if err != nil {
+			t.Error(err)
+		}
+		if got := strings.Replace(strings.Join(r.info, " "), "GRAPHILE_WORKER_JOB_ID", "", 1); strings.TrimSpace(strings.ReplaceAll(got, "  ", " ")) != want {
+			t.Errorf("%+v: the process has %q, want %q", environment, got, want)
+		}
+	}
+}
+
 func TestProcessGetsItsJob(t *testing.T) {
 	t.Setenv("GRAPHILE_WORKER_JOB_KEY", "of another job")
 	t.Setenv("GRAPHILE_WORKER_JOB_ID", "7")

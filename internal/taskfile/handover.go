@@ -26,13 +26,32 @@ const (
 	envRunAt       = "GRAPHILE_WORKER_JOB_RUN_AT"
 )
 
-// environment is the worker's own with the job's variables.
-func environment(parent []string, task string, j *job.Claimed) []string {
-	// A worker that is itself a job's process has a key in its environment; it
-	// must not pass for the key of a job that has none.
-	env := slices.DeleteFunc(slices.Clone(parent), func(variable string) bool {
-		return strings.HasPrefix(variable, envKey+"=")
+// Environment is what processes inherit of the worker's environment. The zero value is
+// everything, as the Node worker does it.
+type Environment struct {
+	// Listed leaves out all but Names.
+	Listed bool
+	// Names are names of variables; one that ends in * stands for all that begin so.
+	Names []string
+}
+
+// inherits reports whether a process gets a variable, which is NAME=VALUE.
+func (e Environment) inherits(variable string) bool {
+	name, _, _ := strings.Cut(variable, "=")
+	if name == envKey {
+		// A worker that is itself a job's process has a key in its environment; it
+		// must not pass for the key of a job that has none.
+		return false
+	}
+	return !e.Listed || slices.ContainsFunc(e.Names, func(listed string) bool {
+		prefix, isPrefix := strings.CutSuffix(listed, "*")
+		return name == listed || isPrefix && strings.HasPrefix(name, prefix)
 	})
+}
+
+// forJob is what a process inherits of parent, with the job's variables.
+func (e Environment) forJob(parent []string, task string, j *job.Claimed) []string {
+	env := slices.DeleteFunc(slices.Clone(parent), func(variable string) bool { return !e.inherits(variable) })
 	// Of a name given twice the process gets the last value.
 	env = append(env,
 		envFormat+"=json",

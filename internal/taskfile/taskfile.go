@@ -44,16 +44,48 @@ type Skipped struct {
 	Suspicious bool
 }
 
+// Link is a symbolic link to a task file or a folder of them that lies outside of the
+// tasks folder.
+type Link struct {
+	Path   string
+	Target string
+}
+
 // Result is what a folder holds.
 type Result struct {
 	Tasks   []File
 	Skipped []Skipped
+	Links   []Link
+}
+
+// Options are how a folder is loaded and its executables are run.
+type Options struct {
+	Environment Environment
+	// AllowWritable accepts files that other users may change.
+	AllowWritable bool
+}
+
+// WritableError is the error for files that users other than this one and root may
+// change.
+type WritableError struct {
+	Dir   string
+	Found []string // the first names the worst place, the folder or one on the way to it
+}
+
+func (e *WritableError) Error() string {
+	found, more := e.Found, ""
+	if n := len(found) - maxListed; n > 0 {
+		found, more = found[:maxListed], fmt.Sprintf(", and %d more", n)
+	}
+	return fmt.Sprintf("other users can change the task files of %q, and what they write would run here: %s%s",
+		e.Dir, strings.Join(found, ", "), more)
 }
 
 // Load finds the task files below a folder. The error for a folder that does
 // not exist wraps fs.ErrNotExist, the one for a folder without tasks wraps
-// ErrNoTasks.
-func Load(dir string) (Result, error) {
+// ErrNoTasks, and the one for files that other users may change is a
+// *WritableError.
+func Load(dir string, options Options) (Result, error) {
 	if dir == "" {
 		return Result{}, errors.New("the name of the tasks folder is empty")
 	}
@@ -72,7 +104,16 @@ func Load(dir string) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("finding the tasks folder %q: %w", dir, err)
 	}
-	return load(&walker{fsys: os.DirFS(root), dir: dir, root: root}, fmt.Sprintf("%q", dir))
+	w := &walker{fsys: os.DirFS(root), dir: dir, root: root, environment: options.Environment, rights: newRights()}
+	if w.realRoot, err = filepath.EvalSymlinks(root); err != nil {
+		return Result{}, fmt.Errorf("opening the tasks folder: %w", err)
+	}
+	w.rights.look(root)
+	result, err := load(w, fmt.Sprintf("%q", dir))
+	if len(w.rights.found) > 0 && !options.AllowWritable {
+		return Result{}, &WritableError{Dir: dir, Found: w.rights.found}
+	}
+	return result, err
 }
 
 // LoadFS finds the SQL files of a file system. Executables have no path there

@@ -65,7 +65,7 @@ func TestLoadTellsTheKindsApart(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.sql"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	result, err := Load(dir)
+	result, err := Load(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestLoadFollowsLinks(t *testing.T) {
 	if err := os.Symlink("tasks", link); err != nil {
 		t.Fatal(err)
 	}
-	result, err := Load(link)
+	result, err := Load(link, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestLoadKeepsRelativePathsForPeopleOnly(t *testing.T) {
 	base := t.TempDir()
 	write(t, filepath.Join(base, "tasks/a/x.sh"), "#!/bin/sh", 0o755)
 	t.Chdir(base)
-	result, err := Load("./tasks")
+	result, err := Load("./tasks", Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestLoadRefuses(t *testing.T) {
 				}
 				write(t, filepath.Join(dir, file), text, mode)
 			}
-			_, err := Load(dir)
+			_, err := Load(dir, Options{})
 			if err == nil {
 				t.Fatal("was loaded")
 			}
@@ -195,7 +195,7 @@ func TestLoadTakesTheLongestIdentifier(t *testing.T) {
 	dir := t.TempDir()
 	long := strings.Repeat("ä", 64)
 	write(t, filepath.Join(dir, long, long[2:]+".sql"), "", 0o644)
-	if _, err := Load(dir); err != nil {
+	if _, err := Load(dir, Options{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -203,15 +203,15 @@ func TestLoadTakesTheLongestIdentifier(t *testing.T) {
 func TestLoadWithoutFolder(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "none")
-	if _, err := Load(missing); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), missing) {
+	if _, err := Load(missing, Options{}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), missing) {
 		t.Errorf("missing: %v", err)
 	}
 	file := filepath.Join(dir, "x.sql")
 	write(t, file, "", 0o644)
-	if _, err := Load(file); err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "is not a folder") {
+	if _, err := Load(file, Options{}); err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "is not a folder") {
 		t.Errorf("a file: %v", err)
 	}
-	if _, err := Load(""); err == nil {
+	if _, err := Load("", Options{}); err == nil {
 		t.Error("an empty name was taken")
 	}
 	if _, err := LoadFS(nil); err == nil {

@@ -35,6 +35,11 @@ type walker struct {
 	dir  string // the folder as the user named it
 	root string // its absolute path, or "" if it has none
 
+	// For a folder that has a path.
+	realRoot    string // without links
+	environment Environment
+	rights      *rights
+
 	result   Result
 	problems []error
 }
@@ -101,7 +106,30 @@ func (w *walker) subfolder(name string, info fs.FileInfo, above []fs.FileInfo) {
 		return
 	}
 	// Clipped, so that siblings do not write into each other's list.
+	w.reached(name)
 	w.folder(name, append(slices.Clip(above), info))
+}
+
+// reached notes a task file or a folder of them: who may change it, and whether a
+// link has led out of the tasks folder.
+func (w *walker) reached(name string) {
+	if w.root == "" {
+		return
+	}
+	file := filepath.Join(w.root, filepath.FromSlash(name))
+	w.rights.look(file)
+	if info, err := os.Lstat(file); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return // or the folder above it has led out, and is noted
+	}
+	if target, err := filepath.EvalSymlinks(file); err == nil && !inside(w.realRoot, target) {
+		w.result.Links = append(w.result.Links, Link{Path: w.display(name), Target: target})
+	}
+}
+
+// inside reports whether a path is a folder or lies in it.
+func inside(folder, name string) bool {
+	relative, err := filepath.Rel(folder, name)
+	return err == nil && filepath.IsLocal(relative)
 }
 
 func (w *walker) file(name string, info fs.FileInfo) {
@@ -133,8 +161,11 @@ func (w *walker) file(name string, info fs.FileInfo) {
 		}
 		file.SQL = text
 	} else {
-		file.Executable = &Executable{Path: filepath.Join(w.root, filepath.FromSlash(name)), Task: file.Identifier}
+		file.Executable = &Executable{
+			Path: filepath.Join(w.root, filepath.FromSlash(name)), Task: file.Identifier, Environment: w.environment,
+		}
 	}
+	w.reached(name)
 	w.result.Tasks = append(w.result.Tasks, file)
 }
 
