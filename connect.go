@@ -132,5 +132,5 @@ func pause(ctx context.Context, wait time.Duration) bool {
 // maybeLater reports whether what failed may succeed without anybody changing
 // the configuration: not where the server has answered and refused.
 func maybeLater(err error) bool {
-	return retry.Of(err) != retry.No || errors.Is(err, context.DeadlineExceeded)
+	return retry.Passes(err) || errors.Is(err, context.DeadlineExceeded)
 }

@@ -49,12 +49,12 @@ func (l *Loop) add(ctx context.Context, due []*member, minute time.Time, backfil
 }
 
 // concernsJob reports whether err is about a job rather than the database: what
-// a constraint, a trigger or add_job itself has against it. Class 42 says that
-// the schema or the rights are not as they should be.
+// a constraint, a trigger or add_job itself has against it. Class 42, unless it was
+// raised on purpose, says that the schema or the rights are not as they should be.
 func concernsJob(err error) bool {
 	var answer *pgconn.PgError
-	return errors.As(err, &answer) && retry.Refused(err) && retry.Of(err) == retry.No &&
-		!strings.HasPrefix(answer.Code, "42")
+	return errors.As(err, &answer) && retry.Refused(err) && !retry.Passes(err) &&
+		(!strings.HasPrefix(answer.Code, "42") || retry.Raised(err))
 }
 
 func (l *Loop) addTogether(ctx context.Context, due []*member, minute time.Time, backfilled bool) ([]event.CronJob, error) {

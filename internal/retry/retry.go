@@ -1,10 +1,11 @@
 // Package retry decides which database errors pass by themselves and how long
-// to wait before the next try. The classes and their bounds are those that the
+// to wait before the next try. The waits and their bounds are those that the
 // Node and Rust workers use, so that a mixed fleet leans on a struggling server
-// with equal weight.
+// with equal weight. sqlstates.go is the table of all error codes.
 //
-// The one thing not to break: an error outside these classes is the database's
-// answer, and asking again blindly would only repeat it.
+// The one thing not to break: what the server refuses because of the values, a
+// constraint or a trigger is an answer and no outage. Asking again would only
+// repeat it, so whoever asks must have something else to say.
 package retry
 
 import (
@@ -21,34 +22,48 @@ import (
 type Class uint8
 
 const (
-	// No: the same statement would fail again.
+	// No: the same statement fails until a person changes something: the schema,
+	// a right, a setting. It says nothing about the values.
 	No Class = iota
+	// Answer: the server has refused the values of the statement, by itself or by a
+	// constraint or trigger of the user's. The same values will be refused again.
+	Answer
 	// Contention: another transaction was in the way; the statement had no
 	// effect.
 	Contention
-	// Connection: the server is away or going away; whether the statement took
-	// effect may be unknown.
+	// Connection: the server is away, going away, or has no room; whether the
+	// statement took effect may be unknown.
 	Connection
 )
+
+// Passes reports whether err may pass by itself.
+func Passes(err error) bool {
+	class := Of(err)
+	return class == Contention || class == Connection
+}
 
 // Of classifies an error.
 func Of(err error) Class {
 	var answer *pgconn.PgError
-	if errors.As(err, &answer) {
-		switch answer.Code {
-		case "40001", "40P01":
-			return Contention
-		case "57P01", "57P02", "57P03", // shutting down, crashed, starting up
-			"53300",          // too many connections
-			"25006", "57014": // read-only after a failover, cancelled by its time-out
-			return Connection
-		}
-		if len(answer.Code) == 5 && answer.Code[:2] == "08" {
-			return Connection
-		}
-		return No
-	}
 	var connect *pgconn.ConnectError
+	if errors.As(err, &answer) {
+		r := ruleOf(answer.Code)
+		switch {
+		case errors.As(err, &connect):
+			// No session has begun. What does not pass is a matter of the settings.
+			if r.class == Answer {
+				return No
+			}
+			return r.class
+		case ended(answer):
+			return Connection // whatever ended the session, another one can be had
+		case raised(answer):
+			return Answer
+		case r.class == No && answer.Where != "" && programs[answer.Code[:min(2, len(answer.Code))]]:
+			return Answer
+		}
+		return r.class
+	}
 	var network net.Error
 	if errors.As(err, &connect) || errors.As(err, &network) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
@@ -58,18 +73,71 @@ func Of(err error) Class {
 	return No
 }
 
+// programs are the classes of errors that, with a context, come from inside of a
+// function: a trigger with a mistake of its own, while our statement is in order.
+var programs = map[string]bool{
+	"02": true, "0A": true, "0F": true, "0Z": true, "24": true, "25": true, "26": true, "2D": true, "34": true,
+	"3B": true, "3D": true, "3F": true, "42": true, "55": true, "XX": true,
+}
+
+// Raised reports whether err was raised on purpose, by a function in PL/pgSQL.
+func Raised(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && raised(answer)
+}
+
+// raised reports whether a PL/pgSQL function has raised the error by itself,
+// whatever code it gave it. The name of the server's function that did it is never
+// translated.
+func raised(answer *pgconn.PgError) bool { return answer.Routine == "exec_stmt_raise" }
+
+// ended reports whether the error was the end of its session.
+func ended(answer *pgconn.PgError) bool {
+	return answer.SeverityUnlocalized == "FATAL" || answer.SeverityUnlocalized == "PANIC"
+}
+
 // isClosedConn finds pgx's error for a connection that broke earlier.
 func isClosedConn(err error) bool {
 	var locked interface{ SafeToRetry() bool }
 	return errors.As(err, &locked) && locked.SafeToRetry()
 }
 
-// Refused reports whether err is the server's own refusal of a statement, so
-// that the statement certainly had no effect. A FATAL end of the connection is
-// no such answer: it may come after the commit.
+// Refused reports whether the server has said that it did not carry the statement
+// out, so that it certainly had no effect. A FATAL end of the connection is no such
+// answer, for it may come after the commit; unless the session was ended because it
+// was idle, so that the statement never began.
 func Refused(err error) bool {
 	var answer *pgconn.PgError
-	return errors.As(err, &answer) && answer.SeverityUnlocalized == "ERROR"
+	if !errors.As(err, &answer) {
+		return false
+	}
+	return answer.SeverityUnlocalized == "ERROR" || answer.Code == "57P05" || answer.Code == "25P03"
+}
+
+// Elsewhere reports whether err is the fault of a session that another session may
+// not have: its prepared statements are gone or outdated, or it was ended because it
+// was idle. The statement had no effect. The session is to be closed, and the
+// statement tried once more, at once.
+func Elsewhere(err error) bool {
+	var answer *pgconn.PgError
+	var connect *pgconn.ConnectError
+	return errors.As(err, &answer) && Refused(err) && !raised(answer) && ruleOf(answer.Code).elsewhere && !errors.As(err, &connect)
+}
+
+// SessionOnly reports whether it certainly is the session's fault, while the same code
+// may otherwise also be the answer to a statement that no session can carry out.
+func SessionOnly(err error) bool {
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) || !Elsewhere(err) {
+		return false
+	}
+	switch answer.Code {
+	case "26000", "57P05", "25P03":
+		return true
+	case "0A000": // the cached plan, whatever language the server speaks
+		return answer.Routine == "RevalidateCachedQuery"
+	}
+	return false
 }
 
 // Backoff returns a fresh sequence of waits for a class: 50 ms to 5 s for

@@ -134,7 +134,7 @@ func (o *outcomes) together(
 	ctx context.Context, part []ended, write func(context.Context, []ended) (map[int64]written, error),
 ) (map[int64]written, error) {
 	done, err := write(ctx, part)
-	if err == nil || len(part) == 1 || !retry.Refused(err) || retry.Of(err) != retry.No {
+	if err == nil || len(part) == 1 || !retry.Refused(err) || retry.Passes(err) {
 		return done, err
 	}
 	done = make(map[int64]written, len(part))

@@ -39,7 +39,7 @@ func (s *Scheduler) failed(ctx context.Context, once bool, err error, p *pausing
 	if ctx.Err() != nil {
 		return nil
 	}
-	if once && (retry.Of(err) == retry.No || p.failures >= onceTries) {
+	if once && (!retry.Passes(err) || p.failures >= onceTries) {
 		return err
 	}
 	waits := retry.Backoff(retry.Of(err))

@@ -268,7 +268,7 @@ func newRetrying() *retrying {
 // how far away it is.
 func (r *retrying) after(err error) time.Duration {
 	class := retry.Of(err)
-	r.cause, r.blocked = err, class != retry.No
+	r.cause, r.blocked = err, retry.Passes(err)
 	if class == r.class && !r.due.IsZero() {
 		return time.Until(r.due)
 	}

@@ -99,7 +99,7 @@ func (o *outcomes) fates(ctx context.Context, asked []ended) ([]string, error) {
 		for _, row := range rows {
 			fates[row.Place-1] = row.Fate
 		}
-	case !retry.Refused(err) || retry.Of(err) != retry.No:
+	case !retry.Refused(err) || retry.Passes(err):
 		return nil, fmt.Errorf("asking what became of the transactions of %d jobs: %w", len(asked), err)
 	case len(asked) > 1:
 		for i := range asked {

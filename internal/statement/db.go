@@ -90,16 +90,51 @@ func (d DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error
 // Where statements are not prepared, or on something that takes no batches, there is
 // nothing to be kept, and it is Query.
 func (d DB) QueryByIndex(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	db, ok := d.db.(interface {
-		SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
-	})
-	if !ok || d.set.options.Unprepared {
+	if d.set.options.Unprepared {
 		return d.Query(ctx, sql, args...)
 	}
 	if err := d.allowed(ctx); err != nil {
 		return nil, err
 	}
-	ctx, cancel := d.begin(ctx)
+	switch db := d.db.(type) {
+	case pooled:
+		ctx, cancel := d.begin(ctx)
+		for tries := 0; ; tries++ {
+			conn, err := db.lender.Acquire(ctx)
+			if err != nil {
+				err = d.explain(ctx, sql, err)
+				cancel()
+				return nil, err
+			}
+			rows, err := d.byIndex(ctx, conn, sql, args)
+			if err == nil {
+				rows.release = func(err error) { db.giveBack(ctx, conn, err, tries) }
+				return &boundRows{Rows: rows, db: d, ctx: ctx, cancel: cancel, sql: sql}, nil
+			}
+			if !db.giveBack(ctx, conn, err, tries) {
+				err = d.explain(ctx, sql, err)
+				cancel()
+				return nil, err
+			}
+		}
+	case batcher:
+		ctx, cancel := d.begin(ctx)
+		rows, err := d.byIndex(ctx, db, sql, args)
+		if err != nil {
+			err = d.explain(ctx, sql, err)
+			cancel()
+			return nil, err
+		}
+		return &boundRows{Rows: rows, db: d, ctx: ctx, cancel: cancel, sql: sql}, nil
+	}
+	return d.Query(ctx, sql, args...)
+}
+
+type batcher interface {
+	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
+}
+
+func (d DB) byIndex(ctx context.Context, db batcher, sql string, args []any) (*lastRows, error) {
 	batch := &pgx.Batch{} // it is one transaction, and one round trip
 	batch.Queue(d.set.Text(dbgen.PlanByIndex))
 	batch.Queue(d.set.Text(sql), args...)
@@ -109,12 +144,10 @@ func (d DB) QueryByIndex(ctx context.Context, sql string, args ...any) (pgx.Rows
 		rows.Rows, err = rows.results.Query()
 	}
 	if err != nil {
-		err = d.explain(ctx, sql, err)
 		_ = rows.results.Close() // it says the same
-		cancel()
 		return nil, err
 	}
-	return &boundRows{Rows: rows, db: d, ctx: ctx, cancel: cancel, sql: sql}, nil
+	return rows, nil
 }
 
 func (d DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
@@ -166,6 +199,7 @@ func (r *boundRows) Err() error { return r.db.explain(r.ctx, r.sql, r.Rows.Err()
 type lastRows struct {
 	pgx.Rows
 	results pgx.BatchResults
+	release func(error) // nil: there is nothing to give back
 	ended   bool
 	err     error
 }
@@ -185,6 +219,9 @@ func (r *lastRows) Close() {
 	r.ended = true
 	r.Rows.Close()
 	r.err = r.results.Close()
+	if r.release != nil {
+		r.release(r.Err())
+	}
 }
 
 func (r *lastRows) Err() error {

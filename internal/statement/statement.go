@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/schema"
@@ -78,6 +79,9 @@ func (s *Set) OnPool(pool dbgen.DBTX, trouble func(error)) *dbgen.Queries {
 // Bind is OnPool for those who read the rows of dbgen's texts themselves. trouble
 // may be nil.
 func (s *Set) Bind(db dbgen.DBTX, trouble func(error)) DB {
+	if pool, ok := db.(*pgxpool.Pool); ok {
+		db = Lend(poolLender{pool})
+	}
 	return DB{set: s, db: db, trouble: trouble}
 }
 
