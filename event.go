@@ -69,6 +69,8 @@ type (
 	JobLost              = event.JobLost
 	JobsAborted          = event.JobsAborted
 	OutcomesDelayed      = event.OutcomesDelayed
+	OutcomeRefused       = event.OutcomeRefused
+	Stored               = event.Stored
 	OutcomesAbandoned    = event.OutcomesAbandoned
 	TaskOutput           = event.TaskOutput
 )
@@ -122,4 +124,12 @@ type (
 	JobSnoozed           = event.JobSnoozed
 	ErrorAfterCompletion = event.ErrorAfterCompletion
 	BackoffPanicked      = event.BackoffPanicked
+)
+
+// What the database took in place of an outcome that it had refused.
+const (
+	StoredFailure    = event.StoredFailure
+	StoredUnlocked   = event.StoredUnlocked
+	StoredQueueFreed = event.StoredQueueFreed
+	StoredNothing    = event.StoredNothing
 )

@@ -42,6 +42,9 @@ func LogObserver(logger *slog.Logger) func(Event) {
 		case event.ErrorAfterCompletion:
 			line(level, "the run ended with an error after its job was completed in a transaction; the error is not stored",
 				append(jobFields(e.Job), errAttr(e.Err))...)
+		case event.OutcomeRefused:
+			line(level, "the database refused to store how the run ended; look for a constraint or a trigger on the jobs table",
+				append(jobFields(e.Job), slog.String("stored", string(e.Stored)), errAttr(e.Err))...)
 		case event.BackoffPanicked:
 			line(level, "a task's Backoff panicked; using the shared formula",
 				append(jobFields(e.Job), slog.String("value", contain.TextOf(e.Value)), slog.String("stack", e.Stack))...)
@@ -193,7 +196,7 @@ func levelOf(e event.Event) slog.Level {
 		event.RefetchDelayAborted, event.RefetchDelayExpired,
 		event.CronStarting, event.CronTick, event.CronScheduled, event.CronTimerEarly:
 		return slog.LevelDebug
-	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomesAbandoned,
+	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomeRefused, event.OutcomesAbandoned,
 		event.ErrorAfterCompletion, event.BackoffPanicked, event.ClaimFailed, event.HeldJobsKept, event.ObserverPanicked, event.BreakingMigration,
 		event.SweepFailed, event.CronFailed, event.CronItemFailed:
 		return slog.LevelError

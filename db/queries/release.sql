@@ -2,7 +2,8 @@
 -- claim wrote (worker, time, attempt) and returns the ids for which it still
 -- held; for the others nothing is written. A job that was replaced or removed
 -- by its key while it ran has lost its key and used up its attempts, but its
--- lock is still the claim's.
+-- lock is still the claim's. A queue is freed only where its lock is of the same
+-- claim: it may have been freed before, and be another job's by now.
 --
 -- A job that somebody has cancelled (see cancel.sql) is complete if its run is;
 -- however else the run ends, the job stays failed, with the reason that stands
@@ -18,12 +19,12 @@ with outcome as (
     and j.locked_by = @worker_id::text
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
-  returning j.id, j.job_queue_id
+  returning j.id, j.job_queue_id, j.locked_at
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from done d
-  where q.id = d.job_queue_id and q.locked_by = @worker_id::text
+  where q.id = d.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = d.locked_at
 )
 select d.id from done d;
 
@@ -59,13 +60,13 @@ with outcome as (
     and j.locked_by = @worker_id::text
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
-  returning j.id, j.job_queue_id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent,
+  returning j.id, j.job_queue_id, (o.locked_at)::timestamptz as locked_at, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent,
     (case when j.last_error <> o.error then j.last_error else '' end)::text as kept_error
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from failed f
-  where q.id = f.job_queue_id and q.locked_by = @worker_id::text
+  where q.id = f.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = f.locked_at
 )
 select f.id, f.run_at, f.permanent, f.kept_error from failed f;
 
@@ -79,7 +80,7 @@ with outcome as (
     unnest(@keys::text[]) as key, unnest(@delays::float8[]) as delay,
     unnest(@payloads::text[]) as payload
 ), held as materialized (
-  select j.id, o.key, o.delay, o.payload,
+  select j.id, o.key, o.delay, o.payload, o.locked_at,
     coalesce(j.flags ->> 'gworker:cancel', '')
       = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
   from graphile_worker._private_jobs j
@@ -109,14 +110,14 @@ with outcome as (
     updated_at = now()
   from held h
   where j.id = h.id
-  returning j.id, j.job_queue_id, (h.delay <= 0 and j.attempts < j.max_attempts) as runnable,
+  returning j.id, j.job_queue_id, (h.locked_at)::timestamptz as locked_at, (h.delay <= 0 and j.attempts < j.max_attempts) as runnable,
     (j.attempts >= j.max_attempts)::boolean as retired, h.cancelled::boolean as cancelled,
     (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from returned r
-  where q.id = r.job_queue_id and q.locked_by = @worker_id::text
+  where q.id = r.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = r.locked_at
 ), announced as (
   select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
   from returned r
@@ -124,3 +125,27 @@ with outcome as (
   having count(*) > 0
 )
 select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true;
+
+-- name: UnlockJob :many
+-- For a run whose outcome the database refuses in every form: the lock of its job and
+-- nothing else, but for run_at if it is to wait. The attempt counts.
+update graphile_worker._private_jobs j
+set locked_by = null,
+  locked_at = null,
+  run_at = case
+    when @waits::boolean
+      then greatest(coalesce(sqlc.narg(at)::timestamptz, now()), j.run_at) + exp(least(j.attempts, 10)::float8) * interval '1 second'
+    else j.run_at
+  end
+where j.id = @id::bigint and j.locked_by = @worker_id::text and j.locked_at = @locked_at::timestamptz
+returning j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent;
+
+-- name: FreeQueue :many
+-- The lock that a claim has put on the queue of its job, whatever has become of the
+-- job's own.
+update graphile_worker._private_job_queues q
+set locked_by = null, locked_at = null
+from graphile_worker._private_jobs j
+where j.id = @id::bigint and q.id = j.job_queue_id
+  and q.locked_by = @worker_id::text and q.locked_at = @locked_at::timestamptz
+returning q.id;

@@ -22,12 +22,12 @@ with outcome as (
     and j.locked_by = $4::text
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
-  returning j.id, j.job_queue_id
+  returning j.id, j.job_queue_id, j.locked_at
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from done d
-  where q.id = d.job_queue_id and q.locked_by = $4::text
+  where q.id = d.job_queue_id and q.locked_by = $4::text and q.locked_at = d.locked_at
 )
 select d.id from done d
 `
@@ -43,7 +43,8 @@ type CompleteJobsParams struct {
 // claim wrote (worker, time, attempt) and returns the ids for which it still
 // held; for the others nothing is written. A job that was replaced or removed
 // by its key while it ran has lost its key and used up its attempts, but its
-// lock is still the claim's.
+// lock is still the claim's. A queue is freed only where its lock is of the same
+// claim: it may have been freed before, and be another job's by now.
 //
 // A job that somebody has cancelled (see cancel.sql) is complete if its run is;
 // however else the run ends, the job stays failed, with the reason that stands
@@ -101,13 +102,13 @@ with outcome as (
     and j.locked_by = $9::text
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
-  returning j.id, j.job_queue_id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent,
+  returning j.id, j.job_queue_id, (o.locked_at)::timestamptz as locked_at, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent,
     (case when j.last_error <> o.error then j.last_error else '' end)::text as kept_error
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from failed f
-  where q.id = f.job_queue_id and q.locked_by = $9::text
+  where q.id = f.job_queue_id and q.locked_by = $9::text and q.locked_at = f.locked_at
 )
 select f.id, f.run_at, f.permanent, f.kept_error from failed f
 `
@@ -170,13 +171,50 @@ func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsR
 	return items, nil
 }
 
+const FreeQueue = `-- name: FreeQueue :many
+update graphile_worker._private_job_queues q
+set locked_by = null, locked_at = null
+from graphile_worker._private_jobs j
+where j.id = $1::bigint and q.id = j.job_queue_id
+  and q.locked_by = $2::text and q.locked_at = $3::timestamptz
+returning q.id
+`
+
+type FreeQueueParams struct {
+	ID       int64
+	WorkerID string
+	LockedAt pgtype.Timestamptz
+}
+
+// The lock that a claim has put on the queue of its job, whatever has become of the
+// job's own.
+func (q *Queries) FreeQueue(ctx context.Context, arg FreeQueueParams) ([]int32, error) {
+	rows, err := q.db.Query(ctx, FreeQueue, arg.ID, arg.WorkerID, arg.LockedAt)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int32
+	for rows.Next() {
+		var id int32
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const ReturnJobs = `-- name: ReturnJobs :many
 with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,
     unnest($4::text[]) as key, unnest($5::float8[]) as delay,
     unnest($6::text[]) as payload
 ), held as materialized (
-  select j.id, o.key, o.delay, o.payload,
+  select j.id, o.key, o.delay, o.payload, o.locked_at,
     coalesce(j.flags ->> 'gworker:cancel', '')
       = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
   from graphile_worker._private_jobs j
@@ -206,14 +244,14 @@ with outcome as (
     updated_at = now()
   from held h
   where j.id = h.id
-  returning j.id, j.job_queue_id, (h.delay <= 0 and j.attempts < j.max_attempts) as runnable,
+  returning j.id, j.job_queue_id, (h.locked_at)::timestamptz as locked_at, (h.delay <= 0 and j.attempts < j.max_attempts) as runnable,
     (j.attempts >= j.max_attempts)::boolean as retired, h.cancelled::boolean as cancelled,
     (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from returned r
-  where q.id = r.job_queue_id and q.locked_by = $7::text
+  where q.id = r.job_queue_id and q.locked_by = $7::text and q.locked_at = r.locked_at
 ), announced as (
   select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
   from returned r
@@ -269,6 +307,60 @@ func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]Retur
 			&i.Cancelled,
 			&i.Reason,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const UnlockJob = `-- name: UnlockJob :many
+update graphile_worker._private_jobs j
+set locked_by = null,
+  locked_at = null,
+  run_at = case
+    when $1::boolean
+      then greatest(coalesce($2::timestamptz, now()), j.run_at) + exp(least(j.attempts, 10)::float8) * interval '1 second'
+    else j.run_at
+  end
+where j.id = $3::bigint and j.locked_by = $4::text and j.locked_at = $5::timestamptz
+returning j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent
+`
+
+type UnlockJobParams struct {
+	Waits    bool
+	At       pgtype.Timestamptz
+	ID       int64
+	WorkerID string
+	LockedAt pgtype.Timestamptz
+}
+
+type UnlockJobRow struct {
+	RunAt     pgtype.Timestamptz
+	Permanent bool
+}
+
+// For a run whose outcome the database refuses in every form: the lock of its job and
+// nothing else, but for run_at if it is to wait. The attempt counts.
+func (q *Queries) UnlockJob(ctx context.Context, arg UnlockJobParams) ([]UnlockJobRow, error) {
+	rows, err := q.db.Query(ctx, UnlockJob,
+		arg.Waits,
+		arg.At,
+		arg.ID,
+		arg.WorkerID,
+		arg.LockedAt,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []UnlockJobRow
+	for rows.Next() {
+		var i UnlockJobRow
+		if err := rows.Scan(&i.RunAt, &i.Permanent); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

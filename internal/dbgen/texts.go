@@ -80,6 +80,7 @@ var Texts = []string{
 	FailJobs,
 	FindPlace,
 	ForgetWorkers,
+	FreeQueue,
 	HandOver,
 	Heartbeat,
 	HeldJobs,
@@ -128,6 +129,7 @@ var Texts = []string{
 	TransactionFates,
 	TryLockMigrations,
 	TrySweepLock,
+	UnlockJob,
 	UnlockQueuesWithoutJob,
 	UnregisteredHolders,
 }

@@ -138,6 +138,34 @@ type OutcomesDelayed struct {
 	RetryIn  time.Duration
 }
 
+// OutcomeRefused: the database refused for good what a run's end was to be stored as: a
+// constraint or a trigger is against it, or its encoding cannot hold the text in any
+// form. Stored is what was stored instead. Where that is a failed attempt or the lock
+// alone, JobFailed or JobPermanentlyFailed follows.
+type OutcomeRefused struct {
+	WorkerID string
+	Job      *job.Claimed
+	// Err is the database's answer.
+	Err    error
+	Stored Stored
+}
+
+// Stored is what the database took in place of an outcome that it had refused.
+type Stored string
+
+const (
+	// StoredFailure: a failed attempt, with the refusal as its text.
+	StoredFailure Stored = "a failed attempt"
+	// StoredUnlocked: the lock was given back, and the attempt counts.
+	StoredUnlocked Stored = "nothing but that the job is unlocked"
+	// StoredQueueFreed: the job stays locked, but its queue goes on. The outcome is
+	// kept, and tried again until the worker ends.
+	StoredQueueFreed Stored = "nothing but that the job's queue is unlocked"
+	// StoredNothing: the job stays locked. The outcome is kept, and tried again until
+	// the worker ends.
+	StoredNothing Stored = "nothing"
+)
+
 // OutcomesAbandoned: the worker ended before outcomes could be written. Their
 // jobs stay locked until recovery frees them, and then run again.
 type OutcomesAbandoned struct {
@@ -270,6 +298,7 @@ func (JobPermanentlyFailed) event() {}
 func (JobReturned) event()          {}
 func (JobLost) event()              {}
 func (OutcomesDelayed) event()      {}
+func (OutcomeRefused) event()       {}
 func (OutcomesAbandoned) event()    {}
 func (TaskOutput) event()           {}
 func (ListenerConnected) event()    {}

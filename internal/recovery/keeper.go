@@ -13,6 +13,7 @@ import (
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -117,18 +118,16 @@ func (k *Keeper) register(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("describing the worker: %w", err)
 	}
-	q, err := k.queries(ctx)
-	if err != nil {
-		return err
-	}
-	return q.RegisterWorker(ctx, dbgen.RegisterWorkerParams{WorkerID: k.WorkerID, Metadata: string(metadata)})
+	return k.tell(ctx, func(q *dbgen.Queries) error {
+		return q.RegisterWorker(ctx, dbgen.RegisterWorkerParams{WorkerID: k.WorkerID, Metadata: string(metadata)})
+	})
 }
 
 // Run keeps the heartbeat until ctx ends. Errors of the database do not end it.
 func (k *Keeper) Run(ctx context.Context) {
 	due := k.next.in(k.Interval)
 	defer k.next.never()
-	retry := firstRetry
+	again := firstRetry
 	for {
 		select {
 		case <-ctx.Done():
@@ -145,11 +144,11 @@ func (k *Keeper) Run(ctx context.Context) {
 			if k.Trouble != nil && (statement.IsReadOnly(err) || statement.Unanswered(err)) {
 				k.Trouble(err)
 			}
-			wait = min(retry, k.Interval)
-			retry *= 2
+			wait = min(again, k.Interval)
+			again *= 2
 			k.Events.Emit(event.HeartbeatFailed{WorkerID: k.WorkerID, Err: err, RetryIn: wait})
 		default:
-			retry = firstRetry
+			again = firstRetry
 		}
 		k.next.in(wait)
 	}
@@ -158,11 +157,11 @@ func (k *Keeper) Run(ctx context.Context) {
 // beat says that the worker lives, and sees whether others think so. It touches
 // nothing but the registration: who waits for the jobs table is not dead.
 func (k *Keeper) beat(ctx context.Context) error {
-	q, err := k.queries(ctx)
-	if err != nil {
+	var silence []float64
+	err := k.tell(ctx, func(q *dbgen.Queries) (err error) {
+		silence, err = q.Heartbeat(ctx, k.WorkerID)
 		return err
-	}
-	silence, err := q.Heartbeat(ctx, k.WorkerID)
+	})
 	if err != nil {
 		return fmt.Errorf("writing the heartbeat: %w", err)
 	}
@@ -190,14 +189,30 @@ func (k *Keeper) Deregister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	defer k.drop(ctx)
-	q, err := k.queries(ctx)
-	if err == nil {
-		err = q.DeregisterWorker(ctx, k.WorkerID)
-	}
+	err := k.tell(ctx, func(q *dbgen.Queries) error { return q.DeregisterWorker(ctx, k.WorkerID) })
 	if err != nil {
 		return fmt.Errorf("deregistering worker %s: %w", k.WorkerID, err)
 	}
 	return nil
+}
+
+// tell carries out a statement that does no harm if it is carried out twice. If the
+// connection has ended since it was used last, as by idle_session_timeout, that says
+// nothing about the server: a new one is tried at once.
+func (k *Keeper) tell(ctx context.Context, say func(*dbgen.Queries) error) error {
+	before := k.conn
+	q, err := k.queries(ctx)
+	if err == nil {
+		err = say(q)
+	}
+	if err == nil || before == nil || before != k.conn || !retry.AtOnce(err) || ctx.Err() != nil {
+		return err
+	}
+	k.drop(ctx)
+	if q, err = k.queries(ctx); err != nil {
+		return err
+	}
+	return say(q)
 }
 
 // queries are the statements on the keeper's connection, which is opened if

@@ -124,6 +124,14 @@ func Elsewhere(err error) bool {
 	return errors.As(err, &answer) && Refused(err) && !raised(answer) && ruleOf(answer.Code).elsewhere && !errors.As(err, &connect)
 }
 
+// AtOnce reports whether one more try is worthwhile at once, on another connection:
+// this one was unfit or has ended, which says nothing about the server. Unless the
+// statement was Refused, it may have taken effect.
+func AtOnce(err error) bool {
+	var connect *pgconn.ConnectError
+	return Elsewhere(err) || Of(err) == Connection && !Refused(err) && !pgconn.Timeout(err) && !errors.As(err, &connect)
+}
+
 // SessionOnly reports whether it certainly is the session's fault, while the same code
 // may otherwise also be the answer to a statement that no session can carry out.
 func SessionOnly(err error) bool {

@@ -91,7 +91,7 @@ func (l *lane) do(ctx context.Context, c command, a *answer) {
 	}
 	fresh := l.conn == nil
 	a.err = l.claim(ctx, c, a)
-	if a.err != nil && !fresh && l.conn == nil && retry.Of(a.err) == retry.Connection && ctx.Err() == nil {
+	if a.err != nil && !fresh && l.conn == nil && (retry.Of(a.err) == retry.Connection || retry.Elsewhere(a.err)) && ctx.Err() == nil {
 		// The connection had died while nothing was held: that says nothing
 		// about the database.
 		a.err = l.claim(ctx, c, a)
@@ -233,7 +233,7 @@ func (l *lane) explain(ctx context.Context, jobs int, err error) error {
 	if l.h.config.Trouble != nil && (statement.IsReadOnly(err) || statement.Unanswered(err)) {
 		l.h.config.Trouble(err)
 	}
-	keep := l.conn != nil && !l.conn.IsClosed() && retry.Refused(err) && !statement.IsReadOnly(err)
+	keep := l.conn != nil && !l.conn.IsClosed() && retry.Refused(err) && !retry.Elsewhere(err) && !statement.IsReadOnly(err)
 	if keep {
 		_, rollbackErr := l.conn.Exec(ctx, "rollback")
 		keep = rollbackErr == nil

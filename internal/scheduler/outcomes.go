@@ -54,27 +54,70 @@ func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, free
 	for _, step := range steps {
 		for rest := byKind[step.kind]; len(rest) > 0; {
 			var part []ended
-			part, rest = oneOfEach(rest)
-			done, stepErr := o.together(ctx, part, step.write)
-			for _, e := range part {
-				w, ok := done[e.job.ID]
-				switch {
-				case ok && w.held:
-					freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned || e.outcome.Kind == job.Snoozed
-					o.report(e, w)
-				case ok && e.unstarted:
-					freed = freed || e.unsure
-				case ok:
-					o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
-					freed = freed || e.unsure
-				default:
-					e.unsure = e.unsure || !retry.Refused(stepErr)
-					left = append(left, e)
-				}
+			part, rest = nextPart(rest)
+			stepLeft, stepFreed, stepErr := o.step(ctx, part, step.write)
+			left, freed, err = append(left, stepLeft...), freed || stepFreed, worse(err, stepErr)
+		}
+	}
+	return left, freed, err
+}
+
+// worse is the error that says more about what to wait for: an outage keeps back
+// everything, and a refusal only what was refused.
+func worse(a, b error) error {
+	if a == nil || b != nil && !retry.Passes(a) && retry.Passes(b) {
+		return b
+	}
+	return a
+}
+
+// step writes outcomes of one kind, and something plainer where they are refused.
+func (o *outcomes) step(
+	ctx context.Context, part []ended, write func(context.Context, []ended) (map[int64]written, error),
+) (left []ended, freed bool, err error) {
+	done, err := o.together(ctx, part, write)
+	refusals := map[int64]error{}
+	var unchanged []ended
+	for _, e := range part {
+		w, ok := done[e.job.ID]
+		switch {
+		case ok && w.held:
+			freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned || e.outcome.Kind == job.Snoozed
+			o.report(e, w)
+		case ok && w.refusal != nil:
+			refusals[e.job.ID] = w.refusal
+		case ok:
+			unchanged = append(unchanged, e)
+		default:
+			e.unsure = e.unsure || !retry.Refused(err)
+			left = append(left, e)
+		}
+	}
+	if len(unchanged) > 0 {
+		locked, lost, lookErr := o.stillLocked(ctx, unchanged)
+		if lookErr != nil {
+			left, err = append(left, unchanged...), worse(err, lookErr)
+		}
+		for _, e := range locked {
+			refusals[e.job.ID] = errUnchanged
+		}
+		for _, e := range lost {
+			freed = freed || e.unsure
+			if !e.unstarted {
+				o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
 			}
-			if stepErr != nil && err == nil {
-				err = stepErr
-			}
+		}
+	}
+	for _, e := range part {
+		refusal := refusals[e.job.ID]
+		if refusal == nil {
+			continue
+		}
+		ok, someFreed, insteadErr := o.instead(ctx, &e, refusal)
+		freed = freed || someFreed
+		if !ok {
+			e.unsure = e.unsure || !isRefusal(insteadErr) && !retry.Refused(insteadErr)
+			left, err = append(left, e), worse(err, insteadErr)
 		}
 	}
 	return left, freed, err
@@ -91,6 +134,16 @@ func ofEachKind(group []ended) map[job.Kind][]ended {
 		byKind[e.outcome.Kind] = append(byKind[e.outcome.Kind], e)
 	}
 	return byKind
+}
+
+// nextPart takes what is written in one statement: an outcome that was refused before
+// is written alone.
+func nextPart(group []ended) (part, rest []ended) {
+	if i := slices.IndexFunc(group, func(e ended) bool { return e.refused }); i >= 0 {
+		rest = slices.Concat(group[:i], group[i+1:])
+		return group[i : i+1], rest
+	}
+	return oneOfEach(group)
 }
 
 // oneOfEach takes one run of each job: a statement answers by the job's id, and
@@ -119,7 +172,9 @@ func oneOfEach(group []ended) (part, rest []ended) {
 type written struct {
 	// held says that the lock was still the claim's, so that the outcome is
 	// stored.
-	held      bool
+	held bool
+	// refusal is why it was not stored, if the database was against that one.
+	refusal   error
 	permanent bool
 	retired   bool
 	runAt     time.Time
@@ -134,22 +189,22 @@ func (o *outcomes) together(
 	ctx context.Context, part []ended, write func(context.Context, []ended) (map[int64]written, error),
 ) (map[int64]written, error) {
 	done, err := write(ctx, part)
-	if err == nil || len(part) == 1 || !retry.Refused(err) || retry.Passes(err) {
+	switch {
+	case err == nil:
+		return done, nil
+	case len(part) == 1 && isRefusal(err):
+		return map[int64]written{part[0].job.ID: {refusal: err}}, nil
+	case len(part) == 1 || !retry.Refused(err) || retry.Passes(err):
 		return done, err
 	}
+	err = nil
 	done = make(map[int64]written, len(part))
 	for i := range part {
-		one, oneErr := write(ctx, part[i:i+1])
-		if oneErr != nil {
-			err = oneErr
-			continue
-		}
+		one, oneErr := o.together(ctx, part[i:i+1], write)
+		err = worse(err, oneErr)
 		for id, w := range one {
 			done[id] = w
 		}
-	}
-	if len(done) == len(part) {
-		return done, nil
 	}
 	return done, err
 }
@@ -215,6 +270,9 @@ func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, e
 	for i, e := range part {
 		texts[i], delays[i] = errorText(e.outcome.Err), delay(e.outcome, sharedBackoff)
 		finals[i], payloads[i] = e.outcome.Permanent, string(e.outcome.Payload)
+		if e.plain {
+			texts[i], payloads[i] = ascii(texts[i]), ascii(payloads[i])
+		}
 	}
 	rows, err := o.queries.FailJobs(ctx, dbgen.FailJobsParams{
 		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),
@@ -237,6 +295,9 @@ func (o *outcomes) giveBack(ctx context.Context, part []ended) (map[int64]writte
 	keys, delays, payloads := make([]string, len(part)), make([]float64, len(part)), make([]string, len(part))
 	for i, e := range part {
 		keys[i], delays[i], payloads[i] = e.job.Key, delay(e.outcome, 0), string(e.outcome.Payload)
+		if e.plain {
+			payloads[i] = ascii(payloads[i])
+		}
 	}
 	rows, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{
 		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),

@@ -16,56 +16,68 @@ import (
 // row of a group.
 func TestOneBadOutcomeDoesNotHoldUpOthers(t *testing.T) {
 	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
-	f.config.StatementTimeout = 10 * time.Millisecond // what the shutdown gives to the last outcomes
 	f.config.Concurrency = 10
 	f.exec(t, `create function refuse() returns trigger language plpgsql as $$ begin
 		if old.priority = 5 then raise exception 'not this one'; end if; return old; end $$`)
 	f.exec(t, `create trigger refuse before delete on graphile_worker._private_jobs for each row execute function refuse()`)
 	f.exec(t, "select graphile_worker.add_job('x', priority => n) from generate_series(1, 9) n")
 	stop := run(t, scheduler.New(f.config))
-	// The refusal is known before the shutdown, which may end in the midst of the
-	// last try.
-	for completed, delayed := 0, false; completed < 8 || !delayed; {
-		switch wait[event.Event](t, f).(type) {
+	for completed, failed := 0, 0; completed < 8 || failed < 1; {
+		switch e := wait[event.Event](t, f).(type) {
 		case event.JobCompleted:
 			completed++
-		case event.OutcomesDelayed:
-			delayed = true
+		case event.JobFailed:
+			failed++
+			if e.Job.Priority != 5 || !strings.Contains(e.Err.Error(), "not this one") {
+				t.Errorf("job with priority %d: %v", e.Job.Priority, e.Err)
+			}
 		}
 	}
 	stop()
-	abandoned := wait[event.OutcomesAbandoned](t, f)
-	if len(abandoned.JobIDs) != 1 || !strings.Contains(abandoned.Err.Error(), "not this one") {
-		t.Errorf("abandoned %v: %v", abandoned.JobIDs, abandoned.Err)
-	}
 	if n := f.jobs(t); n != 1 {
 		t.Errorf("%d jobs left, want the refused one", n)
 	}
 }
 
-// TestRefusedOutcomeDoesNotHoldUpLaterOnes: the refused one is alone in its
-// group and waits for its next try when the others end.
-func TestRefusedOutcomeDoesNotHoldUpLaterOnes(t *testing.T) {
+// TestOutcomeThatIsRefusedInEveryForm: it holds up no other, not even those of its
+// queue; it is written when it can be, and no shutdown waits for it.
+func TestOutcomeThatIsRefusedInEveryForm(t *testing.T) {
 	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
-	f.config.StatementTimeout = 10 * time.Millisecond
 	f.exec(t, `create function refuse() returns trigger language plpgsql as $$ begin
-		if old.priority = 5 then raise exception 'not this one'; end if; return old; end $$`)
-	f.exec(t, `create trigger refuse before delete on graphile_worker._private_jobs for each row execute function refuse()`)
-	f.exec(t, "select graphile_worker.add_job('x', priority => 5)")
+		if old.priority = 5 and (tg_op = 'DELETE' or new.locked_at is null) then raise exception 'not this one'; end if;
+		return coalesce(new, old); end $$`)
+	f.exec(t, `create trigger refuse before update or delete on graphile_worker._private_jobs for each row execute function refuse()`)
+	f.exec(t, "select graphile_worker.add_job('x', priority => 5, queue_name => 'q')")
 	s := scheduler.New(f.config)
 	stop := run(t, s)
-	wait[event.OutcomesDelayed](t, f)
-	f.exec(t, "select graphile_worker.add_job('x', priority => n) from generate_series(1, 4) n")
+	if refused := wait[event.OutcomeRefused](t, f); refused.Stored != event.StoredQueueFreed {
+		t.Errorf("stored %s", refused.Stored)
+	}
+	f.exec(t, "select graphile_worker.add_job('x', priority => n, queue_name => case when n = 1 then 'q' end) from generate_series(1, 4) n")
 	s.Wake()
 	for range 4 {
 		wait[event.JobCompleted](t, f)
 	}
+	// The queue is another job's when the first outcome is written at last.
+	f.exec(t, `update graphile_worker._private_job_queues set locked_by = 'gworker_test', locked_at = now() where queue_name = 'q'`)
 	f.exec(t, "drop trigger refuse on graphile_worker._private_jobs")
 	s.DatabaseBack()
 	wait[event.JobCompleted](t, f)
+	var locked bool
+	if err := f.pool.QueryRow(t.Context(), "select locked_by is not null from graphile_worker._private_job_queues where queue_name = 'q'").Scan(&locked); err != nil || !locked {
+		t.Errorf("the lock of the queue, which was another job's, is gone (%v)", err)
+	}
+	f.exec(t, `create trigger refuse before update or delete on graphile_worker._private_jobs for each row execute function refuse()`)
+	f.exec(t, "select graphile_worker.add_job('x', priority => 5)")
+	s.Wake()
+	wait[event.OutcomeRefused](t, f)
+	began := time.Now()
 	stop()
-	if n := f.jobs(t); n != 0 {
-		t.Errorf("%d jobs left", n)
+	if took := time.Since(began); took > f.config.StatementTimeout/2 {
+		t.Errorf("the shutdown waited for %s", took)
+	}
+	if abandoned := wait[event.OutcomesAbandoned](t, f); len(abandoned.JobIDs) != 1 || !strings.Contains(abandoned.Err.Error(), "not this one") {
+		t.Errorf("abandoned %v: %v", abandoned.JobIDs, abandoned.Err)
 	}
 }
 

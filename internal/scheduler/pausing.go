@@ -48,6 +48,9 @@ func (s *Scheduler) failed(ctx context.Context, once bool, err error, p *pausing
 		wait = waits.NextBackOff()
 	}
 	wait = min(wait, max(s.config.PollInterval, 0), maxClaimWait)
+	if p.failures == 1 && retry.AtOnce(err) {
+		wait = 0 // the connection had ended, and not the server
+	}
 	s.config.Events.Emit(event.ClaimFailed{WorkerID: s.config.WorkerID, Err: err, RetryIn: wait})
 	p.paused = true
 	p.timer.Reset(wait)

@@ -257,10 +257,11 @@ func TestReturnAndClaimWhoseAnswersWereLost(t *testing.T) {
 			f.config.PollInterval = 10 * time.Millisecond
 			f.config.LocalQueue.TTL = time.Millisecond
 			f.exec(t, "select graphile_worker.add_job('x', queue_name => 'q' || n) from generate_series(1, 4) n")
-			f.db.loseAnswers("ReturnJobs", 1)
+			f.db.loseAnswers("ReturnJobs", 2) // the second try comes at once
 			s := scheduler.New(f.config)
 			stop := run(t, s)
 			<-g.started
+			wait[event.OutcomesDelayed](t, f)
 			delayed := wait[event.OutcomesDelayed](t, f)
 			if delayed.Count != 3 {
 				t.Errorf("%+v", delayed)

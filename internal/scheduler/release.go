@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -53,6 +54,12 @@ func newReleaser(c Config, requeued func()) *releaser {
 		company: newCompany(c.CompletionDelay, c.FailureDelay),
 	}
 }
+
+// What the database refuses at the end is tried so often, with such waits.
+const (
+	lastTries = 3
+	lastWait  = 200 * time.Millisecond
+)
 
 // start begins writing, until ctx ends or close has ended it.
 func (r *releaser) start(ctx context.Context) {
@@ -186,7 +193,7 @@ func (r *releaser) loop(ctx context.Context) {
 		}
 		if err == nil {
 			if allWritten {
-				again.waits = nil
+				again.waits, again.lost = nil, false
 			}
 			continue
 		}
@@ -194,6 +201,14 @@ func (r *releaser) loop(ctx context.Context) {
 			err = again.cause // it was cut off; this is why it was not written before
 		}
 		wait := again.after(err)
+		if r.stopCtx.Err() != nil && again.final(err) {
+			if again.last++; again.last >= lastTries {
+				r.giveUp(err)
+				return
+			}
+			wait = lastWait
+			again.timer.Reset(wait)
+		}
 		if ctx.Err() == nil {
 			r.events.Emit(event.OutcomesDelayed{WorkerID: r.workerID, Count: len(left), Err: err, RetryIn: wait})
 		}
@@ -253,6 +268,11 @@ type retrying struct {
 	waits backoff.BackOff
 	class retry.Class
 	cause error
+	// lost says that the last try was lost with its connection, after which the next
+	// one did not wait.
+	lost bool
+	// last counts the tries since nothing more is added.
+	last int
 	// blocked says that the database is in no state to take any outcome, so
 	// that the others wait as well.
 	blocked bool
@@ -264,6 +284,10 @@ func newRetrying() *retrying {
 	return &retrying{timer: timer}
 }
 
+// final reports whether waiting longer is of no use to a worker that ends: the database
+// is there, and refuses what is left.
+func (r *retrying) final(err error) bool { return !r.blocked && !errors.Is(err, errStillOpen) }
+
 // after sets the time of the next try, unless one is due already, and returns
 // how far away it is.
 func (r *retrying) after(err error) time.Duration {
@@ -271,6 +295,11 @@ func (r *retrying) after(err error) time.Duration {
 	r.cause, r.blocked = err, retry.Passes(err)
 	if class == r.class && !r.due.IsZero() {
 		return time.Until(r.due)
+	}
+	if retry.AtOnce(err) && r.due.IsZero() && !r.lost {
+		r.lost, r.due = true, time.Now()
+		r.timer.Reset(0)
+		return 0
 	}
 	if r.waits == nil || class != r.class {
 		r.class, r.waits = class, retry.Backoff(class)

@@ -21,6 +21,10 @@ type ended struct {
 	unstarted bool
 	// unsure says that a try to write the outcome had an unknown end.
 	unsure bool
+	// plain says that its texts are to be written in ASCII.
+	plain bool
+	// refused says that the database has refused the outcome in every form.
+	refused bool
 }
 
 // lostError is the cause of a context that ends because its job is lost.

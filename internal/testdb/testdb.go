@@ -104,6 +104,15 @@ func Empty(t testing.TB) string {
 	return create(t, "template0")
 }
 
+// EmptyIn is Empty with an encoding, such as LATIN1, and the locale C.
+func EmptyIn(t testing.TB, encoding string) string {
+	t.Helper()
+	server(t)
+	return created(t, func(ctx context.Context, name string) (string, error) {
+		return testserver.CreateIn(ctx, name, encoding)
+	})
+}
+
 // Migrated gives the URL of a database with the finished schema.
 func Migrated(t testing.TB) string {
 	t.Helper()
@@ -135,10 +144,17 @@ func makeTemplate() error {
 
 func create(t testing.TB, from string) string {
 	t.Helper()
+	return created(t, func(ctx context.Context, name string) (string, error) {
+		return testserver.Create(ctx, name, from)
+	})
+}
+
+func created(t testing.TB, create func(ctx context.Context, name string) (string, error)) string {
+	t.Helper()
 	name := testserver.Name()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	url, err := testserver.Create(ctx, name, from)
+	url, err := create(ctx, name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,11 +110,20 @@ func Name() string {
 
 // Create makes a database from a template. The server must have been started.
 func Create(ctx context.Context, name, template string) (string, error) {
+	return create(ctx, name, "template "+quoted(template))
+}
+
+// CreateIn makes an empty database of an encoding, and returns its URL.
+func CreateIn(ctx context.Context, name, encoding string) (string, error) {
+	return create(ctx, name, "template template0 lc_collate 'C' lc_ctype 'C' encoding "+quoted(encoding))
+}
+
+func create(ctx context.Context, name, as string) (string, error) {
 	server, err := Start()
 	if err != nil {
 		return "", err
 	}
-	if err := admin(ctx, server, "create database "+quoted(name)+" template "+quoted(template)); err != nil {
+	if err := admin(ctx, server, "create database "+quoted(name)+" "+as); err != nil {
 		return "", err
 	}
 	return server.URL(name), nil

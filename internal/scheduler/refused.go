@@ -1,0 +1,161 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
+)
+
+// The database may refuse an outcome for good: its encoding cannot hold a text, or a
+// constraint or a trigger of the user's is against it. Then plainer ones are tried, one
+// after the other, until one is taken:
+//
+//  1. the same with its texts in ASCII (escapes.go), and without a new payload;
+//  2. where it was no failure, one that says what was refused, with the shared backoff;
+//  3. the lock alone: the attempt counts, and the job waits as after a failure;
+//  4. the lock of the job's queue alone, so that the others of the queue go on. The
+//     outcome is kept, and tried again until the worker ends.
+//
+// So a job whose completion is always refused has run, and runs again with growing waits
+// until it has no attempts left. It is never run without end, and stands in nobody's
+// way.
+
+// refusedOutcome is why a run counts as failed whose real outcome was refused.
+type refusedOutcome struct {
+	kind  job.Kind
+	cause error
+}
+
+func (e *refusedOutcome) Error() string {
+	did := map[job.Kind]string{
+		job.Completed: "completed", job.Returned: "went back to the queue", job.Snoozed: "was snoozed",
+	}[e.kind]
+	return fmt.Sprintf("the job %s, but the database refused to store that: %v", did, e.cause)
+}
+
+func (e *refusedOutcome) Unwrap() error { return e.cause }
+
+// errUnchanged is the refusal of a database that reports no error.
+var errUnchanged = errors.New("the job's row is as it was, although the statement succeeded; " +
+	"look for a trigger on the jobs table that returns null")
+
+// isRefusal reports whether err is an answer to an outcome, rather than the state of the
+// database.
+func isRefusal(err error) bool {
+	return errors.Is(err, errUnchanged) || retry.Refused(err) && retry.Of(err) == retry.Answer
+}
+
+// plainer lists what is written in place of an outcome that was refused.
+func plainer(e ended, refusal error) []ended {
+	e.plain = true
+	var list []ended
+	if e.outcome.Kind != job.Completed {
+		list = append(list, e)
+		if e.outcome.Payload != nil {
+			e.outcome.Payload = nil
+			list = append(list, e)
+		}
+	}
+	if e.outcome.Kind != job.Failed {
+		e.outcome = job.Outcome{Kind: job.Failed, Err: &refusedOutcome{kind: e.outcome.Kind, cause: refusal}}
+		list = append(list, e)
+	}
+	return list
+}
+
+// instead writes something plainer in place of an outcome that was refused. ok says
+// that the job's lock is given back, or was lost. err is an error other than a refusal.
+func (o *outcomes) instead(ctx context.Context, e *ended, refusal error) (ok, freed bool, err error) {
+	kind := e.outcome.Kind
+	for _, p := range plainer(*e, refusal) {
+		write := o.fail
+		if p.outcome.Kind != job.Failed {
+			write = o.giveBack
+		}
+		done, err := write(ctx, []ended{p})
+		switch {
+		case err != nil && !isRefusal(err):
+			return false, false, err
+		case err != nil:
+			refusal = err
+			continue
+		}
+		if w := done[e.job.ID]; w.held {
+			if p.outcome.Kind != kind {
+				o.tellRefused(*e, refusal, event.StoredFailure)
+				p.unstarted = false // it ends here, whether it began or not
+			}
+			o.report(p, w)
+			return true, true, nil
+		}
+	}
+	return o.unlock(ctx, e, refusal)
+}
+
+// unlock gives the lock back and writes nothing else.
+func (o *outcomes) unlock(ctx context.Context, e *ended, refusal error) (ok, freed bool, err error) {
+	lockedAt := pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true}
+	for _, waits := range []bool{true, false} {
+		rows, err := o.queries.UnlockJob(ctx, dbgen.UnlockJobParams{
+			ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt, Waits: waits, At: timeOf(o.now),
+		})
+		switch {
+		case err != nil && !isRefusal(err):
+			return false, false, err
+		case err != nil || len(rows) == 0:
+			continue
+		}
+		_, err = o.queries.FreeQueue(ctx, dbgen.FreeQueueParams{ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt})
+		if err != nil && !isRefusal(err) {
+			o.events.Emit(event.OutcomesDelayed{WorkerID: o.workerID, Count: 1, Err: err})
+		}
+		o.tellRefused(*e, refusal, event.StoredUnlocked)
+		failed := *e
+		failed.unstarted = false
+		if failed.outcome.Kind != job.Failed {
+			failed.outcome = job.Outcome{Kind: job.Failed, Err: &refusedOutcome{kind: e.outcome.Kind, cause: refusal}}
+		}
+		o.report(failed, written{held: true, permanent: rows[0].Permanent, runAt: rows[0].RunAt.Time})
+		return true, true, nil
+	}
+	queues, err := o.queries.FreeQueue(ctx, dbgen.FreeQueueParams{ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt})
+	if err != nil && !isRefusal(err) {
+		return false, false, err
+	}
+	stored := event.StoredNothing
+	if len(queues) > 0 {
+		stored = event.StoredQueueFreed
+	}
+	if !e.refused {
+		o.tellRefused(*e, refusal, stored)
+	}
+	e.refused = true
+	return false, len(queues) > 0, refusal
+}
+
+func (o *outcomes) tellRefused(e ended, refusal error, stored event.Stored) {
+	o.events.Emit(event.OutcomeRefused{WorkerID: o.workerID, Job: e.job, Err: refusal, Stored: stored})
+}
+
+// stillLocked tells the runs whose locks are still there from those that are lost.
+func (o *outcomes) stillLocked(ctx context.Context, runs []ended) (locked, lost []ended, err error) {
+	held, err := o.stillHeld(ctx, runs)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, e := range runs {
+		if held[i] {
+			locked = append(locked, e)
+		} else {
+			lost = append(lost, e)
+		}
+	}
+	return locked, lost, nil
+}

@@ -1,0 +1,207 @@
+package gworker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/testdb"
+)
+
+// poisonTrigger is a trigger on the jobs table that does something to the job "poison",
+// and only where a run of it ends: not when it is locked.
+func poisonTrigger(when, condition, body string) string {
+	return fmt.Sprintf(`create function poison() returns trigger language plpgsql as $$ begin
+			if old.payload::text = '{"bad":true}' and (%s) then %s; end if;
+			return coalesce(new, old);
+		end $$;
+		create trigger poison before %s on graphile_worker._private_jobs for each row execute function poison()`,
+		condition, body, when)
+}
+
+// TestRefusedOutcomes: whatever the database has against an outcome is an answer and no
+// outage. The job does not stay locked, its queue goes on, jobs of the same claim end as
+// ever, and so does the worker.
+func TestRefusedOutcomes(t *testing.T) {
+	fails := func(context.Context, *gworker.RawJob) error { return errors.New("secret") }
+	snoozes := func(context.Context, *gworker.RawJob) error { return gworker.Snooze(time.Hour) }
+	const raise = "raise exception 'not this one'"
+	for _, c := range []struct {
+		name, sql string
+		handler   func(context.Context, *gworker.RawJob) error
+		stored    gworker.Stored // "" if nothing is told
+		lastError string
+	}{
+		{"completion: trigger", poisonTrigger("delete", "true", raise), nothing, gworker.StoredFailure, "not this one"},
+		{"completion: trigger that raises 40001", poisonTrigger("delete", "true", raise+" using errcode = '40001'"), nothing, gworker.StoredFailure, "not this one"},
+		{"completion: trigger with a mistake", poisonTrigger("delete", "true", "perform nosuch()"), nothing, gworker.StoredFailure, "nosuch"},
+		{"completion: trigger without rights", poisonTrigger("delete", "true", "raise insufficient_privilege"), nothing, gworker.StoredFailure, "insufficient"},
+		{"completion: subquery", poisonTrigger("delete", "true", "perform (select 1 from generate_series(1, 2))"), nothing, gworker.StoredFailure, "more than one row"},
+		{"completion: trigger that returns null", poisonTrigger("delete", "true", "return null"), nothing, gworker.StoredFailure, "a trigger"},
+		{"completion: foreign key", `create table mine (job bigint references graphile_worker._private_jobs);
+			create function keep() returns trigger language plpgsql as $$ begin
+				if new.payload::text = '{"bad":true}' then insert into mine values (new.id); end if;
+				return null;
+			end $$;
+			create trigger keep after insert on graphile_worker._private_jobs for each row execute function keep()`,
+			nothing, gworker.StoredFailure, "foreign key"},
+		{"failure: constraint", "alter table graphile_worker._private_jobs add check (last_error not like '%secret%')", fails, gworker.StoredUnlocked, ""},
+		{"failure: trigger", poisonTrigger("update", "new.last_error is not null", raise), fails, gworker.StoredUnlocked, ""},
+		{"failure: trigger that returns null", poisonTrigger("update", "new.last_error is not null", "return null"), fails, gworker.StoredUnlocked, ""},
+		{"failure: long text in an index", "create index on graphile_worker._private_jobs (last_error)",
+			func(context.Context, *gworker.RawJob) error { return errors.New(incompressible(20_000)) }, gworker.StoredUnlocked, ""},
+		{"snooze: trigger", poisonTrigger("update", "new.run_at > old.run_at + interval '1 minute'", raise), snoozes, gworker.StoredFailure, "not this one"},
+	} {
+		for mode, hold := range map[string]*time.Duration{"locked": new(time.Duration)} { // HELDTODO
+			t.Run(c.name+", "+mode, func(t *testing.T) {
+				t.Parallel()
+				pool := migrated(t)
+				exec(t, pool, c.sql)
+				client := newClient(t, pool)
+				held := make(chan struct{}, 100)
+				w := start(t, gworker.Config{Pool: pool, HoldTime: hold, Concurrency: 3, Tasks: []gworker.Task{
+					gworker.NewRawTask("poison", func(ctx context.Context, job *gworker.RawJob) error {
+						if string(job.Payload) == `{"bad":true}` {
+							return c.handler(ctx, job)
+						}
+						if !lockIsWritten(t, pool, job.ID) {
+							held <- struct{}{}
+						}
+						return nil
+					}), gworker.NewRawTask("x", nothing),
+				}})
+				for hold == nil && len(held) == 0 { // until jobs of both tasks are held
+					for _, task := range []string{"x", "poison"} {
+						before := add(t, client, gworker.JobSpec{Task: task})
+						waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == before.ID })
+					}
+				}
+				specs := []gworker.JobSpec{{Task: "poison", Queue: "q", Payload: map[string]bool{"bad": true}}, {Task: "x", Queue: "q"}}
+				for range 5 {
+					specs = append(specs, gworker.JobSpec{Task: "x"})
+				}
+				jobs, err := client.AddJobs(t.Context(), specs)
+				if err != nil {
+					t.Fatal(err)
+				}
+				poison, others := jobs[0], jobs[1:]
+				failed := waitFor(t, w.events, func(e gworker.JobFailed) bool { return e.Job.ID == poison.ID })
+				if c.stored != "" {
+					refused := waitFor[gworker.OutcomeRefused](t, w.events, nil)
+					if refused.Job.ID != poison.ID || refused.Stored != c.stored {
+						t.Errorf("of job %d was stored: %s; want %d: %s", refused.Job.ID, refused.Stored, poison.ID, c.stored)
+					}
+				}
+				for _, job := range others {
+					waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+				}
+				began := time.Now()
+				if err := w.stop(); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took > 20*time.Second {
+					t.Errorf("the shutdown took %s", took)
+				}
+				var attempts int
+				var locked, waits bool
+				var text string
+				scan(t, pool, `select attempts, locked_at is not null, run_at > created_at + interval '1 second', coalesce(last_error, '')
+					from graphile_worker._private_jobs where id = $1`, []any{poison.ID}, &attempts, &locked, &waits, &text)
+				if attempts < 1 || attempts > 2 || locked || !waits || !strings.Contains(text, c.lastError) {
+					t.Errorf("attempts %d, locked %v, waits %v, last_error %q", attempts, locked, waits, text)
+				}
+				if failed.NextRunAt.IsZero() {
+					t.Error("it is not said when the job runs again")
+				}
+				seen, _ := w.events.snapshot()
+				runs := map[int64]int{}
+				for _, e := range seen {
+					switch e := e.(type) {
+					case gworker.JobStarted:
+						runs[e.Job.ID]++
+					case gworker.JobCompleted:
+						if e.Job.ID == poison.ID {
+							t.Error("the refused completion was reported")
+						}
+					case gworker.JobLost:
+						t.Errorf("job %d was lost", e.Job.ID)
+					}
+				}
+				for _, job := range others {
+					if runs[job.ID] != 1 {
+						t.Errorf("job %d, which was in order, ran %d times", job.ID, runs[job.ID])
+					}
+				}
+			})
+		}
+	}
+}
+
+// incompressible is a text that no index takes.
+func incompressible(n int) string {
+	var b strings.Builder
+	for i := uint64(1); b.Len() < n; i++ {
+		fmt.Fprintf(&b, "%x", i*0x9e3779b97f4a7c15)
+	}
+	return b.String()
+}
+
+// inEncoding makes a migrated database of an encoding, and a pool on it.
+func inEncoding(t *testing.T, encoding string) *pgxpool.Pool {
+	t.Helper()
+	url := testdb.EmptyIn(t, encoding)
+	pool := testdb.Pool(t, url)
+	if _, err := migrate.Up(t.Context(), pool, migrate.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return pool
+}
+
+// TestFailureTextsFitEveryEncoding: what the encoding of the database cannot hold is
+// stored in escapes, and what it can is not.
+func TestFailureTextsFitEveryEncoding(t *testing.T) {
+	for _, encoding := range []string{"EUC_JP", "LATIN1", "SQL_ASCII", "UTF8"} {
+		for mode, hold := range map[string]*time.Duration{"locked": new(time.Duration)} { // HELDTODO
+			t.Run(encoding+", "+mode, func(t *testing.T) {
+				t.Parallel()
+				pool := inEncoding(t, encoding)
+				client := newClient(t, pool)
+				for _, task := range []string{"plain", "japanese", "emoji", "nul"} {
+					add(t, client, gworker.JobSpec{Task: task})
+				}
+				fails := func(text string) func(context.Context, *gworker.RawJob) error {
+					return func(context.Context, *gworker.RawJob) error { return errors.New(text) }
+				}
+				events := runOnce(t, gworker.Config{Pool: pool, HoldTime: hold, Tasks: []gworker.Task{
+					gworker.NewRawTask("plain", fails("plain")), gworker.NewRawTask("japanese", fails("no such file: 日本")),
+					gworker.NewRawTask("emoji", fails("no such file: 😀")), gworker.NewRawTask("nul", fails("a\x00b")),
+				}})
+				if n := count[gworker.JobFailed](events); n != 4 {
+					seen, _ := events.snapshot()
+					t.Errorf("%d failures are told of, want 4: %s", n, describe(seen))
+				}
+				for task, fit := range map[string][]string{
+					"plain": {"plain"}, "japanese": {"no such file: 日本", `no such file: \u65e5\u672c`},
+					"emoji": {"no such file: 😀", `no such file: \ud83d\ude00`}, "nul": {"a\uFFFDb", `a\ufffdb`},
+				} {
+					var text []byte
+					scan(t, pool, `select convert_to(j.last_error, getdatabaseencoding()::name) from graphile_worker._private_jobs j
+						join graphile_worker._private_tasks t on t.id = j.task_id where t.identifier = $1 and j.locked_at is null`, []any{task}, &text)
+					if encoding == "UTF8" {
+						fit = fit[:1]
+					}
+					if encoding != "EUC_JP" && encoding != "SQL_ASCII" && strings.TrimSpace(string(text)) != fit[0] && string(text) != fit[len(fit)-1] {
+						t.Errorf("%s: %q", task, text)
+					}
+				}
+			})
+		}
+	}
+}
