@@ -89,6 +89,32 @@ func TestTextsAreBounded(t *testing.T) {
 	}
 }
 
+func TestValuesThatHaveNoEnd(t *testing.T) {
+	m := map[string]any{}
+	m["self"] = m
+	s := []any{nil}
+	s[0] = s
+	type node struct{ Next any }
+	n := &node{}
+	n.Next = []any{n, m}
+	for name, value := range map[string]any{
+		"map": m, "slice": s, "pointer": n, "struct": *n, "pointer to map": &m,
+		"many": make([]any, 1<<20), "huge": make([]byte, 1<<20),
+	} {
+		if got := contain.TextOf(value); !strings.HasPrefix(got, "a value of type ") || len(got) > 200 {
+			t.Errorf("%s: %.200q", name, got)
+		}
+	}
+	for want, value := range map[string]any{
+		"[1 2]": []int{1, 2}, "map[a:[1 <nil>]]": map[string]any{"a": []any{1, nil}}, "&{<nil>}": &node{}, "5": 5,
+		`"", of type string`: "", "<nil>": (*node)(nil),
+	} {
+		if got := contain.TextOf(value); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestLongTextKeepsTheStackAsItIs(t *testing.T) {
 	err := contain.Call(func() { panic("boom") })
 	if got, want := contain.LongText(err), "panic: boom\n\n"+contain.Stack(err); got != want || !strings.Contains(got, "\n\t") {

@@ -170,7 +170,7 @@ func Bounded(text string) string {
 	}
 	text = cutTo(strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD"), MaxText)
 	if huge && !strings.HasSuffix(text, cutMark) {
-		text = cutTo(text, MaxText-len(cutMark)) + cutMark
+		text = head(text, MaxText-len(cutMark)) + cutMark
 	}
 	return text
 }
@@ -182,9 +182,16 @@ func cutTo(text string, size int) string {
 	if len(text) <= size {
 		return text
 	}
-	end := size - len(cutMark)
-	for end > 0 && !utf8.RuneStart(text[end]) {
-		end--
+	return head(text, size-len(cutMark)) + cutMark
+}
+
+// head is the first characters of a text, as many as have room.
+func head(text string, size int) string {
+	if len(text) <= size {
+		return text
 	}
-	return text[:end] + cutMark
+	for size > 0 && !utf8.RuneStart(text[size]) {
+		size--
+	}
+	return text[:size]
 }

@@ -2,6 +2,7 @@ package contain
 
 import (
 	"fmt"
+	"reflect"
 	"runtime/debug"
 	"strings"
 )
@@ -56,7 +57,11 @@ func (e *PanicError) Unwrap() error {
 // TextOf is the text of what code panicked with; it is never empty.
 func TextOf(value any) string {
 	text, isText := value.(string)
-	if !isText {
+	switch {
+	case isText:
+	case !printable(value):
+		return fmt.Sprintf("a value of type %T, which is too big to print, or holds itself", value)
+	default:
 		e := call(func() { text = fmt.Sprintf("%v", value) })
 		switch e.how {
 		case panicked:
@@ -69,6 +74,56 @@ func TextOf(value any) string {
 		return fmt.Sprintf("%q, of type %T", text, value)
 	}
 	return Bounded(text)
+}
+
+// printable reports whether fmt comes to an end with a value, and before long. It
+// has no bound of its own, and what holds itself would overflow the stack, which
+// ends the process.
+func printable(value any) bool {
+	switch value.(type) {
+	case error, fmt.Stringer, fmt.Formatter, fmt.GoStringer:
+		return true // they print themselves
+	}
+	v, left := reflect.ValueOf(value), mostPrinted
+	if v.Kind() == reflect.Pointer { // fmt follows the first pointer and no others
+		v = v.Elem()
+	}
+	return fits(v, &left)
+}
+
+// mostPrinted bounds how much of a value is printed, in values that it consists of.
+const mostPrinted = 1000
+
+func fits(v reflect.Value, left *int) bool {
+	if *left--; *left < 0 {
+		return false
+	}
+	switch v.Kind() {
+	case reflect.Interface:
+		return fits(v.Elem(), left)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if !fits(v.Field(i), left) {
+				return false
+			}
+		}
+	case reflect.Array, reflect.Slice:
+		if kind := v.Type().Elem().Kind(); kind <= reflect.Complex128 || kind == reflect.String {
+			return v.Len() <= MaxText
+		}
+		for i := range v.Len() {
+			if !fits(v.Index(i), left) {
+				return false
+			}
+		}
+	case reflect.Map:
+		for entries := v.MapRange(); entries.Next(); {
+			if !fits(entries.Key(), left) || !fits(entries.Value(), left) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func isBlank(text string) bool { return strings.TrimSpace(text) == "" }
