@@ -204,6 +204,7 @@ func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
 		w.scheduler.PollBy(poller.Poll)
 	}
 	w.keeper.Store(keeper)
+	loop.Begin(ctx)
 	ctx, cancel := context.WithCancel(lasting)
 	var beside sync.WaitGroup
 	beside.Go(func() { loop.Run(ctx) })

@@ -220,3 +220,57 @@ func TestPollsOfAnIdleWorkerCarryItsHeartbeat(t *testing.T) {
 		})
 	}
 }
+
+// TestWorkersThatLiveShortly: none of them lives for as long as a healthy worker may
+// be silent. The first notes who is silent, and a later one recovers the jobs and
+// runs them.
+func TestWorkersThatLiveShortly(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Queue: "q"})
+	exec(t, pool, "update graphile_worker._private_jobs set locked_by = 'gworker_dead', locked_at = now() - interval '1 hour', attempts = 1")
+	exec(t, pool, "update graphile_worker._private_job_queues set locked_by = 'gworker_dead', locked_at = now() - interval '1 hour'")
+	exec(t, pool, "insert into graphile_worker._private_workers (id, last_heartbeat_at) values ('gworker_dead', now() - interval '1 hour')")
+	short := gworker.RecoveryConfig{HeartbeatInterval: time.Second, StaleAfter: 2100 * time.Millisecond}
+	for deadline, lives := time.Now().Add(patience), 1; ; lives++ {
+		seen := runOnce(t, gworker.Config{Pool: pool, Recovery: short, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
+		if count[gworker.JobCompleted](seen) > 0 {
+			done := waitFor[gworker.JobCompleted](t, seen, nil)
+			recovered := waitFor[gworker.WorkerRecovered](t, seen, nil)
+			if done.Job.ID != job.ID || done.Job.Attempts != 1 || recovered.Dead != "gworker_dead" || lives < 2 {
+				t.Errorf("in life %d: %+v, %+v", lives, done.Job, recovered)
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no worker of %d has recovered the job", lives)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// TestWorkersThatStartAfterAnOutage: every heartbeat is old then, and nobody is taken
+// for dead by a worker that has just started.
+func TestWorkersThatStartAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	add(t, newClient(t, pool), gworker.JobSpec{Task: "slow"})
+	end := make(chan struct{})
+	healthy := start(t, gworker.Config{Pool: pool, Recovery: gworker.RecoveryConfig{HeartbeatInterval: 2 * time.Second}, Tasks: []gworker.Task{
+		gworker.NewRawTask("slow", func(context.Context, *gworker.RawJob) error { <-end; return nil }),
+	}})
+	waitFor[gworker.JobStarted](t, healthy.events, nil)
+	for range 5 {
+		// What an outage leaves: the server was away for an hour, and is back.
+		exec(t, pool, "update graphile_worker._private_workers set last_heartbeat_at = now() - interval '1 hour' where id = $1", healthy.ID())
+		seen := runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
+		if n := count[gworker.WorkerRecovered](seen); n > 0 {
+			t.Errorf("it has taken %d workers for dead", n)
+		}
+	}
+	close(end)
+	waitFor[gworker.JobCompleted](t, healthy.events, nil)
+	if n := count[gworker.WorkerDeclaredDead](healthy.events) + count[gworker.JobLost](healthy.events); n > 0 {
+		t.Error("the healthy worker was taken for dead")
+	}
+}

@@ -39,12 +39,53 @@ select pg_try_advisory_xact_lock(1196905043, 1398228304)::boolean as held;
 select w.id from graphile_worker._private_workers w
 where w.last_heartbeat_at >= now() - make_interval(secs => @threshold::float8);
 
+-- name: AnySilentWorker :one
+select exists (
+  select from graphile_worker._private_workers w
+  where w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
+);
+
 -- name: StaleWorkers :many
+-- "seen" is how long ago NoteSilence noted the silence that still lasts, or -1: a
+-- note of another heartbeat, from before the server was started or promoted, or from
+-- the future says nothing. Anything may stand in the metadata.
 select w.id, extract(epoch from now() - w.last_heartbeat_at)::float8 as silent_for,
-  coalesce(w.metadata, '{}')::text as metadata
+  coalesce(w.metadata, '{}')::text as metadata,
+  (case
+    when n.heartbeat = extract(epoch from w.last_heartbeat_at)::float8
+      and n.seen > extract(epoch from greatest(pg_postmaster_start_time(), pg_last_xact_replay_timestamp()))::float8
+      and n.seen <= extract(epoch from now())::float8
+      then extract(epoch from now())::float8 - n.seen
+    else -1
+  end)::float8 as seen
 from graphile_worker._private_workers w
+cross join lateral (
+  select
+    case when jsonb_typeof(w.metadata #> '{gworker:silence,heartbeat}') = 'number'
+      then (w.metadata #>> '{gworker:silence,heartbeat}')::float8 end as heartbeat,
+    case when jsonb_typeof(w.metadata #> '{gworker:silence,seen}') = 'number'
+      then (w.metadata #>> '{gworker:silence,seen}')::float8 end as seen
+) n
 where w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
 order by w.last_heartbeat_at;
+
+-- name: NoteSilence :exec
+-- Notes on the registrations of silent workers since when they were seen to be
+-- silent, for sweepers that do not live long enough to see it themselves.
+with silent as (
+  select w.id
+  from graphile_worker._private_workers w
+  where w.id = any (@ids::text[])
+    and w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
+    and coalesce(jsonb_typeof(w.metadata), 'object') = 'object'
+  for update skip locked
+)
+update graphile_worker._private_workers w
+set metadata = coalesce(w.metadata, '{}') || jsonb_build_object('gworker:silence', jsonb_build_object(
+  'heartbeat', extract(epoch from w.last_heartbeat_at)::float8, 'seen', extract(epoch from now())::float8
+))
+from silent s
+where w.id = s.id;
 
 -- name: StillStaleWorkers :many
 -- Those of whom nothing was heard since the transaction began, which may have

@@ -61,6 +61,20 @@ func (q *Queries) AnnounceJobs(ctx context.Context, jobs int32) error {
 	return err
 }
 
+const AnySilentWorker = `-- name: AnySilentWorker :one
+select exists (
+  select from graphile_worker._private_workers w
+  where w.last_heartbeat_at < now() - make_interval(secs => $1::float8)
+)
+`
+
+func (q *Queries) AnySilentWorker(ctx context.Context, threshold float64) (bool, error) {
+	row := q.db.QueryRow(ctx, AnySilentWorker, threshold)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const DeregisterWorker = `-- name: DeregisterWorker :exec
 select graphile_worker.worker_deregister($1::text)
 `
@@ -299,6 +313,35 @@ func (q *Queries) LostJobs(ctx context.Context, arg LostJobsParams) ([]int32, er
 	return items, nil
 }
 
+const NoteSilence = `-- name: NoteSilence :exec
+with silent as (
+  select w.id
+  from graphile_worker._private_workers w
+  where w.id = any ($1::text[])
+    and w.last_heartbeat_at < now() - make_interval(secs => $2::float8)
+    and coalesce(jsonb_typeof(w.metadata), 'object') = 'object'
+  for update skip locked
+)
+update graphile_worker._private_workers w
+set metadata = coalesce(w.metadata, '{}') || jsonb_build_object('gworker:silence', jsonb_build_object(
+  'heartbeat', extract(epoch from w.last_heartbeat_at)::float8, 'seen', extract(epoch from now())::float8
+))
+from silent s
+where w.id = s.id
+`
+
+type NoteSilenceParams struct {
+	Ids       []string
+	Threshold float64
+}
+
+// Notes on the registrations of silent workers since when they were seen to be
+// silent, for sweepers that do not live long enough to see it themselves.
+func (q *Queries) NoteSilence(ctx context.Context, arg NoteSilenceParams) error {
+	_, err := q.db.Exec(ctx, NoteSilence, arg.Ids, arg.Threshold)
+	return err
+}
+
 const RecoverJobs = `-- name: RecoverJobs :one
 select graphile_worker.recover_dead_worker_jobs(
   array[$1::text], make_interval(secs => $2::float8)
@@ -391,8 +434,22 @@ func (q *Queries) ResetOldQueueLocks(ctx context.Context, at pgtype.Timestamptz)
 
 const StaleWorkers = `-- name: StaleWorkers :many
 select w.id, extract(epoch from now() - w.last_heartbeat_at)::float8 as silent_for,
-  coalesce(w.metadata, '{}')::text as metadata
+  coalesce(w.metadata, '{}')::text as metadata,
+  (case
+    when n.heartbeat = extract(epoch from w.last_heartbeat_at)::float8
+      and n.seen > extract(epoch from greatest(pg_postmaster_start_time(), pg_last_xact_replay_timestamp()))::float8
+      and n.seen <= extract(epoch from now())::float8
+      then extract(epoch from now())::float8 - n.seen
+    else -1
+  end)::float8 as seen
 from graphile_worker._private_workers w
+cross join lateral (
+  select
+    case when jsonb_typeof(w.metadata #> '{gworker:silence,heartbeat}') = 'number'
+      then (w.metadata #>> '{gworker:silence,heartbeat}')::float8 end as heartbeat,
+    case when jsonb_typeof(w.metadata #> '{gworker:silence,seen}') = 'number'
+      then (w.metadata #>> '{gworker:silence,seen}')::float8 end as seen
+) n
 where w.last_heartbeat_at < now() - make_interval(secs => $1::float8)
 order by w.last_heartbeat_at
 `
@@ -401,8 +458,12 @@ type StaleWorkersRow struct {
 	ID        string
 	SilentFor float64
 	Metadata  string
+	Seen      float64
 }
 
+// "seen" is how long ago NoteSilence noted the silence that still lasts, or -1: a
+// note of another heartbeat, from before the server was started or promoted, or from
+// the future says nothing. Anything may stand in the metadata.
 func (q *Queries) StaleWorkers(ctx context.Context, threshold float64) ([]StaleWorkersRow, error) {
 	rows, err := q.db.Query(ctx, StaleWorkers, threshold)
 	if err != nil {
@@ -412,7 +473,12 @@ func (q *Queries) StaleWorkers(ctx context.Context, threshold float64) ([]StaleW
 	var items []StaleWorkersRow
 	for rows.Next() {
 		var i StaleWorkersRow
-		if err := rows.Scan(&i.ID, &i.SilentFor, &i.Metadata); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.SilentFor,
+			&i.Metadata,
+			&i.Seen,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

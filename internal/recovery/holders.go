@@ -33,6 +33,10 @@ type holder struct {
 	silence    time.Duration // since its heartbeat, or since its oldest lock
 	bound      time.Duration // only locks at least as old are taken from it
 	queues     bool          // its queues without a job are unlocked, too
+	// patience is how long it must be seen to be silent while nothing keeps its
+	// heartbeat from the database, and seen since when another process has noted
+	// that it is, or negative.
+	patience, seen time.Duration
 }
 
 // holders are those that are taken for dead now.
@@ -60,7 +64,11 @@ func (s *sweep) holders(ctx context.Context, q *dbgen.Queries) ([]holder, error)
 		if row.ID == s.Self || silence < ownBound(row.ID, row.Metadata) {
 			continue
 		}
-		found = append(found, holder{id: row.ID, registered: true, silence: silence, queues: true})
+		h := holder{id: row.ID, registered: true, silence: silence, queues: true, patience: s.StaleAfter, seen: seconds(row.Seen)}
+		if strings.HasPrefix(row.ID, OwnPrefix) {
+			h.patience = max(h.patience, ownBound(row.ID, row.Metadata))
+		}
+		found = append(found, h)
 	}
 	rustRegisters := slices.ContainsFunc(live, func(id string) bool { return strings.HasPrefix(id, rustPrefix) })
 	unregistered, err := q.UnregisteredHolders(ctx, s.StaleAfter.Seconds())
@@ -68,7 +76,7 @@ func (s *sweep) holders(ctx context.Context, q *dbgen.Queries) ([]holder, error)
 		return nil, fmt.Errorf("looking for holders of locks that are not registered: %w", err)
 	}
 	for _, row := range unregistered {
-		h := holder{id: row.ID, silence: seconds(row.Oldest)}
+		h := holder{id: row.ID, silence: seconds(row.Oldest), patience: s.StaleAfter, seen: -1}
 		switch {
 		case row.ID == s.Self || strings.HasPrefix(row.ID, UnregisteredPrefix):
 			continue
@@ -86,10 +94,34 @@ func (s *sweep) holders(ctx context.Context, q *dbgen.Queries) ([]holder, error)
 			found = append(found, h)
 		}
 	}
-	if s.Hold != nil && s.Hold() {
-		return nil, nil
+	return s.watched(ctx, q, found)
+}
+
+// watched leaves those whose silence was watched for long enough, and notes that of
+// the others.
+func (s *sweep) watched(ctx context.Context, q *dbgen.Queries, silent []holder) ([]holder, error) {
+	if s.Watched == nil {
+		return silent, nil
 	}
-	return found, nil
+	here, unbroken := s.Watched()
+	var dead []holder
+	var news []string
+	for _, h := range silent {
+		noted := h.registered && h.seen >= 0 && h.seen < unbroken
+		switch {
+		case here >= h.patience || noted && h.seen >= h.patience:
+			dead = append(dead, h)
+		case h.registered && !noted:
+			news = append(news, h.id)
+		}
+	}
+	if len(news) == 0 || s.DryRun {
+		return dead, nil
+	}
+	if err := q.NoteSilence(ctx, dbgen.NoteSilenceParams{Ids: news, Threshold: s.StaleAfter.Seconds()}); err != nil {
+		return nil, fmt.Errorf("noting that workers are silent: %w", err)
+	}
+	return dead, nil
 }
 
 // stillDead leaves those of whom nothing was heard while the jobs were locked,

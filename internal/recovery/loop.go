@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -22,6 +23,9 @@ const (
 	resetSpread = 2 * time.Minute
 )
 
+// firstSweepTimeout bounds how long the first look may keep a worker from its jobs.
+const firstSweepTimeout = 5 * time.Second
+
 // Loop sweeps, and resets old locks, until its context ends.
 type Loop struct {
 	WorkerID   string
@@ -39,33 +43,68 @@ type Loop struct {
 
 	sweeps, resets appointment
 
-	mu     sync.Mutex
-	paused time.Time // when it was last told to hold back
+	mu      sync.Mutex
+	started time.Time
+	outage  time.Time // when it was last told of one
 }
 
-// Hold keeps the loop from sweeping for as long as it takes a healthy worker to
-// be heard of again: after an outage, which may have been everybody's. It may be
+// Begin is the first look for dead workers, before anything else is done. A process
+// that does not live for long has no other; all that it can take for dead is a worker
+// whose silence an earlier process has noted, and else it notes it. Errors of the
+// database are reported.
+func (l *Loop) Begin(ctx context.Context) {
+	l.mu.Lock()
+	l.started = time.Now()
+	l.mu.Unlock()
+	if l.Interval == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstSweepTimeout)
+	defer cancel()
+	silent, err := l.Statements.On(l.Pool).AnySilentWorker(ctx, l.Options.StaleAfter.Seconds())
+	if err != nil && ctx.Err() == nil {
+		l.Events.Emit(event.SweepFailed{WorkerID: l.WorkerID, Err: fmt.Errorf("looking for silent workers: %w", err)})
+	}
+	if silent {
+		l.sweep(ctx)
+	}
+}
+
+// Hold tells of an outage, which may have been everybody's: it keeps the loop from
+// sweeping for as long as it takes a healthy worker to be heard of again. It may be
 // called from any goroutine.
 func (l *Loop) Hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.paused = time.Now()
+	l.outage = time.Now()
 }
 
-func (l *Loop) holding() bool {
-	if l.Late != nil && l.Late() {
-		return true
+// watched is SweepOptions.Watched.
+func (l *Loop) watched() (here, unbroken time.Duration) {
+	if l.late() {
+		return 0, 0
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return time.Since(l.paused) < l.Options.StaleAfter
+	unbroken = math.MaxInt64
+	if !l.outage.IsZero() {
+		unbroken = time.Since(l.outage)
+	}
+	return min(unbroken, time.Since(l.started)), unbroken
 }
 
-// Run runs until ctx ends. Errors of the database are reported, and the next
-// time tries again.
+func (l *Loop) late() bool { return l.Late != nil && l.Late() }
+
+// holding reports whether this process has not seen enough yet to take anybody for
+// dead by itself.
+func (l *Loop) holding() bool {
+	here, _ := l.watched()
+	return here < l.Options.StaleAfter
+}
+
+// Run runs until ctx ends, after Begin. Errors of the database are reported, and the
+// next time tries again.
 func (l *Loop) Run(ctx context.Context) {
-	l.Hold() // it has started just as an outage ends, for all it knows
-	l.Options.Hold = l.holding
 	var sweep <-chan time.Time // nil: never
 	if l.Interval > 0 {
 		sweep = l.sweeps.in(l.nextSweep())
@@ -78,12 +117,8 @@ func (l *Loop) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-sweep:
-			if l.holding() {
-				l.sweeps.in(l.nextSweep())
-				continue
-			}
-			if _, err := Sweep(ctx, l.Pool, l.Statements, l.Events, l.Options); err != nil && ctx.Err() == nil {
-				l.Events.Emit(event.SweepFailed{WorkerID: l.WorkerID, Err: err})
+			if !l.late() {
+				l.sweep(ctx)
 			}
 			l.sweeps.in(l.nextSweep())
 		case <-reset:
@@ -92,6 +127,14 @@ func (l *Loop) Run(ctx context.Context) {
 			}
 			l.resets.in(nextReset())
 		}
+	}
+}
+
+func (l *Loop) sweep(ctx context.Context) {
+	options := l.Options
+	options.Watched = l.watched
+	if _, err := Sweep(ctx, l.Pool, l.Statements, l.Events, options); err != nil && ctx.Err() == nil {
+		l.Events.Emit(event.SweepFailed{WorkerID: l.WorkerID, Err: err})
 	}
 }
 

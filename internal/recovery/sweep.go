@@ -32,9 +32,11 @@ type SweepOptions struct {
 	NodeLocksOlderThan time.Duration
 	// Self is a worker that is not taken for dead.
 	Self string
-	// Hold, if not nil, is asked once the heartbeats were read: if it says so,
-	// they say nothing of anybody, and nobody is taken for dead.
-	Hold func() bool
+	// Watched, if not nil, is asked once the heartbeats were read: for how long this
+	// process has seen the database without an outage, and for how long there was
+	// none as far as it knows, which is longer if it has just started. nil means
+	// that heartbeats alone decide.
+	Watched func() (here, unbroken time.Duration)
 	// Decide, if not nil, is asked about each job.
 	Decide func(context.Context, Job) Decision
 	// DryRun changes nothing.

@@ -153,12 +153,12 @@ func TestSweepAsksForAnOutageAfterItHasReadTheHeartbeats(t *testing.T) {
 	id := f.locked("gworker_other", 5*time.Minute, "")
 
 	asked := 0
-	f.options.Hold = func() bool { asked++; return true }
+	f.options.Watched = func() (here, unbroken time.Duration) { asked++; return 0, 0 }
 	if result := f.sweep(); len(result.Workers) > 0 || asked != 1 {
 		t.Errorf("asked %d times; the result is %+v", asked, result)
 	}
 	f.wantRow(id, "1|gworker_other|-|now")
-	f.options.Hold = func() bool { return false }
+	f.options.Watched = func() (here, unbroken time.Duration) { return time.Hour, time.Hour }
 	f.sweep()
 	f.wantRow(id, "0|-|"+counted1+"|now")
 }
