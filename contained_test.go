@@ -232,6 +232,50 @@ func testPoison(t *testing.T, config gworker.Config, once bool) {
 	}
 }
 
+// blocks is an error whose text takes as long as it wants.
+type blocks struct{ until <-chan struct{} }
+
+func (b blocks) Error() string { <-b.until; return "at last" }
+
+// TestErrorThatBlocksKeepsItsSlotAlone: it is read in the slot, as the handler runs
+// there, and the end of the worker does not depend on it.
+func TestErrorThatBlocksKeepsItsSlotAlone(t *testing.T) {
+	t.Parallel()
+	for name, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := migrated(t)
+			client := newClient(t, pool)
+			until := make(chan struct{})
+			reading := make(chan struct{})
+			w := start(t, gworker.Config{
+				Pool: pool, Concurrency: 2, HoldTime: hold, GracefulShutdownAbortTimeout: time.Millisecond,
+				Tasks: []gworker.Task{
+					gworker.NewRawTask("fine", nothing),
+					gworker.NewRawTask("blocks", func(context.Context, *gworker.RawJob) error {
+						close(reading)
+						return blocks{until}
+					}),
+				},
+			})
+			t.Cleanup(func() { close(until) }) // before the worker is waited for, if it is still there
+			job := add(t, client, gworker.JobSpec{Task: "blocks"})
+			<-reading
+			for range 20 {
+				fine := add(t, client, gworker.JobSpec{Task: "fine"})
+				waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == fine.ID })
+			}
+			w.Abandon()
+			if err := w.stop(); err != nil {
+				t.Errorf("Run returned %v", err)
+			}
+			if row := rowOf(t, pool, job.ID); row != "0/25|-|again" {
+				t.Errorf("the row is %q, want the job back in the queue", row)
+			}
+		})
+	}
+}
+
 func waitForEnd(t *testing.T, e *events, name string, id int64) {
 	t.Helper()
 	timeout := time.After(patience)

@@ -60,6 +60,13 @@ func LogObserver(logger *slog.Logger) func(Event) {
 	}
 }
 
+func panickedMessage(e event.ObserverPanicked) string {
+	if e.On == nil {
+		return "Config.Now or Recovery.Decide panicked; going by the default"
+	}
+	return "an observer panicked"
+}
+
 const retiredMessage = "it was replaced or removed through its key while it ran, and does not come back"
 
 func returnedMessage(e event.JobReturned) string {
@@ -185,7 +192,7 @@ func logWorker(level slog.Level, line func(slog.Level, string, ...slog.Attr), e 
 		event.CronTimerEarly, event.CronTimerLate, event.CronFailed, event.CronItemFailed:
 		logCron(level, line, e)
 	case event.ObserverPanicked:
-		line(level, "an observer panicked", slog.String("value", contain.TextOf(e.Value)), slog.String("stack", e.Stack))
+		line(level, panickedMessage(e), slog.String("value", contain.TextOf(e.Value)), slog.String("stack", e.Stack))
 	}
 }
 
