@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,9 +51,11 @@ func newDevCommand(shared *sharedFlags) *cobra.Command {
 		Long: `dev starts a PostgreSQL of its own (or uses DATABASE_URL), installs the schema,
 loads ./tasks and ./crontab, if there are any, and an example task, adds one
 example job, runs it, says what to try next, and goes on working until Ctrl-C.
+Other accounts of the machine cannot connect to the database.
 
-The example task is ` + exampleTask + `, and on a database that you name ` + sharedExample + `, so that
-it takes no jobs that are meant for a task of yours.`,
+The example task is ` + exampleTask + `, unless there is one of that name in ./tasks, which runs
+then; on a database that you name it is ` + sharedExample + `, so that it takes no jobs
+that are meant for a task of yours.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.logJobs = cmd.Flags().Changed("log-level")
@@ -92,7 +95,7 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, crontab cronta
 	})
 	defer release()
 
-	url, dataDir := shared.url(), ""
+	url, dataDir, another := shared.url(), "", false
 	if url == "" {
 		server, dir, startErr := startDevServer(ctx, shared.std.out, f.data)
 		if startErr != nil {
@@ -103,10 +106,10 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, crontab cronta
 			defer cancel()
 			err = errors.Join(err, server.Stop(stopCtx))
 		}()
-		url, dataDir = server.URL(devDatabase), dir
+		url, dataDir, another = server.URL(devDatabase), dir, server.External()
 	}
 
-	session := devSession{shared: shared, url: url, dataDir: dataDir, once: f.once, out: shared.std.out}
+	session := devSession{shared: shared, url: url, dataDir: dataDir, another: another, once: f.once, out: shared.std.out}
 	if err := session.loadTasks(f.tasks, logger); err != nil {
 		return err
 	}
@@ -120,6 +123,9 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, crontab cronta
 	mu.Unlock()
 	if err := session.addExample(ctx); err != nil {
 		return err
+	}
+	if another {
+		session.sayNext() // the other one runs the example job
 	}
 	if f.once {
 		return worker.RunOnce(ctx)
@@ -142,6 +148,7 @@ func startDevServer(ctx context.Context, out io.Writer, dir string) (*devpg.Serv
 	server, err := devpg.Start(ctx, devpg.Options{
 		DataDir:  dir,
 		Database: devDatabase,
+		Private:  true,
 		Progress: func(message string) { terminal.Fprintf(out, "%s\n", message) },
 	})
 	if err != nil {
@@ -155,13 +162,17 @@ type devSession struct {
 	shared  *sharedFlags
 	url     string
 	dataDir string // empty if the database is not dev's own
+	another bool   // another dev has started the server, and stops it
 	once    bool
 	out     io.Writer
 	tasks   []gworker.Task
 	example bool // the example tasks are all there is
+	// ownExample says that the example job is for a task of the user's.
+	ownExample bool
 
-	mu   sync.Mutex
-	next sync.Once
+	mu      sync.Mutex
+	next    sync.Once
+	claimed atomic.Bool // a job
 }
 
 // exampleTask is the example job's task.
@@ -199,6 +210,7 @@ func (s *devSession) loadTasks(files taskFlags, logger *zap.Logger) error {
 	for _, task := range tasks {
 		named[task.Identifier()] = true
 	}
+	s.ownExample = named[s.exampleTask()]
 	for _, task := range builtIn.Tasks {
 		if !named[task.Identifier()] {
 			tasks = append(tasks, task)

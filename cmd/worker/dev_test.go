@@ -1,12 +1,66 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"net/url"
+	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/gworker/gworker/internal/testdb"
 )
+
+// said is what a command that goes on has printed.
+type said struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// startDev runs dev until the test ends, and returns what it has said up to the end
+// of its banner.
+func startDev(t *testing.T, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var out said
+	ended := make(chan int)
+	go func() {
+		ended <- execute(ctx, append([]string{"dev"}, args...), stdio{in: strings.NewReader(""), out: &out, err: &out})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if status, ok := <-ended; ok && status != 0 {
+			t.Errorf("dev ended with %d: %s", status, out.String())
+		}
+	})
+	deadline := time.After(time.Minute)
+	for !strings.Contains(out.String(), "Working until Ctrl-C.") {
+		select {
+		case status := <-ended:
+			close(ended)
+			t.Fatalf("dev ended with %d: %s", status, out.String())
+		case <-deadline:
+			t.Fatalf("no banner after a minute: %s", out.String())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return out.String()
+}
 
 func TestDevOnce(t *testing.T) {
 	t.Setenv("DATABASE_URL", "")
@@ -14,29 +68,51 @@ func TestDevOnce(t *testing.T) {
 
 	t.Chdir(t.TempDir())
 	first := worker(t, "", "dev", "--once", "--data", dir)
-	first.want(t, 0)
-	for _, what := range []string{
-		`added an example job: hello {"name":"world"} (job 1)`, "ran hello (job 1)", "psql 'postgres://", "add_job('hello'",
-		"Try next:", "mkdir -p tasks", dir,
-	} {
-		if !strings.Contains(first.out, what) {
-			t.Errorf("the output does not have %q:\n%s", what, first.out)
-		}
-	}
+	first.want(t, 0, `added an example job: hello {"name":"world"} (job 1)`, "ran hello (job 1)", "The data stays in "+dir, "Without --once")
+	first.lacks(t, "psql", "Try next", "greetings") // of a server that is gone
 
-	// With tasks of one's own, on the data of before, at the same address.
+	// With tasks of one's own, on the data of before.
 	t.Chdir(tasksDir(t, map[string]string{"tasks/mine.sql": "select 1"}))
-	second := worker(t, "", "dev", "--once", "--data", dir)
-	second.want(t, 0)
-	for _, what := range []string{"ran hello (job 2)", "add mine -c"} {
-		if !strings.Contains(second.out, what) {
-			t.Errorf("the output does not have %q:\n%s", what, second.out)
+	worker(t, "", "dev", "--once", "--data", dir).want(t, 0, "ran hello (job 2)")
+}
+
+func TestDevSaysWhatToTry(t *testing.T) {
+	t.Setenv("DATABASE_URL", "")
+	dir := testdb.OpenDir(t)
+	address := regexp.MustCompile(`psql '(.*?)'`)
+	t.Chdir(t.TempDir())
+	first := startDev(t, "--data", dir)
+	for _, what := range []string{"ran hello (job 1)", "psql 'postgres://", "add_job('hello'", "Try next:", "mkdir -p tasks", "the table greetings", dir} {
+		if !strings.Contains(first, what) {
+			t.Errorf("the output does not have %q:\n%s", what, first)
 		}
 	}
-	address := regexp.MustCompile(`psql '(.*?)'`)
-	if a, b := address.FindString(first.out), address.FindString(second.out); a != b {
-		t.Errorf("the address changed from %s to %s", a, b)
+	// A second one on the same server does not wait for a job that the first runs.
+	t.Chdir(tasksDir(t, map[string]string{"tasks/hello.sql": "select 1"}))
+	second := startDev(t, "--data", dir)
+	for _, what := range []string{"add hello -c", "its task is the one in your tasks folder", "The database goes when"} {
+		if !strings.Contains(second, what) {
+			t.Errorf("the output does not have %q:\n%s", what, second)
+		}
 	}
+	if strings.Contains(second, "greetings") {
+		t.Errorf("the task of the user's writes no greetings:\n%s", second)
+	}
+	match := address.FindStringSubmatch(first)
+	if match == nil || address.FindString(second) != match[0] {
+		t.Fatalf("the address changed from %s to %s", match, address.FindString(second))
+	}
+	// No other account can connect, and we can.
+	worker(t, "", "stats", "-c", match[1]).want(t, 0)
+	at, err := url.Parse(match[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(at.Query().Get("host")); err != nil || info.Mode().Perm() != 0o700 || at.Host != "" {
+		t.Errorf("the server listens on %s: %v (%v)", match[1], info, err)
+	}
+	// Nor does one on a database that is named, beside another worker.
+	startDev(t, "-c", match[1])
 }
 
 func TestDevUsesTheDatabaseThatIsNamed(t *testing.T) {

@@ -40,6 +40,14 @@ func (s *devSession) print(e gworker.Event) bool {
 			e.Job.Task, e.Job.ID, e.NextRunAt.Local().Format(time.TimeOnly), e.Err)
 	case gworker.JobPermanentlyFailed:
 		s.say("%s (job %d) failed for good: %v\n", e.Job.Task, e.Job.ID, e.Err)
+	case gworker.JobsClaimed:
+		s.claimed.Store(true)
+		return false
+	case gworker.ClaimEmpty:
+		if !s.claimed.Load() {
+			s.sayNext() // another worker has taken the example job
+		}
+		return false
 	default:
 		return false
 	}
@@ -70,30 +78,48 @@ func (s *devSession) sayScheduled(jobs []gworker.CronJob, minute time.Time) {
 func (s *devSession) sayNext() { s.next.Do(func() { s.sayText(s.nextSteps()) }) }
 
 func (s *devSession) nextSteps() string {
-	var text strings.Builder
+	if s.once && s.dataDir != "" && !s.another {
+		return terminalText("\nStopping the database when nothing is runnable. The data stays in %s.\n"+
+			"Without --once it goes on, and there is more to try.\n", s.dataDir)
+	}
 	url := forShell(hideSecrets(s.url))
-	terminal.Fprintf(&text, `
+	see := "see it run here at once"
+	if s.once {
+		see = "start this again to run it"
+	}
+	text := terminalText(`
 The database:
   psql %s
 
 Try next:
-  1. Add a job from any SQL session, and see it run here at once:
+  1. Add a job from any SQL session, and %s:
      psql %s -c "select %s.add_job('%s', '{\"name\":\"you\"}')"
-`, url, url, nameInShell(s.shared.schemaOrDefault()), s.exampleTask())
+`, url, see, url, nameInShell(s.shared.schemaOrDefault()), s.exampleTask())
+	switch {
+	case s.ownExample:
+		text += "     (its task is the one in your tasks folder)\n"
+	case s.dataDir != "":
+		text += "     (it writes its greeting into the table greetings)\n"
+	}
+	text += s.taskSteps(url)
+	end := "Working until Ctrl-C."
+	switch {
+	case s.once:
+		end = "Ending when nothing is runnable; without --once the worker goes on."
+	case s.another:
+		end = "Working until Ctrl-C. The database goes when the one that started it ends."
+	}
 	if s.dataDir != "" {
-		text.WriteString("     (it writes its greeting into the table greetings)\n")
+		end += terminalText(" The data stays in %s.", s.dataDir)
 	}
-	text.WriteString(s.taskSteps(url))
-	kept := ""
-	if s.dataDir != "" {
-		kept = fmt.Sprintf(" The data stays in %s.", s.dataDir)
-	}
-	if s.once {
-		terminal.Fprintf(&text, "\nEnding when nothing is runnable; without --once the worker goes on.%s\n", kept)
-	} else {
-		terminal.Fprintf(&text, "\nWorking until Ctrl-C.%s\n", kept)
-	}
-	return text.String()
+	return text + "\n" + end + "\n"
+}
+
+// terminalText is text with its values escaped.
+func terminalText(format string, args ...any) string {
+	var b strings.Builder
+	terminal.Fprintf(&b, format, args...)
+	return b.String()
 }
 
 // taskSteps says how to run a task of one's own.

@@ -105,49 +105,50 @@ func environment() []string {
 	return append(env, "LC_ALL=C")
 }
 
-// postmaster reads the server's process and port from its lock file; zeros if
+// postmaster reads the server's process and address from its lock file; zeros if
 // there is none.
-func (c *cluster) postmaster() (pid, port int) {
+func (c *cluster) postmaster() (pid int, at address) {
 	text, err := os.ReadFile(filepath.Join(c.dir, "postmaster.pid"))
 	if err != nil {
-		return 0, 0
+		return 0, address{}
 	}
 	lines := strings.Split(string(text), "\n")
 	pid, _ = strconv.Atoi(strings.TrimSpace(lines[0]))
-	if len(lines) > 3 {
-		port, _ = strconv.Atoi(strings.TrimSpace(lines[3]))
+	if len(lines) > 5 && (lines[4] != "" || lines[5] != "") { // socket folder, host
+		at.port, _ = strconv.Atoi(strings.TrimSpace(lines[3]))
+		at.socket = lines[4]
 	}
-	return pid, port
+	return pid, at
 }
 
-// runningPort is the port of a server that runs on this cluster, 0 if none does.
-// One that is just stopping, since its process was killed, is waited for.
-func (c *cluster) runningPort(ctx context.Context) int {
+// running is where a server listens that runs on this cluster, with port 0 if none
+// does. One that is just stopping, since its process was killed, is waited for.
+func (c *cluster) running(ctx context.Context) address {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
 	for {
-		pid, port := c.postmaster()
+		pid, at := c.postmaster()
 		if pid == 0 || !processExists(pid) {
-			return 0
+			return address{}
 		}
-		if port != 0 && c.answers(ctx, port) {
-			return port
+		if at.port != 0 && c.answers(ctx, at) {
+			return at
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return 0 // PostgreSQL itself will say that it cannot have the cluster
+			return address{} // PostgreSQL itself will say that it cannot have the cluster
 		}
 	}
 }
 
-// answers reports whether the server at port is that of this cluster.
-func (c *cluster) answers(ctx context.Context, port int) bool {
+// answers reports whether the server at an address is that of this cluster.
+func (c *cluster) answers(ctx context.Context, at address) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, serverURL(port, "postgres"))
+	conn, err := pgx.Connect(ctx, at.url("postgres"))
 	if err != nil {
 		return false
 	}

@@ -8,8 +8,9 @@
 // cluster that it did not make, so all it has lies in a folder of its own,
 // cluster below it and lock beside.
 //
-// The server listens on the loopback interface only, and asks for no password:
-// whoever has an account on the machine can connect while it runs. It ends with
+// The server asks for no password. It listens on the loopback interface only, where
+// whoever has an account on the machine can connect while it runs, or, if it is to be
+// private, on a socket that nobody else can reach. It ends with
 // the process that started it, also when that is killed: a shell that waits for
 // the end of its standard input is left to tell the server, and to remove data
 // that was temporary. As root, whom
@@ -43,6 +44,10 @@ type Options struct {
 	// Port is where the server listens; 0 means the one it had the last time
 	// if that is free, else any free one.
 	Port int
+	// Private makes the server listen on a socket in a folder that no other account can
+	// enter, instead of the loopback interface: so no other account of the machine can
+	// connect. Port means nothing then. On Windows nothing changes.
+	Private bool
 	// Fast gives up what only a crash of the machine needs. A crash of the
 	// server loses nothing.
 	Fast bool
@@ -71,8 +76,10 @@ type Server struct {
 	mu        sync.Mutex
 	cluster   cluster
 	process   *process // nil while stopped
-	port      int
+	at        address  // where it listens, or did the last time
 	temporary *folder
+	// socket is a folder for the socket alone, which Stop removes; as a rule there is none.
+	socket string
 }
 
 // Start starts a server, or finds one that runs already: that of DATABASE_URL,
@@ -112,6 +119,9 @@ func (s *Server) own(ctx context.Context) (err error) {
 		place, err = temporaryFolder(account)
 	} else {
 		place, err = keptFolder(s.options.DataDir, account)
+		if err == nil && s.options.Private {
+			err = account.alone(place.path)
+		}
 	}
 	if err != nil {
 		return err
@@ -133,9 +143,9 @@ func (s *Server) own(ctx context.Context) (err error) {
 	s.cluster = cluster{
 		dir: filepath.Join(place.path, "pgdata"), account: account, fast: s.options.Fast, temporary: s.temporary != nil,
 	}
-	if port := s.cluster.runningPort(ctx); port != 0 {
+	if at := s.cluster.running(ctx); at.port != 0 {
 		s.options.Progress(fmt.Sprintf("using the PostgreSQL that already runs on %s", place.path))
-		s.adopted, s.port = true, port
+		s.adopted, s.at = true, at
 		return nil
 	}
 	if err := s.cluster.prepare(ctx, s.options.Programs, s.options.Progress); err != nil {
@@ -178,7 +188,7 @@ func (s *Server) External() bool { return s.external != "" || s.adopted }
 // URL is the connection string for a database of the server.
 func (s *Server) URL(database string) string {
 	if s.external == "" {
-		return serverURL(s.port, database)
+		return s.at.url(database)
 	}
 	if u, err := url.Parse(s.external); err == nil && strings.HasPrefix(u.Scheme, "postgres") {
 		u.Path = "/" + database
@@ -196,14 +206,6 @@ func (s *Server) AdminURL() string {
 		return s.external
 	}
 	return s.URL("postgres")
-}
-
-func serverURL(port int, database string) string {
-	u := url.URL{
-		Scheme: "postgres", User: url.User(superuser), Host: fmt.Sprintf("127.0.0.1:%d", port), Path: "/" + database,
-		RawQuery: "sslmode=disable", // whatever PGSSLMODE asks for, and for drivers that ask by themselves
-	}
-	return u.String()
 }
 
 // createDatabase makes a database unless it is there, whoever comes first.

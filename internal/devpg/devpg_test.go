@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -167,6 +168,74 @@ func TestServerListensOnLoopbackOnly(t *testing.T) {
 		"select current_setting('listen_addresses') || '|' || current_setting('unix_socket_directories')")
 	if got != "127.0.0.1|" {
 		t.Errorf("listens on %s", got)
+	}
+}
+
+// A private server is out of reach for every other account.
+func TestPrivateServer(t *testing.T) {
+	long := filepath.Join(testdb.OpenDir(t), strings.Repeat("so very long ", 7))
+	for name, dir := range map[string]string{
+		"temporary": "", "kept": filepath.Join(testdb.OpenDir(t), `with a "space"+&%41`), "comma": filepath.Join(testdb.OpenDir(t), "a,b"), "long": long,
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := devpg.Options{DataDir: dir, Private: true, Database: "app"}
+			server := begin(t, o)
+			listens := query1(t, server.URL("app"), "select current_setting('listen_addresses') || '|' || current_setting('unix_socket_directories')")
+			address, socket, _ := strings.Cut(listens, "|")
+			socket = strings.ReplaceAll(strings.Trim(socket, `"`), `""`, `"`)
+			info, err := os.Stat(socket)
+			if err != nil || address != "" || info.Mode().Perm() != 0o700 {
+				t.Fatalf("listens on %s: %v (%v)", listens, info, err)
+			}
+			if os.Geteuid() == 0 {
+				other := exec.Command("/bin/ls", socket)
+				other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54321}}
+				if out, err := other.CombinedOutput(); err == nil {
+					t.Errorf("another account sees %s", out)
+				}
+			}
+			if dir != "" {
+				second := begin(t, o)
+				if second.URL("app") != server.URL("app") || !second.External() {
+					t.Errorf("a second one has %s", second.URL("app"))
+				}
+			}
+			for _, stop := range []func(context.Context) error{server.Stop, server.Crash} {
+				if err := stop(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if err := server.Restart(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				query1(t, server.URL("app"), "select 'there'")
+			}
+			if err := server.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(socket); name != "kept" && !os.IsNotExist(err) {
+				t.Errorf("%s is left (%v)", socket, err)
+			}
+		})
+	}
+}
+
+func TestPrivateServerRefusesAFolderOfOthers(t *testing.T) {
+	for name, change := range map[string]func(dir string) error{
+		"writable":         func(dir string) error { return os.Chmod(dir, 0o777) },
+		"of another owner": func(dir string) error { return os.Chown(dir, 54321, -1) },
+	} {
+		dir := testdb.OpenDir(t)
+		if err := change(dir); err != nil {
+			t.Skip(err) // not root
+		}
+		server, err := devpg.Start(t.Context(), devpg.Options{DataDir: dir, Private: true, IgnoreEnvironment: true})
+		if err == nil {
+			server.Close(t.Context())
+			t.Fatalf("%s: started", name)
+		}
+		if !strings.Contains(err.Error(), dir) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

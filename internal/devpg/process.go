@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -43,42 +45,63 @@ type process struct {
 }
 
 // start starts the server on the cluster.
-func (s *Server) start(ctx context.Context) error {
+func (s *Server) start(ctx context.Context) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.process != nil {
 		return nil
 	}
+	defer func() {
+		if err != nil {
+			s.removeSocket()
+		}
+	}()
 	for try := 1; ; try++ {
-		port, err := s.choosePort(try)
+		at, err := s.choose(try)
 		if err != nil {
 			return err
 		}
-		p, err := s.cluster.run(port, s.options.Settings)
+		p, err := s.cluster.run(at, s.options.Settings)
 		if err != nil {
 			return err
 		}
 		err = p.waitReady(ctx)
 		if err == nil {
-			s.process, s.port = p, port
-			s.cluster.rememberPort(port)
+			s.process, s.at = p, at
+			if at.socket == "" {
+				s.cluster.rememberPort(at.port)
+			}
 			return nil
 		}
 		p.end(signalImmediate)
 		// Its own port after a restart belongs to the server: others may be
 		// letting go of it.
+		s.removeSocket()
 		if try == triedPorts || s.options.Port != 0 || !p.said(saysPortTaken) {
 			return fmt.Errorf("PostgreSQL did not start in %s: %w%s", s.cluster.dir, err, p.quote())
 		}
 	}
 }
 
+// choose says where to listen.
+func (s *Server) choose(try int) (address, error) {
+	if s.options.Private && hasSockets {
+		dir, temporary, err := socketFolder(filepath.Dir(s.cluster.dir), s.cluster.account)
+		if temporary {
+			s.socket = dir
+		}
+		return address{port: socketPort, socket: dir}, err
+	}
+	port, err := s.choosePort(try)
+	return address{port: port}, err
+}
+
 func (s *Server) choosePort(try int) (int, error) {
 	switch {
 	case s.options.Port != 0:
 		return s.options.Port, nil
-	case s.port != 0:
-		return s.port, nil
+	case s.at.port != 0:
+		return s.at.port, nil
 	}
 	if last := s.cluster.lastPort(); last != 0 && try == 1 {
 		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(last))); err == nil {
@@ -89,22 +112,18 @@ func (s *Server) choosePort(try int) (int, error) {
 }
 
 // run starts the server's process.
-func (c *cluster) run(port int, settings map[string]string) (*process, error) {
+func (c *cluster) run(at address, settings map[string]string) (*process, error) {
 	all := map[string]string{
-		"listen_addresses":        "127.0.0.1",
-		"unix_socket_directories": "",
-		"port":                    strconv.Itoa(port),
-		"max_connections":         "200",
-		"logging_collector":       "off",
-		"log_destination":         "stderr",
-		"lc_messages":             "C",
+		"max_connections":   "200",
+		"logging_collector": "off",
+		"log_destination":   "stderr",
+		"lc_messages":       "C",
 	}
+	maps.Copy(all, at.settings())
 	if c.fast {
 		all["fsync"], all["full_page_writes"] = "off", "off"
 	}
-	for name, value := range settings {
-		all[name] = value
-	}
+	maps.Copy(all, settings)
 	args := []string{"-D", c.dir}
 	for name, value := range all {
 		args = append(args, "-c", name+"="+value)
@@ -207,6 +226,7 @@ func (s *Server) end(ctx context.Context, how stopSignal) error {
 		return nil
 	}
 	s.process = nil
+	defer s.removeSocket()
 	if err := signalProcess(p.cmd.Process, how); err != nil {
 		<-p.gone // it ended by itself
 		return nil
@@ -224,4 +244,12 @@ func (s *Server) end(ctx context.Context, how stopSignal) error {
 	}
 	p.end(signalImmediate)
 	return err
+}
+
+// removeSocket removes the folder of the socket where that is not the data's.
+func (s *Server) removeSocket() {
+	if s.socket != "" {
+		_ = os.RemoveAll(s.socket) // an empty folder
+		s.socket = ""
+	}
 }

@@ -63,6 +63,26 @@ func (a account) own(dir string) error {
 	return os.Chown(dir, int(a.uid), int(a.gid))
 }
 
+// hasSockets says that a folder can keep others away from a server's socket.
+const hasSockets = true
+
+// alone refuses a folder in which another account than ours could put something else
+// in the place of the server's socket.
+func (a account) alone(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	mode := info.Mode()
+	switch owner, ok := info.Sys().(*syscall.Stat_t); {
+	case ok && owner.Uid != 0 && int(owner.Uid) != os.Geteuid():
+		return fmt.Errorf("the folder %s belongs to another user: choose one of your own for the data", dir)
+	case mode&0o022 != 0:
+		return fmt.Errorf("other users can write to %s (mode %04o), where the data would be: chmod go-w it", dir, mode.Perm())
+	}
+	return nil
+}
+
 // reaches reports whether the account may go to a folder, as far as it exists.
 func (a account) reaches(dir string) bool {
 	if !a.other {
