@@ -182,7 +182,11 @@ func bindFiles(found taskfile.Result, err error) (TaskFiles, error) {
 
 func sqlTask(identifier, statements string) Task {
 	runner := func(env *environment) sqltask.Runner {
-		return sqltask.Runner{Pool: env.client.pool, Statements: env.client.unchecked}
+		config := env.client.pool.Config()
+		return sqltask.Runner{
+			Pool: env.client.pool, Statements: env.client.unchecked,
+			Hooks: config.AfterConnect != nil || config.ConnConfig.AfterConnect != nil,
+		}
 	}
 	return Task{
 		identifier: identifier,

@@ -82,23 +82,6 @@ func TestSQLTaskFailsAsAWhole(t *testing.T) {
 	}
 }
 
-// TestSQLTaskIsFenced: the lock is taken away while the file runs, so nothing
-// of it may commit.
-func TestSQLTaskIsFenced(t *testing.T) {
-	pool := migrated(t)
-	exec(t, pool, "create table seen (id int)")
-	job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
-	e := runOnce(t, gworker.Config{Pool: pool, Tasks: sqlTasks(t, map[string]string{"x": `
-		insert into seen values (1);
-		update graphile_worker._private_jobs set locked_by = 'somebody else'`})})
-	waitFor(t, e, func(e gworker.JobLost) bool { return e.Job.ID == job.ID && !e.Unsure })
-	var n int
-	scan(t, pool, "select count(*) from seen", nil, &n)
-	if n != 0 {
-		t.Error("the file's effects were committed without its job's completion")
-	}
-}
-
 func TestSQLTaskLeavesItsConnectionAsItCame(t *testing.T) {
 	config, err := pgxpool.ParseConfig(testdb.Migrated(t))
 	if err != nil {

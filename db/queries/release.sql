@@ -149,3 +149,17 @@ from graphile_worker._private_jobs j
 where j.id = @id::bigint and q.id = j.job_queue_id
   and q.locked_by = @worker_id::text and q.locked_at = @locked_at::timestamptz
 returning q.id;
+
+-- name: FreeQueuesOfLostJobs :execrows
+-- A claim whose job is gone may still lock the job's queue.
+with lost as (
+  select unnest(@queues::text[]) as queue, unnest(@locked_ats::timestamptz[]) as locked_at
+)
+update graphile_worker._private_job_queues q
+set locked_by = null, locked_at = null
+from lost l
+where q.queue_name = l.queue and q.locked_by = @worker_id::text and q.locked_at = l.locked_at
+  and not exists (
+    select from graphile_worker._private_jobs j
+    where j.job_queue_id = q.id and j.locked_by = q.locked_by and j.locked_at = q.locked_at
+  );

@@ -208,6 +208,35 @@ func (q *Queries) FreeQueue(ctx context.Context, arg FreeQueueParams) ([]int32, 
 	return items, nil
 }
 
+const FreeQueuesOfLostJobs = `-- name: FreeQueuesOfLostJobs :execrows
+with lost as (
+  select unnest($2::text[]) as queue, unnest($3::timestamptz[]) as locked_at
+)
+update graphile_worker._private_job_queues q
+set locked_by = null, locked_at = null
+from lost l
+where q.queue_name = l.queue and q.locked_by = $1::text and q.locked_at = l.locked_at
+  and not exists (
+    select from graphile_worker._private_jobs j
+    where j.job_queue_id = q.id and j.locked_by = q.locked_by and j.locked_at = q.locked_at
+  )
+`
+
+type FreeQueuesOfLostJobsParams struct {
+	WorkerID  string
+	Queues    []string
+	LockedAts []pgtype.Timestamptz
+}
+
+// A claim whose job is gone may still lock the job's queue.
+func (q *Queries) FreeQueuesOfLostJobs(ctx context.Context, arg FreeQueuesOfLostJobsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, FreeQueuesOfLostJobs, arg.WorkerID, arg.Queues, arg.LockedAts)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const ReturnJobs = `-- name: ReturnJobs :many
 with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,

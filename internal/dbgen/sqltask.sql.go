@@ -7,6 +7,8 @@ package dbgen
 
 import (
 	"context"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const CheckConstraintsNow = `-- name: CheckConstraintsNow :exec
@@ -19,31 +21,53 @@ func (q *Queries) CheckConstraintsNow(ctx context.Context) error {
 	return err
 }
 
-const CurrentSQLTask = `-- name: CurrentSQLTask :one
-select coalesce(current_setting('gworker.job_id', true), '')::text as job_id
+const CurrentTransaction = `-- name: CurrentTransaction :one
+select txid_current()::bigint as transaction_id
 `
 
-// The settings end with the transaction that made them, so this tells whether
-// the file's statements have left it.
-func (q *Queries) CurrentSQLTask(ctx context.Context) (string, error) {
-	row := q.db.QueryRow(ctx, CurrentSQLTask)
-	var job_id string
-	err := row.Scan(&job_id)
-	return job_id, err
+// Another one than at the start: the file's statements have left it.
+func (q *Queries) CurrentTransaction(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, CurrentTransaction)
+	var transaction_id int64
+	err := row.Scan(&transaction_id)
+	return transaction_id, err
 }
 
-const EnterSQLTask = `-- name: EnterSQLTask :exec
+const EndSession = `-- name: EndSession :exec
+select pg_terminate_backend(a.pid)
+from pg_catalog.pg_stat_activity a
+where a.pid = $1::int
+  and (a.xact_start = $2::timestamptz or a.query <> '' and starts_with($3::text, a.query))
+`
 
-select
-  set_config('gworker.payload', $1::text, true),
-  set_config('gworker.job_id', $2::text, true),
-  set_config('gworker.task', $3::text, true),
-  set_config('gworker.attempt', $4::text, true),
-  set_config('gworker.max_attempts', $5::text, true),
-  set_config('gworker.queue', $6::text, true),
-  set_config('gworker.key', $7::text, true),
-  set_config('gworker.priority', $8::text, true),
-  set_config('gworker.run_at', $9::text, true)
+type EndSessionParams struct {
+	Pid        int32
+	Began      pgtype.Timestamptz
+	Statements string
+}
+
+// Ends what is left of a file whose statements could not be stopped. The server
+// process is known by its transaction, or by the file that it is still in.
+func (q *Queries) EndSession(ctx context.Context, arg EndSessionParams) error {
+	_, err := q.db.Exec(ctx, EndSession, arg.Pid, arg.Began, arg.Statements)
+	return err
+}
+
+const EnterSQLTask = `-- name: EnterSQLTask :one
+
+select pg_backend_pid() as pid, now()::timestamptz as began, txid_current()::bigint as transaction_id,
+  current_setting('role')::text as session_role,
+  cardinality(array[
+    set_config('gworker.payload', $1::text, true),
+    set_config('gworker.job_id', $2::text, true),
+    set_config('gworker.task', $3::text, true),
+    set_config('gworker.attempt', $4::text, true),
+    set_config('gworker.max_attempts', $5::text, true),
+    set_config('gworker.queue', $6::text, true),
+    set_config('gworker.key', $7::text, true),
+    set_config('gworker.priority', $8::text, true),
+    set_config('gworker.run_at', $9::text, true)
+  ]) as settings
 `
 
 type EnterSQLTaskParams struct {
@@ -58,9 +82,19 @@ type EnterSQLTaskParams struct {
 	RunAt       string
 }
 
+type EnterSQLTaskRow struct {
+	Pid           int32
+	Began         pgtype.Timestamptz
+	TransactionID int64
+	SessionRole   string
+	Settings      int32
+}
+
 // Tasks that are SQL files: the frame around a file's own statements.
-func (q *Queries) EnterSQLTask(ctx context.Context, arg EnterSQLTaskParams) error {
-	_, err := q.db.Exec(ctx, EnterSQLTask,
+// What tells this transaction and this session from others, and the role of the
+// session, which hooks of the pool may have set.
+func (q *Queries) EnterSQLTask(ctx context.Context, arg EnterSQLTaskParams) (EnterSQLTaskRow, error) {
+	row := q.db.QueryRow(ctx, EnterSQLTask,
 		arg.Payload,
 		arg.JobID,
 		arg.Task,
@@ -71,6 +105,64 @@ func (q *Queries) EnterSQLTask(ctx context.Context, arg EnterSQLTaskParams) erro
 		arg.Priority,
 		arg.RunAt,
 	)
+	var i EnterSQLTaskRow
+	err := row.Scan(
+		&i.Pid,
+		&i.Began,
+		&i.TransactionID,
+		&i.SessionRole,
+		&i.Settings,
+	)
+	return i, err
+}
+
+const HoldsJob = `-- name: HoldsJob :one
+select exists (
+  select from graphile_worker._private_jobs j
+  where j.id = $1::bigint
+    and j.locked_by = $2::text
+    and j.locked_at = $3::timestamptz
+    and (j.attempts = $4::int or (j.key is null and j.attempts >= j.max_attempts))
+)::boolean as holds
+`
+
+type HoldsJobParams struct {
+	ID       int64
+	WorkerID string
+	LockedAt pgtype.Timestamptz
+	Attempt  int32
+}
+
+// Whether the row is still locked by this claim, as everybody else sees it.
+func (q *Queries) HoldsJob(ctx context.Context, arg HoldsJobParams) (bool, error) {
+	row := q.db.QueryRow(ctx, HoldsJob,
+		arg.ID,
+		arg.WorkerID,
+		arg.LockedAt,
+		arg.Attempt,
+	)
+	var holds bool
+	err := row.Scan(&holds)
+	return holds, err
+}
+
+const PutOffUnlockedJob = `-- name: PutOffUnlockedJob :exec
+update graphile_worker._private_jobs j
+set last_error = $1::text, updated_at = now(),
+  run_at = greatest(now(), j.run_at) + exp(least($2::int, 10)) * interval '1 second'
+where j.id = $3::bigint and j.locked_at is null and j.attempts <= $2::int
+`
+
+type PutOffUnlockedJobParams struct {
+	Error   string
+	Attempt int32
+	ID      int64
+}
+
+// A file that unlocked its job and committed that: the failed attempt is stored as any
+// other is, unless the job was claimed again.
+func (q *Queries) PutOffUnlockedJob(ctx context.Context, arg PutOffUnlockedJobParams) error {
+	_, err := q.db.Exec(ctx, PutOffUnlockedJob, arg.Error, arg.Attempt, arg.ID)
 	return err
 }
 
@@ -90,5 +182,14 @@ reset all
 // A file may have said "set" where it meant "set local".
 func (q *Queries) ResetSettings(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, ResetSettings)
+	return err
+}
+
+const SetRole = `-- name: SetRole :exec
+select set_config('role', $1::text, false)
+`
+
+func (q *Queries) SetRole(ctx context.Context, role string) error {
+	_, err := q.db.Exec(ctx, SetRole, role)
 	return err
 }

@@ -39,9 +39,8 @@ func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, free
 		o.reportSettled(e)
 		freed = freed || e.job.Queue != ""
 	}
-	for _, e := range byKind[job.Lost] {
-		o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
-	}
+	locking, lostFreed, lostErr := o.lost(ctx, byKind[job.Lost])
+	left, freed, err = append(left, locking...), freed || lostFreed, worse(err, lostErr)
 	steps := []struct {
 		kind  job.Kind
 		write func(context.Context, []ended) (map[int64]written, error)
@@ -103,10 +102,9 @@ func (o *outcomes) step(
 		}
 		for _, e := range lost {
 			freed = freed || e.unsure
-			if !e.unstarted {
-				o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
-			}
 		}
+		locking, lostFreed, lostErr := o.lost(ctx, lost)
+		left, freed, err = append(left, locking...), freed || lostFreed, worse(err, lostErr)
 	}
 	for _, e := range part {
 		refusal := refusals[e.job.ID]

@@ -25,6 +25,8 @@ type ended struct {
 	plain bool
 	// refused says that the database has refused the outcome in every form.
 	refused bool
+	// reported says of a lost one that its event was emitted.
+	reported bool
 }
 
 // lostError is the cause of a context that ends because its job is lost.

@@ -35,13 +35,20 @@ const cleanupTimeout = 5 * time.Second
 var (
 	errLeftTransaction = errors.New("the file ended the transaction that it runs in: " +
 		"leave out begin, commit and rollback, the worker commits")
+	errOwnJob = errors.New("the file deleted or unlocked its own job, or changed its attempts, so everything was rolled back: " +
+		"leave the job to the worker, which completes it in the same transaction")
 	errLost = errors.New("the job was no longer locked by this worker, so everything was rolled back")
+	// errNotHeld: it was one of the two.
+	errNotHeld = errors.New("the job is not locked by this worker")
 )
 
 // Runner runs SQL tasks on a pool.
 type Runner struct {
 	Pool       *pgxpool.Pool
 	Statements *statement.Set
+	// Hooks says that the pool sets up its connections itself. What it has set is lost
+	// with the settings of a file, so that such a connection is used for one file.
+	Hooks bool
 }
 
 // Run runs the statements of one file for one job. Completion is part of the
@@ -61,56 +68,126 @@ func (r Runner) run(ctx context.Context, j *job.Claimed, statements string) job.
 	if err != nil {
 		return failed(fmt.Errorf("waiting for a connection: %w", err))
 	}
-	clean := false
-	defer func() {
-		if !clean {
-			r.restore(ctx, conn)
-		}
-		conn.Release()
-	}()
-
-	tx, err := conn.Begin(ctx)
+	begun, err := r.begin(ctx, conn, j)
 	if err != nil {
-		return failed(fmt.Errorf("beginning the transaction: %w", err))
-	}
-	if err := r.perform(ctx, conn, tx, j, statements); err != nil {
-		r.rollBack(ctx, tx)
-		if errors.Is(err, errLost) {
-			return job.Outcome{Kind: job.Lost, Err: err}
-		}
+		conn.Release()
 		return failed(err)
 	}
-	if err := tx.Commit(ctx); err != nil {
-		if !retry.Refused(err) && !errors.Is(err, pgx.ErrTxCommitRollback) {
-			err = fmt.Errorf("%w (if it took effect all the same, the job's row is gone and this failure is not stored)", err)
-		}
-		return failed(fmt.Errorf("committing: %w", err))
+	err = r.perform(ctx, conn, begun, j, statements)
+	if err == nil {
+		err = begun.commit(ctx)
 	}
-	clean = true
-	return job.Outcome{Kind: job.Settled}
+	if err == nil {
+		r.release(ctx, conn)
+		return job.Outcome{Kind: job.Settled}
+	}
+
+	// What is left to do must not end with ctx: the connection is to go back to the
+	// pool in order, and nothing of the file may go on in the server.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+	defer cancel()
+	_ = begun.tx.Rollback(ctx) // on an error the pool finds the connection unusable and drops it
+	r.restore(ctx, conn, begun.role)
+	r.release(ctx, conn)
+	return r.failure(ctx, j, begun, statements, err)
+}
+
+// failure is the outcome of a run whose transaction is rolled back.
+func (r Runner) failure(ctx context.Context, j *job.Claimed, begun *begun, statements string, err error) job.Outcome {
+	queries := r.Statements.On(r.Pool)
+	var broken *brokenError
+	switch {
+	case errors.As(err, &broken):
+		if endErr := queries.EndSession(ctx, dbgen.EndSessionParams{
+			Pid: begun.pid, Began: begun.at, Statements: statements,
+		}); endErr != nil {
+			err = fmt.Errorf("%w (and its session may go on, it could not be ended: %w)", err, endErr)
+		}
+	case errors.Is(err, errNotHeld), errors.Is(err, errLeftTransaction):
+		holds, holdsErr := queries.HoldsJob(ctx, dbgen.HoldsJobParams{
+			ID: j.ID, WorkerID: j.Lock.By, Attempt: int32(j.Lock.Attempt),
+			LockedAt: pgtype.Timestamptz{Time: j.Lock.At, Valid: true},
+		})
+		notHeld := errors.Is(err, errNotHeld)
+		switch {
+		case holdsErr != nil && notHeld:
+			return failed(fmt.Errorf("%w: asking whether the file did that: %w", errNotHeld, holdsErr))
+		case holdsErr != nil || holds && !notHeld:
+			return failed(err)
+		case holds:
+			return failed(errOwnJob)
+		case notHeld:
+			return job.Outcome{Kind: job.Lost, Err: errLost}
+		}
+		// The file may have unlocked its job and committed that.
+		if putOffErr := queries.PutOffUnlockedJob(ctx, dbgen.PutOffUnlockedJobParams{
+			ID: j.ID, Attempt: int32(j.Lock.Attempt), Error: err.Error(),
+		}); putOffErr != nil {
+			err = fmt.Errorf("%w (and the job may run again at once, it could not be put off: %w)", err, putOffErr)
+		}
+		return job.Outcome{Kind: job.Lost, Err: err}
+	}
+	return failed(err)
 }
 
 func failed(err error) job.Outcome { return job.Outcome{Kind: job.Failed, Err: err} }
 
-// perform does everything between begin and commit.
-func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx, j *job.Claimed, statements string) error {
-	queries := r.Statements.On(tx)
-	if err := queries.EnterSQLTask(ctx, settings(j)); err != nil {
-		return fmt.Errorf("handing over the job: %w", err)
+// begun is the transaction of one run.
+type begun struct {
+	tx   pgx.Tx
+	id   int64
+	role string // of the session, which the pool may have set
+	// pid and at tell the server process and the transaction.
+	pid int32
+	at  pgtype.Timestamptz
+}
+
+func (r Runner) begin(ctx context.Context, conn *pgxpool.Conn, j *job.Claimed) (*begun, error) {
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("beginning the transaction: %w", err)
 	}
-	// The simple protocol takes any number of statements. Their results are
-	// read and dropped.
-	if err := conn.Conn().PgConn().Exec(ctx, statements).Close(); err != nil {
+	entered, err := r.Statements.On(tx).EnterSQLTask(ctx, settings(j))
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		_ = tx.Rollback(ctx) // on an error the pool finds the connection unusable and drops it
+		return nil, fmt.Errorf("handing over the job: %w", err)
+	}
+	return &begun{
+		tx: tx, id: entered.TransactionID, role: entered.SessionRole, pid: entered.Pid, at: entered.Began,
+	}, nil
+}
+
+func (b *begun) commit(ctx context.Context) error {
+	err := b.tx.Commit(ctx)
+	if err == nil {
+		return nil
+	}
+	if !retry.Refused(err) && !errors.Is(err, pgx.ErrTxCommitRollback) {
+		err = fmt.Errorf("%w (if it took effect all the same, the job's row is gone and this failure is not stored)", err)
+	}
+	return fmt.Errorf("committing: %w", err)
+}
+
+// perform does everything between begin and commit. The job is completed by the
+// session's own role and settings, whatever the file has made of them.
+func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, b *begun, j *job.Claimed, statements string) error {
+	if err := exec(ctx, conn.Conn(), statements); err != nil {
 		return err
 	}
 	if conn.Conn().PgConn().TxStatus() == 'I' {
 		return errLeftTransaction
 	}
-	current, err := queries.CurrentSQLTask(ctx)
+	queries := r.Statements.On(b.tx)
+	if err := r.leaveClean(ctx, queries, b.role); err != nil {
+		return err
+	}
+	current, err := queries.CurrentTransaction(ctx)
 	if err != nil {
 		return fmt.Errorf("checking the transaction after the statements: %w", err)
 	}
-	if current != strconv.FormatInt(j.ID, 10) {
+	if current != b.id {
 		return errLeftTransaction
 	}
 	done, err := queries.CompleteJobs(ctx, dbgen.CompleteJobsParams{
@@ -123,21 +200,35 @@ func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx, j *j
 		return fmt.Errorf("completing the job: %w", err)
 	}
 	if len(done) == 0 {
-		return errLost
+		return errNotHeld
 	}
-	return r.leaveClean(ctx, queries)
+	return nil
 }
 
 // leaveClean takes back what the file has set for the session: inside of the
 // transaction, since at the commit a proxy may give the session to somebody else.
-func (r Runner) leaveClean(ctx context.Context, queries *dbgen.Queries) error {
+func (r Runner) leaveClean(ctx context.Context, queries *dbgen.Queries, role string) error {
 	if err := queries.CheckConstraintsNow(ctx); err != nil {
 		return fmt.Errorf("checking deferred constraints: %w", err)
 	}
-	if err := errors.Join(queries.ResetSettings(ctx), queries.ResetRole(ctx)); err != nil {
+	if err := takeBack(ctx, queries, role); err != nil {
 		return fmt.Errorf("taking back the settings of the file: %w", err)
 	}
 	return nil
+}
+
+// takeBack undoes what a file has set for the session.
+func takeBack(ctx context.Context, queries *dbgen.Queries, role string) error {
+	if err := queries.ResetSettings(ctx); err != nil {
+		return err
+	}
+	if err := queries.ResetRole(ctx); err != nil {
+		return err
+	}
+	if role == "none" {
+		return nil
+	}
+	return queries.SetRole(ctx, role)
 }
 
 func settings(j *job.Claimed) dbgen.EnterSQLTaskParams {
@@ -149,25 +240,22 @@ func settings(j *job.Claimed) dbgen.EnterSQLTaskParams {
 	}
 }
 
-// rollBack undoes the transaction, also when ctx has ended: the connection is
-// to go back to the pool in order.
-func (r Runner) rollBack(ctx context.Context, tx pgx.Tx) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	_ = tx.Rollback(ctx) // on an error the pool finds the connection unusable and drops it
-}
-
 // restore makes the connection as it came, after a file that may have left its
 // transaction: what it has set for the session must not reach other users of the
 // pool.
-func (r Runner) restore(ctx context.Context, conn *pgxpool.Conn) {
+func (r Runner) restore(ctx context.Context, conn *pgxpool.Conn, role string) {
 	if conn.Conn().IsClosed() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	queries := r.Statements.On(conn)
-	if err := errors.Join(queries.ResetSettings(ctx), queries.ResetRole(ctx)); err != nil {
+	if err := takeBack(ctx, r.Statements.On(conn), role); err != nil {
 		_ = conn.Conn().Close(ctx) // a closed connection is not given out again
 	}
+}
+
+// release gives the connection back to the pool.
+func (r Runner) release(ctx context.Context, conn *pgxpool.Conn) {
+	if r.Hooks {
+		_ = conn.Conn().Close(ctx) // a closed connection is not given out again
+	}
+	conn.Release()
 }

@@ -1,0 +1,175 @@
+package gworker_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
+)
+
+// noLocks checks that no worker locks anything.
+func noLocks(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	var locks string
+	scan(t, pool, `select coalesce(string_agg(l, ', '), '') from (
+		select format('job %s by %s', id, locked_by) from graphile_worker._private_jobs where locked_at is not null or locked_by is not null
+		union all
+		select format('queue %s by %s', queue_name, locked_by) from graphile_worker._private_job_queues where locked_at is not null or locked_by is not null
+	) x (l)`, nil, &locks)
+	if locks != "" {
+		t.Errorf("locks are left: %s", locks)
+	}
+}
+
+// TestSQLTaskChangesItsOwnJob: whatever a file does to its job's row, the worker leaves
+// no lock behind, and a failed attempt waits for its next one.
+func TestSQLTaskChangesItsOwnJob(t *testing.T) {
+	t.Parallel()
+	const own = " where id = current_setting('gworker.job_id')::bigint;"
+	for name, c := range map[string]struct {
+		sql  string
+		says string // "": the job is complete
+		gone bool   // also after the failure
+	}{
+		"deletes":              {sql: "delete from graphile_worker._private_jobs" + own, says: "deleted or unlocked its own job"},
+		"unlocks":              {sql: "update graphile_worker._private_jobs set locked_by = null, locked_at = null" + own, says: "deleted or unlocked its own job"},
+		"takes over":           {sql: "update graphile_worker._private_jobs set locked_by = 'me'" + own, says: "deleted or unlocked its own job"},
+		"changes the attempts": {sql: "update graphile_worker._private_jobs set attempts = 0" + own, says: "changed its attempts"},
+		"unlocks workers": {sql: "select graphile_worker.force_unlock_workers(array(select locked_by from graphile_worker._private_jobs where locked_by is not null))",
+			says: "deleted or unlocked its own job"},
+		"unlocks its queue":   {sql: "update graphile_worker._private_job_queues set locked_by = null, locked_at = null"},
+		"changes its payload": {sql: "update graphile_worker._private_jobs set payload = '1', priority = 7, run_at = now() + interval '1 hour'" + own},
+		"removes by key":      {sql: "select graphile_worker.remove_job(current_setting('gworker.key'))"},
+		"completes":           {sql: "select graphile_worker.complete_jobs(array[current_setting('gworker.job_id')::bigint])"},
+		"sets its id":         {sql: "set gworker.job_id = '77'"},
+		"sets its id locally": {sql: "select set_config('gworker.job_id', '', true)"},
+		"resets all":          {sql: "reset all"},
+		"changes its role":    {sql: "set role pg_monitor"},
+		"changes its user":    {sql: "set session authorization pg_monitor"},
+		"changes its path":    {sql: "set search_path to nowhere; set local datestyle = 'German'"},
+		"leaves a savepoint":  {sql: "savepoint a; insert into seen values (1)"},
+		"unlocks and commits": {sql: "update graphile_worker._private_jobs set locked_by = null, locked_at = null" + own + "commit", says: "leave out begin, commit"},
+		"starts over and commits": {sql: "update graphile_worker._private_jobs set locked_by = null, locked_at = null, attempts = 0" + own + "commit; begin",
+			says: "leave out begin, commit"},
+		"deletes and commits": {sql: "delete from graphile_worker._private_jobs" + own + "commit", gone: true},
+		"begins again":        {sql: "commit; begin", says: "leave out begin, commit"},
+		"begins again as before": {sql: "commit; begin; select set_config('gworker.job_id', (select id::text from graphile_worker._private_jobs where locked_by is not null), true)",
+			says: "leave out begin, commit"},
+		"chains": {sql: "commit and chain", says: "leave out begin, commit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := testdb.Migrated(t)
+			pool := testdb.Pool(t, url)
+			exec(t, pool, "create table seen (id int)")
+			client := newClient(t, pool)
+			job := add(t, client, gworker.JobSpec{Task: "x", Key: "k", Queue: "q"})
+			e := runOnce(t, gworker.Config{DatabaseURL: url, Tasks: sqlTasks(t, map[string]string{"x": c.sql})})
+			noLocks(t, pool)
+			if n := count[gworker.JobStarted](e); n != 1 {
+				t.Errorf("the job was started %d times", n)
+			}
+			if c.says == "" {
+				if n := count[gworker.JobCompleted](e); n != 1 != c.gone || jobCount(t, pool) != 0 {
+					t.Errorf("%d completions, %d jobs left", n, jobCount(t, pool))
+				}
+				return
+			}
+			row := readFailed(t, pool, job.ID)
+			if !strings.Contains(row.lastError, c.says) || row.delay < 1 {
+				t.Errorf("row %+v", row)
+			}
+		})
+	}
+}
+
+// TestSQLTaskIsFenced: the lock is taken away while the file runs, so nothing of it may
+// commit.
+func TestSQLTaskIsFenced(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"locked by another": "update graphile_worker._private_jobs set locked_by = 'somebody else'",
+		"deleted":           "delete from graphile_worker._private_jobs",
+		"unlocked":          "update graphile_worker._private_jobs set locked_by = null, locked_at = null, run_at = now() + interval '1 hour'",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := migrated(t)
+			exec(t, pool, "create table seen (id int)")
+			job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Queue: "q"})
+			turn, err := pool.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer turn.Release()
+			if _, err := turn.Exec(t.Context(), "select pg_advisory_lock(7)"); err != nil {
+				t.Fatal(err)
+			}
+			w := start(t, gworker.Config{Pool: pool, Tasks: sqlTasks(t, map[string]string{"x": `
+				insert into seen values (1);
+				select pg_advisory_xact_lock(7)`})})
+			waitFor[gworker.JobStarted](t, w.events, nil)
+			exec(t, pool, change)
+			if _, err := turn.Exec(t.Context(), "select pg_advisory_unlock(7)"); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, w.events, func(e gworker.JobLost) bool { return e.Job.ID == job.ID && !e.Unsure })
+			if err := w.stop(); err != nil {
+				t.Error(err)
+			}
+			var n, queues int
+			scan(t, pool, "select count(*), (select count(*) from graphile_worker._private_job_queues where locked_at is not null) from seen", nil, &n, &queues)
+			if n != 0 || queues != 0 {
+				t.Errorf("%d rows of the file were committed without its job's completion, %d queues are locked", n, queues)
+			}
+		})
+	}
+}
+
+// TestSQLTaskKeepsWhatHooksHaveSet: the next user of the connection finds the session
+// as the pool's hook made it, whether the file succeeds, fails, or leaves its transaction.
+func TestSQLTaskKeepsWhatHooksHaveSet(t *testing.T) {
+	t.Parallel()
+	url := testdb.Migrated(t)
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := testdb.Pool(t, url)
+	var role string
+	scan(t, admin, "select 'app_' || current_database()", nil, &role)
+	exec(t, admin, "create role "+role+" superuser")
+	t.Cleanup(func() {
+		if _, err := admin.Exec(context.Background(), "drop role "+role); err != nil {
+			t.Error(err)
+		}
+	})
+	config.MaxConns = 1
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "set search_path to app, public; set work_mem = '7MB'; set app.tenant = 'it''s'; set role "+role)
+		return err
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	for _, sql := range []string{
+		"select 1", "select 1/0", "set role none; set work_mem = '9MB'", "set role none; reset all; select 1/0",
+		"reset all; reset role; set app.tenant = 'other'; commit", "set session authorization pg_monitor; commit",
+		"copy pg_class from stdin",
+	} {
+		add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
+		runOnce(t, gworker.Config{DatabaseURL: "", Pool: pool, NoListen: true, Tasks: sqlTasks(t, map[string]string{"x": sql})})
+		var session string
+		scan(t, pool, "select concat_ws('|', current_user, current_setting('search_path'), current_setting('work_mem'), current_setting('app.tenant'))", nil, &session)
+		if want := role + "|app, public|7MB|it's"; session != want {
+			t.Errorf("after %q the session is %q, want %q", sql, session, want)
+		}
+	}
+}
