@@ -113,7 +113,7 @@ func newClient(pool *pgxpool.Pool, options statement.Options, trouble func(error
 	set := statement.NewSet(options)
 	state := &schemaState{name: options.Schema.String()}
 	checked := set.Checked(state.check)
-	queries := adder{queries: checked.OnPool(pool, trouble), oneOff: checked.Unprepared().On(pool)}
+	queries := adder{queries: checked.OnPool(pool, trouble), reads: reads{set: checked, db: pool, schema: state}}
 	announcer := announce.New(pool, set)
 	queries.own = store.NewOwn(checked.OnPool(announcer.DB(), trouble), announcer)
 	return &Client{
@@ -141,22 +141,25 @@ const closeTimeout = 5 * time.Second
 // connection to the client's database.
 func (c *Client) WithTx(tx pgx.Tx) *TxClient {
 	return &TxClient{adder{
-		queries: c.statements.On(tx), oneOff: c.statements.Unprepared().On(tx), now: c.now, before: c.before, holder: c.holder,
+		queries: c.statements.On(tx), reads: reads{set: c.statements, db: tx, schema: c.schema},
+		now: c.now, before: c.before, holder: c.holder,
 	}}
 }
 
 // WithSQLTx is WithTx for a database/sql transaction, of any PostgreSQL driver.
 func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
-	queries := c.statements.OnSQL(tx)
-	return &TxClient{adder{queries: queries, oneOff: queries, now: c.now, before: c.before, holder: c.holder}}
+	return &TxClient{adder{
+		queries: c.statements.OnSQL(tx), reads: reads{set: c.statements, sql: tx, schema: c.schema},
+		now: c.now, before: c.before, holder: c.holder,
+	}}
 }
 
 // adder is the one implementation of JobAdder, and of what client_admin.go and
 // client_list.go add to it, on whatever queries run.
 type adder struct {
 	queries *dbgen.Queries
-	oneOff  *dbgen.Queries // the same, planned anew for each call
-	own     *store.Own     // adds outside a transaction of the caller's; nil inside
+	reads   reads
+	own     *store.Own // adds outside a transaction of the caller's; nil inside
 	before  []func(context.Context, *JobSpec) error
 	now     func() time.Time // of a worker that goes by its own clock; else nil
 	holder  holder           // the worker whose client it is; else nil

@@ -138,14 +138,14 @@ func (a adder) RescheduleJobs(ctx context.Context, ids []int64, options Reschedu
 // would do to these jobs at this moment, and changes nothing: the result's Jobs
 // are those that would be changed, as they are.
 func (a adder) PreviewJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
-	result, err := admin.Preview(ctx, a.queries, ids, a.held())
+	result, err := admin.Preview(ctx, a.reads.jobs(ctx), ids, a.held())
 	return result, doing(err, "looking at", ids)
 }
 
 // GetJob returns the job with the given id, or ErrJobNotFound: completed jobs
-// are not kept.
+// are not kept. The Payload is nil if the client's role may not read payloads.
 func (a adder) GetJob(ctx context.Context, id int64) (*JobInfo, error) {
-	found, err := admin.Get(ctx, a.queries, id, a.heldFor(func(j *job.Claimed) bool { return j.ID == id }))
+	found, err := admin.Get(ctx, a.reads.jobs(ctx), id, a.heldFor(func(j *job.Claimed) bool { return j.ID == id }))
 	if err != nil {
 		return nil, fmt.Errorf("reading job %d: %w", id, err)
 	}
@@ -157,7 +157,7 @@ func (a adder) GetJobByKey(ctx context.Context, key string) (*JobInfo, error) {
 	if err := checkText("key", key, maxKeyLength); err != nil {
 		return nil, fmt.Errorf("reading a job: %w", err)
 	}
-	found, err := admin.GetByKey(ctx, a.queries, key, a.heldFor(func(j *job.Claimed) bool { return j.Key == key }))
+	found, err := admin.GetByKey(ctx, a.reads.jobs(ctx), key, a.heldFor(func(j *job.Claimed) bool { return j.Key == key }))
 	if err != nil {
 		return nil, fmt.Errorf("reading the job with key %q: %w", key, err)
 	}

@@ -215,7 +215,7 @@ func (a adder) ListJobs(ctx context.Context, filter JobFilter) (JobPage, error) 
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
 	}
 	encoded.Held = a.held()
-	page, err := admin.List(ctx, a.oneOff, encoded)
+	page, err := admin.List(ctx, a.reads.list(encoded.Payload), encoded)
 	if err != nil {
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
 	}

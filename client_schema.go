@@ -2,6 +2,7 @@ package gworker
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -61,7 +62,10 @@ type schemaState struct {
 }
 
 // schemaVerdict says why the schema must not be worked on; nil is no reason.
-type schemaVerdict struct{ refusal error }
+type schemaVerdict struct {
+	refusal        error
+	payloadsHidden bool // from the role that looked
+}
 
 // check looks at the schema before the client's first statement. Where that cannot be
 // done, the statement itself will say why.
@@ -76,6 +80,43 @@ func (s *schemaState) check(ctx context.Context, db statement.DB) error {
 	return nil
 }
 
+// reads are the statements with which an adder looks at jobs.
+type reads struct {
+	set    *statement.Set
+	db     dbgen.DBTX // of pgx, or
+	sql    *sql.Tx    // of database/sql
+	schema *schemaState
+}
+
+func (r reads) bind(set *statement.Set) statement.DB {
+	if r.sql != nil {
+		return set.BindSQL(r.sql)
+	}
+	return set.Bind(r.db, nil)
+}
+
+// jobs are the statements that read jobs with their payloads, as far as the role may.
+func (r reads) jobs(ctx context.Context) *dbgen.Queries {
+	db := r.bind(r.set)
+	_ = r.schema.check(ctx, db) // the statement says so, too
+	if v := r.schema.verdict.Load(); v != nil && v.payloadsHidden {
+		return dbgen.New(r.bind(r.set.WithoutPayloads()))
+	}
+	return dbgen.New(db)
+}
+
+// list are the statements that list jobs, to be planned anew for each call.
+func (r reads) list(withPayloads bool) *dbgen.Queries {
+	set := r.set
+	if r.sql == nil {
+		set = set.Unprepared()
+	}
+	if !withPayloads {
+		set = set.WithoutPayloads()
+	}
+	return dbgen.New(r.bind(set))
+}
+
 // look reads the ledger and keeps the verdict. It asks nothing that could fail for a
 // lack of rights, which would end a transaction of the caller's.
 func (s *schemaState) look(ctx context.Context, q *dbgen.Queries) (dbgen.SchemaReachRow, error) {
@@ -84,7 +125,7 @@ func (s *schemaState) look(ctx context.Context, q *dbgen.Queries) (dbgen.SchemaR
 		return found, err
 	}
 	if !found.Readable { // whoever gave the role its rights has left this one out
-		s.verdict.CompareAndSwap(nil, &schemaVerdict{})
+		s.verdict.CompareAndSwap(nil, &schemaVerdict{payloadsHidden: found.PayloadsHidden})
 		return found, nil
 	}
 	revisions, err := q.NewestRevisions(ctx)
@@ -92,7 +133,7 @@ func (s *schemaState) look(ctx context.Context, q *dbgen.Queries) (dbgen.SchemaR
 		return found, err
 	}
 	refusal := migrate.Compatible(int(revisions.Newest), int(revisions.Breaking))
-	s.refuse(refusal)
+	s.verdict.Store(&schemaVerdict{refusal: refusal, payloadsHidden: found.PayloadsHidden})
 	return found, refusal
 }
 

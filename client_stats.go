@@ -39,7 +39,7 @@ func (c *Client) Stats(ctx context.Context, options StatsOptions) (Stats, error)
 	case queues == 0:
 		queues = defaultQueues
 	}
-	stats, err := admin.CountJobs(ctx, c.oneOff, max(queues, 0), c.held())
+	stats, err := admin.CountJobs(ctx, c.reads.list(false), max(queues, 0), c.held())
 	if err != nil {
 		return Stats{}, fmt.Errorf("counting jobs: %w", err)
 	}
@@ -92,7 +92,7 @@ func (c *Client) queuePage(ctx context.Context, filter QueueFilter) (QueuePage, 
 		}
 	}
 	f.Held = c.held()
-	return admin.ListQueues(ctx, c.oneOff, f)
+	return admin.ListQueues(ctx, c.reads.list(false), f)
 }
 
 // WorkerInfo is a worker of any runtime that is registered or holds locks.

@@ -142,6 +142,9 @@ var flagOf = map[string]string{
 	"CleanupOptions.KeepTasks":            "--keep-task",
 	"workerIDs":                           "the worker's id",
 	"key":                                 "the key",
+	"Rights":                              "the kind of rights",
+	"role":                                "the role",
+	"GrantOptions.Payloads":               "--payloads",
 	"reason":                              "--reason",
 }
 
@@ -178,8 +181,8 @@ func answerHint(answer *pgconn.PgError) string {
 	case "3D000":
 		return "create it (createdb NAME), or check the database's name in " + whereFrom
 	case "42501":
-		return "the user lacks rights: let the owner of the schema run the worker, or grant it " +
-			"CREATE on the database (to install) and ownership of the schema's tables and functions"
+		return "the user lacks rights: connect as the owner of the schema, or let the owner give it rights (worker grant); " +
+			"to install, it needs CREATE on the database"
 	case "42P05", "26000":
 		return "behind a proxy that pools transactions, such as PgBouncer, add --no-prepared-statements"
 	case "3F000", "42P01", "42883", "42703":

@@ -62,6 +62,7 @@ and those of Node's graphile-worker are understood.`,
 		run, newDevCommand(shared), newMigrateCommand(shared),
 		newAddCommand(shared), newCrontabCommand(shared), newDoctorCommand(shared),
 		newSweepCommand(shared), newVersionCommand(shared),
+		newGrantCommand(shared), newRevokeCommand(shared),
 	)
 	addAdminCommands(root, shared)
 	acceptNodeOptions(root, run, shared)

@@ -250,7 +250,7 @@ func TestIncompatibleSchemaExitsWith57(t *testing.T) {
 	}
 	dir := tasksDir(t, map[string]string{"x.sql": "select 1"})
 	for _, args := range [][]string{{"run", "--once", "--tasks", dir}, {"migrate"}, {"add", "x"}, {"list"}, {"show", "1"}, {"stats"},
-		{"queues"}, {"workers"}, {"doctor"}, {"remove", "k"}, {"complete", "1"}, {"sweep"}, {"cleanup"}, {"cancel", "1"}} {
+		{"queues"}, {"workers"}, {"remove", "k"}, {"complete", "1"}, {"sweep"}, {"cleanup"}, {"cancel", "1"}} {
 		worker(t, "", append(args, "-c", database)...).want(t, 57, "revision 1000", "breaking migration 1000", "unsafe to continue")
 	}
 }

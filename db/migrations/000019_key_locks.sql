@@ -168,6 +168,8 @@ begin
       perform set_config('gworker.key_locks', key_locks::text, true);
       perform pg_advisory_xact_lock(hashtext(k.job_key)::bigint) from unnest(job_keys) k (job_key);
     else
+      -- A producer's policy ("worker grant") lets it see the jobs with these keys.
+      perform set_config('gworker.added_keys', array_to_json(job_keys)::text, true);
       -- One expression, within which nothing interrupts: no lock can be left behind.
       perform pg_advisory_unlock(
         hashtext(k.job_key)::bigint + length(pg_advisory_lock(hashtext(k.job_key)::bigint)::text)::bigint
@@ -334,6 +336,7 @@ begin
       perform set_config('gworker.key_locks', key_locks::text, true);
       perform pg_advisory_xact_lock(hashtext(add_job.job_key)::bigint);
     else
+      perform set_config('gworker.added_keys', json_build_array(add_job.job_key)::text, true);
       perform pg_advisory_unlock(
         hashtext(add_job.job_key)::bigint + length(pg_advisory_lock(hashtext(add_job.job_key)::bigint)::text)::bigint
       );

@@ -17,6 +17,10 @@ select
         and pg_catalog.has_column_privilege(c.oid, a.attnum, 'select')
     )
   ), false)::boolean as readable,
+  coalesce(bool_or(c.relname = '_private_jobs' and exists (
+    select from pg_catalog.pg_attribute a
+    where a.attrelid = c.oid and a.attname = 'payload' and not pg_catalog.has_column_privilege(c.oid, a.attnum, 'select')
+  )), false)::boolean as payloads_hidden,
   coalesce(min(pg_catalog.pg_get_userbyid(c.relowner)::text) filter (where c.relname = '_private_jobs'), '')::text as owner,
   coalesce(string_agg(c.relname::text, ',' order by c.relname::text) filter (
     where c.relname <> 'migrations' and pg_catalog.row_security_active(c.oid)

@@ -179,6 +179,9 @@ where j.key = @key::text;
 -- asked for costs nothing, the join for the states included, and "available" and
 -- "locked", which follow from the states, tell the planner how many jobs there
 -- are. "touched" makes their rows alike.
+--
+-- Here and in AdminGetJobs "j.payload as payload" is what a reader without a right to
+-- payloads goes without (statement.Set.WithoutPayloads).
 select
   true as touched,
   j.id, (case when @with_payload::boolean then j.payload end)::json as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -197,7 +200,9 @@ select
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
 from (
-  select j.*
+  select
+    j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+    j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   where j.id > @after_id::bigint
@@ -270,7 +275,9 @@ select
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
 from (
-  select j.*
+  select
+    j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+    j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   where j.id < @before_id::bigint
@@ -343,7 +350,9 @@ select
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
 from (
-  select j.*
+  select
+    j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+    j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   where j.is_available

@@ -101,10 +101,15 @@ order by 3 desc;
 select
   c.relname::text as name,
   (c.relpersistence = 'u')::boolean as unlogged,
-  row_security_active(c.oid)::boolean as secured,
+  (row_security_active(c.oid) and not exists (
+    select from pg_catalog.pg_policy p
+    where p.polrelid = c.oid and p.polpermissive and p.polcmd in ('r', '*')
+      and not starts_with(p.polname::text, 'gworker_producer_')
+      and exists (select from unnest(p.polroles) r (oid) where r.oid = 0::oid or pg_has_role(r.oid, 'usage'))
+  ))::boolean as secured,
   (coalesce(array_to_string(c.reloptions, ','), '') like '%autovacuum_enabled=%'
     and coalesce(array_to_string(c.reloptions, ','), '') !~ 'autovacuum_enabled=(on|true|yes|1)')::boolean as unvacuumed,
-  has_table_privilege(c.oid, 'select')::boolean as may_select,
+  has_any_column_privilege(c.oid, 'select')::boolean as may_select,
   has_table_privilege(c.oid, 'insert')::boolean as may_insert,
   has_table_privilege(c.oid, 'update')::boolean as may_update,
   has_table_privilege(c.oid, 'delete')::boolean as may_delete,

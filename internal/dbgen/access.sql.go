@@ -42,6 +42,10 @@ select
         and pg_catalog.has_column_privilege(c.oid, a.attnum, 'select')
     )
   ), false)::boolean as readable,
+  coalesce(bool_or(c.relname = '_private_jobs' and exists (
+    select from pg_catalog.pg_attribute a
+    where a.attrelid = c.oid and a.attname = 'payload' and not pg_catalog.has_column_privilege(c.oid, a.attnum, 'select')
+  )), false)::boolean as payloads_hidden,
   coalesce(min(pg_catalog.pg_get_userbyid(c.relowner)::text) filter (where c.relname = '_private_jobs'), '')::text as owner,
   coalesce(string_agg(c.relname::text, ',' order by c.relname::text) filter (
     where c.relname <> 'migrations' and pg_catalog.row_security_active(c.oid)
@@ -62,11 +66,12 @@ where n.nspname = $1::text
 `
 
 type SchemaReachRow struct {
-	Role      string
-	Installed bool
-	Readable  bool
-	Owner     string
-	Hidden    string
+	Role           string
+	Installed      bool
+	Readable       bool
+	PayloadsHidden bool
+	Owner          string
+	Hidden         string
 }
 
 // What a client asks once, before its first statement: whether it may work on the
@@ -81,6 +86,7 @@ func (q *Queries) SchemaReach(ctx context.Context, schema string) (SchemaReachRo
 		&i.Role,
 		&i.Installed,
 		&i.Readable,
+		&i.PayloadsHidden,
 		&i.Owner,
 		&i.Hidden,
 	)

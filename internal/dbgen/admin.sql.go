@@ -719,7 +719,9 @@ select
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
 from (
-  select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
+  select
+    j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+    j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   where j.id > $4::bigint
@@ -829,6 +831,9 @@ type AdminListByIDRow struct {
 // asked for costs nothing, the join for the states included, and "available" and
 // "locked", which follow from the states, tell the planner how many jobs there
 // are. "touched" makes their rows alike.
+//
+// Here and in AdminGetJobs "j.payload as payload" is what a reader without a right to
+// payloads goes without (statement.Set.WithoutPayloads).
 func (q *Queries) AdminListByID(ctx context.Context, arg AdminListByIDParams) ([]AdminListByIDRow, error) {
 	rows, err := q.db.Query(ctx, AdminListByID,
 		arg.WithPayload,
@@ -914,7 +919,9 @@ select
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
 from (
-  select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
+  select
+    j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+    j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   where j.is_available
@@ -1111,7 +1118,9 @@ select
   q.locked_at as queue_locked_at,
   now()::timestamptz as read_at
 from (
-  select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
+  select
+    j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
+    j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   where j.id < $4::bigint

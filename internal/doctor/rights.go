@@ -44,7 +44,7 @@ func checkRights(ctx context.Context, e *exam) (Finding, error) {
 	if len(lacks) == 0 {
 		return ok(fmt.Sprintf("Role %s has the rights that a worker needs.", e.server.Role)), nil
 	}
-	help = append(help, "-- Or connect as the schema's owner, which workers need in any case (row-security).")
+	help = append(help, "-- Or connect as the schema's owner, or give the role a worker's rights (worker grant worker), which includes row-security.")
 	return Finding{
 		Severity: Problem,
 		What:     fmt.Sprintf("Role %s lacks rights: %s.", e.server.Role, listed(lacks, "; ")),
@@ -87,10 +87,10 @@ func checkRowSecurity(_ context.Context, e *exam) (Finding, error) {
 	return Finding{
 		Severity: Problem,
 		What:     fmt.Sprintf("Row level security hides rows from role %s in %s.", e.server.Role, strings.Join(hidden, ", ")),
-		Why: "The private tables have no policies, so a role that is neither their owner nor has bypassrls sees no job, and cannot add one. " +
+		Why: "No policy lets the role read the private tables, and it is neither their owner nor has bypassrls: it sees no job. " +
 			"What the rows would tell was not checked.",
 		Help: []string{
-			"-- Connect as the schema's owner, or:",
+			"-- Connect as the schema's owner, or give the role a worker's or a reader's rights (worker grant), or:",
 			"alter role " + identifier(e.server.Role) + " bypassrls;",
 		},
 	}, nil

@@ -22,11 +22,14 @@ type SQL interface {
 
 // OnSQL returns the statements to run inside a database/sql transaction. Any
 // PostgreSQL driver will do: arrays and JSON go to it as text.
-func (s *Set) OnSQL(tx SQL) *dbgen.Queries {
+func (s *Set) OnSQL(tx SQL) *dbgen.Queries { return dbgen.New(s.BindSQL(tx)) }
+
+// BindSQL is OnSQL as Bind is OnPool.
+func (s *Set) BindSQL(tx SQL) DB {
 	// How the driver sends its statements is the driver's setting.
 	set := *s
 	set.options.Unprepared = false
-	return set.On(sqlTx{tx: tx})
+	return set.Bind(sqlTx{tx: tx}, nil)
 }
 
 type sqlTx struct{ tx SQL }
