@@ -120,9 +120,7 @@ func checkTime(field string, at time.Time) error {
 
 // RescheduleJobs changes when jobs run, their priority and their attempts, and
 // wakes workers for those that can run now. What runs is left alone; see
-// CompleteJobs. To run failed jobs again, give Attempts 0 as well as RunAt:
-//
-//	client.RescheduleJobs(ctx, ids, gworker.RescheduleOptions{RunAt: new(time.Time), Attempts: new(int)})
+// CompleteJobs. A failed job has used up its attempts: RetryJobs runs it again.
 func (a adder) RescheduleJobs(ctx context.Context, ids []int64, options RescheduleOptions) (ChangedJobs, error) {
 	to, err := options.encode()
 	if err != nil {
@@ -134,7 +132,18 @@ func (a adder) RescheduleJobs(ctx context.Context, ids []int64, options Reschedu
 	return result, doing(err, "rescheduling", ids)
 }
 
-// PreviewJobs tells what CompleteJobs, PermanentlyFailJobs and RescheduleJobs
+// RetryJobs runs jobs again now, with as many attempts as when they were added:
+// failed ones, and those that wait for their next attempt or their time. It is
+// RescheduleJobs with RunAt now and Attempts 0; what runs is left alone. The last
+// error stays until there is another.
+func (a adder) RetryJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
+	held := a.held() // before the transactions that hold them end
+	a.hurryIDs(ids...)
+	result, err := admin.RescheduleAll(ctx, a.queries, ids, admin.Reschedule{RunAt: new(time.Time), Attempts: new(int32)}, held)
+	return result, doing(err, "retrying", ids)
+}
+
+// PreviewJobs tells what RetryJobs, CompleteJobs, PermanentlyFailJobs and RescheduleJobs
 // would do to these jobs at this moment, and changes nothing: the result's Jobs
 // are those that would be changed, as they are.
 func (a adder) PreviewJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {

@@ -32,5 +32,7 @@ func ExampleListener() {
 			fmt.Println("forget article", n.Payload)
 		}
 	})
-	log.Print(err)
+	if err != nil { // the end of ctx is none
+		log.Print(err)
+	}
 }

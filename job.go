@@ -21,7 +21,7 @@ type Job[T any] struct {
 	JobRow
 
 	// Payload is the decoded payload.
-	Payload T
+	Payload T `json:"payload"`
 
 	env     *environment
 	claimed *job.Claimed

@@ -160,7 +160,7 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 	}, nil
 }
 
-// Run listens until ctx ends and returns its cause; until then a lost
+// Run listens until ctx ends and returns nil, as Worker.Run does; until then a lost
 // connection is opened again, after waits that grow from 50 ms to 60 s. All
 // that Run started is over when it returns. A listener may run again, but not
 // twice at once.

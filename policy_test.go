@@ -263,7 +263,7 @@ func TestMaxAttemptsOfTheTask(t *testing.T) {
 	}
 	runOnce(t, gworker.Config{Pool: pool, Concurrency: 1, Tasks: tasks})
 	for name, want := range map[string]string{
-		"first": "1/5|no|again", "last but one": "2/5|no|again", "last": "5/5|no|failed", "beyond": "10/10|no|failed", "the job's": "5/5|no|failed",
+		"first": "1/5|no|again", "last but one": "2/5|no|again", "last": "3/3|no|failed", "beyond": "7/7|no|failed", "the job's": "5/5|no|failed",
 	} {
 		if got := rowOf(t, pool, ids[name]); got != want {
 			t.Errorf("%s left %q, want %q", name, got, want)
@@ -272,7 +272,7 @@ func TestMaxAttemptsOfTheTask(t *testing.T) {
 			t.Errorf("%s: LastAttempt is %v", name, last[name])
 		}
 	}
-	if got := rowOf(t, pool, ids["panic"]); !strings.HasPrefix(got, "5/5|panic: no") {
+	if got := rowOf(t, pool, ids["panic"]); !strings.HasPrefix(got, "3/3|panic: no") {
 		t.Errorf("a panic left %q", got)
 	}
 }

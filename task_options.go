@@ -26,8 +26,8 @@ type TaskOptions struct {
 
 	// MaxAttempts is how many attempts a job of this task gets at most, even if
 	// its row allows more: the failure of that attempt, or of a later one, is
-	// permanent, and the row ends with attempts = max_attempts. 0 means as many
-	// as the row says.
+	// permanent, and the row's max_attempts becomes the attempts that the job had.
+	// 0 means as many as the row says.
 	MaxAttempts int
 
 	// Backoff returns how long a job waits after a failed attempt before it can

@@ -50,6 +50,9 @@ either; without any of them it is {}.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.keyMode != "" && f.key == "" {
+				return usageError{command: cmd.CommandPath(), err: errors.New("--key-mode says what happens to a job with the same key: give --key, too")}
+			}
 			spec, err := f.spec(args, shared.std.in)
 			if err != nil {
 				return usageError{command: cmd.CommandPath(), err: err}
@@ -70,13 +73,16 @@ either; without any of them it is {}.`,
 	flags.StringVar(&f.payload, "payload", "", "payload as JSON; - reads standard input")
 	flags.StringVar(&f.payloadFile, "payload-file", "", "file that holds the payload; - reads standard input")
 	flags.StringVar(&f.queue, "queue", "", "named queue, whose jobs run one after another")
-	flags.StringVar(&f.runAt, "run-at", "", "when to run: a time (2027-01-01T06:00:00Z) or a duration from now (10m)")
+	flags.StringVar(&f.runAt, "run-at", "", "when to run: a time (2027-01-01T06:00:00Z) a date, or a duration from now (10m, 1d)")
 	flags.IntVar(&f.maxAttempts, "max-attempts", 0, "how often to try before the job stays failed (default 25)")
 	flags.StringVar(&f.key, "key", "", "job key, by which a later add replaces this job")
 	flags.StringVar(&f.keyMode, "key-mode", "", "replace, preserve_run_at or unsafe_dedupe (default replace)")
 	flags.IntVar(&f.priority, "priority", 0, "lower numbers run first")
-	flags.StringArrayVar(&f.flags, "flag", nil, "flag of the job (may be repeated)")
-	flags.BoolVar(&f.json, "json", false, "print the stored job as JSON")
+	listVar(cmd.Flags(), &f.flags, "flag", "flag of the job")
+	flags.BoolVar(&f.json, "json", false, "print the stored job as JSON, and whether it was added")
+	complete(cmd, "key-mode", words(string(gworker.KeyReplace), string(gworker.KeyPreserveRunAt), string(gworker.KeyUnsafeDedupe)))
+	complete(cmd, "queue", completeQueues(shared))
+	cmd.ValidArgsFunction = completeTasks(shared)
 	return cmd
 }
 
@@ -131,11 +137,26 @@ func (f addFlags) readPayload(dash bool, stdin io.Reader) (json.RawMessage, erro
 func (f addFlags) print(out io.Writer, job *gworker.JobRow) error {
 	if f.json {
 		encoder := json.NewEncoder(out)
-		return encoder.Encode(jsonJob(job))
+		return encoder.Encode(addedJSON{jobJSON: jsonJob(job), Added: job.Added()})
 	}
-	_, err := terminal.Fprintf(out, "added job %d: task %s, runs at %s, %d attempts\n",
-		job.ID, job.Task, job.RunAt.Format(time.RFC3339), job.MaxAttempts)
+	did := "added"
+	switch {
+	case job.Added():
+	case gworker.KeyMode(f.keyMode) == gworker.KeyUnsafeDedupe:
+		did = "kept the present"
+	default:
+		did = "replaced"
+	}
+	_, err := terminal.Fprintf(out, "%s job %d: task %s, runs at %s, %d attempts\n",
+		did, job.ID, job.Task, job.RunAt.Format(time.RFC3339), job.MaxAttempts)
 	return err
+}
+
+// addedJSON is what became of a job that was to be added: Added says whether it is
+// new, or one with its key was there.
+type addedJSON struct {
+	jobJSON
+	Added bool `json:"added"`
 }
 
 // jobJSON is a job as the binary prints it; the names are those of the columns,

@@ -25,7 +25,7 @@ func addAdminCommands(root *cobra.Command, shared *sharedFlags) {
 	}
 	for _, cmd := range []*cobra.Command{
 		newListCommand(shared), newShowCommand(shared), newStatsCommand(shared), newQueuesCommand(shared), newWorkersCommand(shared),
-		newCompleteCommand(shared), newFailCommand(shared), newRescheduleCommand(shared), newRemoveCommand(shared),
+		newRetryCommand(shared), newCompleteCommand(shared), newFailCommand(shared), newRescheduleCommand(shared), newRemoveCommand(shared),
 		newForceUnlockCommand(shared), newCleanupCommand(shared), newCancelCommand(shared),
 	} {
 		cmd.GroupID = adminGroup

@@ -125,7 +125,7 @@ func TestList(t *testing.T) {
 func TestShow(t *testing.T) {
 	database, _ := adminQueue(t)
 	r := worker(t, "", "show", "5", "-c", database)
-	r.want(t, 0, "job 5\n", "state        failed", "attempts     25 of 25", "last error\n    boom\n    \\u001b[31mred\\u202e\n", "payload\n    {\n      \"n\": 5\n    }\n", "run at       20")
+	r.want(t, 0, "job 5\n", "state        failed", "attempts     25 of 25", "last error\n    boom\n    \\u001b[31mred\\u202e\n", "payload\n    {\n      \"n\": 5\n    }\n", "run at       never", "worker retry 5")
 	r.lacks(t, "\x1b", "\u202e", "locked")
 	worker(t, "", "show", "3", "4", "-c", database).want(t, 0, "locked by    gworker_x", "(5 min ago)", "\n\njob 4\n", "queue held   by gworker_x since ")
 	r = worker(t, "", "show", "--key", "key 6", "1", "--json", "-c", database)
@@ -254,7 +254,7 @@ func TestStatsQueuesWorkers(t *testing.T) {
 	if len(queues.Queues) != 1 || queues.Queues[0].LockedBy != "gworker_x" || queues.Queues[0].Jobs.Blocked != 1 {
 		t.Errorf("%s", r.out)
 	}
-	worker(t, "", "queues", "none", "-c", database).want(t, 0, "no queues")
+	worker(t, "", "queues", "none", "-c", database).want(t, 1, `no such queue: "none"`)
 	worker(t, "", "workers", "-c", database).want(t, 0, "gworker_x  gworker  not registered  1     1       5 min")
 	r = worker(t, "", "workers", "--json", "-c", database)
 	workers := parsed[workersJSON](t, r.out)

@@ -1,11 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -20,55 +20,72 @@ func newCancelCommand(shared *sharedFlags) *cobra.Command {
 	var reason string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "cancel ID",
-		Short: "Cancel a job, also while it runs",
-		Long: `cancel makes a job fail permanently. A job that runs is cancelled by asking the
+		Use:   "cancel ID...",
+		Short: "Cancel jobs, also while they run",
+		Long: `cancel makes jobs fail permanently. A job that runs is cancelled by asking the
 gworker that runs it: it ends the handler's context (an executable gets SIGTERM),
 mostly within milliseconds, and after its next heartbeat at the latest. A run that
-is complete before it hears of it stays complete.
+is complete before it hears of it stays complete. - reads ids from standard input.
 
 Whatever becomes of the run, the job is not tried again. A job that a Node or Rust
 worker runs cannot be interrupted, only kept from being tried again.
 
-The states that --json prints are requested, kept_from_retrying, failed,
-already_failed and not_found; for the last one the exit status is 1.`,
+--json prints an object a line. Its states are requested, kept_from_retrying,
+failed, already_failed and not_found; for the last one the exit status is 1.`,
 		Example: `  worker cancel 42 --reason "wrong recipient"
-  worker cancel 42 --json`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usageError{command: cmd.CommandPath(), err: errors.New("name the job by its id")}
-			}
-			return noArgs(cmd, args[1:])
-		},
+  worker list --task import --state running,ready --all --ids | worker cancel -`,
+		Args:              someArgs("the ids of the jobs"),
+		ValidArgsFunction: completeJobIDs(shared),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := strconv.ParseInt(args[0], 10, 64)
+			ids, err := idsOf(args, shared.std.in)
 			if err != nil {
-				return usageError{command: cmd.CommandPath(), err: fmt.Errorf("%q is not the id of a job", args[0])}
+				return usageError{command: cmd.CommandPath(), err: err}
 			}
 			client, err := shared.client()
 			if err != nil {
 				return err
 			}
 			defer client.Close()
-			result, err := client.CancelRunning(cmd.Context(), id, reason)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				err = printCancelJSON(shared.std.out, result)
-			} else {
-				printCancel(shared.std.out, result)
-			}
-			if err == nil && result.State == gworker.CancelNotFound {
-				err = fmt.Errorf("cancelling job %d: %w", id, errJobNotFound)
-			}
-			return err
+			return cancelJobs(cmd.Context(), client, shared.std.out, ids, reason, asJSON)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&reason, "reason", "", `why, as the job's last error (default "the job was cancelled")`)
-	flags.BoolVar(&asJSON, "json", false, "print the result as JSON")
+	flags.StringVar(&reason, "reason", "", `why, as the jobs' last error (default "the job was cancelled")`)
+	flags.BoolVar(&asJSON, "json", false, "print the results as JSON, one a line")
 	return cmd
+}
+
+// cancelJobs cancels one job after the other, and tells of each at once: what was
+// cancelled stays so if a later one fails.
+func cancelJobs(ctx context.Context, client *gworker.Client, out io.Writer, ids []int64, reason string, asJSON bool) error {
+	if len(ids) == 0 && !asJSON {
+		fmt.Fprintln(out, "no jobs were named: nothing to do")
+	}
+	missing := 0
+	for _, id := range ids {
+		result, err := client.CancelRunning(ctx, id, reason)
+		if err != nil {
+			return err
+		}
+		if result.State == gworker.CancelNotFound {
+			missing++
+		}
+		if asJSON {
+			err = printCancelJSON(out, result)
+		} else {
+			printCancel(out, result)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case missing == 1 && len(ids) == 1:
+		return fmt.Errorf("cancelling job %d: %w", ids[0], errJobNotFound)
+	case missing > 0:
+		return fmt.Errorf("%d of %s not found", missing, counted(len(ids), "job"))
+	}
+	return nil
 }
 
 func printCancel(out io.Writer, r gworker.CancelResult) {
@@ -81,6 +98,8 @@ func printCancel(out io.Writer, r gworker.CancelResult) {
 			"if the run fails, the job is not tried again\n", r.JobID, r.Task, r.WorkerID)
 	case gworker.CancelFailed:
 		terminal.Fprintf(out, "job %d (%s) did not run, and has failed permanently\n", r.JobID, r.Task)
+	case gworker.CancelNotFound:
+		terminal.Fprintf(out, "left out job %d: there is no such job\n", r.JobID)
 	case gworker.CancelAlreadyFailed:
 		terminal.Fprintf(out, "job %d (%s) had failed permanently before: %s\n", r.JobID, r.Task, oneLine(r.Reason))
 	}

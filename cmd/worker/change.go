@@ -19,6 +19,7 @@ type change struct {
 	done   string // "completed"
 	dryRun bool
 	json   bool
+	each   bool
 	// call changes the jobs.
 	call func(context.Context, *gworker.Client, []int64) (gworker.ChangedJobs, error)
 	// tell says more about a job, after it was changed or before it would be.
@@ -28,6 +29,7 @@ type change struct {
 func (c *change) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "change nothing, and print what would be touched")
 	cmd.Flags().BoolVar(&c.json, "json", false, "print the result as JSON")
+	cmd.Flags().BoolVarP(&c.each, "verbose", "v", false, fmt.Sprintf("print a line for each job, also where they are more than %d", mostLines))
 }
 
 func (c *change) run(cmd *cobra.Command, args []string) error {
@@ -69,15 +71,39 @@ func (c *change) print(out io.Writer, result gworker.ChangedJobs) {
 	if c.dryRun {
 		did = "would " + c.verb
 	}
-	for _, job := range result.Jobs {
+	changed, untouched := len(result.Jobs), len(result.Untouched)
+	for _, job := range result.Jobs[:c.lines(changed)] {
 		terminal.Fprintf(out, "%s job %d (%s): %s\n", did, job.ID, cell(job.Task, 60), c.tell(job, c.dryRun))
 	}
-	for _, u := range result.Untouched {
+	if more := changed - c.lines(changed); more > 0 {
+		fmt.Fprintf(out, "... and %d more (--verbose prints each)\n", more)
+	}
+	for _, u := range result.Untouched[:c.lines(untouched)] {
 		terminal.Fprintf(out, "%s\n", whyUntouched(u))
 	}
-	if len(result.Jobs)+len(result.Untouched) == 0 {
-		fmt.Fprintln(out, "no jobs were named: nothing to do")
+	if more := untouched - c.lines(untouched); more > 0 {
+		fmt.Fprintf(out, "... and left out %d more (--verbose prints each)\n", more)
 	}
+	switch {
+	case changed+untouched == 0:
+		fmt.Fprintln(out, "no jobs were named: nothing to do")
+	case changed+untouched > 1:
+		fmt.Fprintf(out, "%s %s", did, counted(changed, "job"))
+		if untouched > 0 {
+			fmt.Fprintf(out, ", left out %d", untouched)
+		}
+		fmt.Fprintln(out)
+	}
+}
+
+// mostLines is how many jobs are printed one by one, of each kind.
+const mostLines = 20
+
+func (c *change) lines(jobs int) int {
+	if c.each {
+		return jobs
+	}
+	return min(jobs, mostLines)
 }
 
 func whyUntouched(u gworker.UntouchedJob) string {

@@ -66,7 +66,7 @@ deleted task identifiers until they are restarted: name their tasks.`,
 			return err
 		},
 	}
-	cmd.Flags().StringArrayVar(&keep, "keep-task", nil, "task identifier to keep (may be repeated)")
+	listVar(cmd.Flags(), &keep, "keep-task", "task identifier to keep")
 	cmd.Flags().StringVar(&tasks, "tasks", "tasks", "folder of task files whose identifiers are kept")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "change nothing, and print what would be deleted")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")

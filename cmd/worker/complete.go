@@ -31,8 +31,9 @@ A job that a worker runs is left alone, unless it has been locked for more than
 4 hours. The exit status is 1 if a job was left out.`,
 		Example: `  worker complete 17 18 --dry-run
   worker list --state failed --task old_report --all --ids | worker complete -`,
-		Args: someArgs("the ids of the jobs"),
-		RunE: c.run,
+		Args:              someArgs("the ids of the jobs"),
+		ValidArgsFunction: completeJobIDs(shared),
+		RunE:              c.run,
 	}
 	c.flags(cmd)
 	return cmd

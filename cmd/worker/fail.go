@@ -26,14 +26,15 @@ func newFailCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "fail ID...",
 		Short: "Keep jobs from being run (again)",
 		Long: `fail marks jobs as permanently failed: they are kept, with the reason as their
-last error, and not run again. "worker reschedule --attempts 0" takes that back.
+last error, and not run again. "worker retry" takes that back.
 - reads ids from standard input.
 
 A job that a worker runs is left alone, unless it has been locked for more than
 4 hours. The exit status is 1 if a job was left out.`,
-		Example: `  worker fail 17 --reason 'the customer has left'`,
-		Args:    someArgs("the ids of the jobs"),
-		RunE:    c.run,
+		Example:           `  worker fail 17 --reason 'the customer has left'`,
+		Args:              someArgs("the ids of the jobs"),
+		ValidArgsFunction: completeJobIDs(shared),
+		RunE:              c.run,
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "last error of the jobs (default \"Manually marked as failed\")")
 	c.flags(cmd)

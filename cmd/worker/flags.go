@@ -16,6 +16,7 @@ type sharedFlags struct {
 	databaseURL string
 	schema      string
 	logLevel    string
+	logFormat   string
 	unprepared  bool
 }
 
@@ -26,6 +27,10 @@ func (f *sharedFlags) register(root *cobra.Command) {
 	flags.StringVarP(&f.schema, "schema", "s", "",
 		"schema of the queue (default $GRAPHILE_WORKER_SCHEMA, else "+schema.Default+")")
 	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&f.logFormat, "log-format", formatAuto,
+		"console, json, or auto: console on a terminal, in colors unless NO_COLOR is set, and json anywhere else")
+	complete(root, "log-level", words("debug", "info", "warn", "error"))
+	complete(root, "log-format", words(formatAuto, formatConsole, formatJSON))
 	flags.BoolVar(&f.unprepared, "no-prepared-statements", false,
 		"do not prepare statements, for transaction-pooling proxies such as PgBouncer")
 }
@@ -54,7 +59,7 @@ func (f *sharedFlags) schemaOrDefault() string {
 }
 
 func (f *sharedFlags) logger(cmd *cobra.Command) (*zap.Logger, error) {
-	logger, err := newLogger(f.std.err, f.logLevel)
+	logger, err := newLogger(f.std.err, f.logLevel, f.logFormat)
 	if err != nil {
 		return nil, usageError{command: cmd.CommandPath(), err: err}
 	}

@@ -26,7 +26,8 @@ It stops nothing that runs. A job that such a worker still runs can be started b
 another one at once, beside the first run.`,
 		Example: `  worker workers
   worker force-unlock pool-3f2a77c1d0e94b5a86 --dry-run`,
-		Args: someArgs("the ids of the workers"),
+		Args:              someArgs("the ids of the workers"),
+		ValidArgsFunction: completeWorkers(shared),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := shared.client()
 			if err != nil {

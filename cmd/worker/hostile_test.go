@@ -149,6 +149,7 @@ func TestEvilTextsAreShownEscaped(t *testing.T) {
 			show("1", running, "--dry-run"), show("1", running, "--dry-run", "--json"), quiet(evil),
 		},
 		"fail":       {show("1", "5", running, "--reason", evil), show("6", "--reason", evil, "--json")},
+		"retry":      {show("5", "6", running)},
 		"reschedule": {show("5", "6", running, "--run-at", "1h", "--attempts", "3"), quiet("5", "--run-at", evil)},
 		"remove":     {show("1"+evil, "3"+evil, "no"+evil, "--dry-run"), show("1"+evil, "no"+evil), show("--id", "2"), show("4"+evil, "--json")},
 		"cancel":     {show(running, "--reason", evil), show("5", "--reason", evil), show("6", "--reason", evil), show("6", "--json"), quiet(evil)},
@@ -168,7 +169,7 @@ func TestEvilTextsAreShownEscaped(t *testing.T) {
 		"crontab": {quiet(), quiet(evil)}, "help": {quiet(), quiet(evil)}, "completion": {quiet()}, "": {quiet(evil), quiet("--" + evil), quiet("-c", "host="+evil)},
 	}
 	// Those that change things come last.
-	order := []string{"complete", "remove", "reschedule", "fail", "cancel", "add", "run", "dev", "sweep", "force-unlock", "cleanup"}
+	order := []string{"complete", "remove", "retry", "reschedule", "fail", "cancel", "add", "run", "dev", "sweep", "force-unlock", "cleanup"}
 	names := slices.SortedFunc(maps.Keys(calls), func(a, b string) int {
 		return slices.Index(order, a) - slices.Index(order, b)
 	})
@@ -257,7 +258,7 @@ func holds(t *testing.T, what string, decoder *json.Decoder, part string) bool {
 // The log for people has colors and nothing else that a terminal acts on.
 func TestConsoleLogIsHarmless(t *testing.T) {
 	var out bytes.Buffer
-	logger := consoleLogger(terminal.NewWriter(&out), zap.DebugLevel)
+	logger := consoleLogger(terminal.NewWriter(&out), zap.DebugLevel, true)
 	bridge(logger.With(zap.String("with", evil))).Error(evil+"\xff", "attribute", evil, "err", fmt.Errorf("oh %s\xff", evil), evil, 1)
 	logger.Log(zapcore.InfoLevel, evil, zap.Strings("list", []string{evil}))
 	text := out.String()

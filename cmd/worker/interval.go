@@ -26,7 +26,7 @@ func (i *interval) Set(text string) error {
 		*i = interval(ms)
 		return nil
 	}
-	d, err := time.ParseDuration(text)
+	d, err := parseDuration(text)
 	if err != nil {
 		return fmt.Errorf("%q is neither a duration such as 2s nor a number of milliseconds", text)
 	}

@@ -38,7 +38,8 @@ func newListCommand(shared *sharedFlags) *cobra.Command {
 		Short: "List jobs",
 		Long: `list prints jobs, 100 at most unless --limit or --all says otherwise. Flags that
 may be repeated let a job pass if one of their values fits; only --flag wants all
-of them.
+of them. Commas separate values, too: one that has a comma in it stands in double
+quotes (--key '"user 7, mail"').
 
 The states are:
   scheduled  its time has not come, and it has not been tried
@@ -54,7 +55,8 @@ tell that it runs.`,
 		Example: `  worker list --state failed --order newest
   worker list --state failed --updated-since 24h --error timeout
   worker list --state ready --order next --task send_email
-  worker list --state failed --all --ids | worker reschedule - --run-at now --attempts 0`,
+  worker list --state failed,retrying --task send_email,send_sms
+  worker list --state failed --all --ids | worker retry -`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			filter, err := f.filter(cmd.Flags().Changed, time.Now())
@@ -80,13 +82,13 @@ tell that it runs.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.states, "state", nil, "scheduled, ready, blocked, running, retrying or failed (may be repeated)")
-	flags.StringArrayVar(&f.tasks, "task", nil, "task identifier (may be repeated)")
-	flags.StringArrayVar(&f.queues, "queue", nil, "named queue (may be repeated)")
+	listVar(flags, &f.states, "state", "scheduled, ready, blocked, running, retrying or failed")
+	listVar(cmd.Flags(), &f.tasks, "task", "task identifier")
+	listVar(cmd.Flags(), &f.queues, "queue", "named queue")
 	flags.BoolVar(&f.noQueue, "no-queue", false, "jobs without a queue")
-	flags.StringArrayVar(&f.keys, "key", nil, "job key (may be repeated)")
-	flags.StringArrayVar(&f.workers, "worker", nil, "id of a worker that holds the job (may be repeated)")
-	flags.StringArrayVar(&f.flags, "flag", nil, "flag of the job (may be repeated; it must have all)")
+	listVar(cmd.Flags(), &f.keys, "key", "job key")
+	listVar(cmd.Flags(), &f.workers, "worker", "id of a worker that holds the job")
+	listVar(cmd.Flags(), &f.flags, "flag", "flag of the job, of which it must have all")
 	flags.StringVar(&f.errorContains, "error", "", "part of the last error, in whichever case")
 	flags.IntVar(&f.minPriority, "min-priority", 0, "lowest number of the priority")
 	flags.IntVar(&f.maxPriority, "max-priority", 0, "highest number of the priority")
@@ -103,6 +105,11 @@ tell that it runs.`,
 	flags.BoolVar(&f.ids, "ids", false, "print the ids only, one a line")
 	flags.BoolVar(&f.payload, "payload", false, "print the payloads, too")
 	flags.BoolVar(&f.json, "json", false, "print the jobs as JSON")
+	complete(cmd, "state", words(stateWords()...))
+	complete(cmd, "task", completeTasks(shared))
+	complete(cmd, "queue", completeQueues(shared))
+	complete(cmd, "worker", completeWorkers(shared))
+	complete(cmd, "order", words(string(gworker.OrderByID), string(gworker.OrderNewestFirst), string(gworker.OrderNext)))
 	return cmd
 }
 
@@ -222,7 +229,7 @@ func printJobs(out io.Writer, page gworker.JobPage) error {
 			priority = strconv.Itoa(job.Priority)
 		}
 		t.add(strconv.FormatInt(job.ID, 10), string(job.State), cell(job.Task, 40), cell(job.Queue, 30), cell(job.Key, 30), priority,
-			relative(job.RunAt, job.ReadAt), fmt.Sprintf("%d/%d", job.Attempts, job.MaxAttempts), cell(note(job), 70), cell(compact(job.Payload), 70))
+			nextRun(job), fmt.Sprintf("%d/%d", job.Attempts, job.MaxAttempts), cell(note(job), 70), cell(compact(job.Payload), 70))
 	}
 	if err := t.print(out); err != nil {
 		return fmt.Errorf("printing jobs: %w", err)
@@ -231,6 +238,14 @@ func printJobs(out io.Writer, page gworker.JobPage) error {
 		terminal.Fprintf(out, "\n%s; there are more: add --all, or --cursor %s\n", counted(len(page.Jobs), "job"), page.NextCursor)
 	}
 	return nil
+}
+
+// nextRun is when a job runs, as seen from when it was read; a failed one does not.
+func nextRun(job *gworker.JobInfo) string {
+	if job.State == gworker.StateFailed {
+		return ""
+	}
+	return relative(job.RunAt, job.ReadAt)
 }
 
 // note is the one thing that matters of a job in its state.

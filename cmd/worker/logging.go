@@ -16,15 +16,26 @@ import (
 	"github.com/gworker/gworker/internal/terminal"
 )
 
-// newLogger writes lines for people on a terminal and JSON anywhere else.
-func newLogger(to io.Writer, level string) (*zap.Logger, error) {
+// The values of --log-format.
+const (
+	formatAuto    = "auto"
+	formatConsole = "console"
+	formatJSON    = "json"
+)
+
+// newLogger writes lines for people or JSON; automatically, lines on a terminal and
+// JSON anywhere else.
+func newLogger(to io.Writer, level, format string) (*zap.Logger, error) {
 	parsed, err := zapcore.ParseLevel(level)
 	if err != nil || parsed > zapcore.ErrorLevel {
 		return nil, fmt.Errorf("--log-level is %q: it can be debug, info, warn or error", level)
 	}
 	out := terminal.NewWriter(to)
-	if out.IsTerminal() {
-		return consoleLogger(out, parsed), nil
+	switch {
+	case format == formatConsole, format == formatAuto && out.IsTerminal():
+		return consoleLogger(out, parsed, out.IsTerminal() && os.Getenv("NO_COLOR") == ""), nil
+	case format != formatAuto && format != formatJSON:
+		return nil, fmt.Errorf("--log-format is %q: it can be %s, %s or %s", format, formatAuto, formatConsole, formatJSON)
 	}
 	config := zap.NewProductionEncoderConfig()
 	config.TimeKey = "time"
@@ -33,14 +44,17 @@ func newLogger(to io.Writer, level string) (*zap.Logger, error) {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(config), zapcore.Lock(zapcore.AddSync(out)), parsed)), nil
 }
 
-// consoleLogger writes lines for people.
-func consoleLogger(to *terminal.Writer, level zapcore.Level) *zap.Logger {
+// consoleLogger writes lines for people, in colors or without.
+func consoleLogger(to *terminal.Writer, level zapcore.Level, colors bool) *zap.Logger {
 	config := zap.NewDevelopmentEncoderConfig()
-	config.EncodeLevel = zapcore.CapitalColorLevelEncoder
+	config.EncodeLevel = zapcore.CapitalLevelEncoder
+	if colors {
+		config.EncodeLevel, to = zapcore.CapitalColorLevelEncoder, to.WithColors()
+	}
 	config.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 	config.EncodeDuration = zapcore.StringDurationEncoder
 	encoder := lineEncoder{zapcore.NewConsoleEncoder(config)}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(to.WithColors())), level))
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(to)), level))
 }
 
 // lineEncoder keeps messages, which are the output of tasks now and then, on one

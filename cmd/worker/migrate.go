@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +16,7 @@ import (
 )
 
 func newMigrateCommand(shared *sharedFlags) *cobra.Command {
-	var status bool
+	var status, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Install the schema or bring it up to date",
@@ -25,11 +26,17 @@ all: it prints each revision with the time it was applied, whether it is
 breaking, whose content it has, and what a run would do.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON && !status {
+				return usageError{command: cmd.CommandPath(), err: errors.New("--json goes with --status")}
+			}
 			client, err := shared.client()
 			if err != nil {
 				return err
 			}
 			defer client.Close()
+			if status && asJSON {
+				return printStatusJSON(cmd.Context(), client, shared)
+			}
 			if status {
 				return printStatus(cmd.Context(), client, shared)
 			}
@@ -37,6 +44,7 @@ breaking, whose content it has, and what a run would do.`,
 		},
 	}
 	cmd.Flags().BoolVar(&status, "status", false, "print each revision and what a run would do, changing nothing")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "with --status, print it as JSON")
 	return cmd
 }
 
@@ -81,6 +89,46 @@ func printStatus(ctx context.Context, client *gworker.Client, shared *sharedFlag
 	}
 	terminal.Fprintf(out, "\n%s\n", whatARunWouldDo(status))
 	return nil
+}
+
+type statusJSON struct {
+	Schema    string         `json:"schema"`
+	Installed bool           `json:"installed"`
+	Revision  int            `json:"revision"`
+	Pending   []int          `json:"pending"`
+	Refusal   string         `json:"refusal,omitempty"`
+	Missing   []string       `json:"missing_objects,omitempty"`
+	Revisions []revisionJSON `json:"revisions"`
+}
+
+type revisionJSON struct {
+	ID        int       `json:"id"`
+	AppliedAt time.Time `json:"applied_at,omitzero"`
+	Breaking  bool      `json:"breaking"`
+	Lineage   string    `json:"lineage"`
+	Pending   bool      `json:"pending"`
+}
+
+func printStatusJSON(ctx context.Context, client *gworker.Client, shared *sharedFlags) error {
+	status, err := client.SchemaStatus(ctx)
+	if err != nil {
+		return err
+	}
+	printed := statusJSON{
+		Schema: shared.schemaOrDefault(), Installed: status.Ledger.Installed, Revision: status.Ledger.Newest,
+		Pending: append([]int{}, status.Pending()...), Missing: status.Missing,
+	}
+	if status.Refusal != nil {
+		printed.Refusal = status.Refusal.Error()
+	}
+	for _, r := range status.Revisions {
+		one := revisionJSON{ID: r.ID, Breaking: r.Breaking, Lineage: string(r.Lineage), Pending: r.Pending}
+		if r.Recorded {
+			one.AppliedAt = r.At
+		}
+		printed.Revisions = append(printed.Revisions, one)
+	}
+	return printJSON(shared.std.out, printed)
 }
 
 func printRevisions(out io.Writer, revisions []gworker.RevisionStatus) error {

@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +21,7 @@ func newQueuesCommand(shared *sharedFlags) *cobra.Command {
 		Short: "List named queues, who holds them and their jobs",
 		Long: `queues prints named queues by name, 100 at most unless --limit says otherwise: who
 holds them, for how long, and their jobs by state. "worker list --help" explains
-the states.`,
+the states. The exit status is 1 if a queue that is named is not there.`,
 		Example: `  worker queues --locked
   worker queues 'user 7' --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,16 +36,40 @@ the states.`,
 				return err
 			}
 			if asJSON {
-				return printJSON(shared.std.out, jsonQueues(page))
+				err = printJSON(shared.std.out, jsonQueues(page))
+			} else if len(page.Queues) > 0 || len(args) == 0 {
+				err = printQueues(shared, page)
 			}
-			return printQueues(shared, page)
+			if err != nil {
+				return err
+			}
+			return missingQueues(args, page, filter)
 		},
 	}
 	cmd.Flags().BoolVar(&filter.LockedOnly, "locked", false, "only queues that a worker holds")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 0, fmt.Sprintf("most queues to print (default %d)", gworker.DefaultPageSize))
 	cmd.Flags().StringVar(&filter.Cursor, "cursor", "", "go on where a listing ended")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the queues as JSON")
+	cmd.ValidArgsFunction = completeQueues(shared)
 	return cmd
+}
+
+// missingQueues is the error that names queues which were asked for by name and are
+// not there. Where a page or a filter may have left them out nothing is said.
+func missingQueues(names []string, page gworker.QueuePage, filter gworker.QueueFilter) error {
+	if page.NextCursor != "" || filter.Cursor != "" || filter.LockedOnly {
+		return nil
+	}
+	var missing []string
+	for _, name := range names {
+		if !slices.ContainsFunc(page.Queues, func(q gworker.QueueInfo) bool { return q.Name == name }) {
+			missing = append(missing, strconv.Quote(name))
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("no such queue: %s", strings.Join(missing, ", "))
 }
 
 func printQueues(shared *sharedFlags, page gworker.QueuePage) error {

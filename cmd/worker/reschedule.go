@@ -25,7 +25,8 @@ func newRescheduleCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "reschedule ID...",
 		Short: "Change when jobs run, their priority or their attempts",
 		Long: `reschedule changes when jobs run, their priority or their attempts. A failed job
-has used up its attempts: to run it again, give --attempts 0, too.
+has used up its attempts: to run it again, give --attempts 0, too, as "worker retry"
+does.
 - reads ids from standard input.
 
 A job that a worker runs is left alone, unless it has been locked for more than
@@ -33,7 +34,8 @@ A job that a worker runs is left alone, unless it has been locked for more than
 		Example: `  worker reschedule 17 --run-at now --attempts 0
   worker reschedule 17 --run-at 2h --priority -10
   worker list --state failed --updated-since 24h --all --ids | worker reschedule - --run-at now --attempts 0`,
-		Args: someArgs("the ids of the jobs"),
+		Args:              someArgs("the ids of the jobs"),
+		ValidArgsFunction: completeJobIDs(shared),
 	}
 	c := &change{shared: shared, verb: "reschedule", done: "rescheduled"}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -48,7 +50,7 @@ A job that a worker runs is left alone, unless it has been locked for more than
 		return c.run(cmd, args)
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.runAt, "run-at", "", "when to run: now, a time (2027-01-01T06:00:00Z) or a duration from now (10m)")
+	flags.StringVar(&f.runAt, "run-at", "", "when to run: now, a time (2027-01-01T06:00:00Z), a date, or a duration from now (10m, 1d)")
 	flags.IntVar(&f.priority, "priority", 0, "lower numbers run first")
 	flags.IntVar(&f.attempts, "attempts", 0, "how many attempts the jobs count as having had")
 	flags.IntVar(&f.maxAttempts, "max-attempts", 0, "how often to try before the jobs stay failed")

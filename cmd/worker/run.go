@@ -104,7 +104,7 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 		"how long running jobs may go on after the first signal; 0 is not at all")
 	flags.DurationVar(&f.endTimeout, "shutdown-timeout", 0,
 		"within which the whole shutdown ends, whatever jobs and the database do (default: no bound)")
-	flags.DurationVar(&f.returnDelay, "shutdown-return-delay", 0,
+	flags.Var(newDuration(&f.returnDelay, 0), "shutdown-return-delay",
 		"how long jobs that a shutdown cuts off wait before they can run again (default: not at all)")
 	return cmd
 }

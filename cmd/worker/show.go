@@ -79,8 +79,9 @@ jobs are not kept.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringArrayVar(&keys, "key", nil, "job key (may be repeated)")
+	listVar(cmd.Flags(), &keys, "key", "job key")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the jobs as JSON, one a line")
+	cmd.ValidArgsFunction = completeJobIDs(shared)
 	return cmd
 }
 
@@ -101,7 +102,11 @@ func printJob(out io.Writer, job *gworker.JobInfo, apart bool) error {
 	line("key", job.Key)
 	line("flags", strings.Join(job.Flags, ", "))
 	line("priority", fmt.Sprint(job.Priority))
-	line("run at", absolute(job.RunAt, job.ReadAt))
+	if job.State == gworker.StateFailed {
+		line("run at", fmt.Sprintf("never: it has used up its attempts; \"worker retry %d\" runs it again", job.ID))
+	} else {
+		line("run at", absolute(job.RunAt, job.ReadAt))
+	}
 	line("attempts", fmt.Sprintf("%d of %d", job.Attempts, job.MaxAttempts))
 	line("created", absolute(job.CreatedAt, job.ReadAt))
 	line("changed", absolute(job.UpdatedAt, job.ReadAt))

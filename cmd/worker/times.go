@@ -48,14 +48,28 @@ func parsePast(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if ago, err := time.ParseDuration(text); err == nil {
+	if ago, err := parseDuration(text); err == nil {
 		return now.Add(-ago.Abs()), nil
 	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%s is %q: give a time such as 2027-01-01T06:00:00Z, or how long ago, such as 24h", flag, text)
+	at, ok := parseDate(text)
+	if !ok {
+		return time.Time{}, fmt.Errorf("%s is %q: give a time such as 2027-01-01 or 2027-01-01T06:00:00Z, or how long ago, such as 24h or 7d", flag, text)
 	}
 	return at, nil
+}
+
+// parseDate reads a time. One without a zone is in the zone of whoever gives it, as
+// times are printed; one without a time of day is its midnight.
+func parseDate(text string) (at time.Time, ok bool) {
+	for _, layout := range []string{
+		time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04Z07:00",
+		"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly,
+	} {
+		if at, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return at, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // parseTime reads a time, or a duration from now.
@@ -63,12 +77,12 @@ func parseTime(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if after, err := time.ParseDuration(text); err == nil {
+	if after, err := parseDuration(text); err == nil {
 		return now.Add(after), nil
 	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%s is %q: give a time such as 2027-01-01T06:00:00Z or a duration such as 10m", flag, text)
+	at, ok := parseDate(text)
+	if !ok {
+		return time.Time{}, fmt.Errorf("%s is %q: give a time such as 2027-01-01 or 2027-01-01T06:00:00Z, or a duration such as 10m or 1d", flag, text)
 	}
 	return at, nil
 }

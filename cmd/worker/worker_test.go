@@ -131,7 +131,7 @@ func TestAddTakesThePayloadFromOnePlace(t *testing.T) {
 	worker(t, "", "add", "x", "--payload", "{").want(t, 2, "not valid JSON")
 	worker(t, "", "add", "x", "--payload-file", "/none").want(t, 2, "/none")
 	worker(t, "", "add", "x", "--run-at", "tomorrow").want(t, 2, "--run-at", "tomorrow")
-	worker(t, "", "add", "x", "--key-mode", "once", "-c", database).want(t, 2, "--key-mode", "unsafe_dedupe")
+	worker(t, "", "add", "x", "--key", "k", "--key-mode", "once", "-c", database).want(t, 2, "--key-mode", "unsafe_dedupe")
 }
 
 func TestUsageErrors(t *testing.T) {

@@ -206,11 +206,12 @@ delete from graphile_worker._private_jobs j where j.id = any (@ids::bigint[]);
 -- As FailJobs. Waits are counted from now on, and now() is when the jobs were claimed.
 with outcome as (
   select unnest(@ids::bigint[]) as id, unnest(@errors::text[]) as error, unnest(@delays::float8[]) as delay,
-    unnest(@finals::boolean[]) as final, unnest(@payloads::text[]) as payload
+    unnest(@finals::boolean[]) as final, unnest(@capped::boolean[]) as capped, unnest(@payloads::text[]) as payload
 )
 update graphile_worker._private_jobs j
 set last_error = o.error,
-  attempts = case when o.final then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
+  attempts = case when o.final and not o.capped then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
+  max_attempts = case when o.capped then least(j.attempts + 1, j.max_attempts) else j.max_attempts end,
   payload = coalesce(nullif(o.payload, '')::json, j.payload),
   run_at = greatest(statement_timestamp(), j.run_at)
     + case when o.delay < 0 then exp(least(j.attempts + 1, 10)) else o.delay end * interval '1 second',

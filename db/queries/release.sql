@@ -31,12 +31,13 @@ select d.id from done d;
 -- name: FailJobs :many
 -- A negative delay stands for the shared backoff formula, '' for the payload as
 -- it is, and final for a job that is not tried again whatever attempts it has
--- left. "at" is the present time if it is not the database's. A cancelled job has
+-- left; capped, where that is since its task allows no more, so that the row tells how
+-- many it had. "at" is the present time if it is not the database's. A cancelled job has
 -- no attempts left, and its error is the reason already: that one is kept.
 with outcome as (
   select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at,
     unnest(@errors::text[]) as error, unnest(@delays::float8[]) as delay, unnest(@finals::boolean[]) as final,
-    unnest(@payloads::text[]) as payload
+    unnest(@capped::boolean[]) as capped, unnest(@payloads::text[]) as payload
 ), failed as (
   update graphile_worker._private_jobs j
   set last_error = case
@@ -44,7 +45,8 @@ with outcome as (
         = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') then j.last_error
       else o.error
     end,
-    attempts = case when o.final then greatest(j.attempts, j.max_attempts) else j.attempts end,
+    attempts = case when o.final and not o.capped then greatest(j.attempts, j.max_attempts) else j.attempts end,
+    max_attempts = case when o.capped then least(j.attempts, j.max_attempts) else j.max_attempts end,
     payload = coalesce(nullif(o.payload, '')::json, j.payload),
     run_at = greatest(coalesce(sqlc.narg(at)::timestamptz, now()), j.run_at)
       + case when o.delay < 0 then exp(least(j.attempts, 10)) else o.delay end * interval '1 second',

@@ -12,7 +12,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"maps"
@@ -137,9 +136,5 @@ func run(ctx context.Context, databaseURL string) error {
 	}
 	settings := &Settings{pool: pool}
 	// The first batch is a gap, so this loads the settings to begin with.
-	err = listener.Run(ctx, settings.heard)
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return listener.Run(ctx, settings.heard)
 }

@@ -38,13 +38,13 @@ import (
 type Job struct {
 	job.Row
 	// State is what the job does or waits for.
-	State job.State
+	State job.State `json:"state"`
 	// QueueLockedBy is the worker that holds the job's queue, or "", and
 	// QueueLockedAt since when. A blocked job waits for that worker.
-	QueueLockedBy string
-	QueueLockedAt time.Time
+	QueueLockedBy string    `json:"queue_locked_by,omitempty"`
+	QueueLockedAt time.Time `json:"queue_locked_at,omitzero"`
 	// ReadAt is the database's time at which this was true.
-	ReadAt time.Time
+	ReadAt time.Time `json:"read_at,omitzero"`
 }
 
 // jobRow is what each statement about jobs returns.

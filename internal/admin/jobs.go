@@ -25,21 +25,21 @@ const (
 
 // Untouched is a job that was asked for and left as it is.
 type Untouched struct {
-	ID     int64
-	Reason Reason
+	ID     int64  `json:"id"`
+	Reason Reason `json:"reason"`
 	// Job is the job as it was seen, or nil if there is none. Its LockedBy is
 	// "" if a worker took it in just that moment, or another process held it
 	// without a lock (see Config.HoldTime); then it may have ended by now.
-	Job *Job
+	Job *Job `json:"job,omitempty"`
 }
 
 // Changed is what became of the jobs that were asked for.
 type Changed struct {
 	// Jobs are those that were changed, by id: as they are now, or as they were
 	// if they are gone.
-	Jobs []*Job
+	Jobs []*Job `json:"jobs"`
 	// Untouched are the others, by id.
-	Untouched []Untouched
+	Untouched []Untouched `json:"not_touched"`
 }
 
 // Complete deletes jobs.

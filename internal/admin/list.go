@@ -54,10 +54,10 @@ type Filter struct {
 // Page is one page of a listing.
 type Page struct {
 	// Jobs are the jobs of the page, in the order that was asked for.
-	Jobs []*Job
+	Jobs []*Job `json:"jobs"`
 	// NextCursor is what the next page is asked for with, or "" if this is the
 	// last one.
-	NextCursor string
+	NextCursor string `json:"next_cursor,omitempty"`
 }
 
 // List reads one page.

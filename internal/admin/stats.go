@@ -11,12 +11,12 @@ import (
 
 // Counts are numbers of jobs by their states.
 type Counts struct {
-	Scheduled int64
-	Ready     int64
-	Blocked   int64
-	Running   int64
-	Retrying  int64
-	Failed    int64
+	Scheduled int64 `json:"scheduled"`
+	Ready     int64 `json:"ready"`
+	Blocked   int64 `json:"blocked"`
+	Running   int64 `json:"running"`
+	Retrying  int64 `json:"retrying"`
+	Failed    int64 `json:"failed"`
 }
 
 // Total is the number of all jobs.
@@ -37,25 +37,25 @@ func (c *Counts) add(o Counts) {
 type Stats struct {
 	Counts
 	// LongestWait is how long the oldest ready job has waited.
-	LongestWait time.Duration
+	LongestWait time.Duration `json:"longest_wait_ns"`
 	// Tasks are the tasks that have jobs, by identifier.
-	Tasks []TaskStats
+	Tasks []TaskStats `json:"tasks"`
 	// Queues are the named queues with the most jobs, those first.
-	Queues []QueueStats
+	Queues []QueueStats `json:"queues"`
 }
 
 // TaskStats are the numbers of one task's jobs.
 type TaskStats struct {
 	Counts
-	Task        string
-	LongestWait time.Duration
+	Task        string        `json:"task_identifier"`
+	LongestWait time.Duration `json:"longest_wait_ns"`
 }
 
 // QueueStats are the numbers of one named queue's jobs.
 type QueueStats struct {
 	Counts
-	Queue       string
-	LongestWait time.Duration
+	Queue       string        `json:"queue_name"`
+	LongestWait time.Duration `json:"longest_wait_ns"`
 }
 
 // CountJobs counts all jobs, with up to queues named queues.
@@ -95,23 +95,23 @@ func CountJobs(ctx context.Context, q *dbgen.Queries, queues int, held Held) (St
 // Queue is a named queue.
 type Queue struct {
 	Counts
-	Name string
+	Name string `json:"queue_name"`
 	// LockedBy is the worker that holds the queue, or "".
-	LockedBy string
+	LockedBy string `json:"locked_by,omitempty"`
 	// LockedAt is since when, or the zero time, and LockedFor how long that is
 	// by the database's clock.
-	LockedAt  time.Time
-	LockedFor time.Duration
+	LockedAt  time.Time     `json:"locked_at,omitzero"`
+	LockedFor time.Duration `json:"locked_for_ns"`
 	// LongestWait is how long its oldest ready job has waited.
-	LongestWait time.Duration
+	LongestWait time.Duration `json:"longest_wait_ns"`
 }
 
 // QueuePage is one page of queues, by name.
 type QueuePage struct {
-	Queues []Queue
+	Queues []Queue `json:"queues"`
 	// NextCursor is what the next page is asked for with, or "" if this is the
 	// last one.
-	NextCursor string
+	NextCursor string `json:"next_cursor,omitempty"`
 }
 
 // QueueFilter says which queues to list.

@@ -17,32 +17,32 @@ import (
 // Worker is one that is registered, or that holds locks.
 type Worker struct {
 	// ID is what stands in the locked_by of its jobs and queues.
-	ID string
+	ID string `json:"id"`
 	// Runtime is which Graphile Worker it is, by the form of its id: "gworker",
 	// "node" or "rust"; "" if none writes such ids. Of Node's newer versions
 	// an id is that of a pool of workers.
-	Runtime string
+	Runtime string `json:"runtime"`
 	// Registered says that the worker tells that it lives. Node's workers never
 	// do, Rust's only if they were told to.
-	Registered bool
+	Registered bool `json:"registered"`
 	// StartedAt and LastHeartbeatAt are when it registered and was last heard
 	// of, and Silence is how long ago that was by the database's clock.
-	StartedAt       time.Time
-	LastHeartbeatAt time.Time
-	Silence         time.Duration
+	StartedAt       time.Time     `json:"started_at,omitzero"`
+	LastHeartbeatAt time.Time     `json:"last_heartbeat_at,omitzero"`
+	Silence         time.Duration `json:"silence_ns"`
 	// Metadata is what it says of itself, a JSON object, and the fields below
 	// are what was understood of it.
-	Metadata    json.RawMessage
-	Version     string
-	Host        string
-	PID         int
-	Tasks       []string
-	Concurrency int
+	Metadata    json.RawMessage `json:"metadata,omitempty"`
+	Version     string          `json:"version,omitempty"`
+	Host        string          `json:"host,omitempty"`
+	PID         int             `json:"pid"`
+	Tasks       []string        `json:"tasks"`
+	Concurrency int             `json:"concurrency"`
 	// Jobs and Queues are how many it holds, and OldestLock is how long ago it
 	// took the first of them.
-	Jobs       int64
-	Queues     int64
-	OldestLock time.Duration
+	Jobs       int64         `json:"jobs"`
+	Queues     int64         `json:"queues"`
+	OldestLock time.Duration `json:"oldest_lock_ns"`
 }
 
 // ListWorkers are all that are registered or hold locks, by id.
@@ -109,18 +109,18 @@ func registeredWorkers(ctx context.Context, q *dbgen.Queries) ([]dbgen.AdminRegi
 
 // Locks are what one worker holds.
 type Locks struct {
-	WorkerID string
-	Jobs     []HeldJob
-	Queues   []string
+	WorkerID string    `json:"worker_id,omitempty"`
+	Jobs     []HeldJob `json:"jobs"`
+	Queues   []string  `json:"queues"`
 }
 
 // HeldJob is a job that a worker holds.
 type HeldJob struct {
-	ID          int64
-	Task        string
-	Attempts    int
-	MaxAttempts int
-	LockedFor   time.Duration
+	ID          int64         `json:"id"`
+	Task        string        `json:"task_identifier"`
+	Attempts    int           `json:"attempts"`
+	MaxAttempts int           `json:"max_attempts"`
+	LockedFor   time.Duration `json:"locked_for_ns"`
 }
 
 // HeldBy tells what workers hold, each of those that were asked for, once.

@@ -79,11 +79,12 @@ func (q *Queries) CompleteHeldJobs(ctx context.Context, ids []int64) error {
 const FailHeldJobs = `-- name: FailHeldJobs :many
 with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::text[]) as error, unnest($3::float8[]) as delay,
-    unnest($4::boolean[]) as final, unnest($5::text[]) as payload
+    unnest($4::boolean[]) as final, unnest($5::boolean[]) as capped, unnest($6::text[]) as payload
 )
 update graphile_worker._private_jobs j
 set last_error = o.error,
-  attempts = case when o.final then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
+  attempts = case when o.final and not o.capped then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
+  max_attempts = case when o.capped then least(j.attempts + 1, j.max_attempts) else j.max_attempts end,
   payload = coalesce(nullif(o.payload, '')::json, j.payload),
   run_at = greatest(statement_timestamp(), j.run_at)
     + case when o.delay < 0 then exp(least(j.attempts + 1, 10)) else o.delay end * interval '1 second',
@@ -98,6 +99,7 @@ type FailHeldJobsParams struct {
 	Errors   []string
 	Delays   []float64
 	Finals   []bool
+	Capped   []bool
 	Payloads []string
 }
 
@@ -114,6 +116,7 @@ func (q *Queries) FailHeldJobs(ctx context.Context, arg FailHeldJobsParams) ([]F
 		arg.Errors,
 		arg.Delays,
 		arg.Finals,
+		arg.Capped,
 		arg.Payloads,
 	)
 	if err != nil {

@@ -78,7 +78,7 @@ const FailJobs = `-- name: FailJobs :many
 with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,
     unnest($4::text[]) as error, unnest($5::float8[]) as delay, unnest($6::boolean[]) as final,
-    unnest($7::text[]) as payload
+    unnest($7::boolean[]) as capped, unnest($8::text[]) as payload
 ), failed as (
   update graphile_worker._private_jobs j
   set last_error = case
@@ -86,9 +86,10 @@ with outcome as (
         = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') then j.last_error
       else o.error
     end,
-    attempts = case when o.final then greatest(j.attempts, j.max_attempts) else j.attempts end,
+    attempts = case when o.final and not o.capped then greatest(j.attempts, j.max_attempts) else j.attempts end,
+    max_attempts = case when o.capped then least(j.attempts, j.max_attempts) else j.max_attempts end,
     payload = coalesce(nullif(o.payload, '')::json, j.payload),
-    run_at = greatest(coalesce($8::timestamptz, now()), j.run_at)
+    run_at = greatest(coalesce($9::timestamptz, now()), j.run_at)
       + case when o.delay < 0 then exp(least(j.attempts, 10)) else o.delay end * interval '1 second',
     flags = case
       when jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel' then nullif(j.flags - 'gworker:cancel', '{}')
@@ -99,7 +100,7 @@ with outcome as (
     updated_at = now()
   from outcome o
   where j.id = o.id
-    and j.locked_by = $9::text
+    and j.locked_by = $10::text
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
   returning j.id, j.job_queue_id, (o.locked_at)::timestamptz as locked_at, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent,
@@ -108,7 +109,7 @@ with outcome as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from failed f
-  where q.id = f.job_queue_id and q.locked_by = $9::text and q.locked_at = f.locked_at
+  where q.id = f.job_queue_id and q.locked_by = $10::text and q.locked_at = f.locked_at
 )
 select f.id, f.run_at, f.permanent, f.kept_error from failed f
 `
@@ -120,6 +121,7 @@ type FailJobsParams struct {
 	Errors    []string
 	Delays    []float64
 	Finals    []bool
+	Capped    []bool
 	Payloads  []string
 	At        pgtype.Timestamptz
 	WorkerID  string
@@ -134,7 +136,8 @@ type FailJobsRow struct {
 
 // A negative delay stands for the shared backoff formula, ” for the payload as
 // it is, and final for a job that is not tried again whatever attempts it has
-// left. "at" is the present time if it is not the database's. A cancelled job has
+// left; capped, where that is since its task allows no more, so that the row tells how
+// many it had. "at" is the present time if it is not the database's. A cancelled job has
 // no attempts left, and its error is the reason already: that one is kept.
 func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsRow, error) {
 	rows, err := q.db.Query(ctx, FailJobs,
@@ -144,6 +147,7 @@ func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsR
 		arg.Errors,
 		arg.Delays,
 		arg.Finals,
+		arg.Capped,
 		arg.Payloads,
 		arg.At,
 		arg.WorkerID,

@@ -13,42 +13,48 @@ import (
 	"time"
 )
 
-// Row is a job as it stands in the database.
+// Row is a job as it stands in the database. As JSON its fields have the names of the
+// columns that the jobs view shows.
 type Row struct {
 	// ID identifies the job for as long as its row exists.
-	ID int64
+	ID int64 `json:"id"`
 	// Task is the identifier of the task that runs the job.
-	Task string
+	Task string `json:"task_identifier"`
 	// Queue is the named queue in which jobs run one after another, or "".
-	Queue string
+	Queue string `json:"queue_name,omitempty"`
 	// Payload is the job's argument, a JSON text exactly as stored.
-	Payload json.RawMessage
+	Payload json.RawMessage `json:"payload,omitempty"`
 	// Priority orders runnable jobs; lower numbers run first.
-	Priority int
+	Priority int `json:"priority"`
 	// RunAt is the time before which the job does not run.
-	RunAt time.Time
+	RunAt time.Time `json:"run_at"`
 	// Attempts counts the runs started so far; while a job runs, the present
 	// run is included.
-	Attempts int
+	Attempts int `json:"attempts"`
 	// MaxAttempts is the number of runs after which a failing job stays failed.
-	MaxAttempts int
+	MaxAttempts int `json:"max_attempts"`
 	// LastError is the text of the last failure, or "".
-	LastError string
+	LastError string `json:"last_error,omitempty"`
 	// CreatedAt is when the job was added.
-	CreatedAt time.Time
+	CreatedAt time.Time `json:"created_at"`
 	// UpdatedAt is when the row was last changed.
-	UpdatedAt time.Time
+	UpdatedAt time.Time `json:"updated_at"`
 	// Key is the job key that other adds can replace the job by, or "".
-	Key string
+	Key string `json:"key,omitempty"`
 	// Revision counts how often the job was replaced through its key.
-	Revision int
+	Revision int `json:"revision"`
 	// Flags are the job's flags, sorted; nil if it has none.
-	Flags []string
+	Flags []string `json:"flags,omitempty"`
 	// LockedAt is when a worker claimed the job; zero if none has.
-	LockedAt time.Time
+	LockedAt time.Time `json:"locked_at,omitzero"`
 	// LockedBy is the id of the worker that claimed the job, or "".
-	LockedBy string
+	LockedBy string `json:"locked_by,omitempty"`
 }
+
+// Added reports, of a row that an add has returned, whether the add made it. It is
+// false where a job with the same key was there, which was then replaced or, with
+// KeyUnsafeDedupe, kept.
+func (r *Row) Added() bool { return r.Revision == 0 }
 
 // Lock is what a claim wrote on a row. It changes with every claim, also when
 // the same worker claims the same job again, so "locked by me" alone is never
@@ -122,6 +128,9 @@ type Outcome struct {
 	// Permanent says of a Failed run that the job is not tried again, whatever
 	// attempts it has left.
 	Permanent bool
+	// Capped says of a Permanent one that its task allows no more attempts than this
+	// run's, however many the row does. It is what the row says then.
+	Capped bool
 	// Payload, if not nil, replaces the stored payload of a Failed, Returned or
 	// Snoozed job: what is left to do.
 	Payload json.RawMessage

@@ -66,8 +66,8 @@ func startWith(t *testing.T, l *listener.Listener, handle func(context.Context, 
 		return receive(t, result)
 	})
 	t.Cleanup(func() {
-		if err := stop(); !errors.Is(err, errStop) {
-			t.Errorf("Run returned %v, not the cause of its context's end", err)
+		if err := stop(); err != nil {
+			t.Errorf("Run returned %v at the end of its context", err)
 		}
 	})
 	return &running{t: t, stop: stop}

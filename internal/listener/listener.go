@@ -130,8 +130,8 @@ func checkChannels(channels []string) error {
 	return nil
 }
 
-// Run listens until ctx ends and returns its cause; a lost connection is opened
-// again for as long as that takes. Everything that Run started is over when it
+// Run listens until ctx ends and returns nil; a lost connection is opened again for
+// as long as that takes. Everything that Run started is over when it
 // returns. A listener may run again, but not twice at once.
 //
 // handle gets what came in. It is called on one goroutine, one call at a time,
@@ -170,7 +170,7 @@ func (l *Listener) Run(ctx context.Context, handle func(ctx context.Context, b B
 		l.config.OnState(State{Kind: Lost, Err: err, RetryIn: wait})
 		l.sleep(ctx, wait)
 	}
-	return context.Cause(ctx)
+	return nil
 }
 
 var errLeft = errors.New("told to connect anew")

@@ -3,7 +3,6 @@ package listener_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -41,7 +40,7 @@ func TestDelivers(t *testing.T) {
 			t.Errorf("got %+v, want %+v", b, want)
 		}
 	}
-	if err := r.stop(); !errors.Is(err, errStop) {
+	if err := r.stop(); err != nil {
 		t.Errorf("Run returned %v", err)
 	}
 	if !bytes.Equal(lastWords, []byte{'X', 0, 0, 0, 4}) || !closed {

@@ -44,7 +44,7 @@ func TestGapAfterReconnect(t *testing.T) {
 		want(listener.Connecting)
 		want(listener.Connected)
 	}
-	if err := r.stop(); !errors.Is(err, errStop) {
+	if err := r.stop(); err != nil {
 		t.Errorf("Run returned %v", err)
 	}
 	if len(states) != 0 {

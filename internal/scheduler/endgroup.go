@@ -39,6 +39,7 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 			fail.Errors = append(fail.Errors, errorText(o.Err))
 			fail.Delays = append(fail.Delays, delay(o, sharedBackoff))
 			fail.Finals = append(fail.Finals, o.Permanent)
+			fail.Capped = append(fail.Capped, o.Capped)
 			fail.Payloads = append(fail.Payloads, string(o.Payload))
 		case job.Returned, job.Snoozed:
 			wait := delay(o, 0)
@@ -60,7 +61,7 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 		batch.Queue(h.text(dbgen.CompleteHeldJobs), complete)
 	}
 	if len(fail.Ids) > 0 {
-		batch.Queue(h.text(dbgen.FailHeldJobs), fail.Ids, fail.Errors, fail.Delays, fail.Finals, fail.Payloads)
+		batch.Queue(h.text(dbgen.FailHeldJobs), fail.Ids, fail.Errors, fail.Delays, fail.Finals, fail.Capped, fail.Payloads)
 	}
 	if len(back.Ids) > 0 {
 		batch.Queue(h.text(dbgen.PutBackHeldJobs), back.Ids, back.Delays, back.Payloads)

@@ -264,17 +264,17 @@ func (o *outcomes) complete(ctx context.Context, part []ended) (map[int64]writte
 func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, error) {
 	ids, attempts, lockedAts := columns(part)
 	texts, delays := make([]string, len(part)), make([]float64, len(part))
-	finals, payloads := make([]bool, len(part)), make([]string, len(part))
+	finals, capped, payloads := make([]bool, len(part)), make([]bool, len(part)), make([]string, len(part))
 	for i, e := range part {
 		texts[i], delays[i] = errorText(e.outcome.Err), delay(e.outcome, sharedBackoff)
-		finals[i], payloads[i] = e.outcome.Permanent, string(e.outcome.Payload)
+		finals[i], capped[i], payloads[i] = e.outcome.Permanent, e.outcome.Capped, string(e.outcome.Payload)
 		if e.plain {
 			texts[i], payloads[i] = ascii(texts[i]), ascii(payloads[i])
 		}
 	}
 	rows, err := o.queries.FailJobs(ctx, dbgen.FailJobsParams{
 		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),
-		Errors: texts, Delays: delays, Finals: finals, Payloads: payloads,
+		Errors: texts, Delays: delays, Finals: finals, Capped: capped, Payloads: payloads,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("writing that %d jobs failed: %w", len(part), err)

@@ -31,7 +31,7 @@ func (p Policy) decide(workerID string, j *job.Claimed, o *job.Outcome, events *
 		return
 	}
 	if p.MaxAttempts > 0 && j.Attempts >= p.MaxAttempts {
-		o.Permanent = true
+		o.Permanent, o.Capped = true, true
 		return
 	}
 	if p.Backoff == nil || o.Delay != nil || j.Final() {
