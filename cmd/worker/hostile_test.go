@@ -150,6 +150,8 @@ func TestEvilTextsAreShownEscaped(t *testing.T) {
 		},
 		"fail":       {show("1", "5", running, "--reason", evil), show("6", "--reason", evil, "--json")},
 		"retry":      {show("5", "6", running)},
+		"grant":      {quiet("reader", evil), quiet("reader", evil, "--dry-run")},
+		"revoke":     {quiet("reader", evil), quiet("reader", evil, "--dry-run")},
 		"reschedule": {show("5", "6", running, "--run-at", "1h", "--attempts", "3"), quiet("5", "--run-at", evil)},
 		"remove":     {show("1"+evil, "3"+evil, "no"+evil, "--dry-run"), show("1"+evil, "no"+evil), show("--id", "2"), show("4"+evil, "--json")},
 		"cancel":     {show(running, "--reason", evil), show("5", "--reason", evil), show("6", "--reason", evil), show("6", "--json"), quiet(evil)},

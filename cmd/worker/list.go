@@ -63,22 +63,19 @@ tell that it runs.`,
 			if err != nil {
 				return usageError{command: cmd.CommandPath(), err: err}
 			}
-			client, err := shared.reader(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			if f.ids {
-				return f.printIDs(cmd.Context(), client, filter, shared.std)
-			}
-			page, err := f.read(cmd.Context(), client, filter)
-			if err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(shared.std.out, listJSON{Jobs: jsonJobs(page.Jobs), NextCursor: page.NextCursor})
-			}
-			return printJobs(shared.std.out, page)
+			return shared.reads(cmd.Context(), func(client *gworker.Client) error {
+				if f.ids {
+					return f.printIDs(cmd.Context(), client, filter, shared.std)
+				}
+				page, err := f.read(cmd.Context(), client, filter)
+				if err != nil {
+					return err
+				}
+				if f.json {
+					return printJSON(shared.std.out, listJSON{Jobs: jsonJobs(page.Jobs), NextCursor: page.NextCursor})
+				}
+				return printJobs(shared.std.out, page)
+			})
 		},
 	}
 	flags := cmd.Flags()

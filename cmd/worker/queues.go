@@ -25,25 +25,22 @@ the states. The exit status is 1 if a queue that is named is not there.`,
 		Example: `  worker queues --locked
   worker queues 'user 7' --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := shared.reader(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			filter.Names = args
-			page, err := client.Queues(cmd.Context(), filter)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				err = printJSON(shared.std.out, jsonQueues(page))
-			} else if len(page.Queues) > 0 || len(args) == 0 {
-				err = printQueues(shared, page)
-			}
-			if err != nil {
-				return err
-			}
-			return missingQueues(args, page, filter)
+			return shared.reads(cmd.Context(), func(client *gworker.Client) error {
+				filter.Names = args
+				page, err := client.Queues(cmd.Context(), filter)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					err = printJSON(shared.std.out, jsonQueues(page))
+				} else if len(page.Queues) > 0 || len(args) == 0 {
+					err = printQueues(shared, page)
+				}
+				if err != nil {
+					return err
+				}
+				return missingQueues(args, page, filter)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&filter.LockedOnly, "locked", false, "only queues that a worker holds")

@@ -5,25 +5,29 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/gworker/gworker"
 )
 
-// reader returns a client for a command that prints what is in the queue. It says on
-// stderr if there may be more than this role is shown.
-func (s *sharedFlags) reader(ctx context.Context) (*gworker.Client, error) {
+// reads runs a command that prints what is in the queue. Afterwards it says on stderr
+// if there may be more than this role is shown, also where the command has found
+// nothing; not where it was refused for what it was asked, or has met no database.
+func (s *sharedFlags) reads(ctx context.Context, command func(*gworker.Client) error) error {
 	client, err := s.client()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	err = client.CheckSchema(ctx)
+	defer client.Close()
+	err = command(client)
+	var field *gworker.FieldError
+	var connect *pgconn.ConnectError
+	if errors.As(err, &field) || errors.As(err, &connect) || ctx.Err() != nil {
+		return err
+	}
 	var hidden *gworker.HiddenRowsError
-	switch {
-	case errors.As(err, &hidden):
+	if errors.As(client.CheckSchema(ctx), &hidden) {
 		fmt.Fprintf(s.std.err, "worker: warning: %s\n", explain(hidden))
-	case errors.Is(err, gworker.ErrNotInstalled): // the command says what it makes of that
-	case err != nil:
-		client.Close()
-		return nil, err
 	}
-	return client, nil
+	return err
 }

@@ -33,50 +33,47 @@ jobs are not kept.`,
 			if err != nil {
 				return usageError{command: cmd.CommandPath(), err: err}
 			}
-			client, err := shared.reader(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			var found []*gworker.JobInfo
-			var missing []string
-			keep := func(name string, job *gworker.JobInfo, err error) error {
-				switch {
-				case errors.Is(err, gworker.ErrJobNotFound):
-					missing = append(missing, name)
-				case err != nil:
-					return err
-				default:
-					found = append(found, job)
+			return shared.reads(cmd.Context(), func(client *gworker.Client) error {
+				var found []*gworker.JobInfo
+				var missing []string
+				keep := func(name string, job *gworker.JobInfo, err error) error {
+					switch {
+					case errors.Is(err, gworker.ErrJobNotFound):
+						missing = append(missing, name)
+					case err != nil:
+						return err
+					default:
+						found = append(found, job)
+					}
+					return nil
+				}
+				for _, id := range ids {
+					job, err := client.GetJob(cmd.Context(), id)
+					if err := keep(fmt.Sprint(id), job, err); err != nil {
+						return err
+					}
+				}
+				for _, key := range keys {
+					job, err := client.GetJobByKey(cmd.Context(), key)
+					if err := keep(fmt.Sprintf("%q", key), job, err); err != nil {
+						return err
+					}
+				}
+				for i, job := range found {
+					if asJSON {
+						err = printJSON(shared.std.out, jsonJobInfo(job))
+					} else {
+						err = printJob(shared.std.out, job, i > 0)
+					}
+					if err != nil {
+						return err
+					}
+				}
+				if len(missing) > 0 {
+					return fmt.Errorf("no such job (any more): %s", strings.Join(missing, ", "))
 				}
 				return nil
-			}
-			for _, id := range ids {
-				job, err := client.GetJob(cmd.Context(), id)
-				if err := keep(fmt.Sprint(id), job, err); err != nil {
-					return err
-				}
-			}
-			for _, key := range keys {
-				job, err := client.GetJobByKey(cmd.Context(), key)
-				if err := keep(fmt.Sprintf("%q", key), job, err); err != nil {
-					return err
-				}
-			}
-			for i, job := range found {
-				if asJSON {
-					err = printJSON(shared.std.out, jsonJobInfo(job))
-				} else {
-					err = printJob(shared.std.out, job, i > 0)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			if len(missing) > 0 {
-				return fmt.Errorf("no such job (any more): %s", strings.Join(missing, ", "))
-			}
-			return nil
+			})
 		},
 	}
 	listVar(cmd.Flags(), &keys, "key", "job key")

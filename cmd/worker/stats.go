@@ -25,19 +25,16 @@ the oldest ready job, since its time came or since it was added.`,
   worker stats --json | jq .jobs.failed`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := shared.reader(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			stats, err := client.Stats(cmd.Context(), gworker.StatsOptions{MaxQueues: maxQueues})
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(shared.std.out, jsonStats(stats))
-			}
-			return printStats(shared.std.out, stats)
+			return shared.reads(cmd.Context(), func(client *gworker.Client) error {
+				stats, err := client.Stats(cmd.Context(), gworker.StatsOptions{MaxQueues: maxQueues})
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return printJSON(shared.std.out, jsonStats(stats))
+				}
+				return printStats(shared.std.out, stats)
+			})
 		},
 	}
 	cmd.Flags().IntVar(&maxQueues, "max-queues", 0, "how many queues to print, -1 for none (default 20)")

@@ -25,19 +25,16 @@ hold time at most, are in neither.`,
 		Example: `  worker workers`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := shared.reader(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			workers, err := client.Workers(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(shared.std.out, jsonWorkers(workers))
-			}
-			return printWorkers(shared.std.out, workers)
+			return shared.reads(cmd.Context(), func(client *gworker.Client) error {
+				workers, err := client.Workers(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return printJSON(shared.std.out, jsonWorkers(workers))
+				}
+				return printWorkers(shared.std.out, workers)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the workers as JSON")
