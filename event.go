@@ -114,9 +114,10 @@ type (
 
 // The events of held claims.
 type (
-	JobsSpilled  = event.JobsSpilled
-	HoldLost     = event.HoldLost
-	HeldJobsKept = event.HeldJobsKept
+	JobsSpilled     = event.JobsSpilled
+	HoldLost        = event.HoldLost
+	HeldJobsKept    = event.HeldJobsKept
+	HoldUnavailable = event.HoldUnavailable
 )
 
 // The events of what tasks decide about their jobs.

@@ -110,6 +110,8 @@ func logWorker(level slog.Level, line func(slog.Level, string, ...slog.Attr), e 
 		line(level, "wrote the locks of jobs that ran longer than they could be held", slog.Int("jobs", e.Count))
 	case event.HoldLost:
 		line(level, "a transaction that held jobs was lost", slog.Int("kept", e.Kept), slog.Int("lost", e.Lost), errAttr(e.Err))
+	case event.HoldUnavailable:
+		line(level, "no connection to hold jobs by; locking them meanwhile", errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
 	case event.HeldJobsKept:
 		line(level, "the database did not delete all jobs that have completed: look for a trigger or rule on the jobs table; "+
 			"they will run again", slog.Int("completed", e.Completed), slog.Int("deleted", e.Deleted))
@@ -209,7 +211,7 @@ func levelOf(e event.Event) slog.Level {
 		return slog.LevelError
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,
 		event.SchemaWarning, event.ListenerPooled, event.JobsAdopted, event.HeartbeatFailed, event.WorkerDeclaredDead,
-		event.LocksLost, event.HoldLost, event.WorkerRecovered, event.CronTimerLate:
+		event.LocksLost, event.HoldLost, event.HoldUnavailable, event.WorkerRecovered, event.CronTimerLate:
 		return slog.LevelWarn
 	case event.WorkerCreated, event.ListenerConnecting, event.ListenerReleased, event.NotificationReceived,
 		event.ClaimStarted, event.ClaimEmpty, event.JobsSpilled, event.ShutdownComplete, event.OldLocksResetStarted:

@@ -43,6 +43,15 @@ type HeldJobsKept struct {
 	Completed, Deleted int
 }
 
-func (JobsSpilled) event()  {}
-func (HoldLost) event()     {}
-func (HeldJobsKept) event() {}
+// HoldUnavailable: the worker got no connection to hold jobs by. Until it has one it
+// locks them, and loses nothing but speed. It tries again in the background.
+type HoldUnavailable struct {
+	WorkerID string
+	Err      error
+	RetryIn  time.Duration
+}
+
+func (JobsSpilled) event()     {}
+func (HoldLost) event()        {}
+func (HeldJobsKept) event()    {}
+func (HoldUnavailable) event() {}

@@ -71,20 +71,100 @@ type selection struct {
 	forbidden []string // flags
 }
 
+// ordinary is a claim that writes locks: what it may take, and what came of it.
+type ordinary struct {
+	limit     int
+	selection selection
+	sent      *surveyor // makes a survey first; nil: none is due
+	from      place
+
+	jobs     []*job.Claimed
+	found    found
+	walked   bool // it began at from
+	took     time.Duration
+	answered bool // what it took is known, if anything
+	more     bool // further jobs may be runnable now
+	err      error
+}
+
 // claim takes up to limit jobs. more says that further jobs may be runnable now.
 func (c *claimer) claim(ctx context.Context, limit int, s selection) (jobs []*job.Claimed, more bool, err error) {
-	if len(s.tasks)+len(s.limited) == 0 {
-		return nil, false, nil // every task is at its limit
+	o := c.plan(limit)
+	o.selection = s
+	c.carryOut(ctx, o)
+	err = c.learn(o)
+	return o.jobs, o.more, err
+}
+
+// plan is a claim of up to limit jobs. What it may take is to be said.
+func (c *claimer) plan(limit int) *ordinary {
+	o := &ordinary{limit: limit, sent: c.survey.send(nil)}
+	if o.sent == nil {
+		o.from = c.survey.from()
 	}
-	if len(s.forbidden)+len(c.accepted)+len(s.limited) > 0 || len(s.tasks) < len(c.tasks) || c.clock.now != nil {
-		jobs, more, err = c.selected(ctx, limit, s)
-	} else {
-		jobs, more, err = c.any(ctx, limit)
+	return o
+}
+
+// carryOut has the database do it. One claim is carried out at a time; the loop may go
+// on meanwhile, and learns from it then.
+func (c *claimer) carryOut(ctx context.Context, o *ordinary) {
+	s := o.selection
+	switch {
+	case len(s.tasks)+len(s.limited) == 0: // every task is at its limit
+		o.answered = true
+	case len(s.forbidden)+len(c.accepted)+len(s.limited) > 0 || len(s.tasks) < len(c.tasks) || c.clock.now != nil:
+		o.jobs, o.more, o.err = c.selected(ctx, o.limit, s)
+		o.answered = o.err == nil
+	default:
+		c.walk(ctx, o)
 	}
+}
+
+// walk takes the first jobs there are from the place of the survey on.
+func (c *claimer) walk(ctx context.Context, o *ordinary) {
+	if o.sent != nil {
+		if o.from, o.err = o.sent.begin(ctx); o.err != nil {
+			return
+		}
+	}
+	began := c.survey.now()
+	rows, err := c.rows(ctx, o.limit, o.from)
+	o.took = c.survey.now().Sub(began)
 	if err != nil {
-		return nil, false, c.failed(limit, err)
+		o.err = err
+		return
 	}
-	return jobs, more, nil
+	o.answered, o.err = true, c.names.name(ctx, rows, c.queries)
+	o.jobs, o.found, o.walked = rows.jobs, rows.found, true
+}
+
+// learn has later claims gain by what came of this one. Jobs of an unknown task, which
+// it then does not have, are found as those of a claim whose answer was lost.
+func (c *claimer) learn(o *ordinary) error {
+	c.survey.back(o.sent)
+	switch {
+	case o.err != nil && o.answered:
+		o.jobs, o.more = nil, false
+		c.doubtUntil = time.Now().Add(2 * c.timeout)
+		return fmt.Errorf("claiming up to %d jobs: %w", o.limit, o.err)
+	case o.err != nil:
+		return c.failed(o.limit, o.err)
+	case o.walked:
+		o.more = c.walked(o.limit, o.from, o.jobs, o.found, o.took)
+	}
+	return nil
+}
+
+// walked learns from a claim that began at a place, and reports whether there may be
+// further jobs.
+func (c *claimer) walked(limit int, from place, jobs []*job.Claimed, f found, took time.Duration) (more bool) {
+	c.survey.claimed(from, limit, jobs, f, took)
+	if from.missed(limit, len(jobs), f) > 0 {
+		c.lookout.again(c.survey.now())
+	} else {
+		c.lookout.over()
+	}
+	return from.more(limit, len(jobs), f)
 }
 
 // failed notes that a claim has failed, and says what was going on.
@@ -98,21 +178,6 @@ func (c *claimer) failed(limit int, err error) error {
 // doubt reports whether a claim may have taken jobs of which nothing is known here.
 func (c *claimer) doubt() bool { return time.Now().Before(c.doubtUntil) }
 
-// any takes the first jobs there are from the place of the survey on.
-func (c *claimer) any(ctx context.Context, limit int) (jobs []*job.Claimed, more bool, err error) {
-	from, err := c.survey.begin(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	began := c.survey.now()
-	rows, err := c.rows(ctx, limit, from)
-	took := c.survey.now().Sub(began)
-	if err != nil {
-		return nil, false, err
-	}
-	return c.took(ctx, rows, limit, from, took)
-}
-
 // took names what a claim has taken, and learns from it. Where that fails the jobs are
 // found as those of a claim whose answer was lost.
 func (c *claimer) took(
@@ -122,14 +187,7 @@ func (c *claimer) took(
 		c.doubtUntil = time.Now().Add(2 * c.timeout)
 		return nil, false, err
 	}
-	count := len(rows.jobs)
-	c.survey.claimed(from, limit, rows.jobs, rows.found, took)
-	if from.missed(limit, count, rows.found) > 0 {
-		c.lookout.again(c.survey.now())
-	} else {
-		c.lookout.over()
-	}
-	return rows.jobs, from.more(limit, count, rows.found), nil
+	return rows.jobs, c.walked(limit, from, rows.jobs, rows.found, took), nil
 }
 
 // rows takes jobs by the statement that suits them.

@@ -15,22 +15,32 @@ import (
 // startWaiting starts jobs that wait in the local queue, as far as slots are
 // free. They were claimed a while ago: so what may have changed since is looked
 // at again, their locks and the flags that are forbidden.
-func (s *Scheduler) startWaiting(ctx context.Context) error {
-	if s.local.len() > 0 && s.pool.free() > 0 {
-		if err := s.checkLocks(s.claiming); err != nil {
-			return err
+func (l *loop) startWaiting(ctx context.Context) {
+	switch {
+	case l.checking || l.local.len() == 0 || l.pool.free() == 0:
+	case l.config.TrustLocks > 0 && l.local.age() >= l.config.TrustLocks:
+		if !l.pausing.paused {
+			l.checkLocks(ctx)
 		}
-		forbidden := s.config.Flags.Forbidden
-		if s.local.flagged() {
-			var err error
-			if forbidden, err = s.config.Flags.forbidden(ctx, s.config.StatementTimeout); err != nil {
-				return err
-			}
-		}
-		s.dispatch(forbidden)
+	default:
+		l.startTrusted(ctx)
 	}
-	s.local.settle()
-	return nil
+	l.local.settle()
+}
+
+// startTrusted starts them without a look at their locks.
+func (l *loop) startTrusted(ctx context.Context) {
+	forbidden := l.config.Flags.Forbidden
+	if l.local.flagged() {
+		var err error
+		if forbidden, err = l.config.Flags.forbidden(ctx, l.config.StatementTimeout); err != nil {
+			if !l.pausing.paused {
+				l.fail(ctx, err)
+			}
+			return
+		}
+	}
+	l.dispatch(forbidden)
 }
 
 // dispatch moves jobs from the local queue into free slots, in their order. Those
@@ -94,31 +104,41 @@ func (s *Scheduler) ended(a *active, e ended) {
 
 // checkLocks drops jobs of the local queue whose locks somebody has taken, if
 // nothing was known of them for so long that it may have happened: this process
-// may have been stopped meanwhile, or cut off, and taken for dead.
-func (s *Scheduler) checkLocks(ctx context.Context) error {
-	if s.config.TrustLocks == 0 || s.local.age() < s.config.TrustLocks {
-		return nil
-	}
-	jobs := s.local.claimed()
-	p := dbgen.LostJobsParams{WorkerID: s.config.WorkerID}
+// may have been stopped meanwhile, or cut off, and taken for dead. None of them starts
+// before that is known.
+func (l *loop) checkLocks(ctx context.Context) {
+	l.checking = true
+	jobs := l.local.claimed()
+	p := dbgen.LostJobsParams{WorkerID: l.config.WorkerID}
 	for _, j := range jobs {
 		p.Ids = append(p.Ids, j.ID)
 		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
 	}
 	began := time.Now()
-	missing, err := s.claims.queries.LostJobs(ctx, p)
-	if err != nil {
-		return fmt.Errorf("looking at the locks of %d jobs in the local queue: %w", len(jobs), err)
-	}
-	s.local.checked = began
+	l.background.run(func() func() {
+		missing, err := l.claims.queries.LostJobs(l.claiming, p)
+		return func() {
+			l.checking = false
+			if err != nil {
+				l.fail(ctx, fmt.Errorf("looking at the locks of %d jobs in the local queue: %w", len(jobs), err))
+				return
+			}
+			l.locksChecked(jobs, missing, began)
+			if ctx.Err() == nil {
+				l.startTrusted(ctx)
+			}
+		}
+	})
+}
+
+func (l *loop) locksChecked(jobs []*job.Claimed, missing []int32, at time.Time) {
+	l.local.trust(at)
 	var lost []*job.Claimed
-	var ids []int64
 	for _, place := range missing {
-		lost, ids = append(lost, jobs[place-1]), append(ids, jobs[place-1].ID)
+		lost = append(lost, jobs[place-1])
 	}
-	if len(lost) > 0 {
-		s.local.lose(lost)
-		s.config.Events.Emit(event.LocksLost{WorkerID: s.config.WorkerID, JobIDs: ids})
+	// Some may have gone back meanwhile, as they had waited for too long.
+	if ids := l.local.lose(lost); len(ids) > 0 {
+		l.config.Events.Emit(event.LocksLost{WorkerID: l.config.WorkerID, JobIDs: ids})
 	}
-	return nil
 }

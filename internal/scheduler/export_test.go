@@ -9,3 +9,6 @@ func SetLateAnswer(d time.Duration) (reset func()) {
 	lateAnswer = d
 	return func() { lateAnswer = before }
 }
+
+// Ran notes that a job of the task took so long.
+func (s *Scheduler) Ran(task string, took time.Duration) { s.estimates.tasks[task].ran(took) }

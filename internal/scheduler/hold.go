@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,6 +74,8 @@ type holds struct {
 	woken     int         // how often the loop was woken
 	suspect   bool        // the database went away: what is held may be lost
 	lookout   lookout
+	access    access
+	underWay  underWay // the ordinary claim
 
 	rescuing atomic.Int32 // lanes whose group is lost, and not locked again yet
 }
@@ -106,10 +109,33 @@ func (h *holds) start(ctx context.Context) {
 		return
 	}
 	ctx, h.cut = context.WithCancel(ctx)
+	connecting, stop := context.WithCancel(ctx)
+	h.access.stop = stop
 	for _, l := range h.lanes {
-		h.running.Go(func() { l.run(ctx) })
+		h.running.Go(func() { l.run(ctx, connecting) })
 	}
 }
+
+// underWay is the ordinary claim that is under way; the zero value is none.
+type underWay struct {
+	asked  int
+	lateAt time.Time // when it keeps lanes from claiming no more
+	alone  bool      // unless it must be the only one
+}
+
+// blocks reports whether no lane may claim, and until when; zero is until it is over.
+func (u underWay) blocks(now time.Time) (is bool, until time.Time) {
+	switch {
+	case u.asked == 0:
+		return false, time.Time{}
+	case u.alone:
+		return true, time.Time{}
+	}
+	return now.Before(u.lateAt), u.lateAt
+}
+
+// late reports whether it waits for something.
+func (u underWay) late(now time.Time) bool { return u.asked > 0 && !now.Before(u.lateAt) }
 
 // channels for the loop; nil where there is nothing to hear.
 func (h *holds) heard() <-chan answer {
@@ -131,6 +157,7 @@ func (h *holds) kick() {
 	if h == nil {
 		return
 	}
+	h.access.back.Store(true)
 	for _, l := range h.lanes {
 		select {
 		case l.kicked <- struct{}{}:
@@ -155,21 +182,35 @@ func (h *holds) idle() bool {
 		return true
 	}
 	for _, l := range h.lanes {
-		if l.busy || l.group != nil {
+		if l.busy && !l.connecting || l.group != nil {
 			return false
 		}
 	}
 	return true
 }
 
-// prefers reports whether the next claim is to be a held one. Where most jobs are
-// slow, nothing is won by it.
-func (h *holds) prefers() bool { return h != nil && h.estimates.slowShare < 0.5 }
+// claiming reports whether a claim of a lane is under way.
+func (h *holds) claiming() bool {
+	return h != nil && slices.ContainsFunc(h.lanes, func(l *lane) bool { return l.asked > 0 })
+}
+
+// prefers reports whether the next claim is to be a held one: if there is a connection
+// for it. Where most jobs are slow nothing is won by it, unless an ordinary claim
+// cannot be had now.
+func (h *holds) prefers(late bool) bool {
+	return h != nil && (late || h.wants()) && h.usable(time.Now())
+}
+
+// wants reports whether something is won by holding jobs.
+func (h *holds) wants() bool { return h.estimates.slowShare < 0.5 }
 
 // ask is how many jobs a claim shall hold now: as many as the slots are expected
 // to have worked off within half the hold time, together with those that are here.
 func (h *holds) ask() int {
 	here := h.pool.running()
+	if !h.underWay.late(time.Now()) {
+		here += h.underWay.asked
+	}
 	for _, l := range h.lanes {
 		here += l.asked
 	}
@@ -189,48 +230,72 @@ func (h *holds) ask() int {
 // tend ends the groups that are to end, and, if it may, claims for lanes that have
 // nothing to do. It reports whether there still may be jobs that no claim under
 // way will find.
-func (h *holds) tend(ctx context.Context, may, quiet bool) (more bool) {
-	free, now, next := 0, time.Now(), h.lookout.next
+func (h *holds) tend(may, quiet bool, other underWay) (more bool) {
+	now, next := time.Now(), h.lookout.next
 	if !next.IsZero() && !next.After(now) {
 		may, h.lookout.next, next = true, time.Time{}, time.Time{}
 	}
-	wants := may
-	may = may && h.trusted()
-	for _, l := range h.lanes {
-		if !l.busy && l.group == nil || l.asked > 0 { // a claim under way finds what there is
-			free++
-		}
+	h.underWay = other
+	blocked, until := other.blocks(now)
+	if blocked {
+		next = earlier(next, until)
 	}
+	late := other.late(now)
+	wants := may
+	may = may && !blocked && h.trusted()
+	free := h.free()
 	for _, l := range h.lanes {
 		if l.busy || l.group == nil {
 			continue
 		}
-		at := h.endAt(l.group, may && free == 0)
-		if at.After(now) {
-			if next.IsZero() || at.Before(next) {
-				next = at
-			}
+		if at := h.endAt(l.group, may && free == 0); at.After(now) {
+			next = earlier(next, at)
 			continue
 		}
 		ask := 0
-		if may && h.prefers() && h.pool.mayClaim() {
+		if may && h.prefers(late) && h.pool.mayClaim() {
 			ask = h.ask()
 		}
-		may = h.send(ctx, l, command{end: l.group, claim: ask}) && may
+		may = h.send(l, command{end: l.group, claim: ask}) && may
 	}
 	for _, l := range h.lanes {
-		if !may || !h.prefers() || l.busy || l.group != nil || !h.pool.mayClaim() {
+		if !may || !h.prefers(late) || l.busy || l.group != nil || !l.connected || !h.pool.mayClaim() {
 			continue
 		}
 		if ask := h.ask(); ask > 0 {
-			may = h.send(ctx, l, command{claim: ask, quiet: quiet})
+			may = h.send(l, command{claim: ask, quiet: quiet})
 		}
+	}
+	if may && (late || h.wants()) {
+		next = earlier(next, h.connect(now))
 	}
 	h.timer.Stop()
 	if !next.IsZero() {
 		h.timer.Reset(time.Until(next))
 	}
-	return may || wants && !h.trusted()
+	return may || wants && (blocked || !h.trusted())
+}
+
+// free is how many lanes can find what there is to claim: a claim under way does, and
+// so will a lane that is to have its connection in a moment.
+func (h *holds) free() (lanes int) {
+	for _, l := range h.lanes {
+		switch {
+		case l.asked > 0, l.connecting && h.access.tries == 0:
+			lanes++
+		case !l.busy && l.group == nil && (l.connected || h.access.tries == 0):
+			lanes++
+		}
+	}
+	return lanes
+}
+
+// earlier is the first of two times of which each may be none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // trusted reports whether jobs may be claimed. While it is not known what has
@@ -296,16 +361,14 @@ func (h *holds) endAt(g *group, scarce bool) time.Time {
 
 // send gives a lane a command, and reports whether there may be more to claim than
 // what it asks for.
-func (h *holds) send(ctx context.Context, l *lane, c command) (more bool) {
+func (h *holds) send(l *lane, c command) (more bool) {
 	l.busy, l.group, l.asked = true, nil, c.claim
 	c.woken = h.woken
 	if c.claim > 0 {
-		// Where no survey can be made the claim walks everything, and tells of the
-		// database's error itself.
-		c.from, _ = h.survey.begin(ctx)
-	}
-	if c.claim > 0 {
 		c.number = h.pool.claimBegins()
+		if c.survey = h.survey.send(nil); c.survey == nil {
+			c.from = h.survey.from()
+		}
 	}
 	if c.claim > 0 && h.events.WantsFrequent() {
 		h.events.Emit(event.ClaimStarted{WorkerID: h.workerID, Asked: c.claim})
@@ -316,16 +379,24 @@ func (h *holds) send(ctx context.Context, l *lane, c command) (more bool) {
 
 // answered notes what came of a command, and reports whether there may be more.
 func (h *holds) answered(a answer, more bool) bool {
-	a.lane.busy, a.lane.group, a.lane.asked = false, a.group, 0
+	a.lane.answered(a)
+	h.survey.back(a.survey)
 	if a.freed {
 		more = true
 	}
-	if a.claim == 0 {
+	switch {
+	case a.connect:
+		h.connected(a.err)
+		return true
+	case a.claim == 0:
 		return more
-	}
-	if a.err != nil {
+	case a.err != nil:
 		h.pool.claimEnded(a.number, nil, false)
 		h.plentiful = false
+		if a.stale() {
+			h.access.next = time.Time{}
+			return true
+		}
 		h.suspect = h.suspect || retry.Of(a.err) == retry.Connection
 		return true
 	}
@@ -359,15 +430,20 @@ func (h *holds) close() <-chan struct{} {
 		return done
 	}
 	h.pool.stopHolding()
+	h.access.stop()
 	go func() {
 		defer close(done)
 		for !h.idle() {
 			for _, l := range h.lanes {
 				if !l.busy && l.group != nil {
-					h.send(context.Background(), l, command{end: l.group})
+					h.send(l, command{end: l.group})
 				}
 			}
-			h.answered(<-h.answers, false)
+			a := <-h.answers
+			a.lane.answered(a)
+			if a.claim > 0 {
+				h.pool.claimEnded(a.number, nil, false)
+			}
 		}
 		for _, l := range h.lanes {
 			close(l.commands)

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"sync"
@@ -15,10 +16,20 @@ import (
 	"github.com/gworker/gworker/internal/scheduler"
 )
 
-// lateConn holds back what the server sends while the gate is closed.
+// lateConn holds back what the server sends while the gate is closed, which the next
+// held claim closes behind itself once it is armed.
 type lateConn struct {
 	net.Conn
-	gate *sync.RWMutex
+	gate  *sync.RWMutex
+	armed *atomic.Bool
+}
+
+func (c lateConn) Write(b []byte) (int, error) {
+	// The idle time-out of its transaction, with a hold time of an hour.
+	if bytes.Contains(b, []byte("3605000")) && c.armed.CompareAndSwap(true, false) {
+		c.gate.Lock()
+	}
+	return c.Conn.Write(b)
 }
 
 func (c lateConn) Read(b []byte) (int, error) {
@@ -53,12 +64,13 @@ func TestLateAnswerToAClaim(t *testing.T) {
 	f.holdFor(time.Hour)
 	f.config.PollInterval = time.Hour
 	var gate sync.RWMutex
+	var armed atomic.Bool
 	f.config.Hold.Connect = func(ctx context.Context) (*pgx.Conn, error) {
 		config := f.pool.Config().ConnConfig.Copy()
 		dial := config.DialFunc
 		config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dial(ctx, network, address)
-			return lateConn{conn, &gate}, err
+			return lateConn{conn, &gate, &armed}, err
 		}
 		return pgx.ConnectConfig(ctx, config)
 	}
@@ -67,7 +79,7 @@ func TestLateAnswerToAClaim(t *testing.T) {
 	stop := run(t, s)
 	f.warmed(t)
 
-	gate.Lock()
+	armed.Store(true)
 	f.exec(t, "select graphile_worker.add_job('x')")
 	s.Wake()
 	f.awaitHeld(t, true)

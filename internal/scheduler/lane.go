@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -34,19 +35,23 @@ type lane struct {
 	tasks taskNames
 
 	// They belong to the loop.
-	busy  bool
-	asked int    // what the claim that is under way may take
-	group *group // the open one
+	connected  bool
+	connecting bool
+	busy       bool
+	asked      int    // what the claim that is under way may take
+	group      *group // the open one
 }
 
 // command is what a lane is to do, in one round trip: end a group, claim the next.
 type command struct {
-	end    *group
-	claim  int
-	from   place // where the claim begins
-	quiet  bool  // when it was given, the worker had nothing to do
-	woken  int   // how often the loop had been woken by then
-	number int   // of the claim
+	connect bool // nothing else
+	end     *group
+	claim   int
+	survey  *surveyor // comes before the claim; nil: none is due
+	from    place     // where the claim begins
+	quiet   bool      // when it was given, the worker had nothing to do
+	woken   int       // how often the loop had been woken by then
+	number  int       // of the claim
 }
 
 // answer is what came of a command.
@@ -55,12 +60,26 @@ type answer struct {
 	lane  *lane
 	group *group // what was claimed; nil for nothing
 	count int
-	found found // what the claim tells beside them
-	seen  int   // jobs that were there, if it took none
-	more  bool  // there may be further jobs
-	freed bool  // jobs may have become runnable by the end of the group
-	err   error // of the claim
-	took  time.Duration
+	found found         // what the claim tells beside them
+	seen  int           // jobs that were there, if it took none
+	more  bool          // there may be further jobs
+	freed bool          // jobs may have become runnable by the end of the group
+	err   error         // of the claim
+	took  time.Duration // without the survey
+
+	connected bool          // there is a connection now
+	looked    time.Duration // how long the survey took
+}
+
+// stale reports whether a claim failed because its connection had died while nothing
+// was held: that says nothing about the database, and another connection may do.
+func (a answer) stale() bool {
+	return a.claim > 0 && a.end == nil && !a.connected && (retry.Of(a.err) == retry.Connection || retry.Elsewhere(a.err))
+}
+
+// answered notes what a command has made of the lane.
+func (l *lane) answered(a answer) {
+	l.busy, l.connecting, l.group, l.asked, l.connected = false, false, a.group, 0, a.connected
 }
 
 // lateAnswer is how long the answer to a claim may take before it is old news: the
@@ -72,48 +91,58 @@ const (
 	commitHeld = "commit"
 )
 
-func (l *lane) run(ctx context.Context) {
+// run carries commands out. The contexts end when the worker can wait no longer, and
+// when it needs no connection any more.
+func (l *lane) run(ctx, connecting context.Context) {
 	defer l.close()
 	for c := range l.commands {
 		began := time.Now()
 		a := answer{command: c, lane: l}
-		l.do(ctx, c, &a)
-		a.took = time.Since(began)
+		switch {
+		case c.connect:
+			a.err = l.connect(connecting)
+		case c.end != nil:
+			a.err = l.endAndClaim(ctx, c, &a)
+		default:
+			a.err = l.claim(ctx, c, &a)
+		}
+		a.took, a.connected = time.Since(began)-a.looked, l.conn != nil && !l.conn.IsClosed()
 		l.h.answers <- a
-	}
-}
-
-// do carries a command out. ctx ends when the worker can wait no longer.
-func (l *lane) do(ctx context.Context, c command, a *answer) {
-	if c.end != nil {
-		a.err = l.endAndClaim(ctx, c, a)
-		return
-	}
-	fresh := l.conn == nil
-	a.err = l.claim(ctx, c, a)
-	if a.err != nil && !fresh && l.conn == nil && (retry.Of(a.err) == retry.Connection || retry.Elsewhere(a.err)) && ctx.Err() == nil {
-		// The connection had died while nothing was held: that says nothing
-		// about the database.
-		a.err = l.claim(ctx, c, a)
 	}
 }
 
 // claim begins a group where none is open.
 func (l *lane) claim(ctx context.Context, c command, a *answer) error {
-	jobs := c.claim
+	if c.survey != nil && l.good(ctx) {
+		began := time.Now()
+		a.from = l.look(ctx, c.survey)
+		a.looked = time.Since(began)
+		l.sent = time.Now() // and well answered, or closed
+	}
 	ctx, cancel := l.bounded(ctx)
 	defer cancel()
-	if err := l.connect(ctx); err != nil {
-		return fmt.Errorf("claiming up to %d jobs to hold: %w", jobs, err)
+	if !l.good(ctx) {
+		return l.explain(ctx, c.claim, errGone)
 	}
 	batch := &pgx.Batch{}
-	l.queueClaim(batch, c.claim, c.from)
+	l.queueClaim(batch, c.claim, a.from)
 	results := l.conn.SendBatch(ctx, batch)
 	rows, err := l.readClaim(results)
 	if err = errors.Join(err, results.Close()); err == nil {
-		err = l.take(ctx, rows, jobs, a)
+		err = l.take(ctx, rows, c.claim, a)
 	}
-	return l.explain(ctx, jobs, err)
+	return l.explain(ctx, c.claim, err)
+}
+
+// look makes a survey. The lane holds nothing meanwhile, so it does not matter for what
+// the survey has to wait. Where none can be made the claim walks everything, and tells
+// of the database's error itself.
+func (l *lane) look(ctx context.Context, s *surveyor) place {
+	ctx, cancel := l.bounded(ctx)
+	defer cancel()
+	s.queries = l.h.config.Statements.On(l.conn)
+	from, _ := s.begin(ctx)
+	return from
 }
 
 // endAndClaim ends the group, and claims the next one in the same round trip.
@@ -127,7 +156,8 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 	defer cancel()
 	batch := &pgx.Batch{}
 	end := l.queueEnd(batch, e, c.claim == 0)
-	if c.claim > 0 {
+	together := c.claim > 0 && c.survey == nil
+	if together {
 		l.queueClaim(batch, c.claim, c.from)
 	}
 	results := l.conn.SendBatch(bounded, batch)
@@ -144,8 +174,11 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 		return err
 	}
 	a.freed = l.settle(c.end, e, written)
-	if c.claim == 0 {
-		return l.explain(bounded, 0, results.Close())
+	if !together {
+		if err := results.Close(); err != nil || c.claim == 0 {
+			return l.explain(bounded, c.claim, err)
+		}
+		return l.claim(ctx, c, a)
 	}
 	rows, err := l.readClaim(results)
 	if err = errors.Join(err, results.Close()); err == nil {
@@ -251,7 +284,10 @@ func (l *lane) bounded(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeoutCause(ctx, l.h.timeout, errNoAnswer)
 }
 
-var errNoAnswer = errors.New("statement time-out")
+var (
+	errNoAnswer = errors.New("statement time-out")
+	errGone     = fmt.Errorf("the connection leads nowhere: %w", net.ErrClosed)
+)
 
 const (
 	// unused is how long a lane's connection may not have been used before it is asked
@@ -261,20 +297,23 @@ const (
 	unusedTimeout = 3 * time.Second
 )
 
-// connect opens the connection, if it is not open and good.
-func (l *lane) connect(ctx context.Context) error {
+// good reports whether the connection can be used. It asks where there is a doubt.
+func (l *lane) good(ctx context.Context) bool {
 	doubtful := l.suspect.Swap(false)
-	if l.conn != nil && (l.conn.IsClosed() || (doubtful || time.Since(l.sent) > unused) && !l.answers(ctx)) {
-		l.close()
-	}
-	if l.conn != nil {
-		return nil
-	}
+	return !l.conn.IsClosed() && (!doubtful && time.Since(l.sent) <= unused || l.answers(ctx))
+}
+
+// connect opens the connection.
+func (l *lane) connect(ctx context.Context) error {
+	l.close()
+	l.suspect.Store(false)
+	ctx, cancel := l.bounded(ctx)
+	defer cancel()
 	conn, err := l.h.config.Connect(ctx)
 	if err != nil {
-		return fmt.Errorf("connecting: %w", err)
+		return fmt.Errorf("connecting to hold jobs: %w", err)
 	}
-	l.conn = conn
+	l.conn, l.sent = conn, time.Now()
 	return nil
 }
 

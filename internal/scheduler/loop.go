@@ -8,186 +8,185 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
-// loop decides when to claim. more is true while there may be runnable jobs
-// that nobody has told us of.
-func (s *Scheduler) loop(ctx context.Context, once bool) error {
-	poll := time.NewTimer(s.config.PollInterval)
-	defer poll.Stop()
-	s.local.begin(once)
-	p := newPausing()
-	defer p.timer.Stop()
+// loop decides when to claim. Where jobs are held it never waits for the database
+// itself, as their groups have to end on time whatever else waits: see background.go.
+type loop struct {
+	*Scheduler
+	once    bool
+	poll    *time.Timer
+	pausing *pausing
+
+	// more is true while there may be runnable jobs that nobody has told us of.
+	more bool
 	// polled says that nobody has told us of jobs at all: then a claim that writes
 	// nothing if it finds nothing is one statement. A look that comes because claims
 	// do not see everything is no poll: it may well find jobs, which are to be held.
-	more, polled := true, false
-	for ctx.Err() == nil {
-		err := s.startWaiting(ctx)
-		more = s.looksForFreed() || more || s.limitOpened()
-		may := !s.awaitsReturns()
-		if s.holds != nil {
-			// Two claims at once may each have missed that the other found nothing.
-			more = more || once && s.holds.lookout.next.IsZero() && s.idle()
-			more = s.holds.tend(s.claiming, more && !polled && !p.paused, once && s.idle()) || more && (polled || p.paused)
-		}
-		ask := 0
-		if err == nil && may && !p.paused && s.holds.trusted() && (polled || !s.holds.prefers()) {
-			ask = s.ask(more)
-		}
-		beside, wait := s.overlaps(ask)
-		switch {
-		case ask == 0 || wait || !s.pool.mayClaim():
-		case beside && !once:
-			if more, err = s.claimBeside(ask); err == nil {
-				polled = false
-				continue
-			}
-		default:
-			quiet := once && s.idle()
-			var took taken
-			if took, err = s.claim(ctx, ask); err == nil {
-				if p.ok() {
-					s.release.kick()
-				}
-				if quiet && took.count == 0 {
-					if s.claims.survey.partial() {
-						s.claims.survey.forget() // nothing is to run anywhere, not only from there on
-						continue
-					}
-					return nil
-				}
-				more, polled = took.more, false
-				poll.Reset(s.claims.recheck(s.config.PollInterval))
-				continue
-			}
-		}
-		if err != nil && !p.paused {
-			if err := s.failed(ctx, once, err, p); err != nil {
-				return err
-			}
-		}
-		if once && s.pool.running() == 0 {
-			s.release.flush() // nothing is left whose company is worth a wait
-		}
-		select {
-		case <-ctx.Done():
-		case <-s.wake:
-			more, polled, p.paused = true, false, false
-			if s.holds != nil {
-				s.holds.woken++
-			}
-			s.overlap.woken++
-			s.local.heard()
-		case <-poll.C:
-			poll.Reset(s.config.PollInterval)
-			if more || !s.asks(once, p) {
-				more, polled = true, s.holds != nil && s.pool.running() == 0 && !s.claims.survey.partial()
-				break
-			}
-			if more, err = s.poll(ctx); err != nil {
-				more = true
-				if err := s.failed(ctx, once, err, p); err != nil {
-					return err
-				}
-			}
-		case <-p.timer.C:
-			p.paused = false
-		case <-s.pool.freed:
-		case <-s.pool.attention:
-		case <-s.holds.due():
-		case a := <-s.holds.heard():
-			more = s.holds.answered(a, more) || once && a.end != nil
-			switch {
-			case a.claim == 0:
-			case a.err != nil:
-				if err := s.failed(ctx, once, a.err, p); err != nil {
-					return err
-				}
-			case a.quiet && a.count == 0 && !a.from.used() && !s.claims.survey.partial() && s.idle():
-				// Idle still: no other claim of this worker has taken what this one looked
-				// for. What others hold is theirs to run.
-				return nil
-			default:
-				if p.ok() {
-					s.release.kick()
-				}
-				if a.quiet && a.count == 0 {
-					s.claims.survey.forget() // nothing is to run anywhere, not only from there on
-					more = true
-				}
-				poll.Reset(s.claims.survey.recheck(s.config.PollInterval))
-			}
-		case a := <-s.overlap.answers:
-			if more, err = s.overlapEnded(a, more); err != nil {
-				if err := s.failed(ctx, once, err, p); err != nil {
-					return err
-				}
-				break
-			}
-			if p.ok() {
-				s.release.kick()
-			}
-			poll.Reset(s.claims.recheck(s.config.PollInterval))
-		case <-s.release.wrote:
-		case <-s.release.emptied:
-			// The last outcome may have made a job of its queue runnable.
-			more = more || once
-		case <-s.ahead.over():
-			s.returnOverdue()
-		case <-s.local.expired():
-			s.local.expire(s.giveBack)
-		case <-s.local.refetch():
-			s.local.delayOver()
+	polled bool
+
+	over bool
+	err  error // what RunOnce ends with
+}
+
+func (s *Scheduler) loop(ctx context.Context, once bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	l := &loop{
+		Scheduler: s, once: once, more: true,
+		poll: time.NewTimer(s.config.PollInterval), pausing: newPausing(),
+	}
+	defer l.poll.Stop()
+	defer l.pausing.timer.Stop()
+	s.local.begin(once)
+	for ctx.Err() == nil && !l.over {
+		if !l.begin(ctx) && !l.over {
+			l.wait(ctx)
 		}
 	}
-	return nil
+	return l.err
+}
+
+// begin starts and claims what can be now. It reports whether there may be more of
+// that at once.
+func (l *loop) begin(ctx context.Context) (again bool) {
+	l.startWaiting(ctx)
+	var err error
+	l.more = l.looksForFreed() || l.more || l.limitOpened()
+	if l.holds != nil {
+		// Two claims at once may each have missed that the other found nothing.
+		l.more = l.more || l.once && l.holds.lookout.next.IsZero() && l.idle()
+		may, other := !l.polled && !l.pausing.paused, l.claimUnderWay()
+		l.more = l.holds.tend(l.more && may, l.once && l.idle(), other) || l.more && !may
+	}
+	ask := 0
+	if !l.awaitsReturns() && !l.pausing.paused && l.free() && l.holds.trusted() && (l.polled || !l.holds.prefers(false)) {
+		ask = l.ask(l.more)
+	}
+	beside, wait := l.overlaps(ask)
+	switch {
+	case ask == 0 || wait || !l.pool.mayClaim():
+	case beside && !l.once:
+		if l.more, err = l.claimBeside(ask); err == nil {
+			l.polled = false
+			return true
+		}
+	case l.claim(ctx, ask):
+		return true
+	}
+	if err != nil && !l.pausing.paused {
+		l.fail(ctx, err)
+	}
+	if l.once && l.pool.running() == 0 {
+		l.release.flush() // nothing is left whose company is worth a wait
+	}
+	return false
+}
+
+// wait goes on when something has happened.
+func (l *loop) wait(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-l.wake:
+		l.more, l.polled, l.pausing.paused = true, false, false
+		if l.holds != nil {
+			l.holds.woken++
+		}
+		l.overlap.woken++
+		l.local.heard()
+	case <-l.poll.C:
+		l.polls(ctx)
+	case then := <-l.background.done:
+		l.background.ended(then)
+	case <-l.pausing.timer.C:
+		l.pausing.paused = false
+	case <-l.pool.freed:
+	case <-l.pool.attention:
+	case <-l.holds.due():
+	case a := <-l.holds.heard():
+		l.heldAnswered(ctx, a)
+	case a := <-l.overlap.answers:
+		var err error
+		if l.more, err = l.overlapEnded(a, l.more); err != nil {
+			l.fail(ctx, err)
+			return
+		}
+		l.claimed(l.claims.recheck(l.config.PollInterval))
+	case <-l.release.wrote:
+	case <-l.release.emptied:
+		// The last outcome may have made a job of its queue runnable.
+		l.more = l.more || l.once
+	case <-l.ahead.over():
+		l.returnOverdue()
+	case <-l.local.expired():
+		l.local.expire(l.giveBack)
+	case <-l.local.refetch():
+		l.local.delayOver()
+	}
+}
+
+// fail notes that a claim or a poll has failed.
+func (l *loop) fail(ctx context.Context, err error) {
+	if err := l.failed(ctx, l.once, err, l.pausing); err != nil {
+		l.over, l.err = true, err
+	}
+}
+
+// claimed notes that a claim worked, and plans the next one that nobody asks for.
+func (l *loop) claimed(recheck time.Duration) {
+	if l.pausing.ok() {
+		l.release.kick()
+	}
+	l.poll.Reset(recheck)
+}
+
+// polls looks for jobs that nobody has told of.
+func (l *loop) polls(ctx context.Context) {
+	l.poll.Reset(l.config.PollInterval)
+	if l.more || !l.asks(l.once, l.pausing) {
+		l.more, l.polled = true, l.holds != nil && l.pool.running() == 0 && !l.claims.survey.partial()
+		return
+	}
+	l.asking = true
+	l.background.run(func() func() {
+		runnable, err := l.Scheduler.poll(ctx)
+		return func() {
+			l.asking = false
+			l.more = l.more || runnable || err != nil
+			if err != nil {
+				l.fail(ctx, err)
+			}
+		}
+	})
+}
+
+// heldAnswered notes what came of a command to a lane.
+func (l *loop) heldAnswered(ctx context.Context, a answer) {
+	l.more = l.holds.answered(a, l.more) || l.once && a.end != nil
+	switch {
+	case a.claim == 0:
+	case a.stale():
+	case a.err != nil:
+		l.fail(ctx, a.err)
+	case a.quiet && a.count == 0 && !a.from.used() && !l.claims.survey.partial() && l.idle():
+		// Idle still: no other claim of this worker has taken what this one looked
+		// for. What others hold is theirs to run.
+		l.over = true
+	default:
+		if a.quiet && a.count == 0 {
+			l.claims.survey.forget() // nothing is to run anywhere, not only from there on
+			l.more = true
+		}
+		l.claimed(l.claims.survey.recheck(l.config.PollInterval))
+	}
 }
 
 // idle reports whether no job is anywhere in this worker.
 func (s *Scheduler) idle() bool {
-	return s.local.len() == 0 && s.pool.running() == 0 && s.release.pending() == 0 && s.holds.idle()
+	return s.local.len() == 0 && s.pool.running() == 0 && s.release.pending() == 0 && s.holds.idle() && s.direct == nil
 }
 
 // limitOpened reports whether a task that was at its limit may have more jobs.
 func (s *Scheduler) limitOpened() bool {
 	return !s.limits.none() && s.limits.opened(s.local.perTask())
-}
-
-type taken struct {
-	count int
-	more  bool
-}
-
-// claim takes up to ask jobs and starts them, as far as slots are free.
-func (s *Scheduler) claim(ctx context.Context, ask int) (taken, error) {
-	began := time.Now()
-	var jobs []*job.Claimed
-	var err error
-	number := s.pool.claimBegins()
-	defer func() { s.pool.claimEnded(number, jobs, err == nil && len(jobs) < ask) }()
-	if s.config.Events.WantsFrequent() {
-		s.config.Events.Emit(event.ClaimStarted{WorkerID: s.config.WorkerID, Asked: ask})
-	}
-	adopted, err := s.claims.adopt(s.claiming, s.known)
-	if err != nil {
-		return taken{}, err
-	}
-	s.local.put(adopted)
-	forbidden, err := s.config.Flags.forbidden(ctx, s.config.StatementTimeout)
-	if err != nil {
-		return taken{}, err
-	}
-	more := true
-	if rest := ask - len(adopted); rest > 0 {
-		jobs, more, err = s.claims.claim(s.claiming, rest, s.selection(forbidden))
-	}
-	s.start(jobs, forbidden)
-	if err != nil {
-		return taken{}, err
-	}
-	count := len(adopted) + len(jobs)
-	s.tellClaimed(count, ask, time.Since(began))
-	s.local.fetched(count, ask)
-	return taken{count: count, more: more}, nil
 }
 
 // looksForFreed reports whether the next claim is to look for jobs that went back

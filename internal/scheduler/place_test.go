@@ -84,7 +84,10 @@ func TestRunOnceWithAPlace(t *testing.T) {
 				}},
 			})
 			at, used := time.Now(), false
+			var clock sync.Mutex
 			s.claims.survey.now = func() time.Time { // every statement takes its time
+				clock.Lock()
+				defer clock.Unlock()
 				if used = used || s.claims.survey.fullTook > 0 && s.claims.survey.place.used(); used {
 					return at // and no survey is due any more
 				}

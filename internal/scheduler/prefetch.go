@@ -43,8 +43,9 @@ type localQueue struct {
 	workerID string
 	events   *event.Stream
 
-	mu   sync.Mutex
-	jobs []*job.Claimed // in the order of their claims
+	mu      sync.Mutex
+	jobs    []*job.Claimed // in the order of their claims
+	checked time.Time      // when their locks were last known to be held
 
 	announced atomic.Int64 // jobs that were announced since the last claim began
 
@@ -53,7 +54,6 @@ type localQueue struct {
 	mode    event.LocalQueueMode
 	fetch   bool        // it ran empty, so a claim is due
 	hurried bool        // no delays: the worker is to end when nothing is runnable
-	checked time.Time   // when the locks were last known to be held
 	ttl     *time.Timer // runs while jobs wait
 	delay   *time.Timer // runs while delayed
 	delayed bool        // the next claim has to wait
@@ -228,7 +228,18 @@ func (q *localQueue) put(jobs []*job.Claimed) {
 }
 
 // age is how long ago the locks were last known to be held.
-func (q *localQueue) age() time.Duration { return sinceByEitherClock(q.checked, time.Now()) }
+func (q *localQueue) age() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return sinceByEitherClock(q.checked, time.Now())
+}
+
+// trust notes that they were held at that time.
+func (q *localQueue) trust(at time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.checked = at
+}
 
 // each decides on the jobs in order, and keeps those for which leave says false;
 // it stops when stop says so.
@@ -251,13 +262,20 @@ func (q *localQueue) each(stop func() bool, leave func(*job.Claimed) bool) {
 
 func never() bool { return false }
 
-// lose drops jobs whose locks are gone: they are somebody else's to run.
-func (q *localQueue) lose(jobs []*job.Claimed) {
+// lose drops jobs whose locks are gone: they are somebody else's to run. It returns
+// the ids of those that were here.
+func (q *localQueue) lose(jobs []*job.Claimed) (ids []int64) {
 	lost := make(map[*job.Claimed]bool, len(jobs))
 	for _, j := range jobs {
 		lost[j] = true
 	}
-	q.each(never, func(j *job.Claimed) bool { return lost[j] })
+	q.each(never, func(j *job.Claimed) bool {
+		if lost[j] {
+			ids = append(ids, j.ID)
+		}
+		return lost[j]
+	})
+	return ids
 }
 
 // drop takes a job out, if it is there, and hands it on before anybody can see

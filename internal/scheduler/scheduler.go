@@ -3,6 +3,7 @@
 //
 //	scheduler.go  what the package offers
 //	loop.go       when to claim, and how much
+//	background.go what it does not wait for
 //	claim.go      one statement takes as many jobs as there are free slots
 //	rows.go       what comes back from it
 //	dispatch.go   from claimed to started
@@ -20,6 +21,7 @@
 //	lane.go       a connection on which they follow one another
 //	group.go      one of them
 //	endgroup.go   what its end writes, and what is done where that is lost
+//	access.go     how it gets its connection, and what is done without
 //	hurry.go      how one ends early for somebody who waits for its row
 //
 // and beside both:
@@ -131,6 +133,12 @@ type Scheduler struct {
 	wake      chan struct{}
 	askFirst  func(context.Context) (bool, error) // nil: polls are claims
 
+	// What the loop waits for.
+	background background
+	direct     *direct // nil: no ordinary claim is under way
+	asking     bool    // a poll is
+	checking   bool    // the locks of waiting jobs are looked at
+
 	deadline *shutdown.Deadline // of Run's end
 	claiming context.Context    // of claims: they outlive the context of Run a little
 	stopping sync.Once          // the beginning of the end is told
@@ -141,7 +149,7 @@ type Scheduler struct {
 
 // New makes a scheduler. Nothing starts before Run or RunOnce.
 func New(c Config) *Scheduler {
-	s := &Scheduler{config: c, wake: make(chan struct{}, 1), forced: make(chan struct{})}
+	s := &Scheduler{config: c, wake: make(chan struct{}, 1), forced: make(chan struct{}), background: newBackground()}
 	s.release = newReleaser(c, s.Wake)
 	s.pool = newPool(c, s.ended)
 	s.limits = newLimits(c.TaskLimits)

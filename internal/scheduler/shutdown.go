@@ -80,11 +80,13 @@ func (s *Scheduler) shutDown(ctx context.Context) {
 	began := time.Now()
 	s.deadline.Begin()
 	s.tellStopping(ctx)
+	// First, as the rest may have to wait for the database.
+	holdsOver := s.holds.close()
+	s.background.wait()
 	s.endOverlap()
 	s.local.close(s.giveBack)
 	s.pool.turnBackWaiting(time.Now(), ErrShutdown)
 	s.release.hurry()
-	holdsOver := s.holds.close()
 	forced := s.drain()
 	if !isClosed(s.forced) {
 		s.deadline.In(s.config.StatementTimeout)

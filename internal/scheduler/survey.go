@@ -54,7 +54,8 @@ func (p place) at(priority int16, runAt time.Time) place {
 	return place{priority: &priority, runAt: pgtype.Timestamptz{Time: runAt, Valid: true}, blocked: p.blocked}
 }
 
-// surveyor knows where claims begin. It belongs to the goroutine that claims.
+// surveyor knows where claims begin. It belongs to the loop, which sends a copy along
+// where a survey is to be made.
 type surveyor struct {
 	queries *dbgen.Queries
 	tasks   []string
@@ -70,6 +71,8 @@ type surveyor struct {
 	dear               bool // claims are
 	depth              depth
 	begun              bool // there was a first survey
+	away               bool // one is being made
+	forgotten          bool // since then nothing is to be passed over
 	fullAt, stepAt     time.Time
 	fullTook, stepTook time.Duration
 }
@@ -81,16 +84,75 @@ func newSurveyor(queries *dbgen.Queries, tasks []string) *surveyor {
 // begin returns where the next claim shall begin, after a survey if one is due.
 func (s *surveyor) begin(ctx context.Context) (place, error) {
 	var err error
-	switch {
-	case s.wait() > 0 && s.place.used() && s.dear && s.now().Sub(s.stepAt) >= surveyShare*s.stepTook:
-		err = s.step(ctx)
-	case s.wait() > 0:
-	case s.place.used() || s.dear || !s.begun:
+	switch s.due() {
+	case fromTheStart:
 		err = s.full(ctx)
+	case fromThePlace:
+		err = s.step(ctx)
 	}
+	return s.from(), err
+}
+
+// surveyKind is which survey is to be made before a claim.
+type surveyKind uint8
+
+const (
+	noSurvey surveyKind = iota
+	fromTheStart
+	fromThePlace
+)
+
+// due is which survey the next claim needs.
+func (s *surveyor) due() surveyKind {
+	switch {
+	case s.away:
+		return noSurvey // its place is not known yet, and the present one is good
+	case s.wait() > 0 && s.place.used() && s.dear && s.now().Sub(s.stepAt) >= surveyShare*s.stepTook:
+		return fromThePlace
+	case s.wait() > 0:
+		return noSurvey
+	case s.place.used() || s.dear || !s.begun:
+		return fromTheStart
+	}
+	return noSurvey
+}
+
+// from is where a claim begins as far as is known now.
+func (s *surveyor) from() place {
 	from := s.place
 	from.lookAt = s.depth.next(s.now())
-	return from, err
+	return from
+}
+
+// send returns a surveyor that makes the survey which is due elsewhere, by these
+// queries, so that the loop need not wait for it; nil if none is due. Until it is back
+// no other is.
+func (s *surveyor) send(queries *dbgen.Queries) *surveyor {
+	if s.due() == noSurvey {
+		return nil
+	}
+	sent := *s
+	if queries != nil {
+		sent.queries = queries
+	}
+	s.away = true
+	return &sent
+}
+
+// back takes what a surveyor that was sent has found; nil is none.
+func (s *surveyor) back(sent *surveyor) {
+	if sent == nil {
+		return
+	}
+	if sent.fullAt != s.fullAt || sent.begun != s.begun {
+		s.hint = place{}
+	}
+	s.away, s.begun, s.place = false, sent.begun, sent.place
+	if s.forgotten {
+		s.place, s.forgotten = place{}, false
+	}
+	s.fullAt, s.fullTook, s.stepAt, s.stepTook = sent.fullAt, sent.fullTook, sent.stepAt, sent.stepTook
+	s.depth.all = s.depth.all || sent.depth.all
 }
 
 // claimed tells what a claim took, and how long.
@@ -130,7 +192,7 @@ func (s *surveyor) recheck(poll time.Duration) time.Duration {
 func (s *surveyor) partial() bool { return s.place.used() || s.depth.truncated }
 
 // forget makes the next claim walk everything.
-func (s *surveyor) forget() { s.place, s.depth.all = place{}, true }
+func (s *surveyor) forget() { s.place, s.depth.all, s.forgotten = place{}, true, s.away }
 
 // full surveys from the start.
 func (s *surveyor) full(ctx context.Context) error {

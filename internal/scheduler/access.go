@@ -1,0 +1,89 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/retry"
+)
+
+// Held claims need connections beside the pool, and the server may have none to spare.
+// So they are made in the background, one at a time; while there is none, claims are
+// ordinary ones.
+
+const (
+	// firstConnect is how long claims wait for the first connection.
+	firstConnect = 100 * time.Millisecond
+	// The waits after a try that failed.
+	connectAgain, connectAgainMost = time.Second, 10 * time.Second
+)
+
+// access is what the loop knows of the lanes' connections.
+type access struct {
+	trying bool
+	began  time.Time
+	tries  int       // in a row, that failed
+	next   time.Time // not before
+	stop   context.CancelFunc
+	back   atomic.Bool // the database answers again
+}
+
+// usable reports whether a held claim can be had now or in a moment.
+func (h *holds) usable(now time.Time) bool {
+	a := &h.access
+	switch {
+	case slices.ContainsFunc(h.lanes, func(l *lane) bool { return l.connected }):
+		return true
+	case a.trying:
+		return a.tries == 0 && now.Before(a.began.Add(firstConnect))
+	}
+	return a.tries == 0
+}
+
+// connect has a lane connect that may claim, unless another one does. It returns when
+// claims wait for that no more; zero if they do not.
+func (h *holds) connect(now time.Time) (until time.Time) {
+	a := &h.access
+	if a.back.Swap(false) {
+		a.next = time.Time{}
+	}
+	if !a.trying && !now.Before(a.next) {
+		for _, l := range h.lanes {
+			if !l.connected && !l.busy && l.group == nil {
+				a.trying, a.began = true, now
+				l.busy, l.connecting = true, true
+				l.commands <- command{connect: true}
+				break
+			}
+		}
+	}
+	if a.trying && a.tries == 0 && h.usable(now) {
+		return a.began.Add(firstConnect)
+	}
+	return time.Time{}
+}
+
+// connected notes what came of it.
+func (h *holds) connected(err error) {
+	a := &h.access
+	a.trying = false
+	if err == nil {
+		a.tries = 0
+		return
+	}
+	wait := min(connectAgain<<min(a.tries, 10), connectAgainMost)
+	a.tries++
+	a.next = time.Now().Add(wait)
+	// Where the server is full, those that are connected are as well as before.
+	var full *pgconn.PgError
+	if retry.Of(err) == retry.Connection && !(errors.As(err, &full) && full.Code == "53300") {
+		h.suspect = true
+	}
+	h.events.Emit(event.HoldUnavailable{WorkerID: h.workerID, Err: err, RetryIn: wait})
+}
