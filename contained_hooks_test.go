@@ -54,6 +54,12 @@ func TestHooksThatFailHarmNothing(t *testing.T) {
 				if n := len(sub.Events()); n != 0 {
 					t.Errorf("%d events have passed a filter that fails", n)
 				}
+				if got := readFailed(t, pool, failing.ID).lastError; hook != "BeforeRun" && !strings.HasPrefix(got, "the error's Error method panicked: boom") {
+					t.Errorf("last_error is %q, want what the handler did", got)
+				}
+				if started, ended := count[gworker.JobStarted](w.events), count[gworker.JobEnded](w.events); started < 5 || started != ended {
+					t.Errorf("%d jobs started, and %d ended", started, ended)
+				}
 				if len(log.saying(t, "an observer panicked")) == 0 {
 					t.Error("nothing was reported of the filter")
 				}

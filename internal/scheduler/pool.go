@@ -58,6 +58,7 @@ type active struct {
 	awaitsLock bool      // it does not wait for a slot yet, since that is not so
 	claimed    time.Time // when it was, if that was ahead of the slots
 	started    bool
+	told       bool // observers know that it has
 	withdrawn  bool // never starts
 	returns    bool // another claim of this worker has the job: what locks it goes back
 
@@ -87,23 +88,31 @@ func (p *pool) start(ctx context.Context) {
 	p.ctx = ctx
 	for range p.size {
 		p.done.Add(1)
-		go p.slot()
+		go p.slot(nil)
 	}
 }
 
-// slot runs jobs until the pool closes. A handler that ends its goroutine
-// (runtime.Goexit) costs the goroutine, not the slot.
-func (p *pool) slot() {
-	finished := false
+// slot runs jobs until the pool closes, beginning with the given one, if any. A
+// handler or an observer that ends its goroutine (runtime.Goexit) costs the
+// goroutine, not the slot, and no job.
+func (p *pool) slot(a *active) {
+	finished, over := false, true
 	defer func() {
-		if !finished {
-			go p.slot()
-			return
+		switch {
+		case finished:
+			p.done.Done()
+		case over:
+			go p.slot(nil)
+		default:
+			go p.slot(a)
 		}
-		p.done.Done()
 	}()
-	for a, now := p.next(); a != nil; a, now = p.next() {
-		p.runOne(a, now)
+	now := time.Now()
+	if a == nil {
+		a, now = p.next()
+	}
+	for ; a != nil; a, now = p.next() {
+		p.runOne(a, now, &over)
 	}
 	finished = true
 }

@@ -41,14 +41,27 @@ var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit) ins
 // runOne runs one job from start to end. Whatever the handler does, the end is
 // handed on, also while a Goexit unwinds the goroutine. The handler's error is
 // read here, in the slot: nothing after it calls a method of that error.
-func (p *pool) runOne(a *active, began time.Time) {
+//
+// over is false if an observer has ended the goroutine before the handler was
+// called: then the run goes on with another call, on another goroutine.
+func (p *pool) runOne(a *active, began time.Time, over *bool) {
 	ctx, j := a.ctx, a.job
+	*over = true
 	e := ended{job: j, outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
-	if a.overdue(began) {
+	if !a.told && a.overdue(began) {
 		p.returnOverdue(a)
 		return
 	}
+	*over = a.told || !p.events.WantsFrequent() // nobody is told that it starts
 	defer func() {
+		if *over {
+			p.finish(a, e)
+		}
+	}()
+	defer func() {
+		if !*over {
+			return
+		}
 		if value := recover(); value != nil {
 			e.outcome = job.Outcome{Kind: job.Failed, Err: contain.Recovered(value)}
 		}
@@ -73,12 +86,13 @@ func (p *pool) runOne(a *active, began time.Time) {
 			p.policies[j.Task].decide(p.workerID, j, &e.outcome, p.events)
 		}
 		if p.events.WantsFrequent() {
-			p.events.Emit(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})
+			p.events.EmitHere(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})
 		}
-		p.finish(a, e)
 	}()
-	if p.events.WantsFrequent() {
-		p.events.Emit(event.JobStarted{WorkerID: p.workerID, Job: j})
+	if !*over {
+		a.told = true
+		p.events.EmitHere(event.JobStarted{WorkerID: p.workerID, Job: j})
+		*over = true
 	}
 	handler, ok := p.handlers[j.Task]
 	if !ok {
