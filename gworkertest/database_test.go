@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -55,6 +56,21 @@ func TestEachTestHasADatabaseThatGoesWithIt(t *testing.T) {
 	}
 	if n := query(t, mine, "select count(*)::text from graphile_worker.jobs"); n != "0" {
 		t.Errorf("%s jobs of another test", n)
+	}
+}
+
+// The tests' server runs statements as the user who tests: it is not for others.
+func TestServerIsOutOfReachForOtherAccounts(t *testing.T) {
+	conn := connect(t, gworkertest.Database(t))
+	if os.Getenv("DATABASE_URL")+os.Getenv("GWORKER_TEST_DATABASE_URL") != "" || runtime.GOOS == "windows" {
+		t.Skip("not a server of these tests")
+	}
+	if listens := query(t, conn, "show listen_addresses"); listens != "" {
+		t.Errorf("it listens on %s", listens)
+	}
+	dir := strings.Trim(query(t, conn, "show unix_socket_directories"), `"`)
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the socket is in %s: %v (%v)", dir, info, err)
 	}
 }
 
@@ -199,7 +215,7 @@ func TestServerThatRunsAlready(t *testing.T) {
 	for name, c := range map[string]struct{ env, says string }{
 		"no right":  {"DATABASE_URL=" + as("poor"), "the role that DATABASE_URL names must be allowed"},
 		"no server": {"GWORKER_TEST_DATABASE_URL=postgres://me:secret@127.0.0.1:1/none", "GWORKER_TEST_DATABASE_URL names a server that cannot be used"},
-		"no URL":    {"DATABASE_URL=postgres://me:secret@[/x", "cannot be read"},
+		"no URL":    {"DATABASE_URL=postgres://me:secret@[/x", "cannot be used"},
 	} {
 		out, err := runAsUser(t, c.env)
 		if err == nil || !strings.Contains(out, c.says) || !strings.Contains(out, `"local"`) || strings.Contains(out, "secret") {

@@ -17,7 +17,8 @@
 // server that it names is used, whose role must be allowed to create databases;
 // GWORKER_TEST_DATABASE_URL=local starts one even if DATABASE_URL is set.
 //
-// The server ends with the test process, in whatever way that ends, and its data
+// A server of the process's own listens on a socket in a folder that no other account
+// can enter (on Windows on the loopback interface). It ends with the test process, in whatever way that ends, and its data
 // with it; no TestMain is needed for that. On Windows, where nobody is left to
 // end it, a TestMain should call [StopServer].
 //

@@ -65,6 +65,7 @@ func stop() error {
 // server starts this process's server when it is asked for first.
 func server(t testing.TB) *devpg.Server {
 	t.Helper()
+	testserver.OnLoopback()
 	server, err := testserver.Start()
 	if err != nil {
 		t.Fatalf("no PostgreSQL for tests: %v", err)

@@ -17,6 +17,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -39,6 +40,13 @@ const Prefix = "gworker_test_"
 
 // Timeout is for a single step on a machine that is busy with everything else.
 const Timeout = 2 * time.Minute
+
+// loopback says that a server of our own is to have a port.
+var loopback atomic.Bool
+
+// OnLoopback makes the server that Start starts listen on the loopback interface, for
+// tests that put something between. Otherwise it is private to the user's account.
+func OnLoopback() { loopback.Store(true) }
 
 var shared struct {
 	mu     sync.Mutex
@@ -63,7 +71,7 @@ func Start() (*devpg.Server, error) {
 func start() (*devpg.Server, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
-	options := devpg.Options{Fast: true}
+	options := devpg.Options{Fast: true, Private: !loopback.Load()}
 	shared.source = "DATABASE_URL"
 	switch own := os.Getenv(Variable); own {
 	case "":
