@@ -111,7 +111,7 @@ func NewClient(config ClientConfig) (*Client, error) {
 // connections doubtful.
 func newClient(pool *pgxpool.Pool, options statement.Options, trouble func(error)) *Client {
 	set := statement.NewSet(options)
-	state := &schemaState{name: options.Schema.String()}
+	state := &schemaState{name: options.Schema.String(), asText: options.Unprepared || goesAsText(pool)}
 	checked := set.Checked(state.check)
 	queries := adder{queries: checked.OnPool(pool, trouble), reads: reads{set: checked, db: pool, schema: state}}
 	announcer := announce.New(pool, set)

@@ -3,6 +3,7 @@ package gworker
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -44,7 +45,10 @@ func (e *HiddenRowsError) Error() string {
 // worker does that for its own client.
 func (c *Client) CheckSchema(ctx context.Context) error {
 	found, err := c.schema.look(ctx, c.unchecked.On(c.pool))
+	var settings *settingError
 	switch {
+	case errors.As(err, &settings):
+		return settings
 	case err != nil:
 		return fmt.Errorf("checking schema %q: %w", c.schema.name, err)
 	case !found.Installed:
@@ -58,6 +62,7 @@ func (c *Client) CheckSchema(ctx context.Context) error {
 // schemaState is what a client knows of its schema's revisions.
 type schemaState struct {
 	name    string
+	asText  bool                          // arguments and results go as text
 	verdict atomic.Pointer[schemaVerdict] // nil until somebody has looked
 }
 
@@ -120,6 +125,14 @@ func (r reads) list(withPayloads bool) *dbgen.Queries {
 // look reads the ledger and keeps the verdict. It asks nothing that could fail for a
 // lack of rights, which would end a transaction of the caller's.
 func (s *schemaState) look(ctx context.Context, q *dbgen.Queries) (dbgen.SchemaReachRow, error) {
+	settings, err := q.SessionSettings(ctx)
+	if err != nil {
+		return dbgen.SchemaReachRow{}, err
+	}
+	if refusal := checkSettings(settings, s.asText); refusal != nil {
+		s.refuse(refusal)
+		return dbgen.SchemaReachRow{}, refusal
+	}
 	found, err := q.SchemaReach(ctx, s.name)
 	if err != nil || !found.Installed {
 		return found, err

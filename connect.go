@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -51,16 +53,27 @@ func openPool(
 	return pool, true, nil
 }
 
+// pinned are settings on which the meaning of our statements and their results depends,
+// whatever the role, the database or the connection string say. PgBouncer takes these at
+// the start of a session, and others only if told to ignore them.
+var pinned = map[string]string{
+	// Go's strings are UTF-8. With another encoding, text would be stored garbled.
+	"client_encoding": "UTF8",
+	// Without prepared statements times come as text, of which pgx reads this form.
+	"datestyle": "ISO",
+	// A backslash in a literal is a backslash.
+	"standard_conforming_strings": "on",
+}
+
 // prepare sets what our own connections have and a caller's pool decides for
 // itself. cancels says that they may send cancel requests.
 func prepare(config *pgx.ConnConfig, cancels bool) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "gworker"
 	}
-	// Without prepared statements times come as text, of which pgx reads this
-	// form.
-	if config.RuntimeParams["datestyle"] == "" {
-		config.RuntimeParams["datestyle"] = "ISO"
+	for name, value := range pinned {
+		maps.DeleteFunc(config.RuntimeParams, func(given, _ string) bool { return strings.EqualFold(given, name) })
+		config.RuntimeParams[name] = value
 	}
 	if !cancels {
 		// Behind a pooler a cancel request may end more than its statement:

@@ -44,3 +44,11 @@ select
   coalesce(max(m.id), 0)::int as newest,
   coalesce(max(m.id) filter (where m.breaking), 0)::int as breaking
 from graphile_worker.migrations m;
+
+-- name: SessionSettings :one
+-- Settings of this session that decide what statements and their results mean.
+select
+  current_setting('client_encoding')::text as client_encoding,
+  current_setting('server_encoding')::text as server_encoding,
+  current_setting('datestyle')::text as datestyle,
+  current_setting('array_nulls')::text as array_nulls;

@@ -92,3 +92,31 @@ func (q *Queries) SchemaReach(ctx context.Context, schema string) (SchemaReachRo
 	)
 	return i, err
 }
+
+const SessionSettings = `-- name: SessionSettings :one
+select
+  current_setting('client_encoding')::text as client_encoding,
+  current_setting('server_encoding')::text as server_encoding,
+  current_setting('datestyle')::text as datestyle,
+  current_setting('array_nulls')::text as array_nulls
+`
+
+type SessionSettingsRow struct {
+	ClientEncoding string
+	ServerEncoding string
+	Datestyle      string
+	ArrayNulls     string
+}
+
+// Settings of this session that decide what statements and their results mean.
+func (q *Queries) SessionSettings(ctx context.Context) (SessionSettingsRow, error) {
+	row := q.db.QueryRow(ctx, SessionSettings)
+	var i SessionSettingsRow
+	err := row.Scan(
+		&i.ClientEncoding,
+		&i.ServerEncoding,
+		&i.Datestyle,
+		&i.ArrayNulls,
+	)
+	return i, err
+}

@@ -131,6 +131,7 @@ var Texts = []string{
 	SchemaReach,
 	ServerIdentity,
 	ServerVersion,
+	SessionSettings,
 	SetRole,
 	SpillJobs,
 	StaleWorkers,

@@ -1,0 +1,61 @@
+package gworker
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/dbgen"
+)
+
+// Connections of our own pin the settings that change what a statement or its result
+// means (see pinned). A caller's pool or transaction has its own, and a proxy may ignore
+// what is asked for, so a client looks at them once. These decide something:
+//
+//   - client_encoding: text would be stored garbled, and not found again;
+//   - datestyle, where results come as text (without prepared statements): pgx reads ISO
+//     only;
+//   - array_nulls = off, where arguments go as text: a null in an array would be the
+//     string NULL.
+//
+// Others were tried and change nothing for our statements and functions: intervalstyle,
+// timezone, standard_conforming_strings, backslash_quote, bytea_output,
+// extra_float_digits, transform_null_equals, quote_all_identifiers, xmloption,
+// check_function_bodies, plan_cache_mode, session_replication_role, row_security,
+// client_min_messages, synchronous_commit, default_transaction_isolation and
+// default_transaction_deferrable. Time-outs and default_transaction_read_only are
+// findings of the doctor.
+
+// A settingError says that a setting of a connection changes what is stored or read.
+type settingError struct{ name, value, why, want string }
+
+func (e *settingError) Error() string {
+	return fmt.Sprintf("the connection has %s = %q: %s. Set it to %s for the pool (ConnConfig.RuntimeParams[%q]), in the connection string, or for the role (alter role)",
+		e.name, e.value, e.why, e.want, e.name)
+}
+
+func checkSettings(s dbgen.SessionSettingsRow, asText bool) error {
+	// Without a conversion, UTF-8 stays as it is.
+	raw := s.ClientEncoding == "SQL_ASCII" && (s.ServerEncoding == "UTF8" || s.ServerEncoding == "SQL_ASCII")
+	switch {
+	case s.ClientEncoding != "UTF8" && !raw:
+		return &settingError{"client_encoding", s.ClientEncoding, "text, which is UTF-8 here, would be stored garbled", "UTF8"}
+	case asText && !strings.HasPrefix(s.Datestyle, "ISO"):
+		return &settingError{"datestyle", s.Datestyle, "without prepared statements times come in this form, which cannot be read", "ISO"}
+	case asText && s.ArrayNulls == "off":
+		return &settingError{"array_nulls", s.ArrayNulls, "without prepared statements nulls in arrays would be texts", "on"}
+	}
+	return nil
+}
+
+// goesAsText reports whether the pool sends arguments and results as text.
+func goesAsText(pool *pgxpool.Pool) bool {
+	switch pool.Config().ConnConfig.DefaultQueryExecMode {
+	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
+		return true
+	default:
+		return false
+	}
+}
