@@ -59,7 +59,7 @@ func TestRefusedOutcomes(t *testing.T) {
 			func(context.Context, *gworker.RawJob) error { return errors.New(incompressible(20_000)) }, gworker.StoredUnlocked, ""},
 		{"snooze: trigger", poisonTrigger("update", "new.run_at > old.run_at + interval '1 minute'", raise), snoozes, gworker.StoredFailure, "not this one"},
 	} {
-		for mode, hold := range map[string]*time.Duration{"locked": new(time.Duration)} { // HELDTODO
+		for mode, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 			t.Run(c.name+", "+mode, func(t *testing.T) {
 				t.Parallel()
 				pool := migrated(t)
@@ -168,7 +168,7 @@ func inEncoding(t *testing.T, encoding string) *pgxpool.Pool {
 // stored in escapes, and what it can is not.
 func TestFailureTextsFitEveryEncoding(t *testing.T) {
 	for _, encoding := range []string{"EUC_JP", "LATIN1", "SQL_ASCII", "UTF8"} {
-		for mode, hold := range map[string]*time.Duration{"locked": new(time.Duration)} { // HELDTODO
+		for mode, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 			t.Run(encoding+", "+mode, func(t *testing.T) {
 				t.Parallel()
 				pool := inEncoding(t, encoding)

@@ -235,18 +235,61 @@ set payload = coalesce(nullif(o.payload, '')::json, j.payload),
 from outcome o
 where j.id = o.id;
 
--- name: SpillJobs :exec
--- From held to locked: what the claim would have written otherwise.
+-- name: SpillJobs :many
+-- From held to locked: what the claim would have written otherwise. Tells which are.
 with spilled as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
   where j.id = any (@ids::bigint[])
-  returning j.job_queue_id
+  returning j.id, j.job_queue_id
+), locked_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = @worker_id::text, locked_at = now()
+  from spilled s
+  where q.id = s.job_queue_id
 )
-update graphile_worker._private_job_queues q
-set locked_by = @worker_id::text, locked_at = now()
-from spilled s
-where q.id = s.job_queue_id;
+select s.id from spilled s;
+
+-- name: LockUnchangedJobs :many
+-- SpillJobs for those of jobs that were to be deleted or to fail whose rows are still as
+-- they were when they were held, because a trigger has kept them so.
+with mine as (
+  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt
+), spilled as (
+  update graphile_worker._private_jobs j
+  set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
+  from mine m
+  where j.id = m.id and j.attempts = m.attempt - 1
+  returning j.id, j.job_queue_id
+), locked_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = @worker_id::text, locked_at = now()
+  from spilled s
+  where q.id = s.job_queue_id
+)
+select s.id from spilled s;
+
+-- name: OutcomesMayBeRefused :one
+-- Whether there is something of the user's that may refuse what the end of a held claim
+-- writes: triggers, foreign keys, rules, policies, more constraints and indexes than the
+-- schema's own, or an encoding that cannot hold every text.
+select (
+  current_setting('server_encoding') <> 'UTF8'
+  or exists (
+    select from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = @schema::text and c.relname in ('_private_jobs', '_private_job_queues')
+      and (
+        c.relhastriggers or c.relhasrules or c.relrowsecurity
+        or (select count(*) from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'x')) > 2
+        or (select count(*) from pg_catalog.pg_index i where i.indrelid = c.oid) > 4
+      )
+  )
+)::boolean as may_be_refused;
+
+-- name: RemainingJobs :many
+-- Those of jobs that were deleted that are still there.
+select j.id from graphile_worker._private_jobs j where j.id = any (@ids::bigint[]);
 
 -- name: AnnounceHeldJobs :exec
 -- For jobs that go back and could run at once.

@@ -468,6 +468,52 @@ func (q *Queries) HoldQueuedJobs(ctx context.Context, arg HoldQueuedJobsParams) 
 	return items, nil
 }
 
+const LockUnchangedJobs = `-- name: LockUnchangedJobs :many
+with mine as (
+  select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt
+), spilled as (
+  update graphile_worker._private_jobs j
+  set locked_by = $3::text, locked_at = now(), attempts = j.attempts + 1
+  from mine m
+  where j.id = m.id and j.attempts = m.attempt - 1
+  returning j.id, j.job_queue_id
+), locked_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = $3::text, locked_at = now()
+  from spilled s
+  where q.id = s.job_queue_id
+)
+select s.id from spilled s
+`
+
+type LockUnchangedJobsParams struct {
+	Ids      []int64
+	Attempts []int32
+	WorkerID string
+}
+
+// SpillJobs for those of jobs that were to be deleted or to fail whose rows are still as
+// they were when they were held, because a trigger has kept them so.
+func (q *Queries) LockUnchangedJobs(ctx context.Context, arg LockUnchangedJobsParams) ([]int64, error) {
+	rows, err := q.db.Query(ctx, LockUnchangedJobs, arg.Ids, arg.Attempts, arg.WorkerID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const NameTasks = `-- name: NameTasks :many
 select t.id, t.identifier from graphile_worker._private_tasks t where t.id = any ($1::int[])
 `
@@ -491,6 +537,32 @@ func (q *Queries) NameTasks(ctx context.Context, ids []int32) ([]GraphileWorkerP
 		return nil, err
 	}
 	return items, nil
+}
+
+const OutcomesMayBeRefused = `-- name: OutcomesMayBeRefused :one
+select (
+  current_setting('server_encoding') <> 'UTF8'
+  or exists (
+    select from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = $1::text and c.relname in ('_private_jobs', '_private_job_queues')
+      and (
+        c.relhastriggers or c.relhasrules or c.relrowsecurity
+        or (select count(*) from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'x')) > 2
+        or (select count(*) from pg_catalog.pg_index i where i.indrelid = c.oid) > 4
+      )
+  )
+)::boolean as may_be_refused
+`
+
+// Whether there is something of the user's that may refuse what the end of a held claim
+// writes: triggers, foreign keys, rules, policies, more constraints and indexes than the
+// schema's own, or an encoding that cannot hold every text.
+func (q *Queries) OutcomesMayBeRefused(ctx context.Context, schema string) (bool, error) {
+	row := q.db.QueryRow(ctx, OutcomesMayBeRefused, schema)
+	var may_be_refused bool
+	err := row.Scan(&may_be_refused)
+	return may_be_refused, err
 }
 
 const PutBackHeldJobs = `-- name: PutBackHeldJobs :exec
@@ -597,17 +669,44 @@ func (q *Queries) RelockJobs(ctx context.Context, arg RelockJobsParams) ([]int64
 	return items, nil
 }
 
-const SpillJobs = `-- name: SpillJobs :exec
+const RemainingJobs = `-- name: RemainingJobs :many
+select j.id from graphile_worker._private_jobs j where j.id = any ($1::bigint[])
+`
+
+// Those of jobs that were deleted that are still there.
+func (q *Queries) RemainingJobs(ctx context.Context, ids []int64) ([]int64, error) {
+	rows, err := q.db.Query(ctx, RemainingJobs, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const SpillJobs = `-- name: SpillJobs :many
 with spilled as (
   update graphile_worker._private_jobs j
   set locked_by = $1::text, locked_at = now(), attempts = j.attempts + 1
   where j.id = any ($2::bigint[])
-  returning j.job_queue_id
+  returning j.id, j.job_queue_id
+), locked_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = $1::text, locked_at = now()
+  from spilled s
+  where q.id = s.job_queue_id
 )
-update graphile_worker._private_job_queues q
-set locked_by = $1::text, locked_at = now()
-from spilled s
-where q.id = s.job_queue_id
+select s.id from spilled s
 `
 
 type SpillJobsParams struct {
@@ -615,8 +714,23 @@ type SpillJobsParams struct {
 	Ids      []int64
 }
 
-// From held to locked: what the claim would have written otherwise.
-func (q *Queries) SpillJobs(ctx context.Context, arg SpillJobsParams) error {
-	_, err := q.db.Exec(ctx, SpillJobs, arg.WorkerID, arg.Ids)
-	return err
+// From held to locked: what the claim would have written otherwise. Tells which are.
+func (q *Queries) SpillJobs(ctx context.Context, arg SpillJobsParams) ([]int64, error) {
+	rows, err := q.db.Query(ctx, SpillJobs, arg.WorkerID, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

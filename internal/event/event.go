@@ -161,8 +161,8 @@ const (
 	// StoredQueueFreed: the job stays locked, but its queue goes on. The outcome is
 	// kept, and tried again until the worker ends.
 	StoredQueueFreed Stored = "nothing but that the job's queue is unlocked"
-	// StoredNothing: the job stays locked. The outcome is kept, and tried again until
-	// the worker ends.
+	// StoredNothing: the job stays as it is. If it is locked, the outcome is kept, and
+	// tried again until the worker ends; if it was only held, it is free and runs again.
 	StoredNothing Stored = "nothing"
 )
 

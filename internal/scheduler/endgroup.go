@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,7 +18,20 @@ import (
 // groupEnd is the statements that end a group, in the order in which their
 // answers are read.
 type groupEnd struct {
-	read func(pgx.BatchResults) (map[int64]written, error)
+	read func(pgx.BatchResults) (groupWritten, error)
+}
+
+// groupWritten is what the end of a group has written, if it was committed.
+type groupWritten struct {
+	failed map[int64]written
+	// unchanged are ended runs whose rows may be as they were, although no statement
+	// has failed.
+	unchanged []ended
+	// locked are ended runs whose rows certainly are as they were, and whose locks are
+	// written now.
+	locked map[int64]bool
+	// unspilled are jobs that run, and whose locks are not written.
+	unspilled []*job.Claimed
 }
 
 // queueEnd asks for everything that the end of a group writes, and the commit.
@@ -57,11 +71,20 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 		spill = append(spill, a.job.ID)
 	}
 	h := l.h
+	guarded := h.guarded.Load()
+	if guarded {
+		batch.Queue(savepointHeld)
+	}
 	if len(complete) > 0 {
 		batch.Queue(h.text(dbgen.CompleteHeldJobs), complete)
 	}
 	if len(fail.Ids) > 0 {
 		batch.Queue(h.text(dbgen.FailHeldJobs), fail.Ids, fail.Errors, fail.Delays, fail.Finals, fail.Capped, fail.Payloads)
+	}
+	lock := guarded && len(complete)+len(fail.Ids) > 0
+	if lock {
+		ids, attempts := unchangedArgs(e.finish)
+		batch.Queue(h.text(dbgen.LockUnchangedJobs), ids, attempts, h.workerID)
 	}
 	if len(back.Ids) > 0 {
 		batch.Queue(h.text(dbgen.PutBackHeldJobs), back.Ids, back.Delays, back.Payloads)
@@ -74,32 +97,76 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 		batch.Queue(h.text(dbgen.AnnounceHeldJobs), int32(free))
 	}
 	batch.Queue(commitHeld)
-	return groupEnd{read: func(results pgx.BatchResults) (map[int64]written, error) {
-		failed := make(map[int64]written, len(fail.Ids))
+	return groupEnd{read: func(results pgx.BatchResults) (groupWritten, error) {
+		w := groupWritten{failed: make(map[int64]written, len(fail.Ids))}
+		if guarded {
+			if _, err := results.Exec(); err != nil {
+				return w, fmt.Errorf("setting a savepoint: %w", err)
+			}
+		}
+		deleted := 0
 		if len(complete) > 0 {
 			tag, err := results.Exec()
-			if err == nil && tag.RowsAffected() != int64(len(complete)) {
-				l.h.events.Emit(event.HeldJobsKept{
-					WorkerID: h.workerID, Completed: len(complete), Deleted: int(tag.RowsAffected()),
-				})
-			}
 			if err != nil {
-				return nil, fmt.Errorf("statement CompleteHeldJobs: %w", err)
+				return w, fmt.Errorf("statement CompleteHeldJobs: %w", err)
+			}
+			deleted = int(tag.RowsAffected())
+			if deleted != len(complete) {
+				h.events.Emit(event.HeldJobsKept{
+					WorkerID: h.workerID, Completed: len(complete), Deleted: deleted,
+				})
+				w.unchanged = ofKind(e.finish, job.Completed)
 			}
 		}
 		if len(fail.Ids) > 0 {
-			if err := readFailed(results, failed); err != nil {
-				return nil, fmt.Errorf("statement FailHeldJobs: %w", err)
+			if err := readFailed(results, w.failed); err != nil {
+				return w, fmt.Errorf("statement FailHeldJobs: %w", err)
+			}
+			if len(w.failed) != len(fail.Ids) {
+				for _, end := range ofKind(e.finish, job.Failed) {
+					if _, ok := w.failed[end.job.ID]; !ok {
+						w.unchanged = append(w.unchanged, end)
+					}
+				}
 			}
 		}
-		for _, asked := range []struct {
-			name string
-			was  bool
-		}{{"PutBackHeldJobs", len(back.Ids) > 0}, {"SpillJobs", len(spill) > 0}, {"AnnounceHeldJobs", announce}} {
-			if asked.was {
-				if _, err := results.Exec(); err != nil {
-					return nil, fmt.Errorf("statement %s: %w", asked.name, err)
+		if lock {
+			var err error
+			if w.locked, err = readIDs(results); err != nil {
+				return w, fmt.Errorf("statement LockUnchangedJobs: %w", err)
+			}
+			w.unchanged = slices.DeleteFunc(w.unchanged, func(end ended) bool { return w.locked[end.job.ID] })
+			if len(w.locked) == len(complete)-deleted+len(fail.Ids)-len(w.failed) {
+				w.unchanged = nil // they are all found
+			}
+		}
+		if len(back.Ids) > 0 {
+			tag, err := results.Exec()
+			if err != nil {
+				return w, fmt.Errorf("statement PutBackHeldJobs: %w", err)
+			}
+			if tag.RowsAffected() != int64(len(back.Ids)) {
+				// Which of them is of no matter: those that were written are not found
+				// as they were.
+				w.unchanged = append(append(w.unchanged, ofKind(e.finish, job.Returned)...), ofKind(e.finish, job.Snoozed)...)
+			}
+		}
+		if len(spill) > 0 {
+			spilled, err := readIDs(results)
+			if err != nil {
+				return w, fmt.Errorf("statement SpillJobs: %w", err)
+			}
+			if len(spilled) != len(spill) {
+				for _, a := range e.spill {
+					if !spilled[a.job.ID] {
+						w.unspilled = append(w.unspilled, a.job)
+					}
 				}
+			}
+		}
+		if announce {
+			if _, err := results.Exec(); err != nil {
+				return w, fmt.Errorf("statement AnnounceHeldJobs: %w", err)
 			}
 		}
 		tag, err := results.Exec()
@@ -107,10 +174,47 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 			err = fmt.Errorf("the server answered %q", tag)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("committing: %w", err)
+			return w, fmt.Errorf("committing: %w", err)
 		}
-		return failed, nil
+		return w, nil
 	}}
+}
+
+// unchangedArgs are the jobs that are deleted, or fail, as arguments of
+// LockUnchangedJobs.
+func unchangedArgs(runs []ended) (ids []int64, attempts []int32) {
+	for _, e := range runs {
+		if e.outcome.Kind == job.Completed || e.outcome.Kind == job.Failed {
+			ids, attempts = append(ids, e.job.ID), append(attempts, int32(e.job.Lock.Attempt))
+		}
+	}
+	return ids, attempts
+}
+
+func ofKind(runs []ended, kind job.Kind) (list []ended) {
+	for _, e := range runs {
+		if e.outcome.Kind == kind {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+func readIDs(results pgx.BatchResults) (map[int64]bool, error) {
+	rows, err := results.Query()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	ids := map[int64]bool{}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids[id] = true
+	}
+	return ids, rows.Err()
 }
 
 func readFailed(results pgx.BatchResults, failed map[int64]written) error {
@@ -139,17 +243,16 @@ func (l *lane) rescue(ctx context.Context, g *group, cause error) {
 	h := l.h
 	// Whether the commit took effect is known only if a statement was refused.
 	unsure := !retry.Refused(cause)
-	kept, waits := map[int64]bool{}, retry.Backoff(retry.Contention)
+	var kept map[int64]bool
+	var refused map[int64]error
+	waits := retry.Backoff(retry.Contention)
 	for tries := 0; ; tries++ {
 		params := h.pool.relock(g, h.workerID)
 		if len(params.Ids) == 0 {
 			break
 		}
-		ids, err := h.queries.RelockJobs(ctx, params)
-		if err == nil {
-			for _, id := range ids {
-				kept[id] = true
-			}
+		var err error
+		if kept, refused, err = h.relock(ctx, params); err == nil {
 			break
 		}
 		if ctx.Err() != nil {
@@ -164,22 +267,27 @@ func (l *lane) rescue(ctx context.Context, g *group, cause error) {
 		}
 		l.pause(ctx, wait)
 	}
-	l.rescued(g, kept, cause, unsure)
+	lost := l.rescued(g, kept, refused, unsure)
+	h.events.Emit(event.HoldLost{WorkerID: h.workerID, Kept: len(kept), Lost: lost, Err: cause})
 }
 
-func (l *lane) rescued(g *group, kept map[int64]bool, cause error, unsure bool) {
+// rescued ends a group whose jobs are locked now, as far as they are kept. refused are
+// those that could not be. It returns how many are lost.
+func (l *lane) rescued(g *group, kept map[int64]bool, refused map[int64]error, unsure bool) int {
 	h := l.h
 	gone, lost := h.pool.rescued(g, kept, func(end ended) {
 		end.unsure = unsure
 		h.release(end)
 	})
-	h.events.Emit(event.HoldLost{
-		WorkerID: h.workerID, Kept: len(kept), Lost: len(gone) + len(lost), Err: cause,
-	})
 	for _, end := range gone {
+		if refusal := refused[end.job.ID]; refusal != nil {
+			h.tellUnlockable(end, refusal)
+			continue
+		}
 		h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: end.job, Err: end.outcome.Err, Unsure: unsure})
 	}
 	h.pool.lose(lost, errHoldLost)
+	return len(gone) + len(lost)
 }
 
 // pause waits, unless the database is back before, or ctx ends.

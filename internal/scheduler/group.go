@@ -4,8 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
 )
@@ -268,12 +266,7 @@ func (p *pool) relock(g *group, workerID string) dbgen.RelockJobsParams {
 		if a.withdrawn {
 			continue
 		}
-		j := a.job
-		params.Ids = append(params.Ids, j.ID)
-		params.Attempts = append(params.Attempts, int32(j.Lock.Attempt))
-		params.Revisions = append(params.Revisions, int32(j.Revision))
-		params.RunAts = append(params.RunAts, pgtype.Timestamptz{Time: j.RunAt, Valid: true})
-		params.LockedAts = append(params.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
+		appendRelock(&params, a.job)
 	}
 	return params
 }

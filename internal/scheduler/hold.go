@@ -77,6 +77,7 @@ type holds struct {
 	access    access
 	underWay  underWay // the ordinary claim
 
+	guarded  atomic.Bool  // something may refuse what the end of a group writes
 	rescuing atomic.Int32 // lanes whose group is lost, and not locked again yet
 }
 
@@ -188,6 +189,9 @@ func (h *holds) idle() bool {
 	}
 	return true
 }
+
+// rescued reports whether it is known what has become of all groups.
+func (h *holds) rescued() bool { return h == nil || h.rescuing.Load() == 0 }
 
 // claiming reports whether a claim of a lane is under way.
 func (h *holds) claiming() bool {

@@ -163,17 +163,9 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 	results := l.conn.SendBatch(bounded, batch)
 	written, err := end.read(results)
 	if err != nil {
-		err = l.explain(bounded, c.claim, errors.Join(err, results.Close()))
-		l.h.rescuing.Add(1)
-		l.rescue(ctx, c.end, err)
-		l.h.rescuing.Add(-1)
-		a.freed = true
-		if c.claim == 0 {
-			err = nil // nothing was to be claimed; the group's own loss is told
-		}
-		return err
+		return l.endFailed(ctx, c, e, errors.Join(err, results.Close()), a)
 	}
-	a.freed = l.settle(c.end, e, written)
+	a.freed = l.settle(ctx, c.end, e, written)
 	if !together {
 		if err := results.Close(); err != nil || c.claim == 0 {
 			return l.explain(bounded, c.claim, err)
@@ -185,6 +177,34 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 		err = l.take(bounded, rows, c.claim, a)
 	}
 	return l.explain(bounded, c.claim, err)
+}
+
+// endFailed sees to the jobs of a group whose end was refused, or lost. Then it claims,
+// if the connection still serves.
+func (l *lane) endFailed(ctx context.Context, c command, e ending, err error, a *answer) error {
+	refused := retry.Refused(err) && !retry.Passes(err)
+	if refused {
+		l.h.guarded.Store(true)
+	}
+	bounded, cancel := l.bounded(ctx)
+	defer cancel()
+	a.freed = true
+	kept, unlockable, ok := l.salvage(bounded, c.end, e)
+	if ok {
+		l.rescued(c.end, kept, unlockable, false)
+	} else {
+		err = l.explain(bounded, c.claim, err)
+		l.h.rescuing.Add(1)
+		l.rescue(ctx, c.end, err)
+		l.h.rescuing.Add(-1)
+	}
+	switch {
+	case c.claim == 0:
+		return nil // nothing was to be claimed; the group's own loss is told
+	case ok || refused && l.conn != nil && !l.conn.IsClosed():
+		return l.claim(ctx, c, a)
+	}
+	return err
 }
 
 func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
@@ -314,6 +334,7 @@ func (l *lane) connect(ctx context.Context) error {
 		return fmt.Errorf("connecting to hold jobs: %w", err)
 	}
 	l.conn, l.sent = conn, time.Now()
+	l.guard(ctx)
 	return nil
 }
 
@@ -335,20 +356,38 @@ func (l *lane) close() {
 }
 
 // settle reports what the commit has made true, and hands on what goes on.
-func (l *lane) settle(g *group, e ending, written map[int64]written) (freed bool) {
+func (l *lane) settle(ctx context.Context, g *group, e ending, w groupWritten) (freed bool) {
+	for _, end := range e.finish {
+		if w.locked[end.job.ID] {
+			l.h.release(end) // before the group lets go of it, so that it is never unknown
+		}
+	}
 	l.h.pool.committed(g, l.h.release)
 	if len(e.spill) > 0 && l.h.events.WantsFrequent() {
 		l.h.events.Emit(event.JobsSpilled{WorkerID: l.h.workerID, Count: len(e.spill)})
 	}
+	if len(w.unspilled) > 0 {
+		l.h.pool.lose(w.unspilled, errUnchanged)
+	}
+	unchanged := make(map[int64]bool, len(w.unchanged))
+	for _, end := range w.unchanged {
+		unchanged[end.job.ID] = true
+	}
+	if len(unchanged) > 0 {
+		l.keepUnchanged(ctx, w.unchanged)
+	}
 	for _, end := range e.finish {
+		if unchanged[end.job.ID] || w.locked[end.job.ID] {
+			continue
+		}
 		freed = freed || end.job.Queue != "" || end.outcome.Kind == job.Returned || end.outcome.Kind == job.Snoozed
 		if end.outcome.Kind == job.Lost {
 			l.h.events.Emit(event.JobLost{WorkerID: l.h.workerID, Job: end.job, Err: end.outcome.Err})
 			continue
 		}
-		w := written[end.job.ID]
-		w.held = true
-		l.h.out.report(end, w)
+		done := w.failed[end.job.ID]
+		done.held = true
+		l.h.out.report(end, done)
 	}
 	return freed || e.dropped > 0
 }

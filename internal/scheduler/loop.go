@@ -181,7 +181,7 @@ func (l *loop) heldAnswered(ctx context.Context, a answer) {
 
 // idle reports whether no job is anywhere in this worker.
 func (s *Scheduler) idle() bool {
-	return s.local.len() == 0 && s.pool.running() == 0 && s.release.pending() == 0 && s.holds.idle() && s.direct == nil
+	return s.local.len() == 0 && s.pool.running() == 0 && s.release.pending() == 0 && s.holds.idle() && s.holds.rescued() && s.direct == nil
 }
 
 // limitOpened reports whether a task that was at its limit may have more jobs.

@@ -101,6 +101,9 @@ func (s *Set) Checked(check Check) *Set {
 	return &set
 }
 
+// Schema returns the name of the set's schema as it stands in the catalog.
+func (s *Set) Schema() string { return s.options.Schema.String() }
+
 // Timeout returns the bound that each statement runs under.
 func (s *Set) Timeout() time.Duration { return s.options.Timeout }
 

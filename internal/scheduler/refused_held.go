@@ -1,0 +1,243 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
+)
+
+// What the end of a held claim writes may be refused for the sake of one of its jobs.
+// Then the locks of all are written instead, and their outcomes go the way of locked
+// jobs, one by one if need be (refused.go). Where something of the user's is known that
+// may refuse them, a savepoint comes first, so that the rows are held until the locks
+// are written: a rollback would set them free, and jobs that have run would run again.
+
+const (
+	savepointHeld  = "savepoint gworker_end"
+	rollBackToHeld = "rollback to savepoint gworker_end"
+)
+
+// guard finds out whether there is something that may refuse outcomes. Where it cannot,
+// the first refusal tells.
+func (l *lane) guard(ctx context.Context) {
+	h := l.h
+	if h.guarded.Load() {
+		return
+	}
+	may, err := h.config.Statements.On(l.conn).OutcomesMayBeRefused(ctx, h.config.Statements.Schema())
+	if err == nil && may {
+		h.guarded.Store(true)
+	}
+}
+
+// salvage writes the locks of a group's jobs and commits, after its end was refused
+// behind a savepoint. Those of refused cannot even be locked. It reports false if the
+// transaction is lost.
+func (l *lane) salvage(ctx context.Context, g *group, e ending) (kept map[int64]bool, refused map[int64]error, ok bool) {
+	if l.conn == nil || l.conn.IsClosed() || l.conn.PgConn().TxStatus() != 'E' {
+		return nil, nil, false
+	}
+	if _, err := l.conn.Exec(ctx, rollBackToHeld); err != nil {
+		return nil, nil, false // there was none
+	}
+	var ids []int64
+	for _, end := range e.finish {
+		ids = append(ids, end.job.ID)
+	}
+	for _, a := range e.spill {
+		ids = append(ids, a.job.ID)
+	}
+	kept, refused, err := l.lockAll(ctx, ids)
+	if err != nil {
+		return nil, nil, false
+	}
+	tag, err := l.conn.Exec(ctx, commitHeld)
+	if err != nil || tag.String() != "COMMIT" {
+		return nil, nil, false
+	}
+	for _, a := range g.jobs {
+		if a.slow {
+			kept[a.job.ID] = true // its lock was written with the claim
+		}
+	}
+	return kept, refused, true
+}
+
+// lockAll writes locks, one by one if they are refused together.
+func (l *lane) lockAll(ctx context.Context, ids []int64) (kept map[int64]bool, refused map[int64]error, err error) {
+	queries := l.h.config.Statements.On(l.conn)
+	kept, refused = map[int64]bool{}, map[int64]error{}
+	lock := func(ids []int64) error {
+		locked, err := queries.SpillJobs(ctx, dbgen.SpillJobsParams{WorkerID: l.h.workerID, Ids: ids})
+		if err == nil {
+			for _, id := range locked {
+				kept[id] = true
+			}
+			_, err = l.conn.Exec(ctx, savepointHeld)
+			return err
+		}
+		if !retry.Refused(err) {
+			return err
+		}
+		if _, rollBackErr := l.conn.Exec(ctx, rollBackToHeld); rollBackErr != nil {
+			return rollBackErr
+		}
+		if len(ids) == 1 {
+			refused[ids[0]] = err
+			return nil
+		}
+		return errOneByOne
+	}
+	if len(ids) == 0 {
+		return kept, refused, nil
+	}
+	err = lock(ids)
+	if errors.Is(err, errOneByOne) {
+		err = nil
+		for i := range ids {
+			if err = lock(ids[i : i+1]); err != nil {
+				break
+			}
+		}
+	}
+	for _, id := range ids {
+		if !kept[id] && refused[id] == nil {
+			refused[id] = errUnchanged
+		}
+	}
+	return kept, refused, err
+}
+
+var errOneByOne = errors.New("refused together")
+
+// relock is RelockJobs, one by one if they are refused together.
+func (h *holds) relock(ctx context.Context, p dbgen.RelockJobsParams) (kept map[int64]bool, refused map[int64]error, err error) {
+	kept, refused = map[int64]bool{}, map[int64]error{}
+	ids, err := h.queries.RelockJobs(ctx, p)
+	if err == nil {
+		for _, id := range ids {
+			kept[id] = true
+		}
+		return kept, refused, nil
+	}
+	if !isRefusal(err) {
+		return kept, refused, err
+	}
+	if len(p.Ids) == 1 {
+		refused[p.Ids[0]] = err
+		return kept, refused, nil
+	}
+	for i := range p.Ids {
+		someKept, someRefused, err := h.relock(ctx, dbgen.RelockJobsParams{
+			WorkerID: p.WorkerID, Ids: p.Ids[i : i+1], Attempts: p.Attempts[i : i+1],
+			Revisions: p.Revisions[i : i+1], RunAts: p.RunAts[i : i+1], LockedAts: p.LockedAts[i : i+1],
+		})
+		if err != nil {
+			return kept, refused, err
+		}
+		for id := range someKept {
+			kept[id] = true
+		}
+		for id, err := range someRefused {
+			refused[id] = err
+		}
+	}
+	return kept, refused, nil
+}
+
+// tellUnlockable reports runs of jobs that nothing can be written about, not even their
+// lock: they are free, and run again.
+func (h *holds) tellUnlockable(e ended, refusal error) {
+	h.events.Emit(event.OutcomeRefused{WorkerID: h.workerID, Job: e.job, Err: refusal, Stored: event.StoredNothing})
+}
+
+// keepUnchanged sees to runs that have ended with their group, and whose rows a trigger
+// may have kept as they were. Those that are there still are locked, and their outcomes
+// go the way of locked jobs. No lane waits for it; and no job is claimed meanwhile.
+func (l *lane) keepUnchanged(ctx context.Context, runs []ended) {
+	h := l.h
+	h.guarded.Store(true)
+	h.rescuing.Add(1)
+	h.running.Go(func() {
+		defer h.pool.attend()
+		defer h.rescuing.Add(-1)
+		waits := retry.Backoff(retry.Contention)
+		for tries := 0; ; tries++ {
+			err := h.lockUnchanged(ctx, runs)
+			if err == nil {
+				return
+			}
+			wait := waits.NextBackOff()
+			switch {
+			case ctx.Err() != nil:
+				h.events.Emit(event.OutcomesAbandoned{WorkerID: h.workerID, JobIDs: idsOf(runs), Err: err})
+				return
+			case tries == 0:
+				h.events.Emit(event.OutcomesDelayed{WorkerID: h.workerID, Count: len(runs), Err: err, RetryIn: wait})
+			}
+			l.pause(ctx, wait)
+		}
+	})
+}
+
+func (h *holds) lockUnchanged(ctx context.Context, runs []ended) error {
+	ids, err := h.queries.RemainingJobs(ctx, idsOf(runs))
+	if err != nil {
+		return fmt.Errorf("looking for the rows of %d jobs that have ended: %w", len(runs), err)
+	}
+	remain := map[int64]bool{}
+	for _, id := range ids {
+		remain[id] = true
+	}
+	var unchanged []ended
+	p := dbgen.RelockJobsParams{WorkerID: h.workerID}
+	for _, e := range runs {
+		if remain[e.job.ID] {
+			unchanged = append(unchanged, e)
+			appendRelock(&p, e.job)
+		}
+	}
+	kept, refused := map[int64]bool{}, map[int64]error{}
+	if len(unchanged) > 0 {
+		if kept, refused, err = h.relock(ctx, p); err != nil {
+			return fmt.Errorf("locking %d jobs that were not deleted: %w", len(unchanged), err)
+		}
+	}
+	for _, e := range runs {
+		switch {
+		case !remain[e.job.ID]:
+			h.out.report(e, written{held: true})
+		case kept[e.job.ID]:
+			h.release(e)
+		case refused[e.job.ID] != nil:
+			h.tellUnlockable(e, refused[e.job.ID])
+		default: // it was claimed again meanwhile
+			h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: e.job, Err: errUnchanged})
+		}
+	}
+	return nil
+}
+
+func idsOf(runs []ended) []int64 {
+	ids := make([]int64, len(runs))
+	for i, e := range runs {
+		ids[i] = e.job.ID
+	}
+	return ids
+}
+
+// appendRelock adds a job as it was when it was held.
+func appendRelock(p *dbgen.RelockJobsParams, j *job.Claimed) {
+	p.Ids = append(p.Ids, j.ID)
+	p.Attempts = append(p.Attempts, int32(j.Lock.Attempt))
+	p.Revisions = append(p.Revisions, int32(j.Revision))
+	p.RunAts = append(p.RunAts, pgtype.Timestamptz{Time: j.RunAt, Valid: true})
+	p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
+}
