@@ -165,3 +165,15 @@ where q.queue_name = l.queue and q.locked_by = @worker_id::text and q.locked_at 
     select from graphile_worker._private_jobs j
     where j.job_queue_id = q.id and j.locked_by = q.locked_by and j.locked_at = q.locked_at
   );
+
+-- name: LockedRuns :many
+-- Those of runs that the statements above should have found.
+with outcome as (
+  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at
+)
+select j.id
+from graphile_worker._private_jobs j
+join outcome o on o.id = j.id
+where j.locked_by = @worker_id::text
+  and j.locked_at = o.locked_at
+  and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts));

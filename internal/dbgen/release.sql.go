@@ -241,6 +241,51 @@ func (q *Queries) FreeQueuesOfLostJobs(ctx context.Context, arg FreeQueuesOfLost
 	return result.RowsAffected(), nil
 }
 
+const LockedRuns = `-- name: LockedRuns :many
+with outcome as (
+  select unnest($2::bigint[]) as id, unnest($3::int[]) as attempt, unnest($4::timestamptz[]) as locked_at
+)
+select j.id
+from graphile_worker._private_jobs j
+join outcome o on o.id = j.id
+where j.locked_by = $1::text
+  and j.locked_at = o.locked_at
+  and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
+`
+
+type LockedRunsParams struct {
+	WorkerID  string
+	Ids       []int64
+	Attempts  []int32
+	LockedAts []pgtype.Timestamptz
+}
+
+// Those of runs that the statements above should have found.
+func (q *Queries) LockedRuns(ctx context.Context, arg LockedRunsParams) ([]int64, error) {
+	rows, err := q.db.Query(ctx, LockedRuns,
+		arg.WorkerID,
+		arg.Ids,
+		arg.Attempts,
+		arg.LockedAts,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const ReturnJobs = `-- name: ReturnJobs :many
 with outcome as (
   select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,

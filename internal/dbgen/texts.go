@@ -102,6 +102,7 @@ var Texts = []string{
 	LockJobToCancel,
 	LockUnchangedJobs,
 	LockedJobs,
+	LockedRuns,
 	LostJobs,
 	MarkBreaking,
 	MarkJobCancelled,

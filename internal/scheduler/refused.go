@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -146,12 +147,15 @@ func (o *outcomes) tellRefused(e ended, refusal error, stored event.Stored) {
 
 // stillLocked tells the runs whose locks are still there from those that are lost.
 func (o *outcomes) stillLocked(ctx context.Context, runs []ended) (locked, lost []ended, err error) {
-	held, err := o.stillHeld(ctx, runs)
+	ids, attempts, lockedAts := columns(runs)
+	found, err := o.queries.LockedRuns(ctx, dbgen.LockedRunsParams{
+		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID,
+	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("looking for the locks of %d jobs: %w", len(runs), err)
 	}
-	for i, e := range runs {
-		if held[i] {
+	for _, e := range runs {
+		if slices.Contains(found, e.job.ID) {
 			locked = append(locked, e)
 		} else {
 			lost = append(lost, e)
