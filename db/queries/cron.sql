@@ -1,15 +1,10 @@
 -- Cron: the rows of _private_known_crontabs, which say what is scheduled.
 
--- name: RegisterCrontabs :exec
--- In the order of the items, so that workers with one crontab, of any runtime,
--- wait for each other and do not lock each other out.
+-- name: RegisterCrontab :exec
+-- One at a time: who inserts several can meet another worker, of any runtime, that
+-- inserts the same ones in another order.
 insert into graphile_worker._private_known_crontabs (identifier, known_since)
-select i.identifier, i.known_since
-from (
-  select unnest(@identifiers::text[]) as identifier, unnest(@known_since::timestamptz[]) as known_since,
-    generate_subscripts(@identifiers::text[], 1) as place
-) i
-order by i.place
+values (@identifier::text, @known_since::timestamptz)
 on conflict do nothing;
 
 -- name: KnownCrontabs :many
@@ -21,6 +16,11 @@ where k.identifier = any (@identifiers::text[]);
 -- Takes a minute for each of the identifiers whose minute it still is, and adds
 -- their jobs. Where add is false, the minute is taken and no job is added. Empty
 -- texts and 0 stand for "not given", flags come as a JSON array.
+--
+-- Every runtime's workers lock the rows of all items that are due, each in the order of
+-- its own crontab. So this waits for none while it holds others: an identifier whose row
+-- another session holds comes back as busy, and is to be asked for again, alone and
+-- with wait.
 with due as (
   select unnest(@identifiers::text[]) as identifier, unnest(@adds::boolean[]) as add,
     unnest(@tasks::text[]) as task, unnest(@payloads::text[]) as payload, unnest(@queues::text[]) as queue,
@@ -28,14 +28,28 @@ with due as (
     unnest(@keys::text[]) as key, unnest(@key_modes::text[]) as key_mode,
     unnest(@priorities::int[]) as priority, unnest(@flags::text[]) as flags,
     generate_subscripts(@identifiers::text[], 1) as place
+), known as materialized (
+  select k.identifier
+  from graphile_worker._private_known_crontabs k
+  where k.identifier = any (@identifiers::text[]) and not @wait::boolean
+), free as materialized (
+  select k.identifier
+  from graphile_worker._private_known_crontabs k
+  where k.identifier = any (@identifiers::text[]) and not @wait::boolean
+  for update skip locked
+), busy as materialized (
+  select k.identifier from known k where k.identifier not in (select f.identifier from free f)
 ), taken as (
   insert into graphile_worker._private_known_crontabs as k (identifier, known_since, last_execution)
-  select d.identifier, @minute::timestamptz, @minute::timestamptz from due d order by d.place
+  select d.identifier, @minute::timestamptz, @minute::timestamptz
+  from due d
+  where d.identifier not in (select b.identifier from busy b)
+  order by d.identifier
   on conflict (identifier) do update set last_execution = excluded.last_execution
   where k.last_execution is null or k.last_execution < excluded.last_execution
   returning k.identifier
 )
-select s.identifier::text as identifier, j.id as job_id
+select s.identifier::text as identifier, j.id as job_id, false as busy
 from (
   select d.identifier, d.task, d.payload, d.queue, d.run_at, d.max_attempts, d.key, d.key_mode, d.priority, d.flags
   from due d join taken t on t.identifier = d.identifier
@@ -52,4 +66,6 @@ cross join lateral graphile_worker.add_job(
   priority => s.priority::int,
   flags => case when s.flags::text <> '' then array(select json_array_elements_text(cast(s.flags::text as json))) end,
   job_key_mode => nullif(s.key_mode::text, '')
-) j;
+) j
+union all
+select b.identifier, 0, true from busy b;

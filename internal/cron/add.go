@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 
 // itemTries is how often an item whose job the database refuses is tried alone.
 const itemTries = 3
+
+// contentionTries is how often a statement is run that deadlocks or the like.
+const contentionTries = 5
 
 // add adds the jobs of items that are due at a minute, as far as no other worker
 // has done so. If the database refuses the jobs together, each is tried alone, so
@@ -57,10 +61,19 @@ func concernsJob(err error) bool {
 		(!strings.HasPrefix(answer.Code, "42") || retry.Raised(err))
 }
 
+// planned is an item that is due, and its job.
+type planned struct {
+	identifier string
+	spec       store.Spec
+	wanted     bool
+}
+
+// addTogether adds the jobs in one statement, and those whose rows another session
+// holds at this moment in further ones.
 func (l *Loop) addTogether(ctx context.Context, due []*member, minute time.Time, backfilled bool) ([]event.CronJob, error) {
-	args := dbgen.ScheduleCrontabsParams{Minute: timestamp(minute)}
+	open := make([]planned, len(due))
 	tasks := make(map[string]string, len(due))
-	for _, m := range due {
+	for i, m := range due {
 		spec, err := m.spec(minute, backfilled)
 		if err != nil {
 			return nil, err
@@ -72,22 +85,56 @@ func (l *Loop) addTogether(ctx context.Context, due []*member, minute time.Time,
 				wanted = false
 			}
 		}
-		if err := appendSpec(&args, m.Identifier, spec, wanted); err != nil {
-			return nil, err
-		}
+		open[i] = planned{identifier: m.Identifier, spec: spec, wanted: wanted}
 		tasks[m.Identifier] = spec.Task
 	}
 	ctx, cancel := lingering(ctx, lastWords)
 	defer cancel()
-	rows, err := l.Queries.ScheduleCrontabs(ctx, args)
-	if err != nil {
-		return nil, fmt.Errorf("adding the jobs of %s: %w", minute.Format(tickTime), err)
+	var jobs []event.CronJob
+	schedule := func(items []planned, wait bool) (busy []planned, err error) {
+		rows, err := l.schedule(ctx, items, minute, wait)
+		if err != nil {
+			return nil, fmt.Errorf("adding the jobs of %s: %w", minute.Format(tickTime), err)
+		}
+		for _, row := range rows {
+			if row.Busy {
+				busy = append(busy, items[slices.IndexFunc(items, func(p planned) bool { return p.identifier == row.Identifier })])
+				continue
+			}
+			jobs = append(jobs, event.CronJob{Identifier: row.Identifier, Task: tasks[row.Identifier], JobID: row.JobID})
+		}
+		return busy, nil
 	}
-	jobs := make([]event.CronJob, len(rows))
-	for i, row := range rows {
-		jobs[i] = event.CronJob{Identifier: row.Identifier, Task: tasks[row.Identifier], JobID: row.JobID}
+	for {
+		var err error
+		if open, err = schedule(open, false); err != nil || len(open) == 0 {
+			return jobs, err
+		}
+		// Whoever holds one mostly holds the others until then, too.
+		if _, err = schedule(open[:1], true); err != nil {
+			return jobs, err
+		}
+		if open = open[1:]; len(open) == 0 {
+			return jobs, nil
+		}
 	}
-	return jobs, nil
+}
+
+// schedule runs the statement, which commits by itself: where others were in its way
+// and nothing was done, it is run again.
+func (l *Loop) schedule(ctx context.Context, items []planned, minute time.Time, wait bool) (rows []dbgen.ScheduleCrontabsRow, err error) {
+	args := dbgen.ScheduleCrontabsParams{Minute: timestamp(minute), Wait: wait}
+	for _, p := range items {
+		if err := appendSpec(&args, p.identifier, p.spec, p.wanted); err != nil {
+			return nil, err
+		}
+	}
+	for range contentionTries {
+		if rows, err = l.Queries.ScheduleCrontabs(ctx, args); err == nil || retry.Of(err) != retry.Contention {
+			break
+		}
+	}
+	return rows, err
 }
 
 // spec is the job of an item for a minute.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 )
@@ -16,7 +14,6 @@ import (
 func (l *Loop) start(ctx context.Context, items []*member, start time.Time) error {
 	names := make([]string, len(items))
 	starts := make([]time.Time, len(items))
-	known := dbgen.RegisterCrontabsParams{KnownSince: make([]pgtype.Timestamptz, len(items))}
 	for i, m := range items {
 		names[i], starts[i] = m.Identifier, start
 		// An item that came since the minute before the next one begins when it
@@ -25,11 +22,9 @@ func (l *Loop) start(ctx context.Context, items []*member, start time.Time) erro
 		if added := m.added.Round(0).UTC(); !m.added.IsZero() && !added.Before(l.next.Add(-time.Minute)) {
 			starts[i] = added
 		}
-		known.KnownSince[i] = pgtype.Timestamptz{Time: starts[i], Valid: true}
 	}
-	known.Identifiers = names
 	l.Events.Emit(event.CronStarting{WorkerID: l.WorkerID, Start: start, Items: names})
-	if err := l.Queries.RegisterCrontabs(ctx, known); err != nil {
+	if err := l.register(ctx, names, starts); err != nil {
 		return fmt.Errorf("registering cron items: %w", err)
 	}
 	if err := l.backfill(ctx, items, names, starts); err != nil {
@@ -39,6 +34,27 @@ func (l *Loop) start(ctx context.Context, items []*member, start time.Time) erro
 		l.started[m] = minuteAfter(starts[i])
 	}
 	l.Events.Emit(event.CronStarted{WorkerID: l.WorkerID, Start: start, Items: names})
+	return nil
+}
+
+// register inserts the rows that are missing, each by itself.
+func (l *Loop) register(ctx context.Context, names []string, starts []time.Time) error {
+	rows, err := l.Queries.KnownCrontabs(ctx, names)
+	if err != nil {
+		return err
+	}
+	known := make(map[string]bool, len(rows))
+	for _, row := range rows {
+		known[row.Identifier] = true
+	}
+	for i, name := range names {
+		if known[name] {
+			continue
+		}
+		if err := l.Queries.RegisterCrontab(ctx, dbgen.RegisterCrontabParams{Identifier: name, KnownSince: timestamp(starts[i])}); err != nil {
+			return fmt.Errorf("%q: %w", name, err)
+		}
+	}
 	return nil
 }
 

@@ -20,6 +20,11 @@ const (
 	// clockSet is what no timer is early or late by: somebody has set the clock.
 	clockSet = 24 * time.Hour
 
+	// lookEvery is how long the clock is not looked at: a clock that was set, or
+	// whose wrong time was mended, is noticed so late at most. It is the longest
+	// wait, too, for a clock that stands still or goes slower than timers do.
+	lookEvery = 2 * time.Second
+
 	// lastWords is how long a statement may go on after the worker was told to
 	// stop: the minute might be nobody else's to schedule.
 	lastWords = 5 * time.Second
@@ -75,7 +80,7 @@ func (l *Loop) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if len(l.Items.members()) == 0 {
 			l.next = time.Time{}
-			l.wait(ctx, -1)
+			l.idle(ctx)
 			continue
 		}
 		err := l.session(ctx, waits.Reset)
@@ -127,9 +132,7 @@ func (l *Loop) session(ctx context.Context, healthy func()) error {
 			return err
 		}
 		healthy()
-		if l.wait(ctx, early+time.Millisecond) && l.now().Before(l.next) {
-			l.Events.Emit(event.CronTimerEarly{WorkerID: l.WorkerID, Minute: l.next, Now: l.now()})
-		}
+		l.untilNext(ctx)
 		if ctx.Err() != nil || len(l.Items.members()) == 0 {
 			return nil
 		}
@@ -141,22 +144,60 @@ func (l *Loop) session(ctx context.Context, healthy func()) error {
 	}
 }
 
-// wait waits for a time, for the set to change or for ctx to end, and reports
-// whether it was the time. A negative time never comes.
-func (l *Loop) wait(ctx context.Context, d time.Duration) bool {
-	var fired <-chan time.Time
-	if d >= 0 {
-		var stop func()
-		fired, stop = l.Clock.Timer(d)
-		defer stop()
-	}
+// idle waits for the set to change, or for ctx to end.
+func (l *Loop) idle(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-l.Items.changed:
-	case <-fired:
-		return true
 	}
-	return false
+}
+
+// untilNext waits for the next minute, for the set to change, for the clock to be set
+// or for ctx to end. A timer that ends before its minute is followed by longer and
+// longer ones.
+func (l *Loop) untilNext(ctx context.Context) {
+	told, shortest := false, time.Millisecond
+	for {
+		left := l.next.Sub(l.now())
+		if left <= 0 || left > clockSet {
+			return
+		}
+		fired, ok := l.wait(ctx, max(left+time.Millisecond, shortest))
+		if !ok {
+			return
+		}
+		if now := l.now(); fired && now.Before(l.next) {
+			shortest = min(2*shortest, lookEvery)
+			if !told {
+				told = true
+				l.Events.Emit(event.CronTimerEarly{WorkerID: l.WorkerID, Minute: l.next, Now: now})
+			}
+		}
+	}
+}
+
+// wait waits for a time, or until the clock is to be looked at again, and reports
+// whether it was the time. It is not ok if ctx has ended or the set has changed.
+func (l *Loop) wait(ctx context.Context, d time.Duration) (fired, ok bool) {
+	due, stop := l.Clock.Timer(d)
+	defer stop()
+	look, stopLooking := l.Clock.Timer(lookEvery)
+	defer stopLooking()
+	select {
+	case <-ctx.Done():
+		return false, false
+	case <-l.Items.changed:
+		return false, false
+	case <-due:
+		return true, true
+	case <-look:
+	}
+	select {
+	case <-due:
+		return true, true
+	default:
+		return false, true
+	}
 }
 
 // catchUp schedules the minutes that have come, oldest first, and returns how

@@ -3,6 +3,7 @@ package cron_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -82,11 +83,26 @@ func (c *clock) waiting(t *testing.T, by time.Time) {
 
 // moveTo sets the clock and fires the timers that are due; early fires all.
 func (c *clock) moveTo(now time.Time, early bool) {
+	c.fire(now, func(due time.Time) bool { return early || !due.After(now) })
+}
+
+// setTo sets the clock, which no timer goes by, five seconds after it was set last: the
+// timers that are due by then fire, whatever the clock says.
+func (c *clock) setTo(now time.Time) {
+	c.mu.Lock()
+	by := c.now.Add(5 * time.Second)
+	c.mu.Unlock()
+	c.fire(now, func(due time.Time) bool { return !due.After(by) })
+}
+
+func (c *clock) fire(now time.Time, fires func(due time.Time) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = now
-	for fired, due := range c.timers {
-		if early || !due.After(now) {
+	// The longest first: who waits for several sees that all have fired.
+	timers := slices.SortedFunc(maps.Keys(c.timers), func(a, b chan time.Time) int { return c.timers[b].Compare(c.timers[a]) })
+	for _, fired := range timers {
+		if fires(c.timers[fired]) {
 			delete(c.timers, fired)
 			fired <- now
 		}

@@ -98,8 +98,18 @@ func setZone(zone *Zone, name, value string) []*Error {
 	return nil
 }
 
-// isSpace is JavaScript's idea of white space.
-func isSpace(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' }
+// isSpace is JavaScript's idea of white space. Unlike Go's it has U+FEFF and lacks
+// U+0085.
+func isSpace(r rune) bool {
+	switch r {
+	case '\t', '\v', '\f', '\ufeff', '\n':
+		return true
+	}
+	return isLineEnd(r) || unicode.Is(unicode.Zs, r)
+}
+
+// isLineEnd reports whether JavaScript ends a line there, beside the line feed.
+func isLineEnd(r rune) bool { return r == '\r' || r == '\u2028' || r == '\u2029' }
 
 // word takes the first word off a text without leading space.
 func word(text string) (first, rest string) {
@@ -134,6 +144,7 @@ func (i *Item) parse(line string) (problems []*Error) {
 
 // parseCommand reads the task, its options and its payload.
 func (i *Item) parseCommand(text string) (problems []*Error) {
+	command := text
 	i.Task, text = word(text)
 	i.Identifier = i.Task
 	switch {
@@ -153,6 +164,12 @@ func (i *Item) parseCommand(text string) (problems []*Error) {
 			problems = append(problems, &Error{Field: "options", Problem: "are missing after the question mark"})
 		}
 		problems = append(problems, i.setOptions(given[1:])...)
+	}
+	// Within a payload they are for JSON5 to judge, which takes them.
+	if at := strings.IndexFunc(command[:len(command)-len(text)], isLineEnd); at >= 0 {
+		r, _ := utf8.DecodeRuneInString(command[at:])
+		problems = append(problems, &Error{Field: "line", Problem: fmt.Sprintf(
+			"%U after the task ends the line on Node: write a space instead", r)})
 	}
 	if text == "" {
 		return problems

@@ -163,3 +163,36 @@ func equal(a, b *cron.Item) bool {
 		a.Fill == b.Fill && a.MaxAttempts == b.MaxAttempts && a.Queue == b.Queue && a.Key == b.Key &&
 		a.KeyMode == b.KeyMode && a.Priority == b.Priority && string(a.Payload) == string(b.Payload)
 }
+
+// White space is what JavaScript takes for it, and a line ends where it does there.
+func TestWhiteSpaceIsThatOfNode(t *testing.T) {
+	t.Parallel()
+	for _, r := range "\t\v\f \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000\ufeff\r\u2028\u2029" {
+		s := string(r)
+		for _, text := range []string{s + "* * * * * t", "*" + s + "* * * * t", "* * * * *" + s + "t", "* * * * * t" + s, s + "# comment", s} {
+			if _, errs := cron.Parse(text); len(errs) > 0 {
+				t.Errorf("%+q: %v", text, errs)
+			}
+		}
+		for _, text := range []string{"* * * * * t" + s + "?id=a", "* * * * * t" + s + "{a: 1}", "* * * * * t ?id=a" + s + "{a: 1}"} {
+			_, errs := cron.Parse(text)
+			if refused := len(errs) > 0; refused != strings.Contains("\r\u2028\u2029", s) {
+				t.Errorf("%+q: %v", text, errs)
+			}
+		}
+	}
+	for _, r := range "\u0085\u180e\u200b\u200c\u200d\u2060\u00ad\x1c\x1d\x1e\x1f\x00" {
+		s := string(r)
+		for _, text := range []string{
+			s + "* * * * * t", "*" + s + "* * * * t", "* * * * *" + s + "t", "* * * * * t" + s, "* * * * * t" + s + "?id=a",
+			"* * * * * t" + s + "{a: 1}", "* * * * * t {a: 1}" + s, s + "# comment", s, "* * * * * t {a:" + s + "1}",
+		} {
+			if items, errs := cron.Parse(text); len(errs) == 0 {
+				t.Errorf("%+q is %+v", text, items)
+			}
+		}
+		if _, err := cron.ParseSchedule("*" + s + "* * * *"); err == nil {
+			t.Errorf("ParseSchedule takes %+q", s)
+		}
+	}
+}

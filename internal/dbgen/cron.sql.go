@@ -37,28 +37,23 @@ func (q *Queries) KnownCrontabs(ctx context.Context, identifiers []string) ([]Gr
 	return items, nil
 }
 
-const RegisterCrontabs = `-- name: RegisterCrontabs :exec
+const RegisterCrontab = `-- name: RegisterCrontab :exec
 
 insert into graphile_worker._private_known_crontabs (identifier, known_since)
-select i.identifier, i.known_since
-from (
-  select unnest($1::text[]) as identifier, unnest($2::timestamptz[]) as known_since,
-    generate_subscripts($1::text[], 1) as place
-) i
-order by i.place
+values ($1::text, $2::timestamptz)
 on conflict do nothing
 `
 
-type RegisterCrontabsParams struct {
-	Identifiers []string
-	KnownSince  []pgtype.Timestamptz
+type RegisterCrontabParams struct {
+	Identifier string
+	KnownSince pgtype.Timestamptz
 }
 
 // Cron: the rows of _private_known_crontabs, which say what is scheduled.
-// In the order of the items, so that workers with one crontab, of any runtime,
-// wait for each other and do not lock each other out.
-func (q *Queries) RegisterCrontabs(ctx context.Context, arg RegisterCrontabsParams) error {
-	_, err := q.db.Exec(ctx, RegisterCrontabs, arg.Identifiers, arg.KnownSince)
+// One at a time: who inserts several can meet another worker, of any runtime, that
+// inserts the same ones in another order.
+func (q *Queries) RegisterCrontab(ctx context.Context, arg RegisterCrontabParams) error {
+	_, err := q.db.Exec(ctx, RegisterCrontab, arg.Identifier, arg.KnownSince)
 	return err
 }
 
@@ -70,14 +65,28 @@ with due as (
     unnest($8::text[]) as key, unnest($9::text[]) as key_mode,
     unnest($10::int[]) as priority, unnest($11::text[]) as flags,
     generate_subscripts($1::text[], 1) as place
+), known as materialized (
+  select k.identifier
+  from graphile_worker._private_known_crontabs k
+  where k.identifier = any ($1::text[]) and not $12::boolean
+), free as materialized (
+  select k.identifier
+  from graphile_worker._private_known_crontabs k
+  where k.identifier = any ($1::text[]) and not $12::boolean
+  for update skip locked
+), busy as materialized (
+  select k.identifier from known k where k.identifier not in (select f.identifier from free f)
 ), taken as (
   insert into graphile_worker._private_known_crontabs as k (identifier, known_since, last_execution)
-  select d.identifier, $12::timestamptz, $12::timestamptz from due d order by d.place
+  select d.identifier, $13::timestamptz, $13::timestamptz
+  from due d
+  where d.identifier not in (select b.identifier from busy b)
+  order by d.identifier
   on conflict (identifier) do update set last_execution = excluded.last_execution
   where k.last_execution is null or k.last_execution < excluded.last_execution
   returning k.identifier
 )
-select s.identifier::text as identifier, j.id as job_id
+select s.identifier::text as identifier, j.id as job_id, false as busy
 from (
   select d.identifier, d.task, d.payload, d.queue, d.run_at, d.max_attempts, d.key, d.key_mode, d.priority, d.flags
   from due d join taken t on t.identifier = d.identifier
@@ -95,6 +104,8 @@ cross join lateral graphile_worker.add_job(
   flags => case when s.flags::text <> '' then array(select json_array_elements_text(cast(s.flags::text as json))) end,
   job_key_mode => nullif(s.key_mode::text, '')
 ) j
+union all
+select b.identifier, 0, true from busy b
 `
 
 type ScheduleCrontabsParams struct {
@@ -109,17 +120,24 @@ type ScheduleCrontabsParams struct {
 	KeyModes    []string
 	Priorities  []int32
 	Flags       []string
+	Wait        bool
 	Minute      pgtype.Timestamptz
 }
 
 type ScheduleCrontabsRow struct {
 	Identifier string
 	JobID      int64
+	Busy       bool
 }
 
 // Takes a minute for each of the identifiers whose minute it still is, and adds
 // their jobs. Where add is false, the minute is taken and no job is added. Empty
 // texts and 0 stand for "not given", flags come as a JSON array.
+//
+// Every runtime's workers lock the rows of all items that are due, each in the order of
+// its own crontab. So this waits for none while it holds others: an identifier whose row
+// another session holds comes back as busy, and is to be asked for again, alone and
+// with wait.
 func (q *Queries) ScheduleCrontabs(ctx context.Context, arg ScheduleCrontabsParams) ([]ScheduleCrontabsRow, error) {
 	rows, err := q.db.Query(ctx, ScheduleCrontabs,
 		arg.Identifiers,
@@ -133,6 +151,7 @@ func (q *Queries) ScheduleCrontabs(ctx context.Context, arg ScheduleCrontabsPara
 		arg.KeyModes,
 		arg.Priorities,
 		arg.Flags,
+		arg.Wait,
 		arg.Minute,
 	)
 	if err != nil {
@@ -142,7 +161,7 @@ func (q *Queries) ScheduleCrontabs(ctx context.Context, arg ScheduleCrontabsPara
 	var items []ScheduleCrontabsRow
 	for rows.Next() {
 		var i ScheduleCrontabsRow
-		if err := rows.Scan(&i.Identifier, &i.JobID); err != nil {
+		if err := rows.Scan(&i.Identifier, &i.JobID, &i.Busy); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

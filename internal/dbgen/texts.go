@@ -116,7 +116,7 @@ var Texts = []string{
 	PutOffUnlockedJob,
 	QueueNames,
 	RecoverJobs,
-	RegisterCrontabs,
+	RegisterCrontab,
 	RegisterWorker,
 	RelockJobs,
 	RemainingJobs,
