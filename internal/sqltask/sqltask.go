@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,13 +65,8 @@ func (r Runner) Run(ctx context.Context, j *job.Claimed, statements string) job.
 }
 
 func (r Runner) run(ctx context.Context, j *job.Claimed, statements string) job.Outcome {
-	conn, err := r.Pool.Acquire(ctx)
+	conn, begun, err := r.enter(ctx, j)
 	if err != nil {
-		return failed(fmt.Errorf("waiting for a connection: %w", err))
-	}
-	begun, err := r.begin(ctx, conn, j)
-	if err != nil {
-		conn.Release()
 		return failed(err)
 	}
 	err = r.perform(ctx, conn, begun, j, statements)
@@ -78,7 +74,7 @@ func (r Runner) run(ctx context.Context, j *job.Claimed, statements string) job.
 		err = begun.commit(ctx)
 	}
 	if err == nil {
-		r.release(ctx, conn)
+		r.release(ctx, conn, statements)
 		return job.Outcome{Kind: job.Settled}
 	}
 
@@ -88,7 +84,7 @@ func (r Runner) run(ctx context.Context, j *job.Claimed, statements string) job.
 	defer cancel()
 	_ = begun.tx.Rollback(ctx) // on an error the pool finds the connection unusable and drops it
 	r.restore(ctx, conn, begun.role)
-	r.release(ctx, conn)
+	r.release(ctx, conn, statements)
 	return r.failure(ctx, j, begun, statements, err)
 }
 
@@ -142,6 +138,36 @@ type begun struct {
 	at  pgtype.Timestamptz
 }
 
+// enter begins the transaction on a connection whose session is in order. Where another
+// file, or whoever uses the pool, has deallocated its prepared statements, the next one
+// is taken: that is no failure of this job.
+func (r Runner) enter(ctx context.Context, j *job.Claimed) (*pgxpool.Conn, *begun, error) {
+	for tries := 0; ; tries++ {
+		conn, err := r.Pool.Acquire(ctx)
+		if err != nil {
+			return nil, nil, fmt.Errorf("waiting for a connection: %w", err)
+		}
+		begun, err := r.begin(ctx, conn, j)
+		if err == nil {
+			return conn, begun, nil
+		}
+		again := retry.AtOnce(err) && tries <= int(r.Pool.Stat().MaxConns()) && ctx.Err() == nil
+		if again {
+			_ = conn.Conn().Close(ctx)
+		}
+		conn.Release()
+		if !again {
+			return nil, nil, err
+		}
+	}
+}
+
+// dropsPrepared reports whether statements may remove prepared statements.
+func dropsPrepared(statements string) bool {
+	statements = strings.ToLower(statements)
+	return strings.Contains(statements, "deallocate") || strings.Contains(statements, "discard")
+}
+
 func (r Runner) begin(ctx context.Context, conn *pgxpool.Conn, j *job.Claimed) (*begun, error) {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
@@ -179,7 +205,7 @@ func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, b *begun, j *jo
 	if conn.Conn().PgConn().TxStatus() == 'I' {
 		return errLeftTransaction
 	}
-	queries := r.Statements.On(b.tx)
+	queries := r.Statements.Unprepared().On(b.tx) // the file may have deallocated them
 	if err := r.leaveClean(ctx, queries, b.role); err != nil {
 		return err
 	}
@@ -252,9 +278,10 @@ func (r Runner) restore(ctx context.Context, conn *pgxpool.Conn, role string) {
 	}
 }
 
-// release gives the connection back to the pool.
-func (r Runner) release(ctx context.Context, conn *pgxpool.Conn) {
-	if r.Hooks {
+// release gives the connection back to the pool, or closes it if pgx would look for
+// prepared statements that are gone.
+func (r Runner) release(ctx context.Context, conn *pgxpool.Conn, statements string) {
+	if r.Hooks || dropsPrepared(statements) {
 		_ = conn.Conn().Close(ctx) // a closed connection is not given out again
 	}
 	conn.Release()
