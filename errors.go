@@ -79,5 +79,10 @@ type PanicError = contain.PanicError
 type IncompatibleSchemaError = migrate.IncompatibleError
 
 // A LockedJobsError is returned when revision 11 could not be applied because a
-// worker is running jobs or has left locks behind. Nothing of it was changed.
+// worker is running jobs or has left locks behind. Nothing of it was changed; earlier
+// revisions that were missing have been applied, and stay so.
 type LockedJobsError = migrate.LockedJobsError
+
+// A LedgerError is returned when the table migrations of the schema is another
+// program's, or has lost rows of revisions that the schema shows. Nothing was changed.
+type LedgerError = migrate.LedgerError

@@ -24,7 +24,15 @@ select
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname = @schema::text and c.relname = 'migrations' and c.relkind in ('r', 'p')
       and a.attname = 'breaking' and not a.attisdropped
-  ) as has_breaking;
+  ) as has_breaking,
+  coalesce((
+    select string_agg(a.attname::text || ' '::text || pg_catalog.format_type(a.atttypid, null), ', ' order by a.attnum)
+    from pg_catalog.pg_attribute a
+    join pg_catalog.pg_class c on c.oid = a.attrelid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = @schema::text and c.relname = 'migrations' and c.relkind in ('r', 'p')
+      and a.attnum > 0 and not a.attisdropped
+  ), '')::text as columns;
 
 -- name: LedgerRows :many
 -- Times are microseconds since 1970: as text, which is how they come without

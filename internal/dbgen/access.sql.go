@@ -39,6 +39,7 @@ select
       select count(*) = 2
       from pg_catalog.pg_attribute a
       where a.attrelid = c.oid and a.attname in ('id', 'breaking') and not a.attisdropped
+        and a.atttypid in ('int'::regtype, 'boolean'::regtype)
         and pg_catalog.has_column_privilege(c.oid, a.attnum, 'select')
     )
   ), false)::boolean as readable,

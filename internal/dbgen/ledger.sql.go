@@ -101,19 +101,33 @@ select
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname = $1::text and c.relname = 'migrations' and c.relkind in ('r', 'p')
       and a.attname = 'breaking' and not a.attisdropped
-  ) as has_breaking
+  ) as has_breaking,
+  coalesce((
+    select string_agg(a.attname::text || ' '::text || pg_catalog.format_type(a.atttypid, null), ', ' order by a.attnum)
+    from pg_catalog.pg_attribute a
+    join pg_catalog.pg_class c on c.oid = a.attrelid
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = $1::text and c.relname = 'migrations' and c.relkind in ('r', 'p')
+      and a.attnum > 0 and not a.attisdropped
+  ), '')::text as columns
 `
 
 type LedgerShapeRow struct {
 	HasSchema   bool
 	HasLedger   bool
 	HasBreaking bool
+	Columns     string
 }
 
 func (q *Queries) LedgerShape(ctx context.Context, schema string) (LedgerShapeRow, error) {
 	row := q.db.QueryRow(ctx, LedgerShape, schema)
 	var i LedgerShapeRow
-	err := row.Scan(&i.HasSchema, &i.HasLedger, &i.HasBreaking)
+	err := row.Scan(
+		&i.HasSchema,
+		&i.HasLedger,
+		&i.HasBreaking,
+		&i.Columns,
+	)
 	return i, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -42,7 +43,8 @@ func (e *ServerVersionError) Error() string {
 func (*ServerVersionError) ownMigrationError() {}
 
 // A LockedJobsError says that revision 11 was not applied, and nothing changed
-// by it, because a worker is running jobs or has left locks behind.
+// by it, because a worker is running jobs or has left locks behind. Earlier revisions
+// that were missing have been applied, and stay so.
 type LockedJobsError struct {
 	// Err is what the server said, if it was asked to apply the revision.
 	Err error
@@ -56,6 +58,30 @@ func (e *LockedJobsError) Error() string {
 func (e *LockedJobsError) Unwrap() error { return e.Err }
 
 func (*LockedJobsError) ownMigrationError() {}
+
+// A LedgerError says that the table migrations of the schema does not record what has
+// been done to it. Nothing was changed.
+type LedgerError struct {
+	Schema string
+	// Truncated says that rows are missing; Newest is the highest revision left, or 0.
+	Truncated bool
+	Newest    int
+	// Columns are those of a table that is another program's, with their types.
+	Columns string
+}
+
+func (e *LedgerError) Error() string {
+	table := pgx.Identifier{e.Schema, "migrations"}.Sanitize()
+	if !e.Truncated {
+		return fmt.Sprintf("the table %s is another program's and not the ledger of a Graphile Worker: its columns are %s. "+
+			"Choose another schema for the queue, or rename that table", table, e.Columns)
+	}
+	return fmt.Sprintf("the table %s records no revision above %d, but the schema has the tables of revision 16 or later: "+
+		"rows were deleted. Put them back, and migrate then: insert into %s (id, breaking) "+
+		"select i, i in (1, 3, 11, 13, 14, 16) from generate_series(1, 18) i on conflict do nothing", table, e.Newest, table)
+}
+
+func (*LedgerError) ownMigrationError() {}
 
 // A MissingObjectsError says that a schema which ought to be complete is not.
 type MissingObjectsError struct {

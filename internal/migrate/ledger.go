@@ -43,9 +43,12 @@ func CheckLedger(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (Led
 	defer db.Close()
 	var err error
 	for range 5 {
-		s := &state{}
+		s := &state{name: name.String()}
 		err = readLedger(ctx, db, name, s)
-		if err == nil {
+		switch {
+		case err == nil && s.foreign():
+			return Ledger{}, &LedgerError{Schema: s.name, Columns: s.columns}
+		case err == nil:
 			return s.ledger(), s.compatible()
 		}
 		if !notYet(err) {

@@ -57,7 +57,7 @@ func readState(ctx context.Context, db reader, name schema.Name) (*state, error)
 }
 
 func readOnce(ctx context.Context, db reader, name schema.Name) (*state, error) {
-	s := &state{objects: map[string]bool{}}
+	s := &state{name: name.String(), objects: map[string]bool{}}
 	if err := queryRow(ctx, db, name, dbgen.ServerVersion, nil, &s.server); err != nil {
 		return nil, err
 	}
@@ -81,13 +81,24 @@ func readOnce(ctx context.Context, db reader, name schema.Name) (*state, error) 
 		s.objects[line] = true
 		return err
 	})
+	if err != nil || !s.truncated() {
+		return s, err
+	}
+	// The objects were read after the rows. If others have migrated in between, the
+	// rows say so now.
+	now := &state{}
+	err = readLedger(ctx, db, name, now)
+	s.rows = now.rows
 	return s, err
 }
 
 func readLedger(ctx context.Context, db reader, name schema.Name, s *state) error {
-	err := queryRow(ctx, db, name, dbgen.LedgerShape, []any{name.String()}, &s.hasSchema, &s.hasLedger, &s.hasBreaking)
+	err := queryRow(ctx, db, name, dbgen.LedgerShape, []any{name.String()}, &s.hasSchema, &s.hasLedger, &s.hasBreaking, &s.columns)
 	if err != nil || !s.hasLedger {
 		return err
+	}
+	if s.foreign() {
+		return nil // what its rows mean is not known
 	}
 	text := dbgen.LedgerRows
 	if !s.hasBreaking {

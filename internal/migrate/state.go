@@ -27,10 +27,12 @@ const nodeMarker = 19
 
 // state is what was found of a schema, at one moment or nearly so.
 type state struct {
+	name        string // of the schema
 	server      int
 	hasSchema   bool
 	hasLedger   bool
 	hasBreaking bool
+	columns     string     // of the ledger, with their types
 	rows        []Revision // by id
 	marks       marks
 	objects     map[string]bool
@@ -118,10 +120,28 @@ func (s *state) lacking(want []string) []string {
 	return lacking
 }
 
+// foreign reports whether the table is not the ledger of any Graphile Worker.
+func (s *state) foreign() bool {
+	columns := strings.Split(s.columns, ", ")
+	return s.hasLedger && !(slices.Contains(columns, "id integer") && slices.Contains(columns, "ts timestamp with time zone"))
+}
+
+// truncated reports whether the ledger lacks rows of revisions that have run: only since
+// 16 the table of jobs has its name.
+func (s *state) truncated() bool {
+	return s.hasLedger && !s.foreign() && s.newest() < 16 && s.objects["table _private_jobs"]
+}
+
 // refusal is the reason why a run must not start.
 func (s *state) refusal() error {
 	if s.server < 120000 {
 		return &ServerVersionError{Number: s.server}
+	}
+	switch {
+	case s.foreign():
+		return &LedgerError{Schema: s.name, Columns: s.columns}
+	case s.truncated():
+		return &LedgerError{Schema: s.name, Newest: s.newest(), Truncated: true}
 	}
 	return s.compatible()
 }

@@ -75,11 +75,17 @@ func Inspect(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (Status,
 	}
 	status := Status{Ledger: now.ledger(), Missing: now.missing(), Refusal: now.refusal()}
 	pending := now.pending()
-	for id := 1; id <= max(Newest, now.newest()); id++ {
-		row, recorded := now.row(id)
-		if !recorded && id > Newest {
-			continue
+	known := make([]int, 0, Newest+len(now.rows))
+	for id := 1; id <= Newest; id++ {
+		known = append(known, id)
+	}
+	for _, row := range now.rows {
+		if row.ID > Newest {
+			known = append(known, row.ID)
 		}
+	}
+	for _, id := range known {
+		row, recorded := now.row(id)
 		r := RevisionStatus{Revision: row, Recorded: recorded, Pending: slices.Contains(pending, id), Lineage: now.lineage(id)}
 		if !recorded {
 			r.Revision = Revision{ID: id, Breaking: isBreakingHere(id)}
