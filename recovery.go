@@ -150,10 +150,15 @@ func (w *Worker) newKeeper() *recovery.Keeper {
 		},
 		Interval:   c.HeartbeatInterval,
 		Connect:    w.keeperConnect,
-		Statements: w.client.unchecked, Events: w.events,
+		Statements: w.client.unchecked.Within(heartbeatTimeout(c.HeartbeatInterval)), Events: w.events,
 		Trouble: w.trouble,
 	}
 }
+
+// heartbeatTimeout bounds a heartbeat. It is a small write that waits for no lock of
+// anybody's, so that a server which takes longer than until the next is due most likely
+// does not answer at all, on this connection.
+func heartbeatTimeout(interval time.Duration) time.Duration { return max(interval, 5*time.Second) }
 
 // version is that of this module in the program.
 func version() string {

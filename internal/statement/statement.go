@@ -104,6 +104,13 @@ func (s *Set) Checked(check Check) *Set {
 // Schema returns the name of the set's schema as it stands in the catalog.
 func (s *Set) Schema() string { return s.options.Schema.String() }
 
+// Within returns the same statements, bounded by a time-out of at most this.
+func (s *Set) Within(timeout time.Duration) *Set {
+	set := *s
+	set.options.Timeout = min(set.options.Timeout, timeout)
+	return &set
+}
+
 // Timeout returns the bound that each statement runs under.
 func (s *Set) Timeout() time.Duration { return s.options.Timeout }
 
