@@ -37,6 +37,11 @@ type ClientConfig struct {
 	// pool included. 0 means 30 s.
 	StatementTimeout time.Duration
 
+	// ConnectTimeout is how long the client's first statement waits for a database
+	// that cannot be reached; its error names the server then. 0 means as long as
+	// any other statement, see StatementTimeout.
+	ConnectTimeout time.Duration
+
 	// NoPreparedStatements sends statements without preparing them, as
 	// transaction-pooling proxies such as PgBouncer need it. By default each
 	// statement is prepared once per connection.
@@ -92,6 +97,9 @@ func NewClient(config ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if config.ConnectTimeout < 0 {
+		return nil, problem("ClientConfig.ConnectTimeout", "is %s: it cannot be negative", config.ConnectTimeout)
+	}
 	if err := checkInterceptors("ClientConfig.BeforeAdd", config.BeforeAdd); err != nil {
 		return nil, err
 	}
@@ -104,6 +112,13 @@ func NewClient(config ClientConfig) (*Client, error) {
 	c := newClient(pool, options, func(error) { pool.Reset() })
 	c.ownsPool, c.dialer = owns, d
 	c.before = slices.Clone(config.BeforeAdd)
+	if limit := config.ConnectTimeout; limit > 0 {
+		c.schema.reach = func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			return c.Ping(ctx)
+		}
+	}
 	return c, nil
 }
 

@@ -63,6 +63,7 @@ func (c *Client) CheckSchema(ctx context.Context) error {
 type schemaState struct {
 	name    string
 	asText  bool                          // arguments and results go as text
+	reach   func(context.Context) error   // nil: no matter how long the database is waited for
 	verdict atomic.Pointer[schemaVerdict] // nil until somebody has looked
 }
 
@@ -77,6 +78,11 @@ type schemaVerdict struct {
 func (s *schemaState) check(ctx context.Context, db statement.DB) error {
 	if v := s.verdict.Load(); v != nil {
 		return v.refusal
+	}
+	if s.reach != nil {
+		if err := s.reach(ctx); err != nil {
+			return err
+		}
 	}
 	_, _ = s.look(ctx, db.Unchecked())
 	if v := s.verdict.Load(); v != nil {

@@ -2,7 +2,6 @@ package gworker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -16,8 +15,6 @@ import (
 
 	"github.com/gworker/gworker/internal/connstring"
 	"github.com/gworker/gworker/internal/dial"
-	"github.com/gworker/gworker/internal/event"
-	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/schema"
 	"github.com/gworker/gworker/internal/statement"
 )
@@ -98,31 +95,6 @@ func statementOptions(owner, schemaName string, timeout time.Duration, unprepare
 	return statement.Options{Schema: name, Timeout: timeout, Unprepared: unprepared}, nil
 }
 
-// connect waits until the database answers, for as long as limit. It gives up
-// at once where waiting cannot help.
-func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *event.Stream) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	waits := startWaits()
-	for {
-		err := pool.Ping(ctx)
-		if err == nil {
-			return nil
-		}
-		if !maybeLater(err) {
-			return fmt.Errorf("connecting to the database: %w", err)
-		}
-		wait := waits.NextBackOff()
-		if deadline, _ := ctx.Deadline(); time.Now().Add(wait).After(deadline) {
-			return fmt.Errorf("connecting to the database: gave up after %s: %w", limit, err)
-		}
-		events.Emit(event.DatabaseUnreachable{Err: err, RetryIn: wait})
-		if !pause(ctx, wait) {
-			return fmt.Errorf("connecting to the database: %w: %w", context.Cause(ctx), err)
-		}
-	}
-}
-
 // startWaits are the waits between tries to start.
 func startWaits() backoff.BackOff {
 	waits := backoff.NewExponentialBackOff()
@@ -140,10 +112,4 @@ func pause(ctx context.Context, wait time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// maybeLater reports whether what failed may succeed without anybody changing
-// the configuration: not where the server has answered and refused.
-func maybeLater(err error) bool {
-	return retry.Passes(err) || errors.Is(err, context.DeadlineExceeded)
 }

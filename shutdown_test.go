@@ -28,7 +28,7 @@ func endsWithin(t *testing.T, w *running, promised time.Duration) {
 	if err := w.stop(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	if took := time.Since(began); took > promised+12*time.Second {
+	if took := time.Since(began); took > promised+8*time.Second {
 		t.Errorf("the shutdown took %s, and %s are promised", took, promised)
 	}
 }

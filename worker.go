@@ -293,7 +293,7 @@ func (w *Worker) start(ctx, lasting context.Context) (ledger migrate.Ledger, sto
 	waits, since := startWaits(), time.Time{}
 	for {
 		if err := connect(ctx, w.pool, w.config.ConnectTimeout, w.events); err != nil {
-			return ledger, nil, err
+			return ledger, nil, advised(err)
 		}
 		if err = w.checkDirect(ctx); err == nil {
 			ledger, err = w.prepareSchema(ctx)
@@ -305,7 +305,7 @@ func (w *Worker) start(ctx, lasting context.Context) (ledger migrate.Ledger, sto
 			since = time.Now()
 		}
 		if err == nil || !maybeLater(err) || time.Since(since) > w.config.ConnectTimeout {
-			return ledger, stopKeeping, err
+			return ledger, stopKeeping, advised(err)
 		}
 		if statement.IsReadOnly(err) {
 			w.leaveServer()

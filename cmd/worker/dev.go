@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,6 +99,9 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, crontab cronta
 
 	url, dataDir, another := shared.url(), "", false
 	if url == "" {
+		if err := forgetClientSettings(); err != nil {
+			return err
+		}
 		server, dir, startErr := startDevServer(ctx, shared.std.out, f.data)
 		if startErr != nil {
 			return startErr
@@ -135,6 +140,22 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, crontab cronta
 		crontab.announce(session.tasks, logger)
 	}
 	return worker.Run(ctx)
+}
+
+// forgetClientSettings removes libpq's PG* variables from the environment: they are
+// about other servers. What the connection string of the private one says goes before
+// most of them, but not before PGSERVICE, PGOPTIONS, PGREQUIREAUTH and their like.
+func forgetClientSettings() error {
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, "PG") {
+			continue
+		}
+		if err := os.Unsetenv(name); err != nil {
+			return fmt.Errorf("removing %s from the environment: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // startDevServer also returns the folder that keeps the data.

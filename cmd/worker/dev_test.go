@@ -115,6 +115,24 @@ func TestDevSaysWhatToTry(t *testing.T) {
 	startDev(t, "-c", match[1])
 }
 
+// libpq's variables are about other servers.
+func TestDevIsDeafToClientSettings(t *testing.T) {
+	t.Setenv("DATABASE_URL", "")
+	for name, value := range map[string]string{
+		"PGHOST": "nowhere.invalid", "PGHOSTADDR": "192.0.2.1", "PGPORT": "x", "PGDATABASE": "nosuch", "PGUSER": "nosuch",
+		"PGPASSWORD": "no", "PGPASSFILE": "/nowhere", "PGSERVICE": "nosuch", "PGSERVICEFILE": "/nowhere", "PGSYSCONFDIR": "/nowhere",
+		"PGOPTIONS": "-c nosuch=1", "PGAPPNAME": "a", "PGSSLMODE": "verify-full", "PGREQUIRESSL": "1", "PGSSLCERT": "/nowhere",
+		"PGSSLKEY": "/nowhere", "PGSSLROOTCERT": "/nowhere", "PGSSLCERTMODE": "require", "PGSSLNEGOTIATION": "direct",
+		"PGCHANNELBINDING": "require", "PGREQUIREAUTH": "scram-sha-256", "PGTARGETSESSIONATTRS": "standby",
+		"PGCONNECT_TIMEOUT": "x", "PGMINPROTOCOLVERSION": "9", "PGCLIENTENCODING": "LATIN1", "PGDATESTYLE": "German",
+		"PGTZ": "Nowhere/City", "PGGEQO": "x", "PGDATA": "/nowhere", "PGGSSENCMODE": "require", "PGLOADBALANCEHOSTS": "random",
+	} {
+		t.Setenv(name, value)
+	}
+	t.Chdir(t.TempDir())
+	worker(t, "", "dev", "--once", "--data", testdb.OpenDir(t)).want(t, 0, "ran hello (job 1)")
+}
+
 func TestDevUsesTheDatabaseThatIsNamed(t *testing.T) {
 	t.Chdir(t.TempDir())
 	r := worker(t, "", "dev", "--once", "-c", "postgres://u:hunter2@no-such-host.invalid/db")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/advice"
 )
 
 // The exit statuses of the binary.
@@ -62,11 +64,28 @@ func explain(err error) string {
 			text = flag + " " + field.Problem
 		}
 	}
-	line := oneLine(text)
-	if hint := hintFor(err); hint != "" {
-		line += ": " + hint
+	hint := hintFor(err)
+	var advised *advice.Error
+	if errors.As(err, &advised) {
+		text = strings.Replace(text, " ("+advised.Advice+")", "", 1)
+		hint = cmp.Or(hint, strings.ReplaceAll(advised.Advice, "Config.NoPreparedStatements", "--no-prepared-statements"))
+	}
+	line := oneLine(withoutStatements(text))
+	if hint != "" {
+		line = hint + ": " + line
 	}
 	return hideSecrets(line)
+}
+
+var (
+	silentStatement = regexp.MustCompile(`statement [A-Z]\w+ did not end within (\S+): `)
+	statementName   = regexp.MustCompile(`statement [A-Z]\w+: `)
+)
+
+// withoutStatements speaks of what the user did, not of our names for statements.
+func withoutStatements(text string) string {
+	text = silentStatement.ReplaceAllString(text, "the database did not do it within $1: ")
+	return statementName.ReplaceAllLiteralString(text, "")
 }
 
 // oneLine joins the lines of a text. A line that repeats another says nothing
@@ -93,6 +112,7 @@ var flagOf = map[string]string{
 	"Config.PollInterval":                 "--poll-interval",
 	"Config.MaxPoolSize":                  "--max-pool-size",
 	"Config.ConnectTimeout":               "--connect-timeout",
+	"ClientConfig.ConnectTimeout":         "--connect-timeout",
 	"Config.Cron.Crontab":                 "--crontab",
 	"Config.GracefulShutdownAbortTimeout": "--shutdown-abort-timeout",
 	"Config.ShutdownReturnDelay":          "--shutdown-return-delay",
@@ -168,7 +188,7 @@ func hintFor(err error) string {
 		return "nothing listens there: start PostgreSQL, or check host and port in " + whereFrom
 	case errors.As(err, &connect) && errors.Is(err, fs.ErrNotExist):
 		return "no PostgreSQL socket there: start PostgreSQL, or say where it is with " + whereFrom
-	case errors.As(err, &connect) && errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded):
 		return "the server did not answer: check host, port and firewall"
 	}
 	return ""

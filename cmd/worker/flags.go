@@ -1,7 +1,10 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -12,12 +15,13 @@ import (
 
 // sharedFlags are the flags that every subcommand has.
 type sharedFlags struct {
-	std         stdio
-	databaseURL string
-	schema      string
-	logLevel    string
-	logFormat   string
-	unprepared  bool
+	std            stdio
+	databaseURL    string
+	schema         string
+	logLevel       string
+	logFormat      string
+	connectTimeout time.Duration
+	unprepared     bool
 }
 
 func (f *sharedFlags) register(root *cobra.Command) {
@@ -31,6 +35,8 @@ func (f *sharedFlags) register(root *cobra.Command) {
 		"console, json, or auto: console on a terminal, in colors unless NO_COLOR is set, and json anywhere else")
 	complete(root, "log-level", words("debug", "info", "warn", "error"))
 	complete(root, "log-format", words(formatAuto, formatConsole, formatJSON))
+	flags.DurationVar(&f.connectTimeout, "connect-timeout", 0,
+		"how long to wait for a database that cannot be reached (default 30s where the worker runs, else 10s)")
 	flags.BoolVar(&f.unprepared, "no-prepared-statements", false,
 		"do not prepare statements, for transaction-pooling proxies such as PgBouncer")
 }
@@ -69,5 +75,17 @@ func (f *sharedFlags) logger(cmd *cobra.Command) (*zap.Logger, error) {
 func (f *sharedFlags) client() (*gworker.Client, error) {
 	return gworker.NewClient(gworker.ClientConfig{
 		DatabaseURL: f.url(), Schema: f.schemaName(), NoPreparedStatements: f.unprepared,
+		ConnectTimeout: cmp.Or(f.connectTimeout, commandConnectTimeout),
 	})
 }
+
+// ping is for commands whose first statement is not the client's.
+func (f *sharedFlags) ping(ctx context.Context, client *gworker.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(f.connectTimeout, commandConnectTimeout))
+	defer cancel()
+	return client.Ping(ctx)
+}
+
+// commandConnectTimeout is the default of --connect-timeout for commands that do one
+// thing, where somebody waits.
+const commandConnectTimeout = 10 * time.Second

@@ -22,7 +22,7 @@ func (s *sharedFlags) reads(ctx context.Context, command func(*gworker.Client) e
 	err = command(client)
 	var field *gworker.FieldError
 	var connect *pgconn.ConnectError
-	if errors.As(err, &field) || errors.As(err, &connect) || ctx.Err() != nil {
+	if errors.As(err, &field) || errors.As(err, &connect) || errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 		return err
 	}
 	var hidden *gworker.HiddenRowsError

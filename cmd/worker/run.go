@@ -14,20 +14,19 @@ import (
 )
 
 type runFlags struct {
-	once           bool
-	jobs           int
-	tasks          taskFlags
-	crontab        string
-	pollInterval   time.Duration
-	maxPoolSize    int
-	connectTimeout time.Duration
-	noRecovery     bool
-	claims         claimFlags
-	listenURL      string
-	noListen       bool
-	abortTimeout   time.Duration
-	endTimeout     time.Duration
-	returnDelay    time.Duration
+	once         bool
+	jobs         int
+	tasks        taskFlags
+	crontab      string
+	pollInterval time.Duration
+	maxPoolSize  int
+	noRecovery   bool
+	claims       claimFlags
+	listenURL    string
+	noListen     bool
+	abortTimeout time.Duration
+	endTimeout   time.Duration
+	returnDelay  time.Duration
 }
 
 func newRunCommand(shared *sharedFlags) *cobra.Command {
@@ -70,7 +69,7 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 			config := f.claims.apply(gworker.Config{
 				DatabaseURL: shared.url(), Schema: shared.schemaName(), NoPreparedStatements: shared.unprepared,
 				Tasks: tasks, Concurrency: f.jobs, PollInterval: f.pollInterval,
-				MaxPoolSize: f.maxPoolSize, ConnectTimeout: f.connectTimeout,
+				MaxPoolSize: f.maxPoolSize, ConnectTimeout: shared.connectTimeout,
 				ListenDatabaseURL: f.listenDatabaseURL(), NoListen: f.noListen,
 				Recovery: gworker.RecoveryConfig{Disabled: f.noRecovery}, Cron: crontab.config(),
 				GracefulShutdownAbortTimeout: f.shutdownAbortTimeout(), ShutdownReturnDelay: f.returnDelay,
@@ -92,8 +91,6 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 	flags.Var(newInterval(&f.pollInterval, gworker.DefaultPollInterval), "poll-interval",
 		"longest time between two looks for jobs, such as 2s; a bare number is milliseconds")
 	flags.IntVarP(&f.maxPoolSize, "max-pool-size", "m", 0, "most database connections of the pool (default --jobs + 4)")
-	flags.DurationVar(&f.connectTimeout, "connect-timeout", gworker.DefaultConnectTimeout,
-		"how long to wait for a database that cannot be reached at start")
 	flags.BoolVar(&f.noRecovery, "no-recovery", false,
 		"neither register nor look for dead workers: should this one die, its jobs are locked for 4 hours")
 	f.claims.register(cmd)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testproxy"
 )
 
 // asWorker makes this test program the worker binary.
@@ -227,6 +228,40 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	poor := *parsed
 	poor.User = url.UserPassword("gworker_test_poor", "hunter2")
 	run(poor.String()).want(t, 1, "permission denied", "lacks rights")
+}
+
+// No command waits longer than it is told to for a server that never answers, nor says
+// less than which it was.
+func TestSilentServer(t *testing.T) {
+	proxy, silent := testproxy.Start(t, testdb.Migrated(t))
+	proxy.Silence()
+	u, err := url.Parse(silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := tasksDir(t, map[string]string{"x.sql": "select 1"})
+	for _, args := range [][]string{
+		{"list"}, {"stats"}, {"add", "x"}, {"migrate"}, {"doctor"}, {"sweep"}, {"cancel", "1"}, {"remove", "k"},
+		{"run", "--once", "--tasks", dir},
+	} {
+		r := worker(t, "", append(args, "-c", silent, "--connect-timeout", "300ms")...)
+		r.want(t, 1, u.Host+" did not answer within")
+		if !strings.HasPrefix(r.err, "worker: the server did not answer: check host, port and firewall: ") && args[0] != "run" {
+			t.Errorf("%v: %s", args, r.err)
+		}
+	}
+}
+
+// Errors speak of what was asked for, not of statements that have names with us.
+func TestErrorsOfCommandsSpeakOfWhatWasDone(t *testing.T) {
+	database := testdb.Empty(t)
+	for _, args := range [][]string{{"list"}, {"stats"}, {"add", "x"}, {"cancel", "1"}, {"remove", "k"}, {"complete", "1"}, {"sweep"}} {
+		r := worker(t, "", append(args, "-c", database)...)
+		r.want(t, 1, "worker migrate")
+		if strings.Contains(r.err, "statement ") {
+			t.Errorf("%v: %s", args, r.err)
+		}
+	}
 }
 
 func TestPasswordsDoNotAppear(t *testing.T) {

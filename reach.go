@@ -1,0 +1,189 @@
+package gworker
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/internal/advice"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/retry"
+)
+
+// tryTimeout bounds one try to reach the database, where several are to be had.
+const tryTimeout = 10 * time.Second
+
+// Ping reports whether the database answers. Its error names the server, says what
+// went wrong, and never is just that ctx ended. It is safe for concurrent use.
+func (c *Client) Ping(ctx context.Context) error {
+	if err := ping(ctx, c.pool); err != nil {
+		return fmt.Errorf("connecting to the database: %w", advised(err))
+	}
+	return nil
+}
+
+// ping is Ping without the words around it.
+func ping(ctx context.Context, pool *pgxpool.Pool) error {
+	began := time.Now()
+	err := pool.Ping(ctx)
+	if isSilence(err) {
+		return &silentServerError{address: addressOf(pool.Config().ConnConfig), after: time.Since(began), err: err}
+	}
+	return err
+}
+
+// isSilence reports whether err says no more than that there was no answer in time.
+func isSilence(err error) bool {
+	var answer *pgconn.PgError
+	var connect *pgconn.ConnectError
+	return errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &answer) && !errors.As(err, &connect)
+}
+
+// silentServerError is that of a try to which nobody answered.
+type silentServerError struct {
+	address string
+	after   time.Duration
+	err     error
+}
+
+func (e *silentServerError) Error() string {
+	return fmt.Sprintf("%s did not answer within %s", e.address, e.after.Round(100*time.Millisecond))
+}
+
+func (e *silentServerError) Unwrap() error { return e.err }
+
+// addressOf names the servers that a configuration leads to.
+func addressOf(config *pgx.ConnConfig) string {
+	addresses := []string{address(config.Host, config.Port)}
+	for _, f := range config.Fallbacks {
+		if a := address(f.Host, f.Port); !slices.Contains(addresses, a) {
+			addresses = append(addresses, a)
+		}
+	}
+	return strings.Join(addresses, ", ")
+}
+
+func address(host string, port uint16) string {
+	if network, socket := pgconn.NetworkAddress(host, port); network == "unix" {
+		return socket
+	}
+	return net.JoinHostPort(host, fmt.Sprint(port))
+}
+
+// connect waits until the database answers, for as long as limit. It gives up
+// at once where waiting cannot help.
+func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *event.Stream) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	waits := startWaits()
+	var said error // the last that says more than that nobody answers
+	for {
+		try, cancel := context.WithTimeout(ctx, tryTimeout)
+		err := ping(try, pool)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if !maybeLater(err) {
+			return fmt.Errorf("connecting to the database: %w", err)
+		}
+		var silent *silentServerError
+		if !errors.As(err, &silent) && !errors.Is(err, context.Canceled) {
+			said = err
+		}
+		wait := waits.NextBackOff()
+		if deadline, _ := ctx.Deadline(); time.Now().Add(wait).After(deadline) {
+			if said != nil && said != err {
+				err = fmt.Errorf("%w; before that: %w", err, said)
+			}
+			return fmt.Errorf("connecting to the database: gave up after %s: %w", limit, err)
+		}
+		events.Emit(event.DatabaseUnreachable{Err: err, RetryIn: wait})
+		if !pause(ctx, wait) {
+			return fmt.Errorf("connecting to the database: %w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// maybeLater reports whether what failed may succeed without anybody changing
+// the configuration: not where the server has answered and refused.
+func maybeLater(err error) bool {
+	return (retry.Passes(err) || errors.Is(err, context.DeadlineExceeded)) && adviceFor(err) == ""
+}
+
+// advised adds to err what the reader can do, where that is known.
+func advised(err error) error {
+	if err == nil {
+		return nil
+	}
+	if text := adviceFor(err); text != "" {
+		return &advice.Error{Err: err, Advice: text}
+	}
+	return err
+}
+
+// adviceFor is what to do about an error that does not go away by itself, and that
+// says little of its reason; "" for others.
+func adviceFor(err error) string {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		return adviceForAnswer(answer)
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return "" // one of several servers
+	}
+	var host x509.HostnameError
+	var authority x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var other *tls.CertificateVerificationError
+	var noTLS tls.RecordHeaderError
+	switch {
+	case errors.As(err, &authority):
+		return "the server's certificate is of an authority that is not known here: " +
+			"name the authority's certificate by sslrootcert=FILE in the connection string"
+	case errors.As(err, &host):
+		return "the server's certificate is for another name: connect by a name that it has, " +
+			"or use sslmode=verify-ca, which does not look at the name"
+	case errors.As(err, &invalid), errors.As(err, &other):
+		return "the server's certificate is not valid: see what is wrong with it, and with the files that sslrootcert, sslcert and sslkey name"
+	case errors.As(err, &noTLS), strings.Contains(err.Error(), "server refused TLS connection"):
+		return "the server has no TLS, which the connection string or PGSSLMODE asks for: use sslmode=prefer or disable, or switch it on there"
+	}
+	return ""
+}
+
+// poolerAnswers are what PgBouncer says with a code that it uses for everything.
+var poolerAnswers = []struct{ text, advice string }{
+	{"statement pooling mode", "the proxy pools single statements: use session pooling, or transaction pooling with Config.NoPreparedStatements"},
+	{"unsupported startup parameter", "let the proxy ignore the parameter (ignore_startup_parameters in PgBouncer), or leave it out"},
+	{"no such database", "check the database's name in the connection string and in the proxy's configuration"},
+	{"no such user", "check the user in the connection string and in the proxy's configuration"},
+}
+
+func adviceForAnswer(answer *pgconn.PgError) string {
+	switch answer.Code {
+	case "42P05", "26000":
+		return "behind a proxy that pools transactions, such as PgBouncer, set Config.NoPreparedStatements"
+	case "08P01":
+		for _, a := range poolerAnswers {
+			if strings.Contains(answer.Message, a.text) {
+				return a.advice
+			}
+		}
+		if strings.Contains(answer.Message, "prepared statement") || strings.Contains(answer.Message, "bind message") {
+			return "behind a proxy that pools transactions, such as PgBouncer, set Config.NoPreparedStatements"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,150 @@
+package gworker_test
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testproxy"
+)
+
+// What ends the wait for a database is named: the server, and the last thing that was
+// heard of it.
+func TestErrorsOfConnectingNameTheServerAndTheReason(t *testing.T) {
+	t.Parallel()
+	proxy, silent := testproxy.Start(t, testdb.Migrated(t))
+	proxy.Silence()
+	u, err := url.Parse(silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, ping := range map[string]func() error{
+		"Ping": func() error {
+			client, err := gworker.NewClient(gworker.ClientConfig{DatabaseURL: silent})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			return client.Ping(ctx)
+		},
+		"Run": func() error {
+			w, err := gworker.NewWorker(gworker.Config{
+				DatabaseURL: silent, ConnectTimeout: 300 * time.Millisecond, Tasks: []gworker.Task{gworker.NewTask("x", noop)},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return w.Run(t.Context())
+		},
+	} {
+		err := ping()
+		if err == nil || !strings.Contains(err.Error(), u.Host) || !strings.Contains(err.Error(), "did not answer within") {
+			t.Errorf("%s: %v; it is to name %s", name, err, u.Host)
+		}
+	}
+}
+
+// A server that refuses first and is silent then: the refusal is the better reason.
+func TestErrorsOfConnectingKeepTheLastReason(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for n := 0; ; n++ {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if n < 2 {
+				_ = conn.Close()
+				continue
+			}
+			defer conn.Close()
+		}
+	}()
+	w, err := gworker.NewWorker(gworker.Config{
+		DatabaseURL: "postgres://u@" + l.Addr().String() + "/db?sslmode=disable", ConnectTimeout: 2 * time.Second,
+		Tasks: []gworker.Task{gworker.NewTask("x", noop)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = w.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "did not answer within") || !strings.Contains(err.Error(), "before that: ") {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+// A server without TLS does not get it by being asked again.
+func TestNoTLSIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	database := testdb.Migrated(t)
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	q.Set("sslmode", "require")
+	u.RawQuery = q.Encode()
+	w, err := gworker.NewWorker(gworker.Config{
+		DatabaseURL: u.String(), ConnectTimeout: time.Hour, Tasks: []gworker.Task{gworker.NewTask("x", noop)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := w.Run(ctx); err == nil || !strings.Contains(err.Error(), "the server has no TLS") {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+// Nor does an authority become known.
+func TestUnknownAuthorityIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	certified := httptest.NewTLSServer(nil)
+	defer certified.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := io.ReadFull(conn, make([]byte, 8)); err == nil { // SSLRequest
+				_, _ = conn.Write([]byte("S"))
+				_ = tls.Server(conn, certified.TLS).Handshake()
+			}
+			_ = conn.Close()
+		}
+	}()
+	w, err := gworker.NewWorker(gworker.Config{
+		DatabaseURL: "postgres://u@" + l.Addr().String() + "/db?sslmode=verify-full", ConnectTimeout: time.Hour,
+		Tasks: []gworker.Task{gworker.NewTask("x", noop)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := w.Run(ctx); err == nil || !strings.Contains(err.Error(), "sslrootcert=FILE") {
+		t.Errorf("Run: %v", err)
+	}
+}
