@@ -63,6 +63,9 @@ func (c *Client) CancelRunning(ctx context.Context, id int64, reason string) (Ca
 	if err := checkText("reason", reason, maxReasonLength); err != nil {
 		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)
 	}
+	if err := c.reach(ctx); err != nil {
+		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)
+	}
 	c.hurryIDs(id)
 	result, err := cancel.Cancel(ctx, c.pool, c.statements, id, reason)
 	if err != nil {

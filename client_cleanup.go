@@ -72,6 +72,9 @@ func (c *Client) Cleanup(ctx context.Context, options CleanupOptions) (CleanupRe
 			return CleanupResult{}, fmt.Errorf("cleaning up: %w", err)
 		}
 	}
+	if err := c.reach(ctx); err != nil {
+		return CleanupResult{}, fmt.Errorf("cleaning up: %w", err)
+	}
 	result, err := admin.CleanUp(ctx, c.pool, c.statements, c.queries, what)
 	if err != nil {
 		return result, fmt.Errorf("cleaning up: %w", err)

@@ -32,6 +32,9 @@ const (
 // error is for what ends the examination, such as a lost connection; the Report
 // then holds what was found before.
 func (c *Client) Doctor(ctx context.Context) (Report, error) {
+	if err := c.reach(ctx); err != nil {
+		return Report{}, err
+	}
 	return doctor.Examine(ctx, c.pool, doctor.Options{
 		Schema: c.options.Schema, Timeout: c.options.Timeout, Unprepared: c.options.Unprepared,
 	})

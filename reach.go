@@ -33,6 +33,14 @@ func (c *Client) Ping(ctx context.Context) error {
 	return nil
 }
 
+// reach waits for the database no longer than ClientConfig.ConnectTimeout.
+func (c *Client) reach(ctx context.Context) error {
+	if c.schema.reach == nil {
+		return nil
+	}
+	return c.schema.reach(ctx)
+}
+
 // ping is Ping without the words around it.
 func ping(ctx context.Context, pool *pgxpool.Pool) error {
 	began := time.Now()

@@ -279,6 +279,9 @@ func (c *Client) Sweep(ctx context.Context, options SweepOptions) (SweepResult, 
 		return SweepResult{}, fmt.Errorf("sweeping: %w",
 			problem("SweepOptions.NodeLocksOlderThan", "is %s: it cannot be negative", options.NodeLocksOlderThan))
 	}
+	if err := c.reach(ctx); err != nil {
+		return SweepResult{}, fmt.Errorf("sweeping: %w", err)
+	}
 	o := bounds.sweepOptions("")
 	o.NodeLocksOlderThan, o.DryRun = options.NodeLocksOlderThan, options.DryRun
 	return recovery.Sweep(ctx, c.pool, c.statements, nil, o)

@@ -27,6 +27,9 @@ type RevisionStatus = migrate.RevisionStatus
 // *IncompatibleSchemaError if the schema must not be worked on with this version
 // of gworker.
 func (c *Client) Migrate(ctx context.Context, observers ...func(Event)) error {
+	if err := c.reach(ctx); err != nil {
+		return err
+	}
 	consumers := make([]event.Observer, len(observers))
 	for i, o := range observers {
 		consumers[i] = o
@@ -37,6 +40,9 @@ func (c *Client) Migrate(ctx context.Context, observers ...func(Event)) error {
 // SchemaStatus tells which revisions the schema has, and what Migrate would do.
 // It changes nothing, and works on a database without the schema too.
 func (c *Client) SchemaStatus(ctx context.Context) (SchemaStatus, error) {
+	if err := c.reach(ctx); err != nil {
+		return SchemaStatus{}, err
+	}
 	return migrate.Inspect(ctx, c.pool, c.options.Schema)
 }
 

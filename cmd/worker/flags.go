@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"os"
 	"time"
 
@@ -77,13 +76,6 @@ func (f *sharedFlags) client() (*gworker.Client, error) {
 		DatabaseURL: f.url(), Schema: f.schemaName(), NoPreparedStatements: f.unprepared,
 		ConnectTimeout: cmp.Or(f.connectTimeout, commandConnectTimeout),
 	})
-}
-
-// ping is for commands whose first statement is not the client's.
-func (f *sharedFlags) ping(ctx context.Context, client *gworker.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(f.connectTimeout, commandConnectTimeout))
-	defer cancel()
-	return client.Ping(ctx)
 }
 
 // commandConnectTimeout is the default of --connect-timeout for commands that do one

@@ -241,7 +241,7 @@ func TestSilentServer(t *testing.T) {
 	}
 	dir := tasksDir(t, map[string]string{"x.sql": "select 1"})
 	for _, args := range [][]string{
-		{"list"}, {"stats"}, {"add", "x"}, {"migrate"}, {"doctor"}, {"sweep"}, {"cancel", "1"}, {"remove", "k"},
+		{"list"}, {"stats"}, {"add", "x"}, {"migrate"}, {"doctor"}, {"sweep"}, {"cancel", "1"}, {"remove", "k"}, {"cleanup"},
 		{"run", "--once", "--tasks", dir},
 	} {
 		r := worker(t, "", append(args, "-c", silent, "--connect-timeout", "300ms")...)
