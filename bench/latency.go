@@ -192,7 +192,7 @@ func floor(ctx context.Context, r *run) (float64, error) {
 		}
 		notices = append(notices, float64(arrived.Sub(at))/1e6)
 		begun := time.Now()
-		jobs, err := claimer.ClaimJobs(ctx, dbgen.ClaimJobsParams{Tasks: []string{taskName}, MaxJobs: slots, WorkerID: "gworker_floor"})
+		jobs, err := claimer.ClaimJobs(ctx, dbgen.ClaimJobsParams{Tasks: []string{taskName}, MaxJobs: slots, MaxBytes: 1 << 40, WorkerID: "gworker_floor"})
 		if err != nil || len(jobs) != 1 || jobs[0].ID == nil {
 			return 0, fmt.Errorf("measuring a claim: %d jobs: %w", len(jobs), err)
 		}

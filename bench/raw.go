@@ -68,7 +68,7 @@ func workRaw(o order, stop <-chan struct{}) error {
 func rawLocked(ctx context.Context, conn *pgx.Conn, id string, batch int, t *tally, stopped *atomic.Bool) error {
 	queries := dbgen.New(conn)
 	for !stopped.Load() {
-		jobs, err := queries.ClaimJobs(ctx, dbgen.ClaimJobsParams{Tasks: []string{taskName}, MaxJobs: int32(batch), WorkerID: id})
+		jobs, err := queries.ClaimJobs(ctx, dbgen.ClaimJobsParams{Tasks: []string{taskName}, MaxJobs: int32(batch), MaxBytes: 16 << 20, WorkerID: id})
 		if err != nil {
 			return fmt.Errorf("claiming: %w", err)
 		}
@@ -102,7 +102,7 @@ func rawLocked(ctx context.Context, conn *pgx.Conn, id string, batch int, t *tal
 func rawHeld(ctx context.Context, conn *pgx.Conn, id string, size int, t *tally, stopped *atomic.Bool) error {
 	return rawHold(ctx, conn, size, t, stopped, dbgen.CompleteHeldJobs, func(batch *pgx.Batch) {
 		batch.Queue(dbgen.BeginHold, "60000")
-		batch.Queue(dbgen.HoldJobs, nil, nil, []string{taskName}, nil, int32(size), []string{}, id)
+		batch.Queue(dbgen.HoldJobs, nil, nil, []string{taskName}, nil, int32(size), int64(16<<20), []string{}, id)
 	})
 }
 

@@ -30,6 +30,11 @@
 -- hands: as soon as he lets go the next of their jobs can run, and nobody tells of
 -- that. Both are null for 0.
 --
+-- As many of these are taken as have max_bytes of payloads together, but at least one
+-- ("kept"): who asks for many, as they will be over soon, does not know how large they
+-- are. Where that leaves some out, "seen" is 1. Their size is that of the text; what is
+-- stored is at least a 256th part of it, so mostly a look at that is enough.
+--
 -- The window is one of rows: one of peers would read all jobs that were added together.
 --
 -- Tasks come as their ids, which always mean the same: looking their names up for every
@@ -55,7 +60,7 @@ with looked as materialized (
   where l.job_queue_id is not null
   order by l.job_queue_id, l.position
 ), runnable as materialized (
-  select j.id, j.job_queue_id
+  select j.id, j.job_queue_id, j.payload
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= now()
@@ -79,6 +84,18 @@ with looked as materialized (
   order by j.priority, j.run_at
   limit @max_jobs::int
   for update of j skip locked
+), fits as materialized (
+  select s.chosen,
+    case
+      when s.stored * 256 <= @max_bytes::bigint then s.chosen
+      else (
+        select greatest(count(*) filter (where w.bytes <= @max_bytes::bigint), 1)
+        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+      )
+    end as jobs
+  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+), kept as (
+  select r.* from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen,
     case
@@ -86,21 +103,22 @@ with looked as materialized (
         select count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
+      when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
     case
       when s.chosen < @max_jobs::int then (select count(*) from looked l where l.job_queue_id is not null)
       else 0
     end as looked
-  from (select count(*) as chosen from runnable) s
+  from (select f.chosen from fits f) s
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = now()
-  where q.id = any (array(select r.job_queue_id from runnable r))
+  where q.id = any (array(select r.job_queue_id from kept r))
 ), held_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
-  where j.id = any (array(select r.id from runnable r))
+  where j.id = any (array(select r.id from kept r))
   returning j.*
 )
 select
@@ -156,7 +174,7 @@ with looked as materialized (
   from looked l
   order by coalesce(l.job_queue_id::bigint, -l.id), l.position
 ), runnable as materialized (
-  select j.id, j.job_queue_id, f.position
+  select j.id, j.job_queue_id, f.position, j.payload
   from (select f.id, f.job_queue_id, f.task_id, f.position from firsts f order by f.position) f
   left join lateral (
     select q.queue_name
@@ -177,6 +195,18 @@ with looked as materialized (
   ) j
   order by f.position
   limit @max_jobs::int
+), fits as materialized (
+  select s.chosen,
+    case
+      when s.stored * 256 <= @max_bytes::bigint then s.chosen
+      else (
+        select greatest(count(*) filter (where w.bytes <= @max_bytes::bigint), 1)
+        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+      )
+    end as jobs
+  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+), kept as (
+  select r.* from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen, s.reached,
     case
@@ -184,6 +214,7 @@ with looked as materialized (
         select count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
+      when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
     (select count(*) from looked) as looked
@@ -191,11 +222,11 @@ with looked as materialized (
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = now()
-  where q.id = any (array(select r.job_queue_id from runnable r))
+  where q.id = any (array(select r.job_queue_id from kept r))
 ), held_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
-  where j.id = any (array(select r.id from runnable r))
+  where j.id = any (array(select r.id from kept r))
   returning j.*
 )
 select

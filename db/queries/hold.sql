@@ -69,6 +69,18 @@ with looked as materialized (
   order by j.priority, j.run_at
   limit @max_jobs::int
   for update of j skip locked
+), fits as materialized (
+  select s.chosen,
+    case
+      when s.stored * 256 <= @max_bytes::bigint then s.chosen
+      else (
+        select greatest(count(*) filter (where w.bytes <= @max_bytes::bigint), 1)
+        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+      )
+    end as jobs
+  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+), kept as (
+  select r.* from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen,
     case
@@ -76,16 +88,17 @@ with looked as materialized (
         select count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
+      when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
     case
       when s.chosen < @max_jobs::int then (select count(*) from looked l where l.job_queue_id is not null)
       else 0
     end as looked
-  from (select count(*) as chosen from runnable) s
+  from (select f.chosen from fits f) s
 ), slow as (
   select r.id, r.job_queue_id
-  from runnable r
+  from kept r
   where cardinality(@slow_tasks::text[]) > 0
     and r.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@slow_tasks::text[])
@@ -111,7 +124,7 @@ select
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when false then 0 end as reached
 from summary s
-left join runnable r on true
+left join kept r on true
 order by r.priority, r.run_at, r.id;
 
 -- name: HoldQueuedJobs :many
@@ -156,6 +169,18 @@ with looked as materialized (
   ) j
   order by f.position
   limit @max_jobs::int
+), fits as materialized (
+  select s.chosen,
+    case
+      when s.stored * 256 <= @max_bytes::bigint then s.chosen
+      else (
+        select greatest(count(*) filter (where w.bytes <= @max_bytes::bigint), 1)
+        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+      )
+    end as jobs
+  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+), kept as (
+  select r.* from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen, s.reached,
     case
@@ -163,13 +188,14 @@ with looked as materialized (
         select count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
+      when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
     (select count(*) from looked) as looked
   from (select count(*) as chosen, percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
 ), slow as (
   select r.id, r.job_queue_id
-  from runnable r
+  from kept r
   where cardinality(@slow_tasks::text[]) > 0
     and r.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@slow_tasks::text[])
@@ -192,7 +218,7 @@ select
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when s.reached > 0 then s.reached::int end as reached
 from summary s
-left join runnable r on true
+left join kept r on true
 order by r.priority, r.run_at, r.id;
 
 -- name: NameTasks :many

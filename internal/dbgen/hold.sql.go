@@ -182,6 +182,18 @@ with looked as materialized (
   order by j.priority, j.run_at
   limit $5::int
   for update of j skip locked
+), fits as materialized (
+  select s.chosen,
+    case
+      when s.stored * 256 <= $6::bigint then s.chosen
+      else (
+        select greatest(count(*) filter (where w.bytes <= $6::bigint), 1)
+        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+      )
+    end as jobs
+  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+), kept as (
+  select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen,
     case
@@ -189,27 +201,28 @@ with looked as materialized (
         select count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
+      when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
     case
       when s.chosen < $5::int then (select count(*) from looked l where l.job_queue_id is not null)
       else 0
     end as looked
-  from (select count(*) as chosen from runnable) s
+  from (select f.chosen from fits f) s
 ), slow as (
   select r.id, r.job_queue_id
-  from runnable r
-  where cardinality($6::text[]) > 0
+  from kept r
+  where cardinality($7::text[]) > 0
     and r.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($6::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($7::text[])
     ))
 ), written_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $7::text, locked_at = now()
+  set locked_by = $8::text, locked_at = now()
   where q.id = any (array(select s.job_queue_id from slow s))
 ), written_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $7::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $8::text, locked_at = now(), attempts = j.attempts + 1
   where j.id = any (array(select s.id from slow s))
 )
 select
@@ -224,7 +237,7 @@ select
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when false then 0 end as reached
 from summary s
-left join runnable r on true
+left join kept r on true
 order by r.priority, r.run_at, r.id
 `
 
@@ -234,6 +247,7 @@ type HoldJobsParams struct {
 	Tasks        []string
 	Blocked      []int32
 	MaxJobs      int32
+	MaxBytes     int64
 	SlowTasks    []string
 	WorkerID     string
 }
@@ -269,6 +283,7 @@ func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsR
 		arg.Tasks,
 		arg.Blocked,
 		arg.MaxJobs,
+		arg.MaxBytes,
 		arg.SlowTasks,
 		arg.WorkerID,
 	)
@@ -349,6 +364,18 @@ with looked as materialized (
   ) j
   order by f.position
   limit $6::int
+), fits as materialized (
+  select s.chosen,
+    case
+      when s.stored * 256 <= $7::bigint then s.chosen
+      else (
+        select greatest(count(*) filter (where w.bytes <= $7::bigint), 1)
+        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+      )
+    end as jobs
+  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+), kept as (
+  select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available, r.position, r.queue_name from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen, s.reached,
     case
@@ -356,24 +383,25 @@ with looked as materialized (
         select count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
+      when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
     (select count(*) from looked) as looked
   from (select count(*) as chosen, percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
 ), slow as (
   select r.id, r.job_queue_id
-  from runnable r
-  where cardinality($7::text[]) > 0
+  from kept r
+  where cardinality($8::text[]) > 0
     and r.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($7::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($8::text[])
     ))
 ), written_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $8::text, locked_at = now()
+  set locked_by = $9::text, locked_at = now()
   where q.id = any (array(select s.job_queue_id from slow s))
 ), written_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $8::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $9::text, locked_at = now(), attempts = j.attempts + 1
   where j.id = any (array(select s.id from slow s))
 )
 select
@@ -385,7 +413,7 @@ select
   case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when s.reached > 0 then s.reached::int end as reached
 from summary s
-left join runnable r on true
+left join kept r on true
 order by r.priority, r.run_at, r.id
 `
 
@@ -396,6 +424,7 @@ type HoldQueuedJobsParams struct {
 	Blocked      []int32
 	LookAt       int32
 	MaxJobs      int32
+	MaxBytes     int64
 	SlowTasks    []string
 	WorkerID     string
 }
@@ -429,6 +458,7 @@ func (q *Queries) HoldQueuedJobs(ctx context.Context, arg HoldQueuedJobsParams) 
 		arg.Blocked,
 		arg.LookAt,
 		arg.MaxJobs,
+		arg.MaxBytes,
 		arg.SlowTasks,
 		arg.WorkerID,
 	)

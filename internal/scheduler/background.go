@@ -136,7 +136,7 @@ func (l *loop) directEnded(ctx context.Context, d *direct) {
 		return
 	}
 	l.start(d.jobs, d.forbidden)
-	l.pool.claimEnded(d.number, d.jobs, err == nil && len(d.jobs) < d.ask)
+	l.pool.claimEnded(d.number, d.jobs, err == nil && len(d.jobs) < d.ask && !d.found.cut(len(d.jobs)))
 	if err != nil {
 		l.more = true
 		l.fail(ctx, err)

@@ -196,7 +196,7 @@ func (c *claimer) rows(ctx context.Context, limit int, from place) (*claimedRows
 	if from.lookAt > 0 {
 		text, args = dbgen.ClaimQueuedJobs, append(args, from.lookAt)
 	}
-	rows, err := c.db.QueryByIndex(ctx, text, append(args, int32(limit), c.workerID)...)
+	rows, err := c.db.QueryByIndex(ctx, text, append(args, int32(limit), int64(payloadRoom), c.workerID)...)
 	if err != nil {
 		return nil, err
 	}

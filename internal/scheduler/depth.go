@@ -29,6 +29,10 @@ const (
 // found is what a claim tells beside the jobs; see ClaimJobs and ClaimQueuedJobs.
 type found struct{ seen, looked, reached int }
 
+// cut reports whether a claim that took this many left jobs out because of the size of
+// their payloads.
+func (f found) cut(count int) bool { return count > 0 && f.seen > 0 }
+
 // truncated reports whether a claim that took this many may have missed jobs of
 // queues that it did not look at.
 func (p place) truncated(asked, count int, f found) bool {
@@ -40,7 +44,7 @@ func (p place) truncated(asked, count int, f found) bool {
 
 // more reports whether a claim right after this one may find jobs.
 func (p place) more(asked, count int, f found) bool {
-	return count >= asked || p.truncated(asked, count, f) && (count > 0 || p.lookAt == 0)
+	return count >= asked || f.cut(count) || p.truncated(asked, count, f) && (count > 0 || p.lookAt == 0)
 }
 
 // missed is how many jobs at least a claim could not take that took none: they

@@ -28,8 +28,8 @@ type estimate struct {
 // averaging is the weight of an older value against the newest.
 const averaging = 8
 
-// payloadRoom bounds the payloads of the jobs that wait for a slot because it is
-// expected to be free soon.
+// payloadRoom bounds the payloads of the jobs that a claim takes, and of those that wait
+// for a slot because it is expected to be free soon. One job may have more.
 const payloadRoom = 16 << 20
 
 func newEstimates(c Config) *estimates {

@@ -411,7 +411,7 @@ func (h *holds) answered(a answer, more bool) bool {
 		jobs = a.group.claimed
 		h.estimates.claimed(jobs, h.config.Time)
 	}
-	h.pool.claimEnded(a.number, jobs, len(jobs) < a.claim)
+	h.pool.claimEnded(a.number, jobs, len(jobs) < a.claim && !a.found.cut(len(jobs)))
 	h.lookAgain(a)
 	switch {
 	case a.count > 0:

@@ -214,10 +214,11 @@ func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 	batch.Queue(h.text(dbgen.BeginHold), h.idleTimeout)
 	if from.lookAt > 0 {
 		batch.Queue(h.text(dbgen.HoldQueuedJobs), from.priority, from.runAt, h.tasks, from.blocked,
-			from.lookAt, int32(jobs), l.slow, h.workerID)
+			from.lookAt, int32(jobs), int64(payloadRoom), l.slow, h.workerID)
 		return
 	}
-	batch.Queue(h.text(dbgen.HoldJobs), from.priority, from.runAt, h.tasks, from.blocked, int32(jobs), l.slow, h.workerID)
+	batch.Queue(h.text(dbgen.HoldJobs), from.priority, from.runAt, h.tasks, from.blocked, int32(jobs), int64(payloadRoom),
+		l.slow, h.workerID)
 }
 
 // readClaim reads the answers to what queueClaim asked.
@@ -264,6 +265,7 @@ func (l *lane) take(ctx context.Context, rows *claimedRows, asked int, a *answer
 		g.jobs = append(g.jobs, &runs[i])
 	}
 	count := len(rows.jobs)
+	g.wanted = rows.found.cut(count) // the others are free then
 	a.found, a.seen, a.more = rows.found, a.from.missed(asked, count, rows.found), a.from.more(asked, count, rows.found)
 	if count > 0 && l.h.pool.takes(g) {
 		a.group, a.count = g, count

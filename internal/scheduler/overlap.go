@@ -86,7 +86,7 @@ func (s *Scheduler) overlapEnded(a overlapped, more bool) (bool, error) {
 	}
 	o.plentiful = len(jobs) >= a.asked
 	s.start(jobs, nil)
-	s.pool.claimEnded(a.claim, jobs, len(jobs) < a.asked)
+	s.pool.claimEnded(a.claim, jobs, len(jobs) < a.asked && !a.rows.found.cut(len(jobs)))
 	s.tellClaimed(len(jobs), a.asked, a.took)
 	return further || more && o.woken != a.woken, nil
 }

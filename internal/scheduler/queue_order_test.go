@@ -34,12 +34,12 @@ func locked(f from) oneClaim {
 		var err error
 		if f.lookAt == 0 {
 			rows, err = q.ClaimJobs(ctx, dbgen.ClaimJobsParams{
-				Tasks: []string{"x"}, MaxJobs: 1, WorkerID: worker, FromPriority: f.priority, FromRunAt: f.runAt,
+				Tasks: []string{"x"}, MaxJobs: 1, MaxBytes: 1 << 40, WorkerID: worker, FromPriority: f.priority, FromRunAt: f.runAt,
 			})
 		} else {
 			var queued []dbgen.ClaimQueuedJobsRow
 			queued, err = q.ClaimQueuedJobs(ctx, dbgen.ClaimQueuedJobsParams{
-				Tasks: []string{"x"}, MaxJobs: 1, WorkerID: worker, FromPriority: f.priority, FromRunAt: f.runAt, LookAt: f.lookAt,
+				Tasks: []string{"x"}, MaxJobs: 1, MaxBytes: 1 << 40, WorkerID: worker, FromPriority: f.priority, FromRunAt: f.runAt, LookAt: f.lookAt,
 			})
 			for _, row := range queued {
 				rows = append(rows, dbgen.ClaimJobsRow{ID: row.ID, LockedAt: row.LockedAt, Seen: row.Seen})
@@ -70,7 +70,7 @@ func held(f from) oneClaim {
 			var id *int64
 			if f.lookAt == 0 {
 				rows, err := q.HoldJobs(ctx, dbgen.HoldJobsParams{
-					Tasks: []string{"x"}, MaxJobs: 1, SlowTasks: []string{}, WorkerID: worker,
+					Tasks: []string{"x"}, MaxJobs: 1, MaxBytes: 1 << 40, SlowTasks: []string{}, WorkerID: worker,
 					FromPriority: f.priority, FromRunAt: f.runAt,
 				})
 				if err != nil {
@@ -79,7 +79,7 @@ func held(f from) oneClaim {
 				id = rows[0].ID
 			} else {
 				rows, err := q.HoldQueuedJobs(ctx, dbgen.HoldQueuedJobsParams{
-					Tasks: []string{"x"}, MaxJobs: 1, SlowTasks: []string{}, WorkerID: worker,
+					Tasks: []string{"x"}, MaxJobs: 1, MaxBytes: 1 << 40, SlowTasks: []string{}, WorkerID: worker,
 					FromPriority: f.priority, FromRunAt: f.runAt, LookAt: f.lookAt,
 				})
 				if err != nil {
@@ -199,11 +199,11 @@ func TestQueueWaitsForAJobThatIsHeld(t *testing.T) {
 				var rows []dbgen.ClaimJobsRow
 				var err error
 				if lookAt == 0 {
-					rows, err = queries.ClaimJobs(t.Context(), dbgen.ClaimJobsParams{Tasks: []string{"x"}, MaxJobs: 5, WorkerID: "gworker_a"})
+					rows, err = queries.ClaimJobs(t.Context(), dbgen.ClaimJobsParams{Tasks: []string{"x"}, MaxJobs: 5, MaxBytes: 1 << 40, WorkerID: "gworker_a"})
 				} else {
 					var queued []dbgen.ClaimQueuedJobsRow
 					queued, err = queries.ClaimQueuedJobs(t.Context(), dbgen.ClaimQueuedJobsParams{
-						Tasks: []string{"x"}, MaxJobs: 5, WorkerID: "gworker_a", LookAt: lookAt,
+						Tasks: []string{"x"}, MaxJobs: 5, MaxBytes: 1 << 40, WorkerID: "gworker_a", LookAt: lookAt,
 					})
 					for _, row := range queued {
 						rows = append(rows, dbgen.ClaimJobsRow{ID: row.ID, LockedAt: row.LockedAt, Seen: row.Seen})
