@@ -68,6 +68,7 @@ type holds struct {
 	lanes     []*lane
 	answers   chan answer
 	cut       context.CancelFunc
+	claimCtx  context.Context
 	running   sync.WaitGroup
 	timer     *time.Timer // for the first group that is to end
 	plentiful bool        // the last claim took all that it asked for
@@ -105,11 +106,15 @@ func newHolds(c Config, s *Scheduler) *holds {
 }
 
 // start begins to carry out commands, until ctx ends.
-func (h *holds) start(ctx context.Context) {
+//
+// claiming is for claims by which nothing else is waited for, and ends a little after
+// the worker was told to: what they have taken is free again with their transaction.
+func (h *holds) start(ctx, claiming context.Context) {
 	if h == nil {
 		return
 	}
 	ctx, h.cut = context.WithCancel(ctx)
+	h.claimCtx = claiming
 	connecting, stop := context.WithCancel(ctx)
 	h.access.stop = stop
 	for _, l := range h.lanes {

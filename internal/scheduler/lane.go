@@ -104,7 +104,7 @@ func (l *lane) run(ctx, connecting context.Context) {
 		case c.end != nil:
 			a.err = l.endAndClaim(ctx, c, &a)
 		default:
-			a.err = l.claim(ctx, c, &a)
+			a.err = l.claim(l.h.claimCtx, c, &a)
 		}
 		a.took, a.connected = time.Since(began)-a.looked, l.conn != nil && !l.conn.IsClosed()
 		l.h.answers <- a
@@ -170,7 +170,7 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 		if err := results.Close(); err != nil || c.claim == 0 {
 			return l.explain(bounded, c.claim, err)
 		}
-		return l.claim(ctx, c, a)
+		return l.claim(l.h.claimCtx, c, a)
 	}
 	rows, err := l.readClaim(results)
 	if err = errors.Join(err, results.Close()); err == nil {
@@ -202,7 +202,7 @@ func (l *lane) endFailed(ctx context.Context, c command, e ending, err error, a 
 	case c.claim == 0:
 		return nil // nothing was to be claimed; the group's own loss is told
 	case ok || refused && l.conn != nil && !l.conn.IsClosed():
-		return l.claim(ctx, c, a)
+		return l.claim(l.h.claimCtx, c, a)
 	}
 	return err
 }

@@ -257,7 +257,7 @@ func (s *Scheduler) run(ctx context.Context, once bool) error {
 	defer stop()
 	s.release.start(s.deadline.Context())
 	s.pool.start(job.WithForced(context.WithoutCancel(ctx), s.forced))
-	s.holds.start(s.deadline.Context())
+	s.holds.start(s.deadline.Context(), s.claiming)
 
 	err := s.loop(ctx, once)
 	s.shutDown(ctx)
