@@ -106,6 +106,9 @@ func tablesOf(t *testing.T, pool *pgxpool.Pool) string {
 // TestOwnStatementsHaveTheEffectOfTheFunctions runs the same random adds through
 // both and compares what is returned and what is stored.
 func TestOwnStatementsHaveTheEffectOfTheFunctions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 5))
@@ -267,6 +270,9 @@ func TestKeyedAddTakesTheLockOnItsKey(t *testing.T) {
 // Whoever cleans up waits for an add of ours that is under way, as for one of the
 // functions: its task and queue are not deleted.
 func TestCleanupDuringOwnAdds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, keyed := range []string{"", "k"} {
 		pool := migrated(t)
 		client := newClient(t, pool)

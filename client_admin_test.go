@@ -231,6 +231,9 @@ func TestCompleteJobs(t *testing.T) {
 }
 
 func TestPermanentlyFailJobs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for reason, want := range map[string]string{"": "Manually marked as failed", "it's \"over\" \\ $1\n☃": "it's \"over\" \\ $1\n☃"} {
 		eachWay(t, func(t *testing.T, pool *pgxpool.Pool, c administrator, end func()) {
 			untouched := snapshot(t, pool)[idRunning]
@@ -256,6 +259,9 @@ func TestPermanentlyFailJobs(t *testing.T) {
 }
 
 func TestRescheduleJobs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	at := time.Date(2031, 2, 3, 4, 5, 6, 789000000, time.UTC)
 	eachWay(t, func(t *testing.T, pool *pgxpool.Pool, c administrator, end func()) {
 		untouched := snapshot(t, pool)[idRunning]
@@ -448,6 +454,9 @@ func TestRetiredJobsCanBeAdministered(t *testing.T) {
 }
 
 func TestForceUnlockWorkers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	eachWay(t, func(t *testing.T, pool *pgxpool.Pool, c administrator, end func()) {
 		before := snapshot(t, pool)
 		asked := []string{"gworker_x", "nobody", "gworker_x"}

@@ -160,6 +160,9 @@ var sameReading = cmp.Options{
 // Whatever the client of a worker tells about jobs that the worker holds, it tells
 // the same when their locks are written. Other clients see the rows.
 func TestHeldJobsReadAsRunning(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for range 5 {
 		if testHeldJobsReadAsRunning(t) {
 			return

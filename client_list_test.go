@@ -35,6 +35,9 @@ func listed(t *testing.T, c administrator, f gworker.JobFilter) []int64 {
 
 // Every way to read jobs tells the same state.
 func TestStatesAgree(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	eachWay(t, func(t *testing.T, pool *pgxpool.Pool, c administrator, _ func()) {
 		counted := map[gworker.JobState]int64{}
 		for id, want := range stateOf {
@@ -109,6 +112,9 @@ func TestOneDefinitionOfStates(t *testing.T) {
 }
 
 func TestListFilters(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	eachWay(t, func(t *testing.T, pool *pgxpool.Pool, c administrator, _ func()) {
 		exec(t, pool, `update graphile_worker._private_jobs set flags = '{"red": true, "a,b": true}', priority = 5 where id = 2`)
 		exec(t, pool, `update graphile_worker._private_jobs set flags = '{"red": true}', priority = -5, created_at = now() - interval '2 days',
@@ -178,6 +184,9 @@ func TestListFilters(t *testing.T) {
 // While jobs are added and deleted, each job that is there all the while is
 // listed once, in order.
 func TestPagingWhileJobsComeAndGo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, order := range []gworker.JobOrder{gworker.OrderByID, gworker.OrderNewestFirst, gworker.OrderNext} {
 		t.Run(string(order), func(t *testing.T) {
 			pool := migrated(t)

@@ -111,6 +111,9 @@ var nobodysBusiness = []string{
 }
 
 func TestProducerOnlyAdds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	g := grant(t, gworker.RightsProducer, gworker.GrantOptions{})
 	g.do("create schema private_matters; create table private_matters.secrets as select 1 as secret")
@@ -186,6 +189,9 @@ func TestProducerOnlyAdds(t *testing.T) {
 }
 
 func TestReaderOnlyReads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	for _, payloads := range []bool{false, true} {
 		g := grant(t, gworker.RightsReader, gworker.GrantOptions{Payloads: payloads})
@@ -246,6 +252,9 @@ func TestReaderOnlyReads(t *testing.T) {
 }
 
 func TestWorkerWorksWithoutOwning(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	for _, hold := range []bool{true, false} {
 		g := grant(t, gworker.RightsWorker, gworker.GrantOptions{})
@@ -319,6 +328,9 @@ const aclOf = `select string_agg(line, E'\n' order by line) from (
 ) x`
 
 func TestRevokeUndoesAGrant(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	kinds := []gworker.Rights{gworker.RightsProducer, gworker.RightsWorker, gworker.RightsReader}
 	for _, kind := range kinds {

@@ -187,6 +187,9 @@ func TestClientWithoutRightsToTheLedger(t *testing.T) {
 
 // To a role that row level security blinds, the queue looks empty.
 func TestHiddenRows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	pool := migrated(t)
 	exec(t, pool, "select graphile_worker.add_job('x')")

@@ -187,6 +187,9 @@ func TestCleanup(t *testing.T) {
 // A cleanup must not delete the task or queue of a job that is being added: no
 // worker would ever find that job.
 func TestCleanupDuringAdding(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	pool := migrated(t)
 	client := newClient(t, pool)
 	exec(t, pool, "insert into graphile_worker._private_tasks (identifier) values ('x')")

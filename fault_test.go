@@ -22,6 +22,9 @@ import (
 // not, while jobs run. Every job must end, and a job may run again only where
 // its outcome could not be stored, which the worker then knows.
 func TestDatabaseGoesAwayUnderLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Run("default", func(t *testing.T) { testDatabaseGoesAway(t, nil) })
 	t.Run("all are held", func(t *testing.T) { testDatabaseGoesAway(t, new(10*time.Second)) })
 	t.Run("all are locked", func(t *testing.T) { testDatabaseGoesAway(t, new(time.Duration)) })
@@ -144,6 +147,9 @@ func tryCount(t *testing.T, url string) (n int, err error) {
 }
 
 func TestRunWaitsForADatabaseThatComesUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	server := testdb.PrivateServer(t)
 	url := server.URL("postgres")
 	if err := server.Stop(t.Context()); err != nil {
@@ -203,6 +209,9 @@ func TestStatementTimeoutNamesTheStatement(t *testing.T) {
 }
 
 func TestBigPayloadRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	pool := migrated(t)
 	big := strings.Repeat("0123456789", 1<<20)
 	add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Payload: big})
@@ -317,6 +326,9 @@ func TestConfigIsValidated(t *testing.T) {
 // TestServerThatBecomesReadOnlyIsLeft: as after a failover, the old primary still
 // answers, and new connections reach the new one.
 func TestServerThatBecomesReadOnlyIsLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	before, after, pool, failOver := twoServers(t)
 	w := start(t, gworker.Config{
 		Pool: pool, PollInterval: 50 * time.Millisecond, Recovery: quick,
@@ -384,6 +396,9 @@ func twoServers(t *testing.T) (before, after *devpg.Server, pool *pgxpool.Pool, 
 // TestHeldJobOfAServerThatBecomesReadOnly: its transaction is older than that, and
 // so it is done there. The next claim is on the new server.
 func TestHeldJobOfAServerThatBecomesReadOnly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	before, after, pool, failOver := twoServers(t)
 	started, release := make(chan struct{}), make(chan struct{})
 	w := start(t, gworker.Config{
@@ -430,6 +445,9 @@ func TestHeldJobOfAServerThatBecomesReadOnly(t *testing.T) {
 // TestStartOnAServerThatIsStillReadOnly: a worker that starts in the middle of a
 // failover waits for its end.
 func TestStartOnAServerThatIsStillReadOnly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	server := testdb.PrivateServer(t)
 	pool := testdb.Pool(t, server.URL("postgres"))
 	exec(t, pool, "alter system set default_transaction_read_only = on")

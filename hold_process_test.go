@@ -137,6 +137,9 @@ func TestHeldJobOfAKilledProcessIsFreeAtOnce(t *testing.T) {
 // TestHeldJobOfAStoppedProcessIsFreeAfterAWhile: the server ends the transaction,
 // and the process finds out when it goes on.
 func TestHeldJobOfAStoppedProcessIsFreeAfterAWhile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	h := startHolder(t, time.Second)
 	for {
 		if err := h.cmd.Process.Signal(syscall.SIGSTOP); err != nil {

@@ -91,6 +91,9 @@ func lockIsWritten(t *testing.T, pool *pgxpool.Pool, id int64) (locked bool) {
 // and those whose worker has died before; all of them where each dead worker's job
 // is to be decided about.
 func TestWhichJobsAreLockedFirst(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	long := new(10 * time.Second)
 	for _, c := range []struct {
 		name   string

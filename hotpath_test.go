@@ -82,6 +82,9 @@ var hotHolds = []time.Duration{0, 50 * time.Millisecond}
 // What a job allocates from its claim to its end decides how often the garbage is
 // collected, and with it how many jobs a core can do.
 func TestAJobAllocatesLittle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	most := map[time.Duration]float64{0: 16, 50 * time.Millisecond: 8}
 	for _, hold := range hotHolds {
 		t.Run(hold.String(), func(t *testing.T) {

@@ -195,6 +195,9 @@ var (
 // for its retry, one that has failed permanently, and one that runs. The jobs
 // get into these states by a real worker.
 func TestKeyOfAJobInEachState(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	retired := func(r keyedRow) keyedRow {
 		r.Key, r.Attempts = "", 2
 		return r
@@ -337,6 +340,9 @@ func TestRemoveJobInEachState(t *testing.T) {
 
 // Many keyed jobs lock few keys, and come back in the order of their specs.
 func TestAddManyKeyedJobs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	pool := migrated(t)
 	client := newClient(t, pool)

@@ -88,6 +88,9 @@ func TestMalformedNotifications(t *testing.T) {
 // TestDatabasesClockDecides: the server's clock seems to be a day off. Jobs that
 // are due by it run, others do not, whatever the worker's clock says.
 func TestDatabasesClockDecides(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for name, off := range map[string]time.Duration{"a day ahead": 24 * time.Hour, "a day behind": -24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			url := testdb.Migrated(t)

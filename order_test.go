@@ -16,6 +16,9 @@ import (
 // jobs become a hundred times slower and quicker again on the way, so that what was
 // claimed for soon goes back unstarted.
 func TestStartOrder(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	for name, config := range map[string]gworker.Config{
 		"held":                {},
@@ -48,6 +51,9 @@ func TestStartOrder(t *testing.T) {
 // they start, and jobs whose task completes them in its own transaction keep their
 // places before those that are held.
 func TestStartOrderWithFirstRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	for _, slots := range []int{1, 4} {
 		t.Run(fmt.Sprintf("%d slots", slots), func(t *testing.T) {

@@ -236,6 +236,9 @@ func TestFailedJobLetsItsQueueGoOn(t *testing.T) {
 // TestQueueIsFreeAfterEveryOutcome: the next job of the queue runs, and nothing of
 // the lock stays.
 func TestQueueIsFreeAfterEveryOutcome(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	fails := func(context.Context, *gworker.RawJob) error { return errors.New("no") }
 	for name, c := range map[string]struct {
 		task gworker.Task

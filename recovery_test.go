@@ -184,6 +184,9 @@ func (carriers) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData)
 // TestPollsOfAnIdleWorkerCarryItsHeartbeat: it sends one statement in each poll
 // interval. Without recovery there is nothing to carry.
 func TestPollsOfAnIdleWorkerCarryItsHeartbeat(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for name, disabled := range map[string]bool{"with recovery": false, "without": true} {
 		t.Run(name, func(t *testing.T) {
 			config := migrated(t).Config()
@@ -225,6 +228,9 @@ func TestPollsOfAnIdleWorkerCarryItsHeartbeat(t *testing.T) {
 // be silent. The first notes who is silent, and a later one recovers the jobs and
 // runs them.
 func TestWorkersThatLiveShortly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	pool := migrated(t)
 	job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Queue: "q"})
@@ -252,6 +258,9 @@ func TestWorkersThatLiveShortly(t *testing.T) {
 // TestWorkersThatStartAfterAnOutage: every heartbeat is old then, and nobody is taken
 // for dead by a worker that has just started.
 func TestWorkersThatStartAfterAnOutage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	pool := migrated(t)
 	add(t, newClient(t, pool), gworker.JobSpec{Task: "slow"})

@@ -56,6 +56,9 @@ func behindProxy(t *testing.T, config gworker.Config, given bool) silent {
 func noop(context.Context, *gworker.Job[any]) error { return nil }
 
 func TestShutdownOfAnIdleWorkerWhileTheDatabaseIsSilent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	w := behindProxy(t, gworker.Config{
 		Tasks: []gworker.Task{gworker.NewTask("x", noop)}, PollInterval: 50 * time.Millisecond,
@@ -119,6 +122,9 @@ func TestStoppingIsToldAtOnceWhileAClaimIsSilent(t *testing.T) {
 
 // A handler holds a connection of the worker's pool, and no context.
 func TestShutdownTimeoutWhateverHandlersDo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	database := testdb.Migrated(t)
 	direct := testdb.Pool(t, database)
@@ -146,6 +152,9 @@ func TestShutdownTimeoutWhateverHandlersDo(t *testing.T) {
 
 // Other functions of the caller's hold Run up just as well.
 func TestShutdownTimeoutWhateverHooksDo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	release, asked := make(chan struct{}), make(chan struct{}, 100)
 	database := testdb.Migrated(t)
@@ -191,6 +200,9 @@ func TestShutdownWhileTheStartIsSilent(t *testing.T) {
 }
 
 func TestCloseOfAClientWhileTheDatabaseIsSilent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	proxy, url := testproxy.Start(t, testdb.Migrated(t))
 	client, err := gworker.NewClient(gworker.ClientConfig{DatabaseURL: url})

@@ -134,6 +134,9 @@ func TestSQLTaskIsFenced(t *testing.T) {
 // TestSQLTaskKeepsWhatHooksHaveSet: the next user of the connection finds the session
 // as the pool's hook made it, whether the file succeeds, fails, or leaves its transaction.
 func TestSQLTaskKeepsWhatHooksHaveSet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	url := testdb.Migrated(t)
 	config, err := pgxpool.ParseConfig(url)

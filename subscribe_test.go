@@ -93,6 +93,9 @@ func TestSubscriptionOfAWorkerThatIsNotRun(t *testing.T) {
 // What a worker reports from its making to its end, but for what happens again and
 // again.
 func TestEventsOfAWorkersLife(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	pool := migrated(t)
 	client := newClient(t, pool)
@@ -150,6 +153,9 @@ func TestEventsOfAWorkersLife(t *testing.T) {
 }
 
 func TestShutdownThatNobodyForces(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	r := start(t, gworker.Config{Pool: migrated(t), Tasks: []gworker.Task{
 		gworker.NewTask("x", func(context.Context, *gworker.Job[any]) error { return nil }),

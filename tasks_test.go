@@ -55,6 +55,9 @@ func TestSQLTaskSeesItsJob(t *testing.T) {
 }
 
 func TestSQLTaskFailsAsAWhole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for name, c := range map[string]struct{ sql, says string }{
 		"error":           {"insert into seen values (1); select 1/0;", "division by zero"},
 		"raise":           {"insert into seen values (1); do $$ begin raise exception 'no ink'; end $$", "no ink"},
@@ -83,6 +86,9 @@ func TestSQLTaskFailsAsAWhole(t *testing.T) {
 }
 
 func TestSQLTaskLeavesItsConnectionAsItCame(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	config, err := pgxpool.ParseConfig(testdb.Migrated(t))
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +125,9 @@ func TestSQLTaskLeavesItsConnectionAsItCame(t *testing.T) {
 }
 
 func TestSQLTaskEndsWithItsContext(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	pool := migrated(t)
 	job := add(t, newClient(t, pool), gworker.JobSpec{Task: "long"})
 	w := start(t, gworker.Config{
@@ -154,6 +163,9 @@ func TestLoadTasksErrors(t *testing.T) {
 // TestManySQLTasksShareASmallPool: more slots than connections must not lock
 // the worker up.
 func TestManySQLTasksShareASmallPool(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	url := testdb.Migrated(t)
 	pool := testdb.Pool(t, url)
 	exec(t, pool, "create table seen (id text)")

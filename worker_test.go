@@ -60,6 +60,9 @@ func TestTypedHandlerGetsJobAndPayload(t *testing.T) {
 }
 
 func TestRawHandlerGetsPayloadAsStored(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	pool := migrated(t)
 	payload := `{"a" :  [1,2.50,"<&>"], "a":null}`
 	add(t, newClient(t, pool), gworker.JobSpec{Task: "raw", Payload: json.RawMessage(payload)})
@@ -97,6 +100,9 @@ func readFailed(t *testing.T, pool *pgxpool.Pool, id int64) (r failedRow) {
 }
 
 func TestFailureIsStoredAndRetriedExponentially(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, c := range []struct {
 		attemptsBefore int
 		delay          float64
@@ -229,6 +235,9 @@ func TestPollingFindsJobsWhoseTimeHasCome(t *testing.T) {
 }
 
 func TestConcurrencyIsBoundedAndUsed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Run("held", func(t *testing.T) { testConcurrency(t, nil) })
 	t.Run("locked", func(t *testing.T) { testConcurrency(t, new(time.Duration)) })
 }

@@ -41,6 +41,9 @@ func query(t *testing.T, conn *pgx.Conn, sql string, args ...any) (found string)
 }
 
 func TestEachTestHasADatabaseThatGoesWithIt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	mine := connect(t, gworkertest.Database(t))
 	var name string
 	t.Run("another", func(t *testing.T) {
@@ -169,6 +172,9 @@ func runAsUser(t *testing.T, env ...string) (string, error) {
 }
 
 func TestServerGoesWithAProcessWithoutTestMain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	// DATABASE_URL names a server that is not there: "local" goes before it.
 	out, err := runAsUser(t, "DATABASE_URL=postgres://127.0.0.1:1/none", "GWORKER_TEST_DATABASE_URL=local")
 	if err != nil {
@@ -191,6 +197,9 @@ func TestServerGoesWithAProcessWithoutTestMain(t *testing.T) {
 }
 
 func TestServerThatRunsAlready(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	server := testdb.PrivateServer(t)
 	admin := connect(t, server.URL("postgres"))
 	before := query(t, admin, "select string_agg(datname, ',' order by oid) from pg_database")

@@ -160,6 +160,9 @@ func TestHandlerThatIgnoresItsContext(t *testing.T) {
 }
 
 func TestWorkerInAnotherSchema(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	worker := gworkertest.StartWorker(t, gworker.Config{Schema: "elsewhere", Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
 	if r := worker.WaitJob(t.Context(), add(t, worker.Client(), gworker.JobSpec{Task: "x"}).ID); r.Outcome != gworkertest.Completed {
 		t.Error(r)

@@ -68,6 +68,9 @@ func (r result) lacks(t *testing.T, parts ...string) {
 }
 
 func TestList(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	database, _ := adminQueue(t)
 	r := worker(t, "", "list", "-c", database)
 	r.want(t, 0, "id  state", "1   ready ", "2   scheduled ", "in 2 h", "3   running ", "by gworker_x for 5 min", "4   blocked ", "queue held by gworker_x",
@@ -264,6 +267,9 @@ func TestStatsQueuesWorkers(t *testing.T) {
 }
 
 func TestAdministrationOfNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	database := testdb.Migrated(t)
 	for command, says := range map[string]string{
 		"list": "no jobs", "stats": "no jobs", "queues": "no queues", "workers": "no workers are registered", "cleanup": "nothing to delete",

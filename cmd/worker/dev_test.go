@@ -63,6 +63,9 @@ func startDev(t *testing.T, args ...string) string {
 }
 
 func TestDevOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Setenv("DATABASE_URL", "")
 	dir := testdb.OpenDir(t)
 
@@ -77,6 +80,9 @@ func TestDevOnce(t *testing.T) {
 }
 
 func TestDevSaysWhatToTry(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Setenv("DATABASE_URL", "")
 	dir := testdb.OpenDir(t)
 	address := regexp.MustCompile(`psql '(.*?)'`)

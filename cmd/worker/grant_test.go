@@ -69,6 +69,9 @@ func TestGrantedProducer(t *testing.T) {
 }
 
 func TestGrantedReader(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	as, _ := granted(t, "reader")
 	as("list").want(t, 0, "send")
 	as("show", "1").want(t, 0, "send")

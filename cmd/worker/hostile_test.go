@@ -128,6 +128,9 @@ func evilTasks(t *testing.T) (dir, crontab string) {
 // What other people wrote does nothing to the terminal of one who looks at it, and
 // --json has it as it is.
 func TestEvilTextsAreShownEscaped(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	database, pool := evilQueue(t)
 	tasks, crontab := evilTasks(t)
 	running := "3" // locked by evil

@@ -19,6 +19,9 @@ import (
 
 // What people have in their Procfiles for Node's worker works unchanged.
 func TestNodesCommandLineRunsJobs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	dir := tasksDir(t, map[string]string{"hi.sh": "#!/bin/sh\necho ran\n"})
 	for _, args := range [][]string{
 		{"--once", "-j", "2", "-m", "6", "--poll-interval", "2000"},

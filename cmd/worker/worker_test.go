@@ -178,6 +178,9 @@ func TestRunOnceRunsFilesOfBothKinds(t *testing.T) {
 }
 
 func TestErrorsSayWhatToDo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	database := testdb.Migrated(t)
 	parsed, err := url.Parse(database)
 	if err != nil {

@@ -14,6 +14,9 @@ import (
 // While all connections are in use, an announcement takes the one of the next add
 // that ends.
 func TestAnnouncementTakesAnAddsConnection(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	config, err := pgxpool.ParseConfig(testdb.Migrated(t))
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,9 @@ import (
 func migrated(t *testing.T) string { return testdb.Migrated(t) }
 
 func TestEachMinuteOnTime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	pool := testdb.Pool(t, migrated(t))
 	w := startLoop(t, pool, clockTime("10:00:30"), "* * * * * a\n*/2 * * * * b\n0 12 * * * noon")
 	await[event.CronStarted](t, w)
@@ -131,6 +134,9 @@ func TestJobKeyModes(t *testing.T) {
 }
 
 func TestManyLoopsScheduleEachMinuteOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	url := migrated(t)
 	pool := testdb.Pool(t, url)
 	exec(t, pool, `insert into graphile_worker._private_known_crontabs (identifier, known_since) values ('a', $1), ('b', $1)`,

@@ -135,6 +135,9 @@ func gone(t *testing.T, url string) {
 }
 
 func TestServerStopsCrashesAndKeepsWhatWasCommitted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	server := begin(t, devpg.Options{Database: "app", Settings: map[string]string{"max_connections": "17"}})
 	u := server.URL("app")
 	exec1(t, u, "create table seen (n text)")
@@ -163,6 +166,9 @@ func TestServerStopsCrashesAndKeepsWhatWasCommitted(t *testing.T) {
 }
 
 func TestServerListensOnLoopbackOnly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	server := begin(t, devpg.Options{})
 	got := query1(t, server.URL("postgres"),
 		"select current_setting('listen_addresses') || '|' || current_setting('unix_socket_directories')")
@@ -173,6 +179,9 @@ func TestServerListensOnLoopbackOnly(t *testing.T) {
 
 // A private server is out of reach for every other account.
 func TestPrivateServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	long := filepath.Join(testdb.OpenDir(t), strings.Repeat("so very long ", 7))
 	for name, dir := range map[string]string{
 		"temporary": "", "kept": filepath.Join(testdb.OpenDir(t), `with a "space"+&%41`), "comma": filepath.Join(testdb.OpenDir(t), "a,b"), "long": long,
@@ -240,6 +249,9 @@ func TestPrivateServerRefusesAFolderOfOthers(t *testing.T) {
 }
 
 func TestDataDirIsKept(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	dir := filepath.Join(testdb.OpenDir(t), "new", "folder")
 	var told []string
 	o := devpg.Options{DataDir: dir, Database: `odd "name"`, Progress: func(s string) { told = append(told, s) }}
@@ -260,6 +272,9 @@ func TestDataDirIsKept(t *testing.T) {
 }
 
 func TestAnotherProcessRunsTheSameData(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	dir := testdb.OpenDir(t)
 	holder, u := startHolder(t, dir)
 	server := begin(t, devpg.Options{DataDir: dir})
@@ -282,6 +297,9 @@ func TestAnotherProcessRunsTheSameData(t *testing.T) {
 }
 
 func TestServerEndsWithAKilledProcess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	holder, u := startHolder(t, "")
 	data := query1(t, u, "show data_directory")
 	if err := holder.Process.Kill(); err != nil {
@@ -301,6 +319,9 @@ func TestServerEndsWithAKilledProcess(t *testing.T) {
 }
 
 func TestSweepLeavesOthersAlone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	first := begin(t, devpg.Options{})
 	begin(t, devpg.Options{})
 	query1(t, first.URL("postgres"), "select 'still there'")
@@ -314,6 +335,9 @@ func TestSweepLeavesOthersAlone(t *testing.T) {
 }
 
 func TestManyStartOnOneFolder(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	dir := testdb.OpenDir(t)
 	var wg sync.WaitGroup
 	servers := make([]*devpg.Server, 3)
@@ -344,6 +368,9 @@ func TestManyStartOnOneFolder(t *testing.T) {
 }
 
 func TestErrorsSayWhatToDo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	foreign := testdb.OpenDir(t)
 	if err := os.WriteFile(filepath.Join(foreign, "PG_VERSION"), []byte("15\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -389,6 +416,9 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 }
 
 func TestEnvironmentNamesTheServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	running := begin(t, devpg.Options{})
 	u, err := url.Parse(running.URL("postgres"))
 	if err != nil {

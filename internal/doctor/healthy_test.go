@@ -19,6 +19,9 @@ import (
 const oddName = `my "odd" $gw$ Schema's`
 
 func TestAHealthyQueueHasNoFinding(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, name := range []string{"", oddName} {
 		p := healthyIn(t, name)
 		p.do("select graphile_worker.add_job('x', queue_name => 'q')")
@@ -37,6 +40,9 @@ func TestAHealthyQueueHasNoFinding(t *testing.T) {
 // Every check has one finding and one line in the documentation, and the
 // documentation has no others.
 func TestEveryCheckIsDocumented(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	text, err := os.ReadFile("../../docs/doctor.md")
 	if err != nil {
 		t.Fatal(err)

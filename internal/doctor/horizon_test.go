@@ -65,6 +65,9 @@ func TestOldTransactions(t *testing.T) {
 }
 
 func TestPreparedTransactions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	p := private(t, map[string]string{"max_prepared_transactions": "2"})
 	if _, err := p.session("x").Exec(t.Context(), "begin; create table held (id int); prepare transaction 'it''s'"); err != nil {
 		t.Fatal(err)
@@ -79,6 +82,9 @@ func TestPreparedTransactions(t *testing.T) {
 }
 
 func TestReplication(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	p := private(t, nil)
 	standby := p.standby("CREATE_REPLICATION_SLOT late PHYSICAL", "START_REPLICATION SLOT late PHYSICAL 0/0")
 	p.until("select count(*) = 1 from pg_replication_slots where xmin is not null")

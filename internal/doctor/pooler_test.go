@@ -158,6 +158,9 @@ func (l *pooler) release(conn *pgconn.HijackedConn) {
 }
 
 func TestBehindATransactionPooler(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	p := healthyIn(t, oddName).behind(false)
 	// The migrator is the one part that does not care, so that the pool has
 	// prepared nothing itself.

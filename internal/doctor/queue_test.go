@@ -75,6 +75,9 @@ func TestStaleWorkers(t *testing.T) {
 }
 
 func TestUnknownWorkers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, c := range []struct {
 		worker, since string
 		severity      doctor.Severity
@@ -162,6 +165,9 @@ func TestFailedJobs(t *testing.T) {
 }
 
 func TestLatency(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	p := healthyIn(t, oddName)
 	p.waiting("x", "30 seconds")
 	want(t, p.examine(), "latency", doctor.OK, "1 job waits to be run, the longest for 30")

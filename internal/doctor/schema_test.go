@@ -31,6 +31,9 @@ func at(t testing.TB, revision int) patient {
 }
 
 func TestWithoutTheSchema(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	p := newPatient(t, testdb.Empty(t))
 	r := p.examine()
 	want(t, r, "schema", doctor.Problem, `"graphile_worker" is not installed`, "worker migrate")
@@ -52,6 +55,9 @@ func TestWithoutTheSchema(t *testing.T) {
 }
 
 func TestOldRevisions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, revision := range []int{1, 2, 10, 11, 15, 16, 18, 19} {
 		r := at(t, revision).examine()
 		want(t, r, "schema", doctor.Warning, "a migration would apply revision", "wait for 4 hours")

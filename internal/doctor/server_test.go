@@ -33,6 +33,9 @@ func TestServerVersions(t *testing.T) {
 }
 
 func TestSettingsThatHurt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	p := private(t, map[string]string{"max_connections": "12"})
 	p.do("alter system set autovacuum = off")
 	p.do("alter system set track_counts = off")
@@ -84,6 +87,9 @@ func TestConnectionLimitsOfDatabaseAndRole(t *testing.T) {
 }
 
 func TestTimeouts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, c := range []struct {
 		setting, value string
 		want           doctor.Severity

@@ -17,6 +17,9 @@ import (
 
 // A standby can be read: everything else is reported as on the primary.
 func TestAStandby(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	dir := testdb.OpenDir(t)
 	server, err := devpg.Start(t.Context(), devpg.Options{DataDir: dir, Fast: true, IgnoreEnvironment: true, Database: "queue"})
 	if err != nil {

@@ -20,6 +20,9 @@ func TestAutovacuumOffForATable(t *testing.T) {
 }
 
 func TestDeadRows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	p := healthyIn(t, oddName)
 	p.do("alter table graphile_worker._private_jobs set (autovacuum_enabled = off)")
 	p.do("select graphile_worker.add_job('x')")
@@ -75,6 +78,9 @@ func (p patient) doAndLeave(sql string) {
 }
 
 func TestBloat(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	p := healthyIn(t, oddName)
 	p.do("alter table graphile_worker._private_jobs alter column payload set storage plain")
 	p.do("insert into graphile_worker._private_tasks (identifier) values ('x')")

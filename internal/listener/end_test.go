@@ -14,6 +14,9 @@ import (
 )
 
 func TestEndOfContext(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	url := testdb.Empty(t)
 	ended := func(t *testing.T, r *running) {
 		t.Helper()

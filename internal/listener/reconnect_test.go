@@ -135,6 +135,9 @@ func TestWaitsGrowWhileFlapping(t *testing.T) {
 }
 
 func TestSilentDeathIsNoticed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	url := testdb.Empty(t)
 	pool := testdb.Pool(t, url)
 	network := newProxy(t, url)

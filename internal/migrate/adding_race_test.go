@@ -133,6 +133,9 @@ func TestCompletedWhileAdding(t *testing.T) {
 // A job that appears and is claimed meanwhile, without a lock on its key: it gives up
 // its key like any that runs.
 func TestClaimedByOneWhoLocksNoKeys(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	const taken = `select concat_ws(' ', task_identifier, attempts || '/' || max_attempts, 'key=' || key, 'r' || revision)
 		from graphile_worker.jobs order by id`

@@ -321,6 +321,9 @@ func TestCancelOnTheWay(t *testing.T) {
 // Somebody who takes rows and gives nothing must not keep a run for ever. Here
 // the tables of revision 1 are there and its row is not.
 func TestNoProgress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	f := newFixture(t, "")
 	f.install(1)

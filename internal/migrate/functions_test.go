@@ -93,6 +93,9 @@ func TestRemoveJob(t *testing.T) {
 }
 
 func TestForceUnlockWorkers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	f := newMigrated(t)
 	f.fourJobs()

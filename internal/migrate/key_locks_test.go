@@ -126,6 +126,9 @@ func TestLargeCallsTakeTurns(t *testing.T) {
 
 // Whatever order the specs have, calls for many keys do not wait for each other.
 func TestLargeCallsDoNotDeadlock(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	f := newMigrated(t)
 	var group sync.WaitGroup
@@ -150,6 +153,9 @@ func TestLargeCallsDoNotDeadlock(t *testing.T) {
 // Every add of a key counts, whoever adds, while a worker takes what it finds: an add
 // makes a row or a revision of one.
 func TestAddsOfOneKeyAreAllThere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	f := newMigrated(t)
 	f.oneLockAKey()

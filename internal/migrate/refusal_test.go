@@ -155,6 +155,9 @@ const lockedText = "There are locked jobs present; migration 11 cannot complete.
 
 // Ids do not carry over at 11, so nothing may run then.
 func TestLockedJobsStopRevision11(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	f := newFixture(t, "")
 	f.at10()

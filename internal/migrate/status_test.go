@@ -100,6 +100,9 @@ func TestInspectCreatesNothing(t *testing.T) {
 
 // A run that has nothing to apply could not help.
 func TestInspectNamesWhatIsLost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	f := newFixture(t, "")
 	f.at22()

@@ -114,6 +114,9 @@ func TestRevision22IsLeftAsItIs(t *testing.T) {
 
 // Ids go at revision 11, and numbers have to fit into smaller columns.
 func TestNumbersAreCutToFit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	f := newFixture(t, "")
 	f.at10()

@@ -98,6 +98,9 @@ func TestCancelledJobWhoseLockIsTooOld(t *testing.T) {
 // An announcement may be heard before the worker has the answer of the claim that
 // took the job.
 func TestCancelIsHeardBeforeTheClaimIsAnswered(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	f := newFixture(t)
 	id := f.locked("gworker_a", time.Minute, "")

@@ -11,6 +11,9 @@ import (
 
 // TestOldLocksAreResetByTheWorkersClock, which is days away from the database's.
 func TestOldLocksAreResetByTheWorkersClock(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	const days = 24 * time.Hour
 	for _, offset := range []time.Duration{-100 * days, 100 * days} {
 		t.Run(offset.String(), func(t *testing.T) {

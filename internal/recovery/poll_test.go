@@ -62,6 +62,9 @@ func (p *polled) poll() bool {
 // TestPollSaysWhatAClaimWouldFind: jobs that are due, free, of this worker's tasks
 // and of no locked queue.
 func TestPollSaysWhatAClaimWouldFind(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for name, test := range map[string]struct {
 		sql  string
 		want bool

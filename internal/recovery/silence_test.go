@@ -21,6 +21,9 @@ func (f *fixture) note(id string) string {
 // A process that has just started cannot tell an outage from a death. It notes what
 // it sees, and one that starts later goes by that.
 func TestSilenceThatAnEarlierProcessHasNoted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	f := newFixture(t)
 	f.options.StaleAfter = time.Second
@@ -53,6 +56,9 @@ func TestSilenceThatAnEarlierProcessHasNoted(t *testing.T) {
 }
 
 func TestWhatASweeperGoesByBeforeItHasWatched(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	f := newFixture(t)
 	const note = `jsonb_build_object('gworker:silence', jsonb_build_object(

@@ -64,6 +64,9 @@ func TestSweepGivesTheJobsOfADeadWorkerBack(t *testing.T) {
 }
 
 func TestWhoIsTakenForDead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	const minute = time.Minute
 	type worker struct {
 		id         string
@@ -221,6 +224,9 @@ func TestOnlyOldLocksOfUnregisteredHoldersAreTaken(t *testing.T) {
 
 // On no schema, and whatever is decided about them.
 func TestRetiredJobsDoNotComeBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	for _, action := range []recovery.Action{recovery.Recover, recovery.Reschedule} {
 		t.Run(action.String(), func(t *testing.T) {
@@ -313,6 +319,9 @@ func times(n int) string {
 }
 
 func TestDecisions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	at := time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
 		decide func(recovery.Job) recovery.Decision

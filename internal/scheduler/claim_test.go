@@ -29,6 +29,9 @@ func (f *fixture) selectJobs(t *testing.T, p dbgen.ClaimSelectedJobsParams) (ids
 // TestSelectiveClaim looks at single claims: what they take, in which order, and
 // whether they say that there may be more.
 func TestSelectiveClaim(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for name, c := range map[string]struct {
 		jobs  string // task, queue, priority
 		tasks []string

@@ -15,6 +15,9 @@ import (
 // TestWorkerTime: the worker's clock is days away from the database's, and
 // decides alone.
 func TestWorkerTime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	const days = 24 * time.Hour
 	for _, offset := range []time.Duration{-100 * days, 100 * days} {
 		for _, size := range []int{0, 5} {

@@ -42,6 +42,9 @@ func (f *fixture) addFlagged(t *testing.T) {
 
 // TestFlagsSelectJobs in both ways of claiming.
 func TestFlagsSelectJobs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	ask := func(flags ...string) func(context.Context) ([]string, error) {
 		return func(context.Context) ([]string, error) { return flags, nil }
 	}

@@ -23,6 +23,9 @@ import (
 // and while connections are killed. No job is lost, a queue runs one at a time, and
 // without faults nothing runs twice.
 func TestHeldAndLockedClaimsSideBySide(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, kills := range []int{0, 15} {
 		t.Run(fmt.Sprintf("kills=%d", kills), func(t *testing.T) {
 			const jobs, queues = 1500, 10

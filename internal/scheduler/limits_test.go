@@ -20,6 +20,9 @@ import (
 // some in named queues, with and without a local queue: as many run at once as
 // the limits let in, and never more.
 func TestTaskLimitHolds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	limits := map[string]int{"one": 1, "three": 3}
 	for _, size := range []int{0, 7} {
 		t.Run(fmt.Sprintf("local queue of %d", size), func(t *testing.T) {

@@ -13,6 +13,9 @@ import (
 )
 
 func TestOverlappingClaimsLoseNoJobWithTheirAnswers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	const jobs = 6000
 	var mu sync.Mutex
 	runs := make(map[int64]int, jobs)
@@ -59,6 +62,9 @@ func TestOverlappingClaimsLoseNoJobWithTheirAnswers(t *testing.T) {
 }
 
 func TestTheEndOfTheWorkerReturnsWhatClaimsUnderWayTake(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	const jobs = 3000
 	var ran atomic.Int32
 	f := newFixture(t, map[string]scheduler.Handler{"x": func(context.Context, *job.Claimed) job.Outcome {

@@ -18,6 +18,9 @@ import (
 // TestPlaceMovesOn: between two surveys from the start, the place follows the
 // claims by shorter ones.
 func TestPlaceMovesOn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	c, pool := slowClaimer(t)
 	exec(t, pool, `
 		select graphile_worker.add_job('foreign', priority => -1);

@@ -15,6 +15,9 @@ import (
 // TestIdleWorkerAsksBeforeItClaims: as long as the answer is no, it claims nothing
 // but what it is told of.
 func TestIdleWorkerAsksBeforeItClaims(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for name, hold := range map[string]time.Duration{"locked": 0, "held": time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, map[string]scheduler.Handler{"x": completes})
@@ -97,6 +100,9 @@ func TestPollThatFailsIsTriedAgain(t *testing.T) {
 
 // TestWhoeverClaimsByMoreThanTheOrderDoesNotAsk: what the database knows is not enough.
 func TestWhoeverClaimsByMoreThanTheOrderDoesNotAsk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for name, set := range map[string]func(*scheduler.Config){
 		"flags":       func(c *scheduler.Config) { c.Flags.Forbidden = []string{"f"} },
 		"own clock":   func(c *scheduler.Config) { c.Now = time.Now },

@@ -245,6 +245,9 @@ func TestLostJobsLeaveAnEmptyLocalQueue(t *testing.T) {
 // TestReturnAndClaimWhoseAnswersWereLost: jobs of the local queue go back, and
 // are claimed again by the same worker, and it hears of neither.
 func TestReturnAndClaimWhoseAnswersWereLost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for name, now := range map[string]func() time.Time{
 		"database time": nil,
 		// The second claim writes other locks than the first all the same.
@@ -299,6 +302,9 @@ func TestReturnAndClaimWhoseAnswersWereLost(t *testing.T) {
 // TestLocalQueueNeitherLosesNorRepeatsJobs while answers of all statements get
 // lost at random, and jobs keep going back.
 func TestLocalQueueNeitherLosesNorRepeatsJobs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, size := range []int{1, 3, 20} {
 		t.Run(fmt.Sprintf("local queue of %d", size), func(t *testing.T) {
 			const jobs = 120
@@ -359,6 +365,9 @@ func TestLocalQueueNeitherLosesNorRepeatsJobs(t *testing.T) {
 }
 
 func TestRunOnceEndsWithALocalQueue(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for _, size := range []int{1, 4, 5, 100} {
 		var ran seen
 		f := newFixture(t, map[string]scheduler.Handler{"x": ran.handler})

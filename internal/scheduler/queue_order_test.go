@@ -111,6 +111,9 @@ func selective(ctx context.Context, _ *pgxpool.Pool, q *dbgen.Queries, worker st
 // locked at its first job may be free again at a later one. Several claimers work
 // off one queue, whose jobs lie far apart in the walk.
 func TestQueueOrderWhileItsLockMoves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	const between, claimers, everything = 20, 6, 1 << 20
 	zero, start := int16(0), time.Now().Add(-time.Hour).Truncate(time.Second)
 	placed := from{priority: &zero, runAt: pgtype.Timestamptz{Time: start, Valid: true}}

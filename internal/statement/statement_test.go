@@ -19,6 +19,9 @@ func TestMain(m *testing.M) { testdb.Main(m) }
 // The server takes every statement of the program, whatever the schema's name:
 // a text that breaks the rules of its rendering would name something else.
 func TestEveryStatementInAnySchema(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for what, name := range map[string]string{"default": "", "odd": `it's "odd" $1 -- $gw$`} {
 		t.Run(what, func(t *testing.T) {
 			parsed, err := schema.Parse(name)

@@ -65,6 +65,9 @@ func witness(t *testing.T) (path string, gone func()) {
 }
 
 func TestStopAsksFirst(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	path, gone := witness(t)
 	e := script(t, "exec 3>"+path+`
 		trap 'echo bye; exit 0' TERM; echo ready; sleep 3600 & wait $!; echo not reached`)
@@ -75,6 +78,9 @@ func TestStopAsksFirst(t *testing.T) {
 }
 
 func TestStopGivesChildrenTheGraceToo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	path, gone := witness(t)
 	// The leader dies of SIGTERM at once; the child cleans up for longer.
 	e := script(t, "exec 3>"+path+`
@@ -102,6 +108,9 @@ func TestStopKillsInTheEnd(t *testing.T) {
 }
 
 func TestStopAtTheLimit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	path, gone := witness(t)
 	e := script(t, "exec 3>"+path+"; sleep 3600")
 	e.limit = 200 * time.Millisecond

@@ -8,6 +8,7 @@ package testdb
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,6 +32,21 @@ var template struct {
 	once   sync.Once
 	name   string
 	failed error
+}
+
+// HeavyEnv names the environment variable that asks for suites which take minutes.
+const HeavyEnv = "GWORKER_HEAVY"
+
+// HeavyMain is Main for such a suite, which has a command of its own: without
+// GWORKER_HEAVY=1, or with -short, none of its tests runs, and go test says so.
+func HeavyMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv(HeavyEnv) == "" || testing.Short() {
+		if err := flag.Set("test.skip", "."); err != nil {
+			panic(err) // the testing package has no such flag
+		}
+	}
+	Main(m)
 }
 
 // Main is for TestMain: it runs the tests, stops what they have started, and

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(gworkerEnv) != "" {
 		os.Exit(gworkerProcess())
 	}
-	testdb.Main(m)
+	testdb.HeavyMain(m)
 }
 
 // A side is a runtime that takes part in a test; the zero value is gworker.

@@ -27,7 +27,7 @@ import (
 	"github.com/gworker/gworker/internal/testdb"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+func TestMain(m *testing.M) { testdb.HeavyMain(m) }
 
 // patience is how long a test waits for something that should happen soon; it
 // is never waited for in full unless the test fails.

@@ -13,7 +13,7 @@ import (
 	"github.com/gworker/gworker/tests/servers/programs"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+func TestMain(m *testing.M) { testdb.HeavyMain(m) }
 
 // A server that is too old is refused in words that every Graphile Worker uses,
 // and nothing is changed on it.
