@@ -74,13 +74,13 @@ begin
       (select t.id from graphile_worker.tasks t where t.identifier = add_job.identifier),
       (select q.id from graphile_worker.job_queues q where q.queue_name = add_job.queue_name),
       coalesce(add_job.payload, '{}'),
-      coalesce(add_job.run_at, now()),
+      coalesce(add_job.run_at, pg_catalog.now()),
       coalesce(add_job.max_attempts, 25),
       add_job.job_key,
       coalesce(add_job.priority, 0),
-      (select jsonb_object_agg(flag, true) from unnest(add_job.flags) flag)
+      (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) flag)
     )
-    on conflict (key) do update set revision = j.revision + 1, updated_at = now()
+    on conflict (key) do update set revision = j.revision + 1, updated_at = pg_catalog.now()
     returning j.* into added;
   else
     raise exception 'Unknown job_key_mode "%": it is replace, preserve_run_at or unsafe_dedupe', add_job.job_key_mode
@@ -102,9 +102,9 @@ create or replace function graphile_worker.reschedule_jobs(
     priority = coalesce(reschedule_jobs.priority, j.priority),
     attempts = coalesce(reschedule_jobs.attempts, j.attempts),
     max_attempts = coalesce(reschedule_jobs.max_attempts, j.max_attempts),
-    updated_at = now()
+    updated_at = pg_catalog.now()
   where j.id = any (reschedule_jobs.job_ids)
-    and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+    and (j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours')
   returning j.*;
 $gw$;
 

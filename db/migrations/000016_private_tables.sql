@@ -43,20 +43,20 @@ create or replace function graphile_worker.add_jobs(
 begin
   insert into graphile_worker._private_tasks (identifier)
   select distinct s.identifier
-  from unnest(specs) s
+  from pg_catalog.unnest(specs) s
   where not exists (select from graphile_worker._private_tasks t where t.identifier = s.identifier)
   on conflict do nothing;
 
   insert into graphile_worker._private_job_queues (queue_name)
   select distinct s.queue_name
-  from unnest(specs) s
+  from pg_catalog.unnest(specs) s
   where s.queue_name is not null
     and not exists (select from graphile_worker._private_job_queues q where q.queue_name = s.queue_name)
   on conflict do nothing;
 
   update graphile_worker._private_jobs j
-  set key = null, attempts = j.max_attempts, updated_at = now()
-  from unnest(specs) s
+  set key = null, attempts = j.max_attempts, updated_at = pg_catalog.now()
+  from pg_catalog.unnest(specs) s
   where j.key = s.job_key and not j.is_available;
 
   return query
@@ -66,12 +66,12 @@ begin
     t.id,
     q.id,
     coalesce(s.payload, '{}'),
-    coalesce(s.run_at, now()),
+    coalesce(s.run_at, pg_catalog.now()),
     coalesce(s.max_attempts, 25),
     s.job_key,
     coalesce(s.priority, 0),
-    (select jsonb_object_agg(flag, true) from unnest(s.flags) flag)
-  from unnest(specs) with ordinality
+    (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) flag)
+  from pg_catalog.unnest(specs) with ordinality
     s (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place)
   join graphile_worker._private_tasks t on t.identifier = s.identifier
   left join graphile_worker._private_job_queues q on q.queue_name = s.queue_name
@@ -80,7 +80,7 @@ begin
     task_id = excluded.task_id,
     job_queue_id = excluded.job_queue_id,
     payload = case
-      when json_typeof(j.payload) = 'array' and json_typeof(excluded.payload) = 'array'
+      when pg_catalog.json_typeof(j.payload) = 'array' and pg_catalog.json_typeof(excluded.payload) = 'array'
         then (j.payload::jsonb || excluded.payload::jsonb)::json
       else excluded.payload
     end,
@@ -94,7 +94,7 @@ begin
     revision = j.revision + 1,
     attempts = 0,
     last_error = null,
-    updated_at = now()
+    updated_at = pg_catalog.now()
   where j.locked_at is null
   returning j.*;
 end
@@ -143,13 +143,13 @@ begin
       (select t.id from graphile_worker._private_tasks t where t.identifier = add_job.identifier),
       (select q.id from graphile_worker._private_job_queues q where q.queue_name = add_job.queue_name),
       coalesce(add_job.payload, '{}'),
-      coalesce(add_job.run_at, now()),
+      coalesce(add_job.run_at, pg_catalog.now()),
       coalesce(add_job.max_attempts, 25),
       add_job.job_key,
       coalesce(add_job.priority, 0),
-      (select jsonb_object_agg(flag, true) from unnest(add_job.flags) flag)
+      (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) flag)
     )
-    on conflict (key) do update set revision = j.revision + 1, updated_at = now()
+    on conflict (key) do update set revision = j.revision + 1, updated_at = pg_catalog.now()
     returning j.* into added;
   else
     raise exception 'Unknown job_key_mode "%": it is replace, preserve_run_at or unsafe_dedupe', add_job.job_key_mode
@@ -166,13 +166,13 @@ declare
 begin
   delete from graphile_worker._private_jobs j
   where j.key = remove_job.job_key
-    and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+    and (j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours')
   returning j.* into removed;
   if found then
     return removed;
   end if;
   update graphile_worker._private_jobs j
-  set key = null, attempts = j.max_attempts, updated_at = now()
+  set key = null, attempts = j.max_attempts, updated_at = pg_catalog.now()
   where j.key = remove_job.job_key
   returning j.* into removed;
   return removed;
@@ -183,7 +183,7 @@ create or replace function graphile_worker.complete_jobs(job_ids bigint[])
 returns setof graphile_worker._private_jobs language sql as $gw$
   delete from graphile_worker._private_jobs j
   where j.id = any (complete_jobs.job_ids)
-    and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+    and (j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours')
   returning j.*;
 $gw$;
 
@@ -194,9 +194,9 @@ create or replace function graphile_worker.permanently_fail_jobs(
   update graphile_worker._private_jobs j
   set attempts = j.max_attempts,
     last_error = coalesce(permanently_fail_jobs.error_message, 'Manually marked as failed'),
-    updated_at = now()
+    updated_at = pg_catalog.now()
   where j.id = any (permanently_fail_jobs.job_ids)
-    and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+    and (j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours')
   returning j.*;
 $gw$;
 
@@ -212,9 +212,9 @@ create or replace function graphile_worker.reschedule_jobs(
     priority = coalesce(reschedule_jobs.priority::smallint, j.priority),
     attempts = coalesce(reschedule_jobs.attempts::smallint, j.attempts),
     max_attempts = coalesce(reschedule_jobs.max_attempts::smallint, j.max_attempts),
-    updated_at = now()
+    updated_at = pg_catalog.now()
   where j.id = any (reschedule_jobs.job_ids)
-    and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+    and (j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours')
   returning j.*;
 $gw$;
 

@@ -151,35 +151,35 @@ create or replace function graphile_worker.add_jobs(
 -- made by gworker
 declare
   job_keys text[] := array(
-    select distinct s.job_key from unnest(specs) s where s.job_key is not null order by s.job_key
+    select distinct s.job_key from pg_catalog.unnest(specs) s where s.job_key is not null order by s.job_key
   );
-  key_locks int := coalesce(nullif(current_setting('gworker.key_locks', true), ''), '0')::int + cardinality(job_keys);
+  key_locks int := coalesce(nullif(pg_catalog.current_setting('gworker.key_locks', true), ''), '0')::int + pg_catalog.cardinality(job_keys);
   left_over graphile_worker.job_spec[] := specs;
   added_keys text[] := '{}';
   added int := 0;
   stored graphile_worker._private_jobs;
 begin
-  if coalesce(cardinality(specs), 0) = 0 then
+  if coalesce(pg_catalog.cardinality(specs), 0) = 0 then
     return;
   end if;
 
-  if cardinality(job_keys) > 0 then
+  if pg_catalog.cardinality(job_keys) > 0 then
     if key_locks <= 100 then
-      perform set_config('gworker.key_locks', key_locks::text, true);
-      perform pg_advisory_xact_lock(hashtext(k.job_key)::bigint) from unnest(job_keys) k (job_key);
+      perform pg_catalog.set_config('gworker.key_locks', key_locks::text, true);
+      perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext(k.job_key)::bigint) from pg_catalog.unnest(job_keys) k (job_key);
     else
       -- A producer's policy ("worker grant") lets it see the jobs with these keys.
-      perform set_config('gworker.added_keys', array_to_json(job_keys)::text, true);
+      perform pg_catalog.set_config('gworker.added_keys', pg_catalog.array_to_json(job_keys)::text, true);
       -- One expression, within which nothing interrupts: no lock can be left behind.
-      perform pg_advisory_unlock(
-        hashtext(k.job_key)::bigint + length(pg_advisory_lock(hashtext(k.job_key)::bigint)::text)::bigint
+      perform pg_catalog.pg_advisory_unlock(
+        pg_catalog.hashtext(k.job_key)::bigint + pg_catalog.length(pg_catalog.pg_advisory_lock(pg_catalog.hashtext(k.job_key)::bigint)::text)::bigint
       )
-      from unnest(job_keys) k (job_key);
+      from pg_catalog.unnest(job_keys) k (job_key);
     end if;
   end if;
 
   for round in 1..10 loop
-    if cardinality(job_keys) > 0 then
+    if pg_catalog.cardinality(job_keys) > 0 then
       perform j.id
       from graphile_worker._private_jobs j
       where j.key = any (job_keys)
@@ -192,14 +192,14 @@ begin
       -- inserted; the conflict clause is for the race.
       insert into graphile_worker._private_tasks (identifier)
       select distinct s.identifier
-      from unnest(specs) s
+      from pg_catalog.unnest(specs) s
       where not exists (select from graphile_worker._private_tasks t where t.identifier = s.identifier)
       order by s.identifier
       on conflict do nothing;
 
       insert into graphile_worker._private_job_queues (queue_name)
       select distinct s.queue_name
-      from unnest(specs) s
+      from pg_catalog.unnest(specs) s
       where s.queue_name is not null
         and not exists (select from graphile_worker._private_job_queues q where q.queue_name = s.queue_name)
       order by s.queue_name
@@ -208,14 +208,14 @@ begin
 
     -- Retired: a job that runs, or has run out of attempts, cannot be changed any
     -- more. It gives up its key and cannot come back.
-    if cardinality(job_keys) > 0 then
+    if pg_catalog.cardinality(job_keys) > 0 then
       update graphile_worker._private_jobs j
-      set key = null, attempts = j.max_attempts, updated_at = now()
+      set key = null, attempts = j.max_attempts, updated_at = pg_catalog.now()
       where j.key = any (job_keys) and not j.is_available;
     end if;
 
     if round = 1 then
-      perform pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || cardinality(specs) || '}');
+      perform pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":' || pg_catalog.cardinality(specs)::text || '}');
     end if;
 
     for stored in
@@ -225,12 +225,12 @@ begin
         t.id,
         q.id,
         coalesce(s.payload, '{}'),
-        coalesce(s.run_at, now()),
+        coalesce(s.run_at, pg_catalog.now()),
         coalesce(s.max_attempts, 25),
         s.job_key,
         coalesce(s.priority, 0),
-        (select jsonb_object_agg(flag, true) from unnest(s.flags) flag)
-      from unnest(left_over) with ordinality
+        (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) flag)
+      from pg_catalog.unnest(left_over) with ordinality
         s (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place)
       join graphile_worker._private_tasks t on t.identifier = s.identifier
       left join graphile_worker._private_job_queues q on q.queue_name = s.queue_name
@@ -241,14 +241,14 @@ begin
         job_queue_id = excluded.job_queue_id,
         -- Element by element, so that each stays as it was written.
         payload = case
-          when json_typeof(j.payload) = 'array' and json_typeof(excluded.payload) = 'array' then (
-            select coalesce(json_agg(e.value order by e.side, e.place), '[]')
+          when pg_catalog.json_typeof(j.payload) = 'array' and pg_catalog.json_typeof(excluded.payload) = 'array' then (
+            select coalesce(pg_catalog.json_agg(e.value order by e.side, e.place), '[]')
             from (
               select 1 as side, o.place, o.value
-              from json_array_elements(j.payload) with ordinality o (value, place)
+              from pg_catalog.json_array_elements(j.payload) with ordinality o (value, place)
               union all
               select 2, n.place, n.value
-              from json_array_elements(excluded.payload) with ordinality n (value, place)
+              from pg_catalog.json_array_elements(excluded.payload) with ordinality n (value, place)
             ) e
           )
           else excluded.payload
@@ -263,22 +263,22 @@ begin
         revision = j.revision + 1,
         attempts = 0,
         last_error = null,
-        updated_at = now()
+        updated_at = pg_catalog.now()
       where j.locked_at is null
       returning j.*
     loop
       added := added + 1;
       if stored.key is not null then
-        added_keys := array_append(added_keys, stored.key);
+        added_keys := pg_catalog.array_append(added_keys, stored.key);
       end if;
       return next stored;
     end loop;
-    exit when added = cardinality(specs);
+    exit when added = pg_catalog.cardinality(specs);
 
     -- A clean-up may have taken a task or queue since it was looked for. Better an
     -- error that says "again" than a job that is lost.
     if exists (
-      select from unnest(left_over) s
+      select from pg_catalog.unnest(left_over) s
       where not exists (select from graphile_worker._private_tasks t where t.identifier = s.identifier)
         or s.queue_name is not null
         and not exists (select from graphile_worker._private_job_queues q where q.queue_name = s.queue_name)
@@ -289,12 +289,12 @@ begin
 
     -- Claimed since it was looked at: it is retired in the next round.
     left_over := array(
-      select s from unnest(left_over) s
+      select s from pg_catalog.unnest(left_over) s
       where s.job_key is not null
-        and not exists (select from unnest(added_keys) a (job_key) where a.job_key = s.job_key)
+        and not exists (select from pg_catalog.unnest(added_keys) a (job_key) where a.job_key = s.job_key)
     );
-    exit when cardinality(left_over) = 0;
-    job_keys := array(select s.job_key from unnest(left_over) s order by s.job_key);
+    exit when pg_catalog.cardinality(left_over) = 0;
+    job_keys := array(select s.job_key from pg_catalog.unnest(left_over) s order by s.job_key);
   end loop;
 end
 $gw$;
@@ -331,14 +331,14 @@ begin
         using errcode = 'GWNOR', hint = 'Somebody locked the job with this key meanwhile. Add the job again.';
     end if;
   elsif add_job.job_key_mode = 'unsafe_dedupe' then
-    key_locks := coalesce(nullif(current_setting('gworker.key_locks', true), ''), '0')::int + 1;
+    key_locks := coalesce(nullif(pg_catalog.current_setting('gworker.key_locks', true), ''), '0')::int + 1;
     if key_locks <= 100 then
-      perform set_config('gworker.key_locks', key_locks::text, true);
-      perform pg_advisory_xact_lock(hashtext(add_job.job_key)::bigint);
+      perform pg_catalog.set_config('gworker.key_locks', key_locks::text, true);
+      perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext(add_job.job_key)::bigint);
     else
-      perform set_config('gworker.added_keys', json_build_array(add_job.job_key)::text, true);
-      perform pg_advisory_unlock(
-        hashtext(add_job.job_key)::bigint + length(pg_advisory_lock(hashtext(add_job.job_key)::bigint)::text)::bigint
+      perform pg_catalog.set_config('gworker.added_keys', pg_catalog.json_build_array(add_job.job_key)::text, true);
+      perform pg_catalog.pg_advisory_unlock(
+        pg_catalog.hashtext(add_job.job_key)::bigint + pg_catalog.length(pg_catalog.pg_advisory_lock(pg_catalog.hashtext(add_job.job_key)::bigint)::text)::bigint
       );
     end if;
 
@@ -362,15 +362,15 @@ begin
       t.id,
       q.id,
       coalesce(add_job.payload, '{}'),
-      coalesce(add_job.run_at, now()),
+      coalesce(add_job.run_at, pg_catalog.now()),
       coalesce(add_job.max_attempts, 25),
       add_job.job_key,
       coalesce(add_job.priority, 0),
-      (select jsonb_object_agg(flag, true) from unnest(add_job.flags) flag)
+      (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) flag)
     from graphile_worker._private_tasks t
     left join graphile_worker._private_job_queues q on q.queue_name = add_job.queue_name
     where t.identifier = add_job.identifier and (add_job.queue_name is null or q.id is not null)
-    on conflict (key) do update set revision = j.revision + 1, updated_at = now()
+    on conflict (key) do update set revision = j.revision + 1, updated_at = pg_catalog.now()
     returning j.* into added;
 
     if added.id is null then
@@ -378,7 +378,7 @@ begin
         using errcode = 'serialization_failure', hint = 'Add the job again.';
     end if;
     if added.revision = 0 then
-      perform pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}');
+      perform pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":1}');
     end if;
   else
     raise exception 'Unknown job_key_mode "%": it is replace, preserve_run_at or unsafe_dedupe', add_job.job_key_mode
@@ -415,14 +415,14 @@ begin
 
   delete from graphile_worker._private_jobs j
   where j.id = held.id
-    and (held.locked_at is null or held.locked_at < now() - interval '4 hours')
+    and (held.locked_at is null or held.locked_at < pg_catalog.now() - interval '4 hours')
   returning j.* into removed;
   if found then
-    perform pg_notify('jobs:insert', '{"r":' || random() || ',"count":-1}');
+    perform pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":-1}');
     return removed;
   end if;
   update graphile_worker._private_jobs j
-  set key = null, attempts = j.max_attempts, updated_at = now()
+  set key = null, attempts = j.max_attempts, updated_at = pg_catalog.now()
   where j.id = held.id
   returning j.* into removed;
   return removed;
@@ -433,7 +433,7 @@ create or replace function graphile_worker.complete_jobs(job_ids bigint[])
 returns setof graphile_worker._private_jobs language sql as $gw$
   delete from graphile_worker._private_jobs j
   where j.id = any (complete_jobs.job_ids)
-    and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+    and (j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours')
   returning j.*;
 $gw$;
 
@@ -444,9 +444,9 @@ create or replace function graphile_worker.permanently_fail_jobs(
   update graphile_worker._private_jobs j
   set attempts = j.max_attempts,
     last_error = coalesce(permanently_fail_jobs.error_message, 'Manually marked as failed'),
-    updated_at = now()
+    updated_at = pg_catalog.now()
   where j.id = any (permanently_fail_jobs.job_ids)
-    and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+    and (j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours')
   returning j.*;
 $gw$;
 
@@ -462,9 +462,9 @@ create or replace function graphile_worker.reschedule_jobs(
     priority = coalesce(reschedule_jobs.priority::smallint, j.priority),
     attempts = coalesce(reschedule_jobs.attempts::smallint, j.attempts),
     max_attempts = coalesce(reschedule_jobs.max_attempts::smallint, j.max_attempts),
-    updated_at = now()
+    updated_at = pg_catalog.now()
   where j.id = any (reschedule_jobs.job_ids)
-    and (j.locked_at is null or j.locked_at < now() - interval '4 hours')
+    and (j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours')
   returning j.*;
 $gw$;
 

@@ -19,7 +19,7 @@ create or replace function graphile_worker.worker_heartbeat(worker_id text, meta
 returns void language sql as $gw$
   -- made by gworker
   insert into graphile_worker._private_workers as w (id, last_heartbeat_at, metadata)
-  values (worker_heartbeat.worker_id, now(), worker_heartbeat.metadata::jsonb)
+  values (worker_heartbeat.worker_id, pg_catalog.now(), worker_heartbeat.metadata::jsonb)
   on conflict (id) do update set
     last_heartbeat_at = excluded.last_heartbeat_at,
     metadata = coalesce(excluded.metadata, w.metadata);
@@ -36,7 +36,7 @@ returns table (worker_id text) language sql as $gw$
   -- made by gworker
   select w.id
   from graphile_worker._private_workers w
-  where w.last_heartbeat_at < now() - list_stale_workers.stale_threshold;
+  where w.last_heartbeat_at < pg_catalog.now() - list_stale_workers.stale_threshold;
 $gw$;
 
 create or replace function graphile_worker.list_orphan_locked_workers(stale_threshold interval)
@@ -48,7 +48,7 @@ returns table (worker_id text) language sql as $gw$
     union all
     select q.locked_by, q.locked_at from graphile_worker._private_job_queues q
   ) held
-  where held.locked_at < now() - list_orphan_locked_workers.stale_threshold
+  where held.locked_at < pg_catalog.now() - list_orphan_locked_workers.stale_threshold
     and held.locked_by is not null
     and not exists (select from graphile_worker._private_workers w where w.id = held.locked_by)
   group by held.locked_by;
@@ -71,9 +71,9 @@ begin
     end,
     locked_at = null,
     locked_by = null,
-    run_at = greatest(j.run_at, now() + coalesce(recovery_delay, '00:00:00')),
+    run_at = greatest(j.run_at, pg_catalog.now() + coalesce(recovery_delay, '00:00:00')),
     last_error = 'Job recovered after worker interruption',
-    updated_at = now()
+    updated_at = pg_catalog.now()
   where j.locked_by = any (worker_ids);
   get diagnostics recovered = row_count;
 

@@ -7,30 +7,30 @@
 -- the table's rows. (A producer's policies do not: they show it what it adds.)
 select
   current_user::text as role,
-  coalesce(bool_or(c.relname = 'migrations'), false)::boolean as installed,
-  coalesce(bool_or(
+  coalesce(pg_catalog.bool_or(c.relname = 'migrations'), false)::boolean as installed,
+  coalesce(pg_catalog.bool_or(
     c.relname = 'migrations' and pg_catalog.has_schema_privilege(n.oid, 'usage')
     and (
-      select count(*) = 2
+      select pg_catalog.count(*) = 2
       from pg_catalog.pg_attribute a
       where a.attrelid = c.oid and a.attname in ('id', 'breaking') and not a.attisdropped
         and a.atttypid in ('int'::regtype, 'boolean'::regtype)
         and pg_catalog.has_column_privilege(c.oid, a.attnum, 'select')
     )
   ), false)::boolean as readable,
-  coalesce(bool_or(c.relname = '_private_jobs' and exists (
+  coalesce(pg_catalog.bool_or(c.relname = '_private_jobs' and exists (
     select from pg_catalog.pg_attribute a
     where a.attrelid = c.oid and a.attname = 'payload' and not pg_catalog.has_column_privilege(c.oid, a.attnum, 'select')
   )), false)::boolean as payloads_hidden,
-  coalesce(min(pg_catalog.pg_get_userbyid(c.relowner)::text) filter (where c.relname = '_private_jobs'), '')::text as owner,
-  coalesce(string_agg(c.relname::text, ',' order by c.relname::text) filter (
+  coalesce(pg_catalog.min(pg_catalog.pg_get_userbyid(c.relowner)::text) filter (where c.relname = '_private_jobs'), '')::text as owner,
+  coalesce(pg_catalog.string_agg(c.relname::text, ',' order by c.relname::text) filter (
     where c.relname <> 'migrations' and pg_catalog.row_security_active(c.oid)
       and not exists (
         select from pg_catalog.pg_policy p
         where p.polrelid = c.oid and p.polpermissive and p.polcmd in ('r', '*')
           and not pg_catalog.starts_with(p.polname::text, 'gworker_producer_')
           and exists (
-            select from unnest(p.polroles) r (oid)
+            select from pg_catalog.unnest(p.polroles) r (oid)
             where r.oid = 0::oid or pg_catalog.pg_has_role(r.oid, 'usage')
           )
       )
@@ -42,14 +42,14 @@ where n.nspname = @schema::text;
 
 -- name: NewestRevisions :one
 select
-  coalesce(max(m.id), 0)::int as newest,
-  coalesce(max(m.id) filter (where m.breaking), 0)::int as breaking
+  coalesce(pg_catalog.max(m.id), 0)::int as newest,
+  coalesce(pg_catalog.max(m.id) filter (where m.breaking), 0)::int as breaking
 from graphile_worker.migrations m;
 
 -- name: SessionSettings :one
 -- Settings of this session that decide what statements and their results mean.
 select
-  current_setting('client_encoding')::text as client_encoding,
-  current_setting('server_encoding')::text as server_encoding,
-  current_setting('datestyle')::text as datestyle,
-  current_setting('array_nulls')::text as array_nulls;
+  pg_catalog.current_setting('client_encoding')::text as client_encoding,
+  pg_catalog.current_setting('server_encoding')::text as server_encoding,
+  pg_catalog.current_setting('datestyle')::text as datestyle,
+  pg_catalog.current_setting('array_nulls')::text as array_nulls;

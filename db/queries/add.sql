@@ -24,7 +24,7 @@ with new_task as (
 ), new_queue as (
   insert into graphile_worker._private_job_queues (queue_name)
   select sqlc.narg(queue)::text
-  where (select count(*) from new_task) >= 0
+  where (select pg_catalog.count(*) from new_task) >= 0
     and sqlc.narg(queue)::text is not null
     and not exists (
       select from graphile_worker._private_job_queues q where q.queue_name = sqlc.narg(queue)::text
@@ -49,7 +49,7 @@ with new_task as (
     f.job_queue_id,
     cast(@payload::text as json),
     coalesce(
-      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then clock_timestamp() else now() end
+      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce(sqlc.narg(max_attempts)::int, 25),
     @priority::int,
@@ -63,7 +63,7 @@ select
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
   f.task_id::int as found_task_id, coalesce(f.job_queue_id, 0)::int as found_queue_id,
   (case when @announce::boolean
-    then pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}') end is not null)::boolean as announced
+    then pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":1}') end is not null)::boolean as announced
 from added j, found f;
 
 -- name: AddKeyed :one
@@ -71,18 +71,18 @@ from added j, found f;
 -- comes first, as in the functions. A job that has the key and cannot be changed
 -- any more is left alone, and no row comes back: the function retires it.
 with key_lock as materialized (
-  select pg_advisory_xact_lock(hashtext(@key::text))
+  select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext(@key::text))
 ), new_task as (
   insert into graphile_worker._private_tasks (identifier)
   select @task::text
-  where (select count(*) from key_lock) > 0
+  where (select pg_catalog.count(*) from key_lock) > 0
     and not exists (select from graphile_worker._private_tasks t where t.identifier = @task::text)
   on conflict do nothing
   returning id
 ), new_queue as (
   insert into graphile_worker._private_job_queues (queue_name)
   select sqlc.narg(queue)::text
-  where (select count(*) from new_task) >= 0
+  where (select pg_catalog.count(*) from new_task) >= 0
     and sqlc.narg(queue)::text is not null
     and not exists (
       select from graphile_worker._private_job_queues q where q.queue_name = sqlc.narg(queue)::text
@@ -107,27 +107,27 @@ with key_lock as materialized (
     f.job_queue_id,
     cast(@payload::text as json),
     coalesce(
-      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then clock_timestamp() else now() end
+      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce(sqlc.narg(max_attempts)::int, 25),
     @key::text,
     @priority::int,
     sqlc.narg(flags)::text::jsonb
   from found f
-  where (select count(*) from key_lock) > 0
+  where (select pg_catalog.count(*) from key_lock) > 0
     and f.task_id is not null and (sqlc.narg(queue)::text is null or f.job_queue_id is not null)
   on conflict (key) do update set
     task_id = excluded.task_id,
     job_queue_id = excluded.job_queue_id,
     payload = case
-      when json_typeof(j.payload) = 'array' and json_typeof(excluded.payload) = 'array' then (
-        select coalesce(json_agg(e.value order by e.side, e.place), '[]')
+      when pg_catalog.json_typeof(j.payload) = 'array' and pg_catalog.json_typeof(excluded.payload) = 'array' then (
+        select coalesce(pg_catalog.json_agg(e.value order by e.side, e.place), '[]')
         from (
           select 1 as side, o.place, o.value
-          from json_array_elements(j.payload) with ordinality o (value, place)
+          from pg_catalog.json_array_elements(j.payload) with ordinality o (value, place)
           union all
           select 2, n.place, n.value
-          from json_array_elements(excluded.payload) with ordinality n (value, place)
+          from pg_catalog.json_array_elements(excluded.payload) with ordinality n (value, place)
         ) e
       )
       else excluded.payload
@@ -142,7 +142,7 @@ with key_lock as materialized (
     revision = j.revision + 1,
     attempts = 0,
     last_error = null,
-    updated_at = now()
+    updated_at = pg_catalog.now()
   where j.is_available
   returning *
 )
@@ -151,24 +151,24 @@ select
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
   f.task_id::int as found_task_id, coalesce(f.job_queue_id, 0)::int as found_queue_id,
   (case when @announce::boolean
-    then pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}') end is not null)::boolean as announced
+    then pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":1}') end is not null)::boolean as announced
 from added j, found f;
 
 -- name: AddDeduped :one
 -- A job with a key, in the mode unsafe_dedupe. Nobody hears of one that was there.
 with key_lock as materialized (
-  select pg_advisory_xact_lock(hashtext(@key::text))
+  select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext(@key::text))
 ), new_task as (
   insert into graphile_worker._private_tasks (identifier)
   select @task::text
-  where (select count(*) from key_lock) > 0
+  where (select pg_catalog.count(*) from key_lock) > 0
     and not exists (select from graphile_worker._private_tasks t where t.identifier = @task::text)
   on conflict do nothing
   returning id
 ), new_queue as (
   insert into graphile_worker._private_job_queues (queue_name)
   select sqlc.narg(queue)::text
-  where (select count(*) from new_task) >= 0
+  where (select pg_catalog.count(*) from new_task) >= 0
     and sqlc.narg(queue)::text is not null
     and not exists (
       select from graphile_worker._private_job_queues q where q.queue_name = sqlc.narg(queue)::text
@@ -193,16 +193,16 @@ with key_lock as materialized (
     f.job_queue_id,
     cast(@payload::text as json),
     coalesce(
-      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then clock_timestamp() else now() end
+      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce(sqlc.narg(max_attempts)::int, 25),
     @key::text,
     @priority::int,
     sqlc.narg(flags)::text::jsonb
   from found f
-  where (select count(*) from key_lock) > 0
+  where (select pg_catalog.count(*) from key_lock) > 0
     and f.task_id is not null and (sqlc.narg(queue)::text is null or f.job_queue_id is not null)
-  on conflict (key) do update set revision = j.revision + 1, updated_at = now()
+  on conflict (key) do update set revision = j.revision + 1, updated_at = pg_catalog.now()
   returning *
 )
 select
@@ -210,7 +210,7 @@ select
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
   f.task_id::int as found_task_id, coalesce(f.job_queue_id, 0)::int as found_queue_id,
   (case when @announce::boolean and j.revision = 0
-    then pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}') end is not null)::boolean as announced
+    then pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":1}') end is not null)::boolean as announced
 from added j, found f;
 
 -- name: AddMany :many
@@ -221,7 +221,7 @@ from added j, found f;
 with new_task as (
   insert into graphile_worker._private_tasks (identifier)
   select n.name
-  from unnest(@task_names::text[]) n (name)
+  from pg_catalog.unnest(@task_names::text[]) n (name)
   where not exists (select from graphile_worker._private_tasks t where t.identifier = n.name)
   order by n.name
   on conflict do nothing
@@ -229,8 +229,8 @@ with new_task as (
 ), new_queue as (
   insert into graphile_worker._private_job_queues (queue_name)
   select n.name
-  from unnest(@queue_names::text[]) n (name)
-  where (select count(*) from new_task) >= 0
+  from pg_catalog.unnest(@queue_names::text[]) n (name)
+  where (select pg_catalog.count(*) from new_task) >= 0
     and not exists (select from graphile_worker._private_job_queues q where q.queue_name = n.name)
   order by n.name
   on conflict do nothing
@@ -239,14 +239,14 @@ with new_task as (
   select
     array(
       select coalesce(t.id, w.id)
-      from unnest(@task_names::text[]) with ordinality n (name, place)
+      from pg_catalog.unnest(@task_names::text[]) with ordinality n (name, place)
       left join graphile_worker._private_tasks t on t.identifier = n.name
       left join new_task w on w.identifier = n.name
       order by n.place
     ) as task_ids,
     array(
       select coalesce(q.id, w.id)
-      from unnest(@queue_names::text[]) with ordinality n (name, place)
+      from pg_catalog.unnest(@queue_names::text[]) with ordinality n (name, place)
       left join graphile_worker._private_job_queues q on q.queue_name = n.name
       left join new_queue w on w.queue_name = n.name
       order by n.place
@@ -259,30 +259,30 @@ with new_task as (
     f.queue_ids[s.queue],
     cast(s.payload as json),
     coalesce(
-      s.run_at, case when s.queue <> 0 then clock_timestamp() + s.place * interval '1 microsecond' else now() end
+      s.run_at, case when s.queue <> 0 then pg_catalog.clock_timestamp() + s.place::float8 * interval '1 microsecond' else pg_catalog.now() end
     ),
     case when s.max_attempts = 0 then 25 else s.max_attempts end,
     s.priority,
     cast(nullif(s.flags, '') as jsonb)
   from found f, (
     select
-      unnest(@tasks::int[]) as task,
-      unnest(@payloads::text[]) as payload,
-      unnest(@queues::int[]) as queue,
-      unnest(@run_ats::timestamptz[]) as run_at,
-      unnest(@max_attempts::int[]) as max_attempts,
-      unnest(@priorities::int[]) as priority,
-      unnest(@flags::text[]) as flags,
-      generate_subscripts(@tasks::int[], 1) as place
+      pg_catalog.unnest(@tasks::int[]) as task,
+      pg_catalog.unnest(@payloads::text[]) as payload,
+      pg_catalog.unnest(@queues::int[]) as queue,
+      pg_catalog.unnest(@run_ats::timestamptz[]) as run_at,
+      pg_catalog.unnest(@max_attempts::int[]) as max_attempts,
+      pg_catalog.unnest(@priorities::int[]) as priority,
+      pg_catalog.unnest(@flags::text[]) as flags,
+      pg_catalog.generate_subscripts(@tasks::int[], 1) as place
   ) s
-  where array_position(f.task_ids, null) is null and array_position(f.queue_ids, null) is null
+  where pg_catalog.array_position(f.task_ids, null) is null and pg_catalog.array_position(f.queue_ids, null) is null
   order by s.place
   returning *
 ), announced as (
-  select pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || count(*) || '}')
+  select pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":' || pg_catalog.count(*)::text || '}')
   from added
   where @announce::boolean
-  having count(*) > 0
+  having pg_catalog.count(*) > 0
 )
 select
   j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
@@ -299,5 +299,5 @@ order by j.id;
 -- holds a lock over the whole server, and does not wait for the disk meanwhile:
 -- a notification does not outlive a crash in any case.
 select
-  set_config('synchronous_commit', 'off', true),
-  pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || @jobs::bigint || '}');
+  pg_catalog.set_config('synchronous_commit', 'off', true),
+  pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":' || cast(@jobs::bigint as text) || '}');

@@ -32,14 +32,14 @@ select
   (case
     when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -65,14 +65,14 @@ select
   (case
     when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -84,7 +84,7 @@ order by j.id;
 with touched as materialized (
   select f.* from graphile_worker.reschedule_jobs(
     @ids::bigint[],
-    run_at => case when @run_now::boolean then now() else sqlc.narg(run_at)::timestamptz end,
+    run_at => case when @run_now::boolean then pg_catalog.now() else sqlc.narg(run_at)::timestamptz end,
     priority => sqlc.narg(priority)::int,
     attempts => sqlc.narg(attempts)::int,
     max_attempts => sqlc.narg(max_attempts)::int
@@ -96,10 +96,10 @@ with touched as materialized (
   from graphile_worker._private_jobs p
   where p.id = any (@ids::bigint[]) and not exists (select from touched f where f.id = p.id)
 ), announced as (
-  select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
+  select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', pg_catalog.count(*))::text)
   from touched f
-  where f.is_available and f.run_at <= now()
-  having count(*) > 0
+  where f.is_available and f.run_at <= pg_catalog.now()
+  having pg_catalog.count(*) > 0
 )
 select
   j.touched,
@@ -110,14 +110,14 @@ select
   (case
     when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -127,7 +127,7 @@ order by j.id;
 -- name: AdminGetJobs :many
 -- "touched" says whether the functions above would touch the job.
 select
-  ((j.locked_at is null or j.locked_at < now() - interval '4 hours') and j.id <> all (@held::bigint[]))::boolean as touched,
+  ((j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours') and j.id <> all (@held::bigint[]))::boolean as touched,
   j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
   j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
   coalesce(t.identifier, '')::text as task,
@@ -135,14 +135,14 @@ select
   (case
     when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -151,7 +151,7 @@ order by j.id;
 
 -- name: AdminGetJobByKey :one
 select
-  ((j.locked_at is null or j.locked_at < now() - interval '4 hours') and j.id <> all (@held::bigint[]))::boolean as touched,
+  ((j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours') and j.id <> all (@held::bigint[]))::boolean as touched,
   j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
   j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
   coalesce(t.identifier, '')::text as task,
@@ -159,14 +159,14 @@ select
   (case
     when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -191,14 +191,14 @@ select
   (case
     when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -214,32 +214,32 @@ from (
       sqlc.narg(locked)::boolean is null
       or (j.locked_at is not null or j.id = any (@held::bigint[])) = sqlc.narg(locked)::boolean
     )
-    and (cardinality(@states::text[]) = 0 or (case
+    and (pg_catalog.cardinality(@states::text[]) = 0 or (case
       when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
-      when j.run_at > now() and j.attempts > 0 then 'retrying'
-      when j.run_at > now() then 'scheduled'
+      when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+      when j.run_at > pg_catalog.now() then 'scheduled'
       when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
       else 'blocked'
     end) = any (@states::text[]))
-    and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
+    and (pg_catalog.cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
       select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
     )))
     and (
-      cardinality(@queues::text[]) = 0
+      pg_catalog.cardinality(@queues::text[]) = 0
       or j.job_queue_id = any (array(
         select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
       ))
       or j.job_queue_id is null and '' = any (@queues::text[])
     )
-    and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
+    and (pg_catalog.cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
     and (
-      cardinality(@workers::text[]) = 0
+      pg_catalog.cardinality(@workers::text[]) = 0
       or j.locked_by = any (@workers::text[])
       or j.id = any (@held::bigint[]) and @holder::text = any (@workers::text[])
     )
-    and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
-    and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
+    and (pg_catalog.cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
+    and (@error_contains::text = '' or position(pg_catalog.lower(@error_contains::text) in pg_catalog.lower(j.last_error)) > 0)
     and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
     and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
     and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
@@ -266,14 +266,14 @@ select
   (case
     when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -289,32 +289,32 @@ from (
       sqlc.narg(locked)::boolean is null
       or (j.locked_at is not null or j.id = any (@held::bigint[])) = sqlc.narg(locked)::boolean
     )
-    and (cardinality(@states::text[]) = 0 or (case
+    and (pg_catalog.cardinality(@states::text[]) = 0 or (case
       when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
-      when j.run_at > now() and j.attempts > 0 then 'retrying'
-      when j.run_at > now() then 'scheduled'
+      when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+      when j.run_at > pg_catalog.now() then 'scheduled'
       when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
       else 'blocked'
     end) = any (@states::text[]))
-    and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
+    and (pg_catalog.cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
       select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
     )))
     and (
-      cardinality(@queues::text[]) = 0
+      pg_catalog.cardinality(@queues::text[]) = 0
       or j.job_queue_id = any (array(
         select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
       ))
       or j.job_queue_id is null and '' = any (@queues::text[])
     )
-    and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
+    and (pg_catalog.cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
     and (
-      cardinality(@workers::text[]) = 0
+      pg_catalog.cardinality(@workers::text[]) = 0
       or j.locked_by = any (@workers::text[])
       or j.id = any (@held::bigint[]) and @holder::text = any (@workers::text[])
     )
-    and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
-    and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
+    and (pg_catalog.cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
+    and (@error_contains::text = '' or position(pg_catalog.lower(@error_contains::text) in pg_catalog.lower(j.last_error)) > 0)
     and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
     and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
     and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
@@ -341,14 +341,14 @@ select
   (case
     when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -367,32 +367,32 @@ from (
       sqlc.narg(locked)::boolean is null
       or (j.locked_at is not null or j.id = any (@held::bigint[])) = sqlc.narg(locked)::boolean
     )
-    and (cardinality(@states::text[]) = 0 or (case
+    and (pg_catalog.cardinality(@states::text[]) = 0 or (case
       when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
-      when j.run_at > now() and j.attempts > 0 then 'retrying'
-      when j.run_at > now() then 'scheduled'
+      when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+      when j.run_at > pg_catalog.now() then 'scheduled'
       when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
       else 'blocked'
     end) = any (@states::text[]))
-    and (cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
+    and (pg_catalog.cardinality(@tasks::text[]) = 0 or j.task_id = any (array(
       select i.id from graphile_worker._private_tasks i where i.identifier = any (@tasks::text[])
     )))
     and (
-      cardinality(@queues::text[]) = 0
+      pg_catalog.cardinality(@queues::text[]) = 0
       or j.job_queue_id = any (array(
         select i.id from graphile_worker._private_job_queues i where i.queue_name = any (@queues::text[])
       ))
       or j.job_queue_id is null and '' = any (@queues::text[])
     )
-    and (cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
+    and (pg_catalog.cardinality(@keys::text[]) = 0 or j.key = any (@keys::text[]))
     and (
-      cardinality(@workers::text[]) = 0
+      pg_catalog.cardinality(@workers::text[]) = 0
       or j.locked_by = any (@workers::text[])
       or j.id = any (@held::bigint[]) and @holder::text = any (@workers::text[])
     )
-    and (cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
-    and (@error_contains::text = '' or position(lower(@error_contains::text) in lower(j.last_error)) > 0)
+    and (pg_catalog.cardinality(@flags::text[]) = 0 or j.flags ?& @flags::text[])
+    and (@error_contains::text = '' or position(pg_catalog.lower(@error_contains::text) in pg_catalog.lower(j.last_error)) > 0)
     and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
     and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
     and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
@@ -413,23 +413,23 @@ order by j.priority, j.run_at, j.id;
 -- added if that was later.
 select
   coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = s.task_id), '')::text as task,
-  coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
-  coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
-  coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
-  coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
-  coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
-  coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-  coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
 from (
   select j.task_id, (case
     when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
     else 'blocked'
   end) as state,
-    count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+    pg_catalog.count(*) as jobs, pg_catalog.min(greatest(j.run_at, j.created_at)) as oldest
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   group by 1, 2
@@ -444,30 +444,30 @@ select
   c.ready, c.scheduled, c.retrying, c.running, c.blocked, c.failed, c.longest_wait
 from (
   select s.job_queue_id,
-    coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
-    coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
-    coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
-    coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
-    coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
-    coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-    coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+    coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
       when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
-      when j.run_at > now() and j.attempts > 0 then 'retrying'
-      when j.run_at > now() then 'scheduled'
+      when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+      when j.run_at > pg_catalog.now() then 'scheduled'
       when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
       else 'blocked'
     end) as state,
-      count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+      pg_catalog.count(*) as jobs, pg_catalog.min(greatest(j.run_at, j.created_at)) as oldest
     from graphile_worker._private_jobs j
     left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
     where j.job_queue_id is not null
     group by 1, 2
   ) s
   group by s.job_queue_id
-  order by sum(s.jobs) desc, s.job_queue_id
+  order by pg_catalog.sum(s.jobs) desc, s.job_queue_id
   limit @most::int
 ) c
 order by c.ready + c.scheduled + c.retrying + c.running + c.blocked + c.failed desc, c.job_queue_id;
@@ -475,36 +475,36 @@ order by c.ready + c.scheduled + c.retrying + c.running + c.blocked + c.failed d
 -- name: AdminQueues :many
 -- A page of queues by name, and then one walk over the jobs of just these.
 with held as materialized (
-  select unnest(@held_queues::text[]) as queue_name, unnest(@held_queue_ats::timestamptz[]) as locked_at
+  select pg_catalog.unnest(@held_queues::text[]) as queue_name, pg_catalog.unnest(@held_queue_ats::timestamptz[]) as locked_at
 ), page as materialized (
   select q.id, q.queue_name, coalesce(q.locked_at, h.locked_at) as locked_at,
     case when q.locked_at is null and h.locked_at is not null then @holder::text else q.locked_by end as locked_by
   from graphile_worker._private_job_queues q
   left join held h on h.queue_name = q.queue_name
   where (not @paged::boolean or q.queue_name > @after_name::text)
-    and (cardinality(@names::text[]) = 0 or q.queue_name = any (@names::text[]))
+    and (pg_catalog.cardinality(@names::text[]) = 0 or q.queue_name = any (@names::text[]))
     and (not @locked_only::boolean or coalesce(q.locked_at, h.locked_at) is not null)
   order by q.queue_name
   limit @page_size::int
 ), counts as (
   select s.job_queue_id,
-    coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
-    coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
-    coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
-    coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
-    coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
-    coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-    coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+    coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
       when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
-      when j.run_at > now() and j.attempts > 0 then 'retrying'
-      when j.run_at > now() then 'scheduled'
+      when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+      when j.run_at > pg_catalog.now() then 'scheduled'
       when j.job_queue_id is null or q.is_available and q.queue_name <> all (@held_queues::text[]) then 'ready'
       else 'blocked'
     end) as state,
-      count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+      pg_catalog.count(*) as jobs, pg_catalog.min(greatest(j.run_at, j.created_at)) as oldest
     from graphile_worker._private_jobs j
     left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
     where j.job_queue_id = any (array(select p.id from page p))
@@ -516,7 +516,7 @@ select
   p.queue_name::text as queue,
   coalesce(p.locked_by, '')::text as locked_by,
   p.locked_at,
-  coalesce(extract(epoch from now() - p.locked_at), 0)::float8 as locked_for,
+  coalesce(extract(epoch from pg_catalog.now() - p.locked_at), 0)::float8 as locked_for,
   coalesce(c.ready, 0)::bigint as ready,
   coalesce(c.scheduled, 0)::bigint as scheduled,
   coalesce(c.retrying, 0)::bigint as retrying,
@@ -532,7 +532,7 @@ order by p.queue_name;
 -- Only where revision 20 or its like is installed.
 select
   w.id, w.started_at, w.last_heartbeat_at,
-  extract(epoch from now() - w.last_heartbeat_at)::float8 as silent_for,
+  extract(epoch from pg_catalog.now() - w.last_heartbeat_at)::float8 as silent_for,
   coalesce(w.metadata, '{}')::text as metadata
 from graphile_worker._private_workers w
 order by w.id;
@@ -542,20 +542,20 @@ order by w.id;
 -- without.
 select
   coalesce(h.locked_by, '')::text as worker,
-  (count(*) filter (where h.job))::bigint as jobs,
-  (count(*) filter (where not h.job))::bigint as queues,
-  extract(epoch from now() - min(h.locked_at))::float8 as oldest
+  (pg_catalog.count(*) filter (where h.job))::bigint as jobs,
+  (pg_catalog.count(*) filter (where not h.job))::bigint as queues,
+  extract(epoch from pg_catalog.now() - pg_catalog.min(h.locked_at))::float8 as oldest
 from (
   select j.locked_by, j.locked_at, true as job from graphile_worker._private_jobs j where j.locked_at is not null
   union all
   select q.locked_by, q.locked_at, false from graphile_worker._private_job_queues q where q.locked_at is not null
   union all
   select @holder::text, h.locked_at, true
-  from (select unnest(@held::bigint[]) as id, unnest(@held_ats::timestamptz[]) as locked_at) h
+  from (select pg_catalog.unnest(@held::bigint[]) as id, pg_catalog.unnest(@held_ats::timestamptz[]) as locked_at) h
   join graphile_worker._private_jobs j on j.id = h.id and j.locked_at is null
   union all
   select @holder::text, h.locked_at, false
-  from (select unnest(@held_queues::text[]) as queue_name, unnest(@held_queue_ats::timestamptz[]) as locked_at) h
+  from (select pg_catalog.unnest(@held_queues::text[]) as queue_name, pg_catalog.unnest(@held_queue_ats::timestamptz[]) as locked_at) h
   join graphile_worker._private_job_queues q on q.queue_name = h.queue_name and q.locked_at is null
 ) h
 group by 1
@@ -563,7 +563,7 @@ order by 1;
 
 -- name: AdminHeldJobs :many
 select j.id, j.locked_by::text as worker, coalesce(t.identifier, '')::text as task, j.attempts, j.max_attempts,
-  extract(epoch from now() - j.locked_at)::float8 as locked_for
+  extract(epoch from pg_catalog.now() - j.locked_at)::float8 as locked_for
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 where j.locked_by = any (@workers::text[])
@@ -578,10 +578,10 @@ order by q.locked_by, q.queue_name;
 -- name: AdminForceUnlock :exec
 -- Tells workers, too, since what was locked may run now.
 select graphile_worker.force_unlock_workers(@workers::text[]),
-  pg_notify('jobs:insert', json_build_object('r', random(), 'count', @jobs::int)::text);
+  pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', @jobs::int)::text);
 
 -- name: AdminFailedJobs :one
-select count(*)::bigint as jobs
+select pg_catalog.count(*)::bigint as jobs
 from graphile_worker._private_jobs j
 where j.attempts >= j.max_attempts and j.locked_at is null;
 
@@ -598,7 +598,7 @@ with victims as (
 ), deleted as (
   delete from graphile_worker._private_jobs j using victims v where j.id = v.id returning j.id
 )
-select count(*)::bigint as jobs, coalesce(max(d.id), 0)::bigint as last_id from deleted d;
+select pg_catalog.count(*)::bigint as jobs, coalesce(pg_catalog.max(d.id), 0)::bigint as last_id from deleted d;
 
 -- name: AdminUnusedTasks :many
 select t.id, t.identifier
@@ -615,7 +615,7 @@ where q.locked_at is null
 order by q.queue_name;
 
 -- name: AdminLockTimeout :exec
-select set_config('lock_timeout', @timeout::text, true);
+select pg_catalog.set_config('lock_timeout', @timeout::text, true);
 
 -- name: AdminLockTasks :exec
 -- Every way of adding jobs writes this table, or would, in the transaction that

@@ -22,11 +22,11 @@
 -- that names its lock. The task is looked up afterwards: a job that was replaced
 -- while this waited may have got another, and would fall out of a join.
 select l.id, coalesce(t.identifier, '')::text as task, l.attempts, l.max_attempts, l.last_error, l.locked_by, l.locked_at, l.mark,
-  coalesce(l.flags ->> 'gworker:cancel' = l.mark, false)::boolean as cancelled
+  coalesce(l.flags ->> 'gworker:cancel'::text = l.mark, false)::boolean as cancelled
 from (
   select j.id, j.task_id, j.attempts, j.max_attempts, coalesce(j.last_error, '')::text as last_error,
     coalesce(j.locked_by, '')::text as locked_by, j.locked_at, j.flags,
-    coalesce(j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '')::text as mark
+    coalesce(j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '')::text as mark
   from graphile_worker._private_jobs j
   where j.id = @id::bigint
   for update
@@ -37,30 +37,30 @@ left join graphile_worker._private_tasks t on t.id = l.task_id;
 update graphile_worker._private_jobs j set key = null, locked_by = null, locked_at = null where j.id = @id::bigint;
 
 -- name: FailJobForGood :one
-select count(*)::int as failed from graphile_worker.permanently_fail_jobs(array[@id::bigint], @reason::text);
+select pg_catalog.count(*)::int as failed from graphile_worker.permanently_fail_jobs(array[@id::bigint], @reason::text);
 
 -- name: MarkJobCancelled :exec
 -- Puts the lock back, with the mark.
 update graphile_worker._private_jobs j
 set locked_by = @locked_by::text,
   locked_at = @locked_at::timestamptz,
-  flags = case when jsonb_typeof(j.flags) = 'object' then j.flags else '{}' end
-    || jsonb_build_object('gworker:cancel', @mark::text)
+  flags = case when pg_catalog.jsonb_typeof(j.flags) = 'object' then j.flags else '{}' end
+    || pg_catalog.jsonb_build_object('gworker:cancel', @mark::text)
 where j.id = @id::bigint;
 
 -- name: AnnounceCancel :exec
-select pg_notify('gworker:cancel', json_build_object('job', @id::bigint, 'worker', @worker_id::text)::text);
+select pg_catalog.pg_notify('gworker:cancel', pg_catalog.json_build_object('job', @id::bigint, 'worker', @worker_id::text)::text);
 
 -- name: CancelledJobs :many
 -- Those of the given claims, by their places, that somebody has cancelled.
 with mine as (
-  select unnest(@ids::bigint[]) as id, unnest(@locked_ats::timestamptz[]) as locked_at,
-    generate_subscripts(@ids::bigint[], 1) as place
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at,
+    pg_catalog.generate_subscripts(@ids::bigint[], 1) as place
 )
 select m.place::int as place, coalesce(j.last_error, '')::text as reason
 from mine m
 join graphile_worker._private_jobs j on j.id = m.id
 where j.locked_by = @worker_id::text
   and j.locked_at = m.locked_at
-  and j.flags ->> 'gworker:cancel'
-    = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+  and j.flags ->> 'gworker:cancel'::text
+    = j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"');

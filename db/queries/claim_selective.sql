@@ -21,18 +21,18 @@
 -- stand still, whereas a clock that jobs' times are compared with may.
 with rooms as (
   select t.id as task_id, r.room
-  from (select unnest(@limited_tasks::text[]) as identifier, unnest(@rooms::int[]) as room) r
+  from (select pg_catalog.unnest(@limited_tasks::text[]) as identifier, pg_catalog.unnest(@rooms::int[]) as room) r
   join graphile_worker._private_tasks t on t.identifier = r.identifier
 ), plain as materialized (
   select j.id, j.job_queue_id, j.priority, j.run_at
   from graphile_worker._private_jobs j
   where j.is_available
-    and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, now())
+    and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now())
     and j.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
     ))
     and (j.flags ?| @forbidden_flags::text[]) is not true
-    and (cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+    and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
     and (
       j.job_queue_id is null
       or (
@@ -52,10 +52,10 @@ with rooms as (
     select j.id, j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, now())
+      and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now())
       and j.task_id = r.task_id
       and (j.flags ?| @forbidden_flags::text[]) is not true
-      and (cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+      and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
       and (
         j.job_queue_id is null
         or (
@@ -75,14 +75,14 @@ with rooms as (
   select l.id, l.job_queue_id, l.priority, l.run_at, l.task_id as walk from limited l
 ), ranked as materialized (
   select r.id, r.job_queue_id, r.walk, r.priority, r.run_at,
-    row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place,
-    row_number() over (order by r.priority, r.run_at, r.id) as position
+    pg_catalog.row_number() over (partition by r.job_queue_id order by r.priority, r.run_at, r.id) as place,
+    pg_catalog.row_number() over (order by r.priority, r.run_at, r.id) as position
   from runnable r
 ), ends as (
-  select max(r.position) as position
+  select pg_catalog.max(r.position) as position
   from ranked r
   group by r.walk
-  having bool_or(r.job_queue_id is not null and r.place > 1)
+  having pg_catalog.bool_or(r.job_queue_id is not null and r.place > 1)
 ), last as (
   select r.priority, r.run_at
   from ranked r
@@ -95,28 +95,28 @@ with rooms as (
     select j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, now())
+      and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now())
       and j.task_id = any (array(
         select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
         union all
         select r.task_id from rooms r
       ))
       and (j.flags ?| @forbidden_flags::text[]) is not true
-      and (cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+      and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
       and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
       and j.priority < (select l.priority from last l)
     union all
     select j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, now())
+      and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now())
       and j.task_id = any (array(
         select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
         union all
         select r.task_id from rooms r
       ))
       and (j.flags ?| @forbidden_flags::text[]) is not true
-      and (cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+      and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
       and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
       and j.priority = (select l.priority from last l)
       and j.run_at < (select l.run_at from last l)
@@ -132,12 +132,12 @@ with rooms as (
   limit @max_jobs::int
 ), held_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, now())
+  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now())
   from chosen c
   where q.id = c.job_queue_id
 ), held_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, now()), attempts = j.attempts + 1
+  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
   from chosen c
   where j.id = c.id
   returning j.*
@@ -148,8 +148,8 @@ select
   (select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id)::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue,
   -- Whether a walk ended at its limit with something behind it.
-  ((select count(*) from plain) >= @max_jobs::int
-    or (select count(*) from runnable) > (select count(*) from chosen)
-    or (select count(*) from chosen) >= @max_jobs::int)::boolean as more
+  ((select pg_catalog.count(*) from plain) >= @max_jobs::int
+    or (select pg_catalog.count(*) from runnable) > (select pg_catalog.count(*) from chosen)
+    or (select pg_catalog.count(*) from chosen) >= @max_jobs::int)::boolean as more
 from held_jobs h
 order by h.priority, h.run_at, h.id;

@@ -22,12 +22,12 @@ where k.identifier = any (@identifiers::text[]);
 -- another session holds comes back as busy, and is to be asked for again, alone and
 -- with wait.
 with due as (
-  select unnest(@identifiers::text[]) as identifier, unnest(@adds::boolean[]) as add,
-    unnest(@tasks::text[]) as task, unnest(@payloads::text[]) as payload, unnest(@queues::text[]) as queue,
-    unnest(@run_ats::timestamptz[]) as run_at, unnest(@max_attempts::int[]) as max_attempts,
-    unnest(@keys::text[]) as key, unnest(@key_modes::text[]) as key_mode,
-    unnest(@priorities::int[]) as priority, unnest(@flags::text[]) as flags,
-    generate_subscripts(@identifiers::text[], 1) as place
+  select pg_catalog.unnest(@identifiers::text[]) as identifier, pg_catalog.unnest(@adds::boolean[]) as add,
+    pg_catalog.unnest(@tasks::text[]) as task, pg_catalog.unnest(@payloads::text[]) as payload, pg_catalog.unnest(@queues::text[]) as queue,
+    pg_catalog.unnest(@run_ats::timestamptz[]) as run_at, pg_catalog.unnest(@max_attempts::int[]) as max_attempts,
+    pg_catalog.unnest(@keys::text[]) as key, pg_catalog.unnest(@key_modes::text[]) as key_mode,
+    pg_catalog.unnest(@priorities::int[]) as priority, pg_catalog.unnest(@flags::text[]) as flags,
+    pg_catalog.generate_subscripts(@identifiers::text[], 1) as place
 ), known as materialized (
   select k.identifier
   from graphile_worker._private_known_crontabs k
@@ -64,7 +64,7 @@ cross join lateral graphile_worker.add_job(
   max_attempts => nullif(s.max_attempts::int, 0),
   job_key => nullif(s.key::text, ''),
   priority => s.priority::int,
-  flags => case when s.flags::text <> '' then array(select json_array_elements_text(cast(s.flags::text as json))) end,
+  flags => case when s.flags::text <> '' then array(select pg_catalog.json_array_elements_text(cast(s.flags::text as json))) end,
   job_key_mode => nullif(s.key_mode::text, '')
 ) j
 union all

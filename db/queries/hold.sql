@@ -13,12 +13,12 @@
 -- would have it compiled. locked_at is when the jobs count as locked: now() stays
 -- the same until the transaction ends.
 select
-  set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true) as idle_timeout,
-  set_config('plan_cache_mode', 'force_generic_plan', true) as plan_cache_mode,
-  set_config('enable_seqscan', 'off', true) as enable_seqscan,
-  set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan,
-  set_config('jit', 'off', true) as jit,
-  now()::timestamptz as locked_at;
+  pg_catalog.set_config('idle_in_transaction_session_timeout', @idle_timeout::text, true) as idle_timeout,
+  pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true) as plan_cache_mode,
+  pg_catalog.set_config('enable_seqscan', 'off', true) as enable_seqscan,
+  pg_catalog.set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan,
+  pg_catalog.set_config('jit', 'off', true) as jit,
+  pg_catalog.now()::timestamptz as locked_at;
 
 -- name: HoldJobs :many
 -- The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
@@ -26,10 +26,10 @@ select
 -- as those of ClaimJobs, but that attempts is without this one, whether it is written
 -- or not, and that BeginHold tells locked_at.
 with looked as materialized (
-  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
+  select w.id, w.job_queue_id, pg_catalog.row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
-    and w.run_at <= now()
+    and w.run_at <= pg_catalog.now()
     and (w.priority, w.run_at) >= (
       coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
     )
@@ -48,7 +48,7 @@ with looked as materialized (
   select j.*
   from graphile_worker._private_jobs j
   where j.is_available
-    and j.run_at <= now()
+    and j.run_at <= pg_catalog.now()
     and (j.priority, j.run_at) >= (
       coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
     )
@@ -74,42 +74,42 @@ with looked as materialized (
     case
       when s.stored * 256 <= @max_bytes::bigint then s.chosen
       else (
-        select greatest(count(*) filter (where w.bytes <= @max_bytes::bigint), 1)
-        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+        select greatest(pg_catalog.count(*) filter (where w.bytes <= @max_bytes::bigint), 1)
+        from (select pg_catalog.sum(pg_catalog.octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
       )
     end as jobs
-  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+  from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
 ), kept as (
   select r.* from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen,
     case
       when s.chosen = 0 then (
-        select count(*) from firsts f
+        select pg_catalog.count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
       when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
     case
-      when s.chosen < @max_jobs::int then (select count(*) from looked l where l.job_queue_id is not null)
+      when s.chosen < @max_jobs::int then (select pg_catalog.count(*) from looked l where l.job_queue_id is not null)
       else 0
     end as looked
   from (select f.chosen from fits f) s
 ), slow as (
   select r.id, r.job_queue_id
   from kept r
-  where cardinality(@slow_tasks::text[]) > 0
+  where pg_catalog.cardinality(@slow_tasks::text[]) > 0
     and r.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@slow_tasks::text[])
     ))
 ), written_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = @worker_id::text, locked_at = now()
+  set locked_by = @worker_id::text, locked_at = pg_catalog.now()
   where q.id = any (array(select s.job_queue_id from slow s))
 ), written_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = @worker_id::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any (array(select s.id from slow s))
 )
 select
@@ -130,10 +130,10 @@ order by r.priority, r.run_at, r.id;
 -- name: HoldQueuedJobs :many
 -- To HoldJobs what ClaimQueuedJobs is to ClaimJobs.
 with looked as materialized (
-  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
+  select w.id, w.job_queue_id, w.task_id, pg_catalog.row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
-    and w.run_at <= now()
+    and w.run_at <= pg_catalog.now()
     and (w.priority, w.run_at) >= (
       coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
     )
@@ -164,7 +164,7 @@ with looked as materialized (
       and j.job_queue_id is not distinct from f.job_queue_id
       and j.task_id = f.task_id
       and j.is_available
-      and j.run_at <= now()
+      and j.run_at <= pg_catalog.now()
     for update skip locked
   ) j
   order by f.position
@@ -174,39 +174,39 @@ with looked as materialized (
     case
       when s.stored * 256 <= @max_bytes::bigint then s.chosen
       else (
-        select greatest(count(*) filter (where w.bytes <= @max_bytes::bigint), 1)
-        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+        select greatest(pg_catalog.count(*) filter (where w.bytes <= @max_bytes::bigint), 1)
+        from (select pg_catalog.sum(pg_catalog.octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
       )
     end as jobs
-  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+  from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
 ), kept as (
   select r.* from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen, s.reached,
     case
       when s.chosen = 0 then (
-        select count(*) from firsts f
+        select pg_catalog.count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
       when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
-    (select count(*) from looked) as looked
-  from (select count(*) as chosen, percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
+    (select pg_catalog.count(*) from looked) as looked
+  from (select pg_catalog.count(*) as chosen, pg_catalog.percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
 ), slow as (
   select r.id, r.job_queue_id
   from kept r
-  where cardinality(@slow_tasks::text[]) > 0
+  where pg_catalog.cardinality(@slow_tasks::text[]) > 0
     and r.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@slow_tasks::text[])
     ))
 ), written_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = @worker_id::text, locked_at = now()
+  set locked_by = @worker_id::text, locked_at = pg_catalog.now()
   where q.id = any (array(select s.job_queue_id from slow s))
 ), written_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = @worker_id::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any (array(select s.id from slow s))
 )
 select
@@ -231,17 +231,17 @@ delete from graphile_worker._private_jobs j where j.id = any (@ids::bigint[]);
 -- name: FailHeldJobs :many
 -- As FailJobs. Waits are counted from now on, and now() is when the jobs were claimed.
 with outcome as (
-  select unnest(@ids::bigint[]) as id, unnest(@errors::text[]) as error, unnest(@delays::float8[]) as delay,
-    unnest(@finals::boolean[]) as final, unnest(@capped::boolean[]) as capped, unnest(@payloads::text[]) as payload
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@errors::text[]) as error, pg_catalog.unnest(@delays::float8[]) as delay,
+    pg_catalog.unnest(@finals::boolean[]) as final, pg_catalog.unnest(@capped::boolean[]) as capped, pg_catalog.unnest(@payloads::text[]) as payload
 )
 update graphile_worker._private_jobs j
 set last_error = o.error,
   attempts = case when o.final and not o.capped then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
   max_attempts = case when o.capped then least(j.attempts + 1, j.max_attempts) else j.max_attempts end,
   payload = coalesce(nullif(o.payload, '')::json, j.payload),
-  run_at = greatest(statement_timestamp(), j.run_at)
-    + case when o.delay < 0 then exp(least(j.attempts + 1, 10)) else o.delay end * interval '1 second',
-  updated_at = statement_timestamp()
+  run_at = greatest(pg_catalog.statement_timestamp(), j.run_at)
+    + case when o.delay < 0::float8 then pg_catalog.exp(least(j.attempts + 1, 10)::float8) else o.delay end * interval '1 second',
+  updated_at = pg_catalog.statement_timestamp()
 from outcome o
 where j.id = o.id
 returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent;
@@ -249,15 +249,15 @@ returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent;
 -- name: PutBackHeldJobs :exec
 -- As ReturnJobs. The attempt was never counted.
 with outcome as (
-  select unnest(@ids::bigint[]) as id, unnest(@delays::float8[]) as delay, unnest(@payloads::text[]) as payload
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@delays::float8[]) as delay, pg_catalog.unnest(@payloads::text[]) as payload
 )
 update graphile_worker._private_jobs j
 set payload = coalesce(nullif(o.payload, '')::json, j.payload),
   run_at = case
-    when o.delay > 0 then greatest(j.run_at, statement_timestamp() + o.delay * interval '1 second')
+    when o.delay > 0::float8 then greatest(j.run_at, pg_catalog.statement_timestamp() + o.delay * interval '1 second')
     else j.run_at
   end,
-  updated_at = statement_timestamp()
+  updated_at = pg_catalog.statement_timestamp()
 from outcome o
 where j.id = o.id;
 
@@ -265,12 +265,12 @@ where j.id = o.id;
 -- From held to locked: what the claim would have written otherwise. Tells which are.
 with spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = @worker_id::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any (@ids::bigint[])
   returning j.id, j.job_queue_id
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = @worker_id::text, locked_at = now()
+  set locked_by = @worker_id::text, locked_at = pg_catalog.now()
   from spilled s
   where q.id = s.job_queue_id
 )
@@ -280,16 +280,16 @@ select s.id from spilled s;
 -- SpillJobs for those of jobs that were to be deleted or to fail whose rows are still as
 -- they were when they were held, because a trigger has kept them so.
 with mine as (
-  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt
 ), spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = @worker_id::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = @worker_id::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   from mine m
   where j.id = m.id and j.attempts = m.attempt - 1
   returning j.id, j.job_queue_id
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = @worker_id::text, locked_at = now()
+  set locked_by = @worker_id::text, locked_at = pg_catalog.now()
   from spilled s
   where q.id = s.job_queue_id
 )
@@ -300,15 +300,15 @@ select s.id from spilled s;
 -- writes: triggers, foreign keys, rules, policies, more constraints and indexes than the
 -- schema's own, or an encoding that cannot hold every text.
 select (
-  current_setting('server_encoding') <> 'UTF8'
+  pg_catalog.current_setting('server_encoding') <> 'UTF8'
   or exists (
     select from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname = @schema::text and c.relname in ('_private_jobs', '_private_job_queues')
       and (
         c.relhastriggers or c.relhasrules or c.relrowsecurity
-        or (select count(*) from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'x')) > 2
-        or (select count(*) from pg_catalog.pg_index i where i.indrelid = c.oid) > 4
+        or (select pg_catalog.count(*) from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'x')) > 2
+        or (select pg_catalog.count(*) from pg_catalog.pg_index i where i.indrelid = c.oid) > 4
       )
   )
 )::boolean as may_be_refused;
@@ -319,7 +319,7 @@ select j.id from graphile_worker._private_jobs j where j.id = any (@ids::bigint[
 
 -- name: AnnounceHeldJobs :exec
 -- For jobs that go back and could run at once.
-select pg_notify('jobs:insert', json_build_object('r', random(), 'count', @count::int)::text);
+select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', @count::int)::text);
 
 -- name: RelockJobs :many
 -- After a held claim was lost with its connection: locks those of its jobs that
@@ -327,8 +327,8 @@ select pg_notify('jobs:insert', json_build_object('r', random(), 'count', @count
 -- whose lock was written after all. It waits for whoever holds such a row at this
 -- moment, which may be the lost session, until the server notices its end.
 with mine as (
-  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@revisions::int[]) as revision,
-    unnest(@run_ats::timestamptz[]) as run_at, unnest(@locked_ats::timestamptz[]) as locked_at
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@revisions::int[]) as revision,
+    pg_catalog.unnest(@run_ats::timestamptz[]) as run_at, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at
 ), found as materialized (
   select j.id, j.job_queue_id, m.locked_at, m.attempt
   from graphile_worker._private_jobs j

@@ -12,7 +12,7 @@ from graphile_worker.add_job(
   payload => cast(@payload::text as json),
   queue_name => sqlc.narg(queue)::text,
   run_at => coalesce(
-    sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then clock_timestamp() end
+    sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() end
   ),
   max_attempts => sqlc.narg(max_attempts)::int,
   job_key => sqlc.narg(key)::text,
@@ -40,24 +40,24 @@ from graphile_worker.add_jobs(
       s.payload::json,
       nullif(s.queue, ''),
       coalesce(
-        s.run_at, case when s.queue <> '' then clock_timestamp() + s.place * interval '1 microsecond' end
+        s.run_at, case when s.queue <> '' then pg_catalog.clock_timestamp() + s.place::float8 * interval '1 microsecond' end
       ),
       nullif(s.max_attempts, 0)::smallint,
       nullif(s.key, ''),
       s.priority::smallint,
-      case when s.flags <> '' then array(select json_array_elements_text(s.flags::json)) end
+      case when s.flags <> '' then array(select pg_catalog.json_array_elements_text(s.flags::json)) end
     )::graphile_worker.job_spec
     from (
       select
-        unnest(@tasks::text[]) as task,
-        unnest(@payloads::text[]) as payload,
-        unnest(@queues::text[]) as queue,
-        unnest(@run_ats::timestamptz[]) as run_at,
-        unnest(@max_attempts::int[]) as max_attempts,
-        unnest(@keys::text[]) as key,
-        unnest(@priorities::int[]) as priority,
-        unnest(@flags::text[]) as flags,
-        generate_subscripts(@tasks::text[], 1) as place
+        pg_catalog.unnest(@tasks::text[]) as task,
+        pg_catalog.unnest(@payloads::text[]) as payload,
+        pg_catalog.unnest(@queues::text[]) as queue,
+        pg_catalog.unnest(@run_ats::timestamptz[]) as run_at,
+        pg_catalog.unnest(@max_attempts::int[]) as max_attempts,
+        pg_catalog.unnest(@keys::text[]) as key,
+        pg_catalog.unnest(@priorities::int[]) as priority,
+        pg_catalog.unnest(@flags::text[]) as flags,
+        pg_catalog.generate_subscripts(@tasks::text[], 1) as place
     ) s
     order by s.place
   ),
@@ -78,7 +78,7 @@ select
   j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
   t.identifier as task, q.queue_name as queue
-from (select count(*) as rows from holding) h
+from (select pg_catalog.count(*) as rows from holding) h
 cross join lateral graphile_worker.remove_job(case when h.rows >= 0 then @key::text end) j
 left join lateral graphile_worker.complete_jobs(
   case when j.key is null and j.locked_at is null then array[j.id] end

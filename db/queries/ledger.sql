@@ -3,12 +3,12 @@
 -- what any driver can pass.
 
 -- name: ServerVersion :one
-select current_setting('server_version_num')::int as version;
+select pg_catalog.current_setting('server_version_num')::int as version;
 
 -- name: TryLockMigrations :one
 -- Held until the transaction ends, and not until the session does: a session is
 -- not the caller's own behind a transaction pooler.
-select pg_try_advisory_xact_lock(@space::int, hashtext(@schema::text)) as locked;
+select pg_catalog.pg_try_advisory_xact_lock(@space::int, pg_catalog.hashtext(@schema::text)) as locked;
 
 -- name: LedgerShape :one
 select
@@ -26,7 +26,7 @@ select
       and a.attname = 'breaking' and not a.attisdropped
   ) as has_breaking,
   coalesce((
-    select string_agg(a.attname::text || ' '::text || pg_catalog.format_type(a.atttypid, null), ', ' order by a.attnum)
+    select pg_catalog.string_agg(a.attname::text || ' '::text || pg_catalog.format_type(a.atttypid, null), ', ' order by a.attnum)
     from pg_catalog.pg_attribute a
     join pg_catalog.pg_class c on c.oid = a.attrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -37,11 +37,11 @@ select
 -- name: LedgerRows :many
 -- Times are microseconds since 1970: as text, which is how they come without
 -- prepared statements, they would depend on the session's datestyle.
-select m.id, (extract(epoch from m.ts) * 1000000)::bigint as applied_at, m.breaking from graphile_worker.migrations m order by m.id;
+select m.id, (extract(epoch from m.ts)::float8 * 1000000::float8)::bigint as applied_at, m.breaking from graphile_worker.migrations m order by m.id;
 
 -- name: EarlyLedgerRows :many
 -- For a ledger from before there was a column "breaking".
-select m.id, (extract(epoch from m.ts) * 1000000)::bigint as applied_at from graphile_worker.migrations m order by m.id;
+select m.id, (extract(epoch from m.ts)::float8 * 1000000::float8)::bigint as applied_at from graphile_worker.migrations m order by m.id;
 
 -- name: MarkBreaking :exec
 update graphile_worker.migrations m set breaking = true where m.id = any (@ids::int[]);
@@ -54,16 +54,16 @@ on conflict (id) do nothing;
 -- name: LockedJobs :one
 -- What keeps revision 11 from running; before it, the view is a table.
 select exists (
-  select from graphile_worker.jobs j where j.locked_at >= now() - interval '4 hours'
+  select from graphile_worker.jobs j where j.locked_at >= pg_catalog.now() - interval '4 hours'
 ) as found;
 
 -- name: SchemaMarks :one
 -- Which runtime's functions are installed, as far as their texts tell.
 select
-  coalesce(bool_or(p.proname = 'add_job' and position('GWNOR' in p.prosrc) > 0), false)::boolean as key_locks,
-  coalesce(bool_or(p.proname = 'add_jobs' and position('-- made by gworker' in p.prosrc) > 0), false)::boolean
+  coalesce(pg_catalog.bool_or(p.proname = 'add_job' and position('GWNOR' in p.prosrc) > 0), false)::boolean as key_locks,
+  coalesce(pg_catalog.bool_or(p.proname = 'add_jobs' and position('-- made by gworker' in p.prosrc) > 0), false)::boolean
     as own_adding,
-  coalesce(bool_or(position('-- made by gworker' in p.prosrc) > 0), false)::boolean as own
+  coalesce(pg_catalog.bool_or(position('-- made by gworker' in p.prosrc) > 0), false)::boolean as own
 from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace
 where n.nspname = @schema::text;
@@ -74,29 +74,29 @@ where n.nspname = @schema::text;
 select o.line::text as line
 from (
   select c.relnamespace as home,
-    case c.relkind when 'v' then 'view ' when 'c' then 'type ' else 'table ' end || c.relname as line
+    case c.relkind when 'v' then 'view ' when 'c' then 'type ' else 'table ' end || c.relname::text as line
   from pg_catalog.pg_class c
   where c.relkind in ('r', 'p', 'v', 'c')
   union all
   select c.relnamespace,
-    'column ' || c.relname || '.' || a.attname || ' ' || t.typname
+    'column ' || c.relname::text || '.' || a.attname::text || ' ' || t.typname::text
   from pg_catalog.pg_attribute a
   join pg_catalog.pg_class c on c.oid = a.attrelid
   join pg_catalog.pg_type t on t.oid = a.atttypid
   where c.relkind in ('r', 'p', 'v', 'c') and a.attnum > 0 and not a.attisdropped
   union all
-  select k.connamespace, 'constraint ' || c.relname || '.' || k.conname
+  select k.connamespace, 'constraint ' || c.relname::text || '.' || k.conname::text
   from pg_catalog.pg_constraint k
   join pg_catalog.pg_class c on c.oid = k.conrelid
   union all
-  select c.relnamespace, 'index ' || c.relname || '.' || x.relname
+  select c.relnamespace, 'index ' || c.relname::text || '.' || x.relname::text
   from pg_catalog.pg_index i
   join pg_catalog.pg_class c on c.oid = i.indrelid
   join pg_catalog.pg_class x on x.oid = i.indexrelid
   union all
-  select p.pronamespace, 'function ' || p.proname || '(' || coalesce((
-      select string_agg(t.typname::text, ', ' order by a.place)
-      from unnest(p.proargtypes::oid[]) with ordinality a (type, place)
+  select p.pronamespace, 'function ' || p.proname::text || '(' || coalesce((
+      select pg_catalog.string_agg(t.typname::text, ', ' order by a.place)
+      from pg_catalog.unnest(p.proargtypes::oid[]) with ordinality a (type, place)
       join pg_catalog.pg_type t on t.oid = a.type
     ), '') || ')'
   from pg_catalog.pg_proc p

@@ -15,10 +15,10 @@ with before as (
   where @beat::boolean and w.id = @worker_id::text
   for update skip locked
 ), beaten as (
-  update graphile_worker._private_workers w set last_heartbeat_at = now()
+  update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now()
   from before b
   where w.id = b.id
-  returning extract(epoch from now() - b.last_heartbeat_at)::float8 as silent_for
+  returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for
 ), locks as not materialized (
   select j.locked_by, j.locked_at
   from graphile_worker._private_jobs j
@@ -33,7 +33,7 @@ select
     select from (
       select from graphile_worker._private_jobs j
       where j.is_available
-        and j.run_at <= now()
+        and j.run_at <= pg_catalog.now()
         and j.task_id = any (array(
           select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
         ))
@@ -49,16 +49,16 @@ select
   (@sweep::boolean and (
     exists (
       select from graphile_worker._private_workers w
-      where w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
+      where w.last_heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => @threshold::float8)
     )
     or exists (
       select from locks l
-      where l.locked_at < now() - make_interval(secs => @threshold::float8)
+      where l.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => @threshold::float8)
         and not exists (select from graphile_worker._private_workers w where w.id = l.locked_by)
     )
   ))::boolean as suspects,
   (@reset::boolean and exists (
-    select from locks l where l.locked_at < now() - interval '4 hours'
+    select from locks l where l.locked_at < pg_catalog.now() - interval '4 hours'
   ))::boolean as outdated
 from (select true) always
 left join beaten b on true;

@@ -10,10 +10,10 @@ select graphile_worker.worker_heartbeat(@worker_id::text, cast(@metadata::text a
 with before as (
   select w.id, w.last_heartbeat_at from graphile_worker._private_workers w where w.id = @worker_id::text for update
 )
-update graphile_worker._private_workers w set last_heartbeat_at = now()
+update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now()
 from before b
 where w.id = b.id
-returning extract(epoch from now() - b.last_heartbeat_at)::float8 as silent_for;
+returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for;
 
 -- name: DeregisterWorker :exec
 select graphile_worker.worker_deregister(@worker_id::text);
@@ -21,8 +21,8 @@ select graphile_worker.worker_deregister(@worker_id::text);
 -- name: LostJobs :many
 -- Those of the given claims, by their places, that the worker no longer holds.
 with mine as (
-  select unnest(@ids::bigint[]) as id, unnest(@locked_ats::timestamptz[]) as locked_at,
-    generate_subscripts(@ids::bigint[], 1) as place
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at,
+    pg_catalog.generate_subscripts(@ids::bigint[], 1) as place
 )
 select m.place::int as place from mine m
 where not exists (
@@ -32,41 +32,41 @@ where not exists (
 
 -- name: TrySweepLock :one
 -- Rust's sweepers take the same lock.
-select pg_try_advisory_xact_lock(1196905043, 1398228304)::boolean as held;
+select pg_catalog.pg_try_advisory_xact_lock(1196905043, 1398228304)::boolean as held;
 
 -- name: LiveWorkers :many
 -- Who has been heard of within the threshold.
 select w.id from graphile_worker._private_workers w
-where w.last_heartbeat_at >= now() - make_interval(secs => @threshold::float8);
+where w.last_heartbeat_at >= pg_catalog.now() - pg_catalog.make_interval(secs => @threshold::float8);
 
 -- name: AnySilentWorker :one
 select exists (
   select from graphile_worker._private_workers w
-  where w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
+  where w.last_heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => @threshold::float8)
 );
 
 -- name: StaleWorkers :many
 -- "seen" is how long ago NoteSilence noted the silence that still lasts, or -1: a
 -- note of another heartbeat, from before the server was started or promoted, or from
 -- the future says nothing. Anything may stand in the metadata.
-select w.id, extract(epoch from now() - w.last_heartbeat_at)::float8 as silent_for,
+select w.id, extract(epoch from pg_catalog.now() - w.last_heartbeat_at)::float8 as silent_for,
   coalesce(w.metadata, '{}')::text as metadata,
   (case
     when n.heartbeat = extract(epoch from w.last_heartbeat_at)::float8
-      and n.seen > extract(epoch from greatest(pg_postmaster_start_time(), pg_last_xact_replay_timestamp()))::float8
-      and n.seen <= extract(epoch from now())::float8
-      then extract(epoch from now())::float8 - n.seen
+      and n.seen > extract(epoch from greatest(pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_last_xact_replay_timestamp()))::float8
+      and n.seen <= extract(epoch from pg_catalog.now())::float8
+      then extract(epoch from pg_catalog.now())::float8 - n.seen
     else -1
   end)::float8 as seen
 from graphile_worker._private_workers w
 cross join lateral (
   select
-    case when jsonb_typeof(w.metadata #> '{gworker:silence,heartbeat}') = 'number'
-      then (w.metadata #>> '{gworker:silence,heartbeat}')::float8 end as heartbeat,
-    case when jsonb_typeof(w.metadata #> '{gworker:silence,seen}') = 'number'
-      then (w.metadata #>> '{gworker:silence,seen}')::float8 end as seen
+    case when pg_catalog.jsonb_typeof(w.metadata #> '{gworker:silence,heartbeat}'::text[]) = 'number'
+      then (w.metadata #>> '{gworker:silence,heartbeat}'::text[])::float8 end as heartbeat,
+    case when pg_catalog.jsonb_typeof(w.metadata #> '{gworker:silence,seen}'::text[]) = 'number'
+      then (w.metadata #>> '{gworker:silence,seen}'::text[])::float8 end as seen
 ) n
-where w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
+where w.last_heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => @threshold::float8)
 order by w.last_heartbeat_at;
 
 -- name: NoteSilence :exec
@@ -76,13 +76,13 @@ with silent as (
   select w.id
   from graphile_worker._private_workers w
   where w.id = any (@ids::text[])
-    and w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
-    and coalesce(jsonb_typeof(w.metadata), 'object') = 'object'
+    and w.last_heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => @threshold::float8)
+    and coalesce(pg_catalog.jsonb_typeof(w.metadata), 'object') = 'object'
   for update skip locked
 )
 update graphile_worker._private_workers w
-set metadata = coalesce(w.metadata, '{}') || jsonb_build_object('gworker:silence', jsonb_build_object(
-  'heartbeat', extract(epoch from w.last_heartbeat_at)::float8, 'seen', extract(epoch from now())::float8
+set metadata = coalesce(w.metadata, '{}') || pg_catalog.jsonb_build_object('gworker:silence', pg_catalog.jsonb_build_object(
+  'heartbeat', extract(epoch from w.last_heartbeat_at)::float8, 'seen', extract(epoch from pg_catalog.now())::float8
 ))
 from silent s
 where w.id = s.id;
@@ -93,21 +93,21 @@ where w.id = s.id;
 -- then finds that its row is gone.
 select w.id
 from graphile_worker._private_workers w
-where w.id = any (@ids::text[]) and w.last_heartbeat_at < now() - make_interval(secs => @threshold::float8)
+where w.id = any (@ids::text[]) and w.last_heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => @threshold::float8)
 for update skip locked;
 
 -- name: UnregisteredHolders :many
 -- Holders of locks who are not registered, with the age of their oldest lock.
-select h.locked_by::text as id, extract(epoch from now() - min(h.locked_at))::float8 as oldest
+select h.locked_by::text as id, extract(epoch from pg_catalog.now() - pg_catalog.min(h.locked_at))::float8 as oldest
 from (
   select j.locked_by, j.locked_at from graphile_worker._private_jobs j where j.locked_by is not null
   union all
   select q.locked_by, q.locked_at from graphile_worker._private_job_queues q where q.locked_by is not null
 ) h
-where h.locked_at < now() - make_interval(secs => @threshold::float8)
+where h.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => @threshold::float8)
   and not exists (select from graphile_worker._private_workers w where w.id = h.locked_by)
 group by h.locked_by
-order by min(h.locked_at);
+order by pg_catalog.min(h.locked_at);
 
 -- name: HeldJobs :many
 -- The jobs that dead holders hold, each lock at least as old as its holder's
@@ -115,20 +115,20 @@ order by min(h.locked_at);
 -- and says nothing about its age: there the holder's registration alone counts.
 -- A job whose end is being written at this moment is left out.
 with holders as (
-  select unnest(@holders::text[]) as id, unnest(@bounds::float8[]) as bound,
-    unnest(@registered::boolean[]) as registered
+  select pg_catalog.unnest(@holders::text[]) as id, pg_catalog.unnest(@bounds::float8[]) as bound,
+    pg_catalog.unnest(@registered::boolean[]) as registered
 )
 select j.id, t.identifier as task, coalesce(q.queue_name, '')::text as queue, coalesce(j.key, '')::text as key,
-  j.locked_by::text as holder, j.locked_at, extract(epoch from now() - j.locked_at)::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
+  j.locked_by::text as holder, j.locked_at, extract(epoch from pg_catalog.now() - j.locked_at)::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
   coalesce(j.last_error, '')::text as last_error, j.flags,
-  (coalesce(j.flags ->> 'gworker:cancel', '')
-    = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::boolean as cancelled
+  (coalesce(j.flags ->> 'gworker:cancel'::text, '')
+    = j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::boolean as cancelled
 from graphile_worker._private_jobs j
 join holders h on h.id = j.locked_by
 join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where (j.locked_at <= now() - make_interval(secs => h.bound)
-    or (h.registered and j.locked_at > clock_timestamp()))
+where (j.locked_at <= pg_catalog.now() - pg_catalog.make_interval(secs => h.bound)
+    or (h.registered and j.locked_at > pg_catalog.clock_timestamp()))
 order by j.id
 for update of j skip locked;
 
@@ -146,24 +146,24 @@ where q.id = jobs.job_queue_id and q.locked_by = any (@holders::text[]);
 
 -- name: RecoverJobs :one
 select graphile_worker.recover_dead_worker_jobs(
-  array[@sweep_id::text], make_interval(secs => @delay::float8)
+  array[@sweep_id::text], pg_catalog.make_interval(secs => @delay::float8)
 )::int as recovered;
 
 -- name: AdjustRecoveredJobs :exec
 -- What was decided about single jobs, on top of their recovery. A run_at of
 -- null leaves it; with backoff it is what a failed attempt gets.
 with decided as (
-  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempts,
-    unnest(@run_ats::timestamptz[]) as run_at, unnest(@backoffs::boolean[]) as backoff,
-    unnest(@errors::text[]) as error, unnest(@cancelled::boolean[]) as cancelled
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempts,
+    pg_catalog.unnest(@run_ats::timestamptz[]) as run_at, pg_catalog.unnest(@backoffs::boolean[]) as backoff,
+    pg_catalog.unnest(@errors::text[]) as error, pg_catalog.unnest(@cancelled::boolean[]) as cancelled
 )
 update graphile_worker._private_jobs j
 set attempts = d.attempts::smallint,
   run_at = case
-    when d.backoff then greatest(now(), j.run_at) + exp(least(d.attempts, 10)) * interval '1 second'
+    when d.backoff then greatest(pg_catalog.now(), j.run_at) + pg_catalog.exp(least(d.attempts, 10)::float8) * interval '1 second'
     else coalesce(d.run_at, j.run_at)
   end,
-  flags = case when d.cancelled then nullif(j.flags - 'gworker:cancel', '{}') else j.flags end,
+  flags = case when d.cancelled then nullif(j.flags - 'gworker:cancel'::text, '{}') else j.flags end,
   last_error = d.error
 from decided d
 where j.id = d.id;
@@ -186,17 +186,17 @@ where w.id = any (@ids::text[])
 returning w.id;
 
 -- name: AnnounceJobs :exec
-select pg_notify('jobs:insert', json_build_object('r', random(), 'count', @jobs::int)::text);
+select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', @jobs::int)::text);
 
 -- name: ResetOldJobLocks :many
 -- "at" is the present time if it is not the database's.
 update graphile_worker._private_jobs j
-set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, now()))
-where j.locked_at < coalesce(sqlc.narg(at)::timestamptz, now()) - interval '4 hours'
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()))
+where j.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours'
 returning j.id;
 
 -- name: ResetOldQueueLocks :many
 update graphile_worker._private_job_queues q
 set locked_at = null, locked_by = null
-where q.locked_at < coalesce(sqlc.narg(at)::timestamptz, now()) - interval '4 hours'
+where q.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours'
 returning q.queue_name;

@@ -11,7 +11,7 @@
 
 -- name: CompleteJobs :many
 with outcome as (
-  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at
 ), done as (
   delete from graphile_worker._private_jobs j
   using outcome o
@@ -35,28 +35,28 @@ select d.id from done d;
 -- many it had. "at" is the present time if it is not the database's. A cancelled job has
 -- no attempts left, and its error is the reason already: that one is kept.
 with outcome as (
-  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at,
-    unnest(@errors::text[]) as error, unnest(@delays::float8[]) as delay, unnest(@finals::boolean[]) as final,
-    unnest(@capped::boolean[]) as capped, unnest(@payloads::text[]) as payload
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at,
+    pg_catalog.unnest(@errors::text[]) as error, pg_catalog.unnest(@delays::float8[]) as delay, pg_catalog.unnest(@finals::boolean[]) as final,
+    pg_catalog.unnest(@capped::boolean[]) as capped, pg_catalog.unnest(@payloads::text[]) as payload
 ), failed as (
   update graphile_worker._private_jobs j
   set last_error = case
-      when j.flags ->> 'gworker:cancel'
-        = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') then j.last_error
+      when j.flags ->> 'gworker:cancel'::text
+        = j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') then j.last_error
       else o.error
     end,
     attempts = case when o.final and not o.capped then greatest(j.attempts, j.max_attempts) else j.attempts end,
     max_attempts = case when o.capped then least(j.attempts, j.max_attempts) else j.max_attempts end,
     payload = coalesce(nullif(o.payload, '')::json, j.payload),
-    run_at = greatest(coalesce(sqlc.narg(at)::timestamptz, now()), j.run_at)
-      + case when o.delay < 0 then exp(least(j.attempts, 10)) else o.delay end * interval '1 second',
+    run_at = greatest(coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()), j.run_at)
+      + case when o.delay < 0::float8 then pg_catalog.exp(least(j.attempts, 10)::float8) else o.delay end * interval '1 second',
     flags = case
-      when jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel' then nullif(j.flags - 'gworker:cancel', '{}')
+      when pg_catalog.jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel'::text then nullif(j.flags - 'gworker:cancel'::text, '{}')
       else j.flags
     end,
     locked_by = null,
     locked_at = null,
-    updated_at = now()
+    updated_at = pg_catalog.now()
   from outcome o
   where j.id = o.id
     and j.locked_by = @worker_id::text
@@ -78,13 +78,13 @@ select f.id, f.run_at, f.permanent, f.kept_error from failed f;
 -- whose mark is read under the row's lock. A delay of 0 leaves run_at, and '' the
 -- payload. What has to wait is not announced: it is found in its time.
 with outcome as (
-  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at,
-    unnest(@keys::text[]) as key, unnest(@delays::float8[]) as delay,
-    unnest(@payloads::text[]) as payload
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at,
+    pg_catalog.unnest(@keys::text[]) as key, pg_catalog.unnest(@delays::float8[]) as delay,
+    pg_catalog.unnest(@payloads::text[]) as payload
 ), held as materialized (
   select j.id, o.key, o.delay, o.payload, o.locked_at,
-    coalesce(j.flags ->> 'gworker:cancel', '')
-      = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
+    coalesce(j.flags ->> 'gworker:cancel'::text, '')
+      = j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
   from graphile_worker._private_jobs j
   join outcome o on o.id = j.id
   where j.locked_by = @worker_id::text
@@ -100,19 +100,19 @@ with outcome as (
     end,
     payload = coalesce(nullif(h.payload, '')::json, j.payload),
     run_at = case
-      when h.delay > 0 then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, now()) + h.delay * interval '1 second')
+      when h.delay > 0::float8 then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) + h.delay * interval '1 second')
       else j.run_at
     end,
     flags = case
-      when jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel' then nullif(j.flags - 'gworker:cancel', '{}')
+      when pg_catalog.jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel'::text then nullif(j.flags - 'gworker:cancel'::text, '{}')
       else j.flags
     end,
     locked_by = null,
     locked_at = null,
-    updated_at = now()
+    updated_at = pg_catalog.now()
   from held h
   where j.id = h.id
-  returning j.id, j.job_queue_id, (h.locked_at)::timestamptz as locked_at, (h.delay <= 0 and j.attempts < j.max_attempts) as runnable,
+  returning j.id, j.job_queue_id, (h.locked_at)::timestamptz as locked_at, (h.delay <= 0::float8 and j.attempts < j.max_attempts) as runnable,
     (j.attempts >= j.max_attempts)::boolean as retired, h.cancelled::boolean as cancelled,
     (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
@@ -121,10 +121,10 @@ with outcome as (
   from returned r
   where q.id = r.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = r.locked_at
 ), announced as (
-  select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
+  select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', pg_catalog.count(*))::text)
   from returned r
   where r.runnable
-  having count(*) > 0
+  having pg_catalog.count(*) > 0
 )
 select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true;
 
@@ -136,7 +136,7 @@ set locked_by = null,
   locked_at = null,
   run_at = case
     when @waits::boolean
-      then greatest(coalesce(sqlc.narg(at)::timestamptz, now()), j.run_at) + exp(least(j.attempts, 10)::float8) * interval '1 second'
+      then greatest(coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()), j.run_at) + pg_catalog.exp(least(j.attempts, 10)::float8) * interval '1 second'
     else j.run_at
   end
 where j.id = @id::bigint and j.locked_by = @worker_id::text and j.locked_at = @locked_at::timestamptz
@@ -155,7 +155,7 @@ returning q.id;
 -- name: FreeQueuesOfLostJobs :execrows
 -- A claim whose job is gone may still lock the job's queue.
 with lost as (
-  select unnest(@queues::text[]) as queue, unnest(@locked_ats::timestamptz[]) as locked_at
+  select pg_catalog.unnest(@queues::text[]) as queue, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at
 )
 update graphile_worker._private_job_queues q
 set locked_by = null, locked_at = null
@@ -169,7 +169,7 @@ where q.queue_name = l.queue and q.locked_by = @worker_id::text and q.locked_at 
 -- name: LockedRuns :many
 -- Those of runs that the statements above should have found.
 with outcome as (
-  select unnest(@ids::bigint[]) as id, unnest(@attempts::int[]) as attempt, unnest(@locked_ats::timestamptz[]) as locked_at
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at
 )
 select j.id
 from graphile_worker._private_jobs j

@@ -6,7 +6,7 @@ select
   exists (
     select from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = @schema::text and c.relname like '\_private\_%'
+    where n.nspname = @schema::text and c.relname::text like '\_private\_%'
       and pg_catalog.pg_get_userbyid(c.relowner) = @role::text
   ) as is_owner;
 
@@ -14,7 +14,7 @@ select
 select c.relname::text as name, c.relrowsecurity as secured
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname = @schema::text and c.relkind in ('r', 'p') and c.relname like '\_private\_%'
+where n.nspname = @schema::text and c.relkind in ('r', 'p') and c.relname::text like '\_private\_%'
 order by 1;
 
 -- name: RightsPolicies :many

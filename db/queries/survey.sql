@@ -5,7 +5,7 @@
 -- not just between two jobs.
 select q.id
 from graphile_worker._private_job_queues q
-where not q.is_available and q.locked_at < now() - @min_age::interval
+where not q.is_available and q.locked_at < pg_catalog.now() - @min_age::interval
 order by q.locked_at
 limit @max_queues::int;
 
@@ -17,7 +17,7 @@ limit @max_queues::int;
 select j.priority, j.run_at
 from graphile_worker._private_jobs j
 where j.is_available
-  and j.run_at <= now()
+  and j.run_at <= pg_catalog.now()
   and (j.priority, j.run_at) >= (
     coalesce(sqlc.narg(from_priority)::int2, '-32768'::int2), coalesce(sqlc.narg(from_run_at)::timestamptz, '-infinity')
   )

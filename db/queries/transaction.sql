@@ -16,10 +16,10 @@ with done as (
   from done d
   where q.id = d.job_queue_id and q.locked_by = @worker_id::text
 )
-select (select count(*) from done)::int as completed, txid_current()::bigint as transaction;
+select (select pg_catalog.count(*) from done)::int as completed, pg_catalog.txid_current()::bigint as transaction;
 
 -- name: TransactionFates :many
 -- "committed", "aborted" or "in progress" for each transaction, by its place;
 -- "unknown" if it is too long ago.
-select t.place::int as place, coalesce(txid_status(t.id), 'unknown')::text as fate
-from unnest(@transactions::bigint[]) with ordinality as t (id, place);
+select t.place::int as place, coalesce(pg_catalog.txid_status(t.id), 'unknown')::text as fate
+from pg_catalog.unnest(@transactions::bigint[]) with ordinality as t (id, place);

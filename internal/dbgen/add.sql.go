@@ -13,18 +13,18 @@ import (
 
 const AddDeduped = `-- name: AddDeduped :one
 with key_lock as materialized (
-  select pg_advisory_xact_lock(hashtext($2::text))
+  select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext($2::text))
 ), new_task as (
   insert into graphile_worker._private_tasks (identifier)
   select $3::text
-  where (select count(*) from key_lock) > 0
+  where (select pg_catalog.count(*) from key_lock) > 0
     and not exists (select from graphile_worker._private_tasks t where t.identifier = $3::text)
   on conflict do nothing
   returning id
 ), new_queue as (
   insert into graphile_worker._private_job_queues (queue_name)
   select $4::text
-  where (select count(*) from new_task) >= 0
+  where (select pg_catalog.count(*) from new_task) >= 0
     and $4::text is not null
     and not exists (
       select from graphile_worker._private_job_queues q where q.queue_name = $4::text
@@ -49,16 +49,16 @@ with key_lock as materialized (
     f.job_queue_id,
     cast($5::text as json),
     coalesce(
-      $6::timestamptz, case when $4::text is not null then clock_timestamp() else now() end
+      $6::timestamptz, case when $4::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce($7::int, 25),
     $2::text,
     $8::int,
     $9::text::jsonb
   from found f
-  where (select count(*) from key_lock) > 0
+  where (select pg_catalog.count(*) from key_lock) > 0
     and f.task_id is not null and ($4::text is null or f.job_queue_id is not null)
-  on conflict (key) do update set revision = j.revision + 1, updated_at = now()
+  on conflict (key) do update set revision = j.revision + 1, updated_at = pg_catalog.now()
   returning id, job_queue_id, task_id, payload, priority, run_at, attempts, max_attempts, last_error, created_at, updated_at, key, locked_at, locked_by, revision, flags, is_available
 )
 select
@@ -66,7 +66,7 @@ select
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
   f.task_id::int as found_task_id, coalesce(f.job_queue_id, 0)::int as found_queue_id,
   (case when $1::boolean and j.revision = 0
-    then pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}') end is not null)::boolean as announced
+    then pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":1}') end is not null)::boolean as announced
 from added j, found f
 `
 
@@ -144,18 +144,18 @@ func (q *Queries) AddDeduped(ctx context.Context, arg AddDedupedParams) (AddDedu
 
 const AddKeyed = `-- name: AddKeyed :one
 with key_lock as materialized (
-  select pg_advisory_xact_lock(hashtext($2::text))
+  select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext($2::text))
 ), new_task as (
   insert into graphile_worker._private_tasks (identifier)
   select $3::text
-  where (select count(*) from key_lock) > 0
+  where (select pg_catalog.count(*) from key_lock) > 0
     and not exists (select from graphile_worker._private_tasks t where t.identifier = $3::text)
   on conflict do nothing
   returning id
 ), new_queue as (
   insert into graphile_worker._private_job_queues (queue_name)
   select $4::text
-  where (select count(*) from new_task) >= 0
+  where (select pg_catalog.count(*) from new_task) >= 0
     and $4::text is not null
     and not exists (
       select from graphile_worker._private_job_queues q where q.queue_name = $4::text
@@ -180,27 +180,27 @@ with key_lock as materialized (
     f.job_queue_id,
     cast($5::text as json),
     coalesce(
-      $6::timestamptz, case when $4::text is not null then clock_timestamp() else now() end
+      $6::timestamptz, case when $4::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce($7::int, 25),
     $2::text,
     $8::int,
     $9::text::jsonb
   from found f
-  where (select count(*) from key_lock) > 0
+  where (select pg_catalog.count(*) from key_lock) > 0
     and f.task_id is not null and ($4::text is null or f.job_queue_id is not null)
   on conflict (key) do update set
     task_id = excluded.task_id,
     job_queue_id = excluded.job_queue_id,
     payload = case
-      when json_typeof(j.payload) = 'array' and json_typeof(excluded.payload) = 'array' then (
-        select coalesce(json_agg(e.value order by e.side, e.place), '[]')
+      when pg_catalog.json_typeof(j.payload) = 'array' and pg_catalog.json_typeof(excluded.payload) = 'array' then (
+        select coalesce(pg_catalog.json_agg(e.value order by e.side, e.place), '[]')
         from (
           select 1 as side, o.place, o.value
-          from json_array_elements(j.payload) with ordinality o (value, place)
+          from pg_catalog.json_array_elements(j.payload) with ordinality o (value, place)
           union all
           select 2, n.place, n.value
-          from json_array_elements(excluded.payload) with ordinality n (value, place)
+          from pg_catalog.json_array_elements(excluded.payload) with ordinality n (value, place)
         ) e
       )
       else excluded.payload
@@ -215,7 +215,7 @@ with key_lock as materialized (
     revision = j.revision + 1,
     attempts = 0,
     last_error = null,
-    updated_at = now()
+    updated_at = pg_catalog.now()
   where j.is_available
   returning id, job_queue_id, task_id, payload, priority, run_at, attempts, max_attempts, last_error, created_at, updated_at, key, locked_at, locked_by, revision, flags, is_available
 )
@@ -224,7 +224,7 @@ select
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
   f.task_id::int as found_task_id, coalesce(f.job_queue_id, 0)::int as found_queue_id,
   (case when $1::boolean
-    then pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}') end is not null)::boolean as announced
+    then pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":1}') end is not null)::boolean as announced
 from added j, found f
 `
 
@@ -308,7 +308,7 @@ const AddMany = `-- name: AddMany :many
 with new_task as (
   insert into graphile_worker._private_tasks (identifier)
   select n.name
-  from unnest($1::text[]) n (name)
+  from pg_catalog.unnest($1::text[]) n (name)
   where not exists (select from graphile_worker._private_tasks t where t.identifier = n.name)
   order by n.name
   on conflict do nothing
@@ -316,8 +316,8 @@ with new_task as (
 ), new_queue as (
   insert into graphile_worker._private_job_queues (queue_name)
   select n.name
-  from unnest($2::text[]) n (name)
-  where (select count(*) from new_task) >= 0
+  from pg_catalog.unnest($2::text[]) n (name)
+  where (select pg_catalog.count(*) from new_task) >= 0
     and not exists (select from graphile_worker._private_job_queues q where q.queue_name = n.name)
   order by n.name
   on conflict do nothing
@@ -326,14 +326,14 @@ with new_task as (
   select
     array(
       select coalesce(t.id, w.id)
-      from unnest($1::text[]) with ordinality n (name, place)
+      from pg_catalog.unnest($1::text[]) with ordinality n (name, place)
       left join graphile_worker._private_tasks t on t.identifier = n.name
       left join new_task w on w.identifier = n.name
       order by n.place
     ) as task_ids,
     array(
       select coalesce(q.id, w.id)
-      from unnest($2::text[]) with ordinality n (name, place)
+      from pg_catalog.unnest($2::text[]) with ordinality n (name, place)
       left join graphile_worker._private_job_queues q on q.queue_name = n.name
       left join new_queue w on w.queue_name = n.name
       order by n.place
@@ -346,30 +346,30 @@ with new_task as (
     f.queue_ids[s.queue],
     cast(s.payload as json),
     coalesce(
-      s.run_at, case when s.queue <> 0 then clock_timestamp() + s.place * interval '1 microsecond' else now() end
+      s.run_at, case when s.queue <> 0 then pg_catalog.clock_timestamp() + s.place::float8 * interval '1 microsecond' else pg_catalog.now() end
     ),
     case when s.max_attempts = 0 then 25 else s.max_attempts end,
     s.priority,
     cast(nullif(s.flags, '') as jsonb)
   from found f, (
     select
-      unnest($3::int[]) as task,
-      unnest($4::text[]) as payload,
-      unnest($5::int[]) as queue,
-      unnest($6::timestamptz[]) as run_at,
-      unnest($7::int[]) as max_attempts,
-      unnest($8::int[]) as priority,
-      unnest($9::text[]) as flags,
-      generate_subscripts($3::int[], 1) as place
+      pg_catalog.unnest($3::int[]) as task,
+      pg_catalog.unnest($4::text[]) as payload,
+      pg_catalog.unnest($5::int[]) as queue,
+      pg_catalog.unnest($6::timestamptz[]) as run_at,
+      pg_catalog.unnest($7::int[]) as max_attempts,
+      pg_catalog.unnest($8::int[]) as priority,
+      pg_catalog.unnest($9::text[]) as flags,
+      pg_catalog.generate_subscripts($3::int[], 1) as place
   ) s
-  where array_position(f.task_ids, null) is null and array_position(f.queue_ids, null) is null
+  where pg_catalog.array_position(f.task_ids, null) is null and pg_catalog.array_position(f.queue_ids, null) is null
   order by s.place
   returning id, job_queue_id, task_id, payload, priority, run_at, attempts, max_attempts, last_error, created_at, updated_at, key, locked_at, locked_by, revision, flags, is_available
 ), announced as (
-  select pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || count(*) || '}')
+  select pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":' || pg_catalog.count(*)::text || '}')
   from added
   where $10::boolean
-  having count(*) > 0
+  having pg_catalog.count(*) > 0
 )
 select
   j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
@@ -481,7 +481,7 @@ with new_task as (
 ), new_queue as (
   insert into graphile_worker._private_job_queues (queue_name)
   select $3::text
-  where (select count(*) from new_task) >= 0
+  where (select pg_catalog.count(*) from new_task) >= 0
     and $3::text is not null
     and not exists (
       select from graphile_worker._private_job_queues q where q.queue_name = $3::text
@@ -506,7 +506,7 @@ with new_task as (
     f.job_queue_id,
     cast($4::text as json),
     coalesce(
-      $5::timestamptz, case when $3::text is not null then clock_timestamp() else now() end
+      $5::timestamptz, case when $3::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce($6::int, 25),
     $7::int,
@@ -520,7 +520,7 @@ select
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
   f.task_id::int as found_task_id, coalesce(f.job_queue_id, 0)::int as found_queue_id,
   (case when $1::boolean
-    then pg_notify('jobs:insert', '{"r":' || random() || ',"count":1}') end is not null)::boolean as announced
+    then pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":1}') end is not null)::boolean as announced
 from added j, found f
 `
 
@@ -610,8 +610,8 @@ func (q *Queries) AddPlain(ctx context.Context, arg AddPlainParams) (AddPlainRow
 
 const Announce = `-- name: Announce :exec
 select
-  set_config('synchronous_commit', 'off', true),
-  pg_notify('jobs:insert', '{"r":' || random() || ',"count":' || $1::bigint || '}')
+  pg_catalog.set_config('synchronous_commit', 'off', true),
+  pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":' || cast($1::bigint as text) || '}')
 `
 
 // Tells workers of jobs that others' statements have committed. Its own commit

@@ -17,30 +17,30 @@ select
   c.ready, c.scheduled, c.retrying, c.running, c.blocked, c.failed, c.longest_wait
 from (
   select s.job_queue_id,
-    coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
-    coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
-    coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
-    coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
-    coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
-    coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-    coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+    coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
       when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
-      when j.run_at > now() and j.attempts > 0 then 'retrying'
-      when j.run_at > now() then 'scheduled'
+      when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+      when j.run_at > pg_catalog.now() then 'scheduled'
       when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
       else 'blocked'
     end) as state,
-      count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+      pg_catalog.count(*) as jobs, pg_catalog.min(greatest(j.run_at, j.created_at)) as oldest
     from graphile_worker._private_jobs j
     left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
     where j.job_queue_id is not null
     group by 1, 2
   ) s
   group by s.job_queue_id
-  order by sum(s.jobs) desc, s.job_queue_id
+  order by pg_catalog.sum(s.jobs) desc, s.job_queue_id
   limit $3::int
 ) c
 order by c.ready + c.scheduled + c.retrying + c.running + c.blocked + c.failed desc, c.job_queue_id
@@ -113,14 +113,14 @@ select
   (case
     when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -224,7 +224,7 @@ with victims as (
 ), deleted as (
   delete from graphile_worker._private_jobs j using victims v where j.id = v.id returning j.id
 )
-select count(*)::bigint as jobs, coalesce(max(d.id), 0)::bigint as last_id from deleted d
+select pg_catalog.count(*)::bigint as jobs, coalesce(pg_catalog.max(d.id), 0)::bigint as last_id from deleted d
 `
 
 type AdminDeleteFailedJobsParams struct {
@@ -320,14 +320,14 @@ select
   (case
     when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -414,7 +414,7 @@ func (q *Queries) AdminFailJobs(ctx context.Context, arg AdminFailJobsParams) ([
 }
 
 const AdminFailedJobs = `-- name: AdminFailedJobs :one
-select count(*)::bigint as jobs
+select pg_catalog.count(*)::bigint as jobs
 from graphile_worker._private_jobs j
 where j.attempts >= j.max_attempts and j.locked_at is null
 `
@@ -428,7 +428,7 @@ func (q *Queries) AdminFailedJobs(ctx context.Context) (int64, error) {
 
 const AdminForceUnlock = `-- name: AdminForceUnlock :exec
 select graphile_worker.force_unlock_workers($1::text[]),
-  pg_notify('jobs:insert', json_build_object('r', random(), 'count', $2::int)::text)
+  pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', $2::int)::text)
 `
 
 type AdminForceUnlockParams struct {
@@ -444,7 +444,7 @@ func (q *Queries) AdminForceUnlock(ctx context.Context, arg AdminForceUnlockPara
 
 const AdminGetJobByKey = `-- name: AdminGetJobByKey :one
 select
-  ((j.locked_at is null or j.locked_at < now() - interval '4 hours') and j.id <> all ($1::bigint[]))::boolean as touched,
+  ((j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours') and j.id <> all ($1::bigint[]))::boolean as touched,
   j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
   j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
   coalesce(t.identifier, '')::text as task,
@@ -452,14 +452,14 @@ select
   (case
     when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -527,7 +527,7 @@ func (q *Queries) AdminGetJobByKey(ctx context.Context, arg AdminGetJobByKeyPara
 
 const AdminGetJobs = `-- name: AdminGetJobs :many
 select
-  ((j.locked_at is null or j.locked_at < now() - interval '4 hours') and j.id <> all ($1::bigint[]))::boolean as touched,
+  ((j.locked_at is null or j.locked_at < pg_catalog.now() - interval '4 hours') and j.id <> all ($1::bigint[]))::boolean as touched,
   j.id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
   j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags,
   coalesce(t.identifier, '')::text as task,
@@ -535,14 +535,14 @@ select
   (case
     when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -625,7 +625,7 @@ func (q *Queries) AdminGetJobs(ctx context.Context, arg AdminGetJobsParams) ([]A
 
 const AdminHeldJobs = `-- name: AdminHeldJobs :many
 select j.id, j.locked_by::text as worker, coalesce(t.identifier, '')::text as task, j.attempts, j.max_attempts,
-  extract(epoch from now() - j.locked_at)::float8 as locked_for
+  extract(epoch from pg_catalog.now() - j.locked_at)::float8 as locked_for
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 where j.locked_by = any ($1::text[])
@@ -710,14 +710,14 @@ select
   (case
     when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -733,32 +733,32 @@ from (
       $6::boolean is null
       or (j.locked_at is not null or j.id = any ($2::bigint[])) = $6::boolean
     )
-    and (cardinality($7::text[]) = 0 or (case
+    and (pg_catalog.cardinality($7::text[]) = 0 or (case
       when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
-      when j.run_at > now() and j.attempts > 0 then 'retrying'
-      when j.run_at > now() then 'scheduled'
+      when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+      when j.run_at > pg_catalog.now() then 'scheduled'
       when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
       else 'blocked'
     end) = any ($7::text[]))
-    and (cardinality($8::text[]) = 0 or j.task_id = any (array(
+    and (pg_catalog.cardinality($8::text[]) = 0 or j.task_id = any (array(
       select i.id from graphile_worker._private_tasks i where i.identifier = any ($8::text[])
     )))
     and (
-      cardinality($9::text[]) = 0
+      pg_catalog.cardinality($9::text[]) = 0
       or j.job_queue_id = any (array(
         select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($9::text[])
       ))
       or j.job_queue_id is null and '' = any ($9::text[])
     )
-    and (cardinality($10::text[]) = 0 or j.key = any ($10::text[]))
+    and (pg_catalog.cardinality($10::text[]) = 0 or j.key = any ($10::text[]))
     and (
-      cardinality($11::text[]) = 0
+      pg_catalog.cardinality($11::text[]) = 0
       or j.locked_by = any ($11::text[])
       or j.id = any ($2::bigint[]) and $12::text = any ($11::text[])
     )
-    and (cardinality($13::text[]) = 0 or j.flags ?& $13::text[])
-    and ($14::text = '' or position(lower($14::text) in lower(j.last_error)) > 0)
+    and (pg_catalog.cardinality($13::text[]) = 0 or j.flags ?& $13::text[])
+    and ($14::text = '' or position(pg_catalog.lower($14::text) in pg_catalog.lower(j.last_error)) > 0)
     and ($15::int is null or j.priority >= $15::int)
     and ($16::int is null or j.priority <= $16::int)
     and ($17::timestamptz is null or j.run_at >= $17::timestamptz)
@@ -910,14 +910,14 @@ select
   (case
     when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -936,32 +936,32 @@ from (
       $8::boolean is null
       or (j.locked_at is not null or j.id = any ($2::bigint[])) = $8::boolean
     )
-    and (cardinality($9::text[]) = 0 or (case
+    and (pg_catalog.cardinality($9::text[]) = 0 or (case
       when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
-      when j.run_at > now() and j.attempts > 0 then 'retrying'
-      when j.run_at > now() then 'scheduled'
+      when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+      when j.run_at > pg_catalog.now() then 'scheduled'
       when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
       else 'blocked'
     end) = any ($9::text[]))
-    and (cardinality($10::text[]) = 0 or j.task_id = any (array(
+    and (pg_catalog.cardinality($10::text[]) = 0 or j.task_id = any (array(
       select i.id from graphile_worker._private_tasks i where i.identifier = any ($10::text[])
     )))
     and (
-      cardinality($11::text[]) = 0
+      pg_catalog.cardinality($11::text[]) = 0
       or j.job_queue_id = any (array(
         select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($11::text[])
       ))
       or j.job_queue_id is null and '' = any ($11::text[])
     )
-    and (cardinality($12::text[]) = 0 or j.key = any ($12::text[]))
+    and (pg_catalog.cardinality($12::text[]) = 0 or j.key = any ($12::text[]))
     and (
-      cardinality($13::text[]) = 0
+      pg_catalog.cardinality($13::text[]) = 0
       or j.locked_by = any ($13::text[])
       or j.id = any ($2::bigint[]) and $14::text = any ($13::text[])
     )
-    and (cardinality($15::text[]) = 0 or j.flags ?& $15::text[])
-    and ($16::text = '' or position(lower($16::text) in lower(j.last_error)) > 0)
+    and (pg_catalog.cardinality($15::text[]) = 0 or j.flags ?& $15::text[])
+    and ($16::text = '' or position(pg_catalog.lower($16::text) in pg_catalog.lower(j.last_error)) > 0)
     and ($17::int is null or j.priority >= $17::int)
     and ($18::int is null or j.priority <= $18::int)
     and ($19::timestamptz is null or j.run_at >= $19::timestamptz)
@@ -1109,14 +1109,14 @@ select
   (case
     when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -1132,32 +1132,32 @@ from (
       $6::boolean is null
       or (j.locked_at is not null or j.id = any ($2::bigint[])) = $6::boolean
     )
-    and (cardinality($7::text[]) = 0 or (case
+    and (pg_catalog.cardinality($7::text[]) = 0 or (case
       when j.locked_at is not null or j.id = any ($2::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
-      when j.run_at > now() and j.attempts > 0 then 'retrying'
-      when j.run_at > now() then 'scheduled'
+      when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+      when j.run_at > pg_catalog.now() then 'scheduled'
       when j.job_queue_id is null or q.is_available and q.queue_name <> all ($3::text[]) then 'ready'
       else 'blocked'
     end) = any ($7::text[]))
-    and (cardinality($8::text[]) = 0 or j.task_id = any (array(
+    and (pg_catalog.cardinality($8::text[]) = 0 or j.task_id = any (array(
       select i.id from graphile_worker._private_tasks i where i.identifier = any ($8::text[])
     )))
     and (
-      cardinality($9::text[]) = 0
+      pg_catalog.cardinality($9::text[]) = 0
       or j.job_queue_id = any (array(
         select i.id from graphile_worker._private_job_queues i where i.queue_name = any ($9::text[])
       ))
       or j.job_queue_id is null and '' = any ($9::text[])
     )
-    and (cardinality($10::text[]) = 0 or j.key = any ($10::text[]))
+    and (pg_catalog.cardinality($10::text[]) = 0 or j.key = any ($10::text[]))
     and (
-      cardinality($11::text[]) = 0
+      pg_catalog.cardinality($11::text[]) = 0
       or j.locked_by = any ($11::text[])
       or j.id = any ($2::bigint[]) and $12::text = any ($11::text[])
     )
-    and (cardinality($13::text[]) = 0 or j.flags ?& $13::text[])
-    and ($14::text = '' or position(lower($14::text) in lower(j.last_error)) > 0)
+    and (pg_catalog.cardinality($13::text[]) = 0 or j.flags ?& $13::text[])
+    and ($14::text = '' or position(pg_catalog.lower($14::text) in pg_catalog.lower(j.last_error)) > 0)
     and ($15::int is null or j.priority >= $15::int)
     and ($16::int is null or j.priority <= $16::int)
     and ($17::timestamptz is null or j.run_at >= $17::timestamptz)
@@ -1294,20 +1294,20 @@ func (q *Queries) AdminListNewest(ctx context.Context, arg AdminListNewestParams
 const AdminLockHolders = `-- name: AdminLockHolders :many
 select
   coalesce(h.locked_by, '')::text as worker,
-  (count(*) filter (where h.job))::bigint as jobs,
-  (count(*) filter (where not h.job))::bigint as queues,
-  extract(epoch from now() - min(h.locked_at))::float8 as oldest
+  (pg_catalog.count(*) filter (where h.job))::bigint as jobs,
+  (pg_catalog.count(*) filter (where not h.job))::bigint as queues,
+  extract(epoch from pg_catalog.now() - pg_catalog.min(h.locked_at))::float8 as oldest
 from (
   select j.locked_by, j.locked_at, true as job from graphile_worker._private_jobs j where j.locked_at is not null
   union all
   select q.locked_by, q.locked_at, false from graphile_worker._private_job_queues q where q.locked_at is not null
   union all
   select $1::text, h.locked_at, true
-  from (select unnest($2::bigint[]) as id, unnest($3::timestamptz[]) as locked_at) h
+  from (select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamptz[]) as locked_at) h
   join graphile_worker._private_jobs j on j.id = h.id and j.locked_at is null
   union all
   select $1::text, h.locked_at, false
-  from (select unnest($4::text[]) as queue_name, unnest($5::timestamptz[]) as locked_at) h
+  from (select pg_catalog.unnest($4::text[]) as queue_name, pg_catalog.unnest($5::timestamptz[]) as locked_at) h
   join graphile_worker._private_job_queues q on q.queue_name = h.queue_name and q.locked_at is null
 ) h
 group by 1
@@ -1383,7 +1383,7 @@ func (q *Queries) AdminLockTasks(ctx context.Context) error {
 }
 
 const AdminLockTimeout = `-- name: AdminLockTimeout :exec
-select set_config('lock_timeout', $1::text, true)
+select pg_catalog.set_config('lock_timeout', $1::text, true)
 `
 
 func (q *Queries) AdminLockTimeout(ctx context.Context, timeout string) error {
@@ -1393,36 +1393,36 @@ func (q *Queries) AdminLockTimeout(ctx context.Context, timeout string) error {
 
 const AdminQueues = `-- name: AdminQueues :many
 with held as materialized (
-  select unnest($1::text[]) as queue_name, unnest($2::timestamptz[]) as locked_at
+  select pg_catalog.unnest($1::text[]) as queue_name, pg_catalog.unnest($2::timestamptz[]) as locked_at
 ), page as materialized (
   select q.id, q.queue_name, coalesce(q.locked_at, h.locked_at) as locked_at,
     case when q.locked_at is null and h.locked_at is not null then $3::text else q.locked_by end as locked_by
   from graphile_worker._private_job_queues q
   left join held h on h.queue_name = q.queue_name
   where (not $4::boolean or q.queue_name > $5::text)
-    and (cardinality($6::text[]) = 0 or q.queue_name = any ($6::text[]))
+    and (pg_catalog.cardinality($6::text[]) = 0 or q.queue_name = any ($6::text[]))
     and (not $7::boolean or coalesce(q.locked_at, h.locked_at) is not null)
   order by q.queue_name
   limit $8::int
 ), counts as (
   select s.job_queue_id,
-    coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
-    coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
-    coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
-    coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
-    coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
-    coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-    coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+    coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+    coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
       when j.locked_at is not null or j.id = any ($9::bigint[]) then 'running'
       when j.attempts >= j.max_attempts then 'failed'
-      when j.run_at > now() and j.attempts > 0 then 'retrying'
-      when j.run_at > now() then 'scheduled'
+      when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+      when j.run_at > pg_catalog.now() then 'scheduled'
       when j.job_queue_id is null or q.is_available and q.queue_name <> all ($1::text[]) then 'ready'
       else 'blocked'
     end) as state,
-      count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+      pg_catalog.count(*) as jobs, pg_catalog.min(greatest(j.run_at, j.created_at)) as oldest
     from graphile_worker._private_jobs j
     left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
     where j.job_queue_id = any (array(select p.id from page p))
@@ -1434,7 +1434,7 @@ select
   p.queue_name::text as queue,
   coalesce(p.locked_by, '')::text as locked_by,
   p.locked_at,
-  coalesce(extract(epoch from now() - p.locked_at), 0)::float8 as locked_for,
+  coalesce(extract(epoch from pg_catalog.now() - p.locked_at), 0)::float8 as locked_for,
   coalesce(c.ready, 0)::bigint as ready,
   coalesce(c.scheduled, 0)::bigint as scheduled,
   coalesce(c.retrying, 0)::bigint as retrying,
@@ -1519,7 +1519,7 @@ func (q *Queries) AdminQueues(ctx context.Context, arg AdminQueuesParams) ([]Adm
 const AdminRegisteredWorkers = `-- name: AdminRegisteredWorkers :many
 select
   w.id, w.started_at, w.last_heartbeat_at,
-  extract(epoch from now() - w.last_heartbeat_at)::float8 as silent_for,
+  extract(epoch from pg_catalog.now() - w.last_heartbeat_at)::float8 as silent_for,
   coalesce(w.metadata, '{}')::text as metadata
 from graphile_worker._private_workers w
 order by w.id
@@ -1564,7 +1564,7 @@ const AdminRescheduleJobs = `-- name: AdminRescheduleJobs :many
 with touched as materialized (
   select f.id, f.job_queue_id, f.task_id, f.payload, f.priority, f.run_at, f.attempts, f.max_attempts, f.last_error, f.created_at, f.updated_at, f.key, f.locked_at, f.locked_by, f.revision, f.flags, f.is_available from graphile_worker.reschedule_jobs(
     $3::bigint[],
-    run_at => case when $4::boolean then now() else $5::timestamptz end,
+    run_at => case when $4::boolean then pg_catalog.now() else $5::timestamptz end,
     priority => $6::int,
     attempts => $7::int,
     max_attempts => $8::int
@@ -1576,10 +1576,10 @@ with touched as materialized (
   from graphile_worker._private_jobs p
   where p.id = any ($3::bigint[]) and not exists (select from touched f where f.id = p.id)
 ), announced as (
-  select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
+  select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', pg_catalog.count(*))::text)
   from touched f
-  where f.is_available and f.run_at <= now()
-  having count(*) > 0
+  where f.is_available and f.run_at <= pg_catalog.now()
+  having pg_catalog.count(*) > 0
 )
 select
   j.touched,
@@ -1590,14 +1590,14 @@ select
   (case
     when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  now()::timestamptz as read_at
+  pg_catalog.now()::timestamptz as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -1696,23 +1696,23 @@ func (q *Queries) AdminRescheduleJobs(ctx context.Context, arg AdminRescheduleJo
 const AdminTaskCounts = `-- name: AdminTaskCounts :many
 select
   coalesce((select t.identifier from graphile_worker._private_tasks t where t.id = s.task_id), '')::text as task,
-  coalesce(sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
-  coalesce(sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
-  coalesce(sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
-  coalesce(sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
-  coalesce(sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
-  coalesce(sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-  coalesce(extract(epoch from now() - min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'ready'), 0)::bigint as ready,
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'scheduled'), 0)::bigint as scheduled,
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'retrying'), 0)::bigint as retrying,
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
+  coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
+  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
 from (
   select j.task_id, (case
     when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
     when j.attempts >= j.max_attempts then 'failed'
-    when j.run_at > now() and j.attempts > 0 then 'retrying'
-    when j.run_at > now() then 'scheduled'
+    when j.run_at > pg_catalog.now() and j.attempts > 0 then 'retrying'
+    when j.run_at > pg_catalog.now() then 'scheduled'
     when j.job_queue_id is null or q.is_available and q.queue_name <> all ($2::text[]) then 'ready'
     else 'blocked'
   end) as state,
-    count(*) as jobs, min(greatest(j.run_at, j.created_at)) as oldest
+    pg_catalog.count(*) as jobs, pg_catalog.min(greatest(j.run_at, j.created_at)) as oldest
   from graphile_worker._private_jobs j
   left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
   group by 1, 2

@@ -12,7 +12,7 @@ import (
 )
 
 const AnnounceCancel = `-- name: AnnounceCancel :exec
-select pg_notify('gworker:cancel', json_build_object('job', $1::bigint, 'worker', $2::text)::text)
+select pg_catalog.pg_notify('gworker:cancel', pg_catalog.json_build_object('job', $1::bigint, 'worker', $2::text)::text)
 `
 
 type AnnounceCancelParams struct {
@@ -27,16 +27,16 @@ func (q *Queries) AnnounceCancel(ctx context.Context, arg AnnounceCancelParams) 
 
 const CancelledJobs = `-- name: CancelledJobs :many
 with mine as (
-  select unnest($2::bigint[]) as id, unnest($3::timestamptz[]) as locked_at,
-    generate_subscripts($2::bigint[], 1) as place
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamptz[]) as locked_at,
+    pg_catalog.generate_subscripts($2::bigint[], 1) as place
 )
 select m.place::int as place, coalesce(j.last_error, '')::text as reason
 from mine m
 join graphile_worker._private_jobs j on j.id = m.id
 where j.locked_by = $1::text
   and j.locked_at = m.locked_at
-  and j.flags ->> 'gworker:cancel'
-    = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+  and j.flags ->> 'gworker:cancel'::text
+    = j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 `
 
 type CancelledJobsParams struct {
@@ -72,7 +72,7 @@ func (q *Queries) CancelledJobs(ctx context.Context, arg CancelledJobsParams) ([
 }
 
 const FailJobForGood = `-- name: FailJobForGood :one
-select count(*)::int as failed from graphile_worker.permanently_fail_jobs(array[$1::bigint], $2::text)
+select pg_catalog.count(*)::int as failed from graphile_worker.permanently_fail_jobs(array[$1::bigint], $2::text)
 `
 
 type FailJobForGoodParams struct {
@@ -99,11 +99,11 @@ func (q *Queries) LayLockAside(ctx context.Context, id int64) error {
 const LockJobToCancel = `-- name: LockJobToCancel :one
 
 select l.id, coalesce(t.identifier, '')::text as task, l.attempts, l.max_attempts, l.last_error, l.locked_by, l.locked_at, l.mark,
-  coalesce(l.flags ->> 'gworker:cancel' = l.mark, false)::boolean as cancelled
+  coalesce(l.flags ->> 'gworker:cancel'::text = l.mark, false)::boolean as cancelled
 from (
   select j.id, j.task_id, j.attempts, j.max_attempts, coalesce(j.last_error, '')::text as last_error,
     coalesce(j.locked_by, '')::text as locked_by, j.locked_at, j.flags,
-    coalesce(j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '')::text as mark
+    coalesce(j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '')::text as mark
   from graphile_worker._private_jobs j
   where j.id = $1::bigint
   for update
@@ -165,8 +165,8 @@ const MarkJobCancelled = `-- name: MarkJobCancelled :exec
 update graphile_worker._private_jobs j
 set locked_by = $1::text,
   locked_at = $2::timestamptz,
-  flags = case when jsonb_typeof(j.flags) = 'object' then j.flags else '{}' end
-    || jsonb_build_object('gworker:cancel', $3::text)
+  flags = case when pg_catalog.jsonb_typeof(j.flags) = 'object' then j.flags else '{}' end
+    || pg_catalog.jsonb_build_object('gworker:cancel', $3::text)
 where j.id = $4::bigint
 `
 

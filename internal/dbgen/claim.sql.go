@@ -14,10 +14,10 @@ import (
 const ClaimJobs = `-- name: ClaimJobs :many
 
 with looked as materialized (
-  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
+  select w.id, w.job_queue_id, pg_catalog.row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
-    and w.run_at <= now()
+    and w.run_at <= pg_catalog.now()
     and (w.priority, w.run_at) >= (
       coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
     )
@@ -36,7 +36,7 @@ with looked as materialized (
   select j.id, j.job_queue_id, j.payload
   from graphile_worker._private_jobs j
   where j.is_available
-    and j.run_at <= now()
+    and j.run_at <= pg_catalog.now()
     and (j.priority, j.run_at) >= (
       coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
     )
@@ -62,35 +62,35 @@ with looked as materialized (
     case
       when s.stored * 256 <= $6::bigint then s.chosen
       else (
-        select greatest(count(*) filter (where w.bytes <= $6::bigint), 1)
-        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+        select greatest(pg_catalog.count(*) filter (where w.bytes <= $6::bigint), 1)
+        from (select pg_catalog.sum(pg_catalog.octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
       )
     end as jobs
-  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+  from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
 ), kept as (
   select r.id, r.job_queue_id, r.payload from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen,
     case
       when s.chosen = 0 then (
-        select count(*) from firsts f
+        select pg_catalog.count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
       when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
     case
-      when s.chosen < $5::int then (select count(*) from looked l where l.job_queue_id is not null)
+      when s.chosen < $5::int then (select pg_catalog.count(*) from looked l where l.job_queue_id is not null)
       else 0
     end as looked
   from (select f.chosen from fits f) s
 ), held_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $7::text, locked_at = now()
+  set locked_by = $7::text, locked_at = pg_catalog.now()
   where q.id = any (array(select r.job_queue_id from kept r))
 ), held_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $7::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $7::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any (array(select r.id from kept r))
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
 )
@@ -230,10 +230,10 @@ func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJo
 
 const ClaimQueuedJobs = `-- name: ClaimQueuedJobs :many
 with looked as materialized (
-  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
+  select w.id, w.job_queue_id, w.task_id, pg_catalog.row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
-    and w.run_at <= now()
+    and w.run_at <= pg_catalog.now()
     and (w.priority, w.run_at) >= (
       coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
     )
@@ -264,7 +264,7 @@ with looked as materialized (
       and j.job_queue_id is not distinct from f.job_queue_id
       and j.task_id = f.task_id
       and j.is_available
-      and j.run_at <= now()
+      and j.run_at <= pg_catalog.now()
     for update skip locked
   ) j
   order by f.position
@@ -274,32 +274,32 @@ with looked as materialized (
     case
       when s.stored * 256 <= $7::bigint then s.chosen
       else (
-        select greatest(count(*) filter (where w.bytes <= $7::bigint), 1)
-        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+        select greatest(pg_catalog.count(*) filter (where w.bytes <= $7::bigint), 1)
+        from (select pg_catalog.sum(pg_catalog.octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
       )
     end as jobs
-  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+  from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
 ), kept as (
   select r.id, r.job_queue_id, r.position, r.payload from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen, s.reached,
     case
       when s.chosen = 0 then (
-        select count(*) from firsts f
+        select pg_catalog.count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
       when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
-    (select count(*) from looked) as looked
-  from (select count(*) as chosen, percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
+    (select pg_catalog.count(*) from looked) as looked
+  from (select pg_catalog.count(*) as chosen, pg_catalog.percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
 ), held_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $8::text, locked_at = now()
+  set locked_by = $8::text, locked_at = pg_catalog.now()
   where q.id = any (array(select r.job_queue_id from kept r))
 ), held_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $8::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $8::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any (array(select r.id from kept r))
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
 )
@@ -410,7 +410,7 @@ func (q *Queries) ClaimQueuedJobs(ctx context.Context, arg ClaimQueuedJobsParams
 
 const ListHeldJobs = `-- name: ListHeldJobs :many
 with known as (
-  select unnest($2::bigint[]) as id, unnest($3::timestamptz[]) as locked_at
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamptz[]) as locked_at
 )
 select
   h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error, h.created_at,
@@ -488,10 +488,10 @@ func (q *Queries) ListHeldJobs(ctx context.Context, arg ListHeldJobsParams) ([]L
 
 const PlanByIndex = `-- name: PlanByIndex :exec
 select
-  set_config('plan_cache_mode', 'force_generic_plan', true),
-  set_config('enable_seqscan', 'off', true),
-  set_config('enable_bitmapscan', 'off', true),
-  set_config('jit', 'off', true)
+  pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),
+  pg_catalog.set_config('enable_seqscan', 'off', true),
+  pg_catalog.set_config('enable_bitmapscan', 'off', true),
+  pg_catalog.set_config('jit', 'off', true)
 `
 
 // Keeps one plan for every claim, for the transaction that it is in: the walk of the

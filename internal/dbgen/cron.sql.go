@@ -59,12 +59,12 @@ func (q *Queries) RegisterCrontab(ctx context.Context, arg RegisterCrontabParams
 
 const ScheduleCrontabs = `-- name: ScheduleCrontabs :many
 with due as (
-  select unnest($1::text[]) as identifier, unnest($2::boolean[]) as add,
-    unnest($3::text[]) as task, unnest($4::text[]) as payload, unnest($5::text[]) as queue,
-    unnest($6::timestamptz[]) as run_at, unnest($7::int[]) as max_attempts,
-    unnest($8::text[]) as key, unnest($9::text[]) as key_mode,
-    unnest($10::int[]) as priority, unnest($11::text[]) as flags,
-    generate_subscripts($1::text[], 1) as place
+  select pg_catalog.unnest($1::text[]) as identifier, pg_catalog.unnest($2::boolean[]) as add,
+    pg_catalog.unnest($3::text[]) as task, pg_catalog.unnest($4::text[]) as payload, pg_catalog.unnest($5::text[]) as queue,
+    pg_catalog.unnest($6::timestamptz[]) as run_at, pg_catalog.unnest($7::int[]) as max_attempts,
+    pg_catalog.unnest($8::text[]) as key, pg_catalog.unnest($9::text[]) as key_mode,
+    pg_catalog.unnest($10::int[]) as priority, pg_catalog.unnest($11::text[]) as flags,
+    pg_catalog.generate_subscripts($1::text[], 1) as place
 ), known as materialized (
   select k.identifier
   from graphile_worker._private_known_crontabs k
@@ -101,7 +101,7 @@ cross join lateral graphile_worker.add_job(
   max_attempts => nullif(s.max_attempts::int, 0),
   job_key => nullif(s.key::text, ''),
   priority => s.priority::int,
-  flags => case when s.flags::text <> '' then array(select json_array_elements_text(cast(s.flags::text as json))) end,
+  flags => case when s.flags::text <> '' then array(select pg_catalog.json_array_elements_text(cast(s.flags::text as json))) end,
   job_key_mode => nullif(s.key_mode::text, '')
 ) j
 union all

@@ -10,7 +10,7 @@ import (
 )
 
 const DoctorClock = `-- name: DoctorClock :one
-select (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us, pg_backend_pid()::int as pid
+select (extract(epoch from pg_catalog.clock_timestamp())::float8 * 1000000::float8)::bigint as now_us, pg_catalog.pg_backend_pid()::int as pid
 `
 
 type DoctorClockRow struct {
@@ -28,18 +28,18 @@ func (q *Queries) DoctorClock(ctx context.Context) (DoctorClockRow, error) {
 const DoctorConnections = `-- name: DoctorConnections :one
 select
   (
-    select count(*) from pg_catalog.pg_stat_activity a
+    select pg_catalog.count(*) from pg_catalog.pg_stat_activity a
     where coalesce(a.backend_type, 'client backend') = 'client backend' and a.datid is not null
   )::bigint as server_used,
   (
-    select count(*) from pg_catalog.pg_stat_activity a
-    where coalesce(a.backend_type, 'client backend') = 'client backend' and a.datname = current_database()
+    select pg_catalog.count(*) from pg_catalog.pg_stat_activity a
+    where coalesce(a.backend_type, 'client backend') = 'client backend' and a.datname = pg_catalog.current_database()
   )::bigint as database_used,
   (
-    select count(*) from pg_catalog.pg_stat_activity a
+    select pg_catalog.count(*) from pg_catalog.pg_stat_activity a
     where coalesce(a.backend_type, 'client backend') = 'client backend' and a.usename = session_user
   )::bigint as role_used,
-  coalesce((select d.datconnlimit from pg_catalog.pg_database d where d.datname = current_database()), -1)::bigint as database_limit,
+  coalesce((select d.datconnlimit from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()), -1)::bigint as database_limit,
   coalesce((select r.rolconnlimit from pg_catalog.pg_roles r where r.rolname = session_user), -1)::bigint as role_limit
 `
 
@@ -67,7 +67,7 @@ func (q *Queries) DoctorConnections(ctx context.Context) (DoctorConnectionsRow, 
 }
 
 const DoctorFailedTasks = `-- name: DoctorFailedTasks :many
-select t.identifier::text as task, count(*)::bigint as jobs
+select t.identifier::text as task, pg_catalog.count(*)::bigint as jobs
 from graphile_worker._private_jobs j
 join graphile_worker._private_tasks t on t.id = j.task_id
 where j.locked_at is null and j.attempts >= j.max_attempts
@@ -153,7 +153,7 @@ func (q *Queries) DoctorForeignKeys(ctx context.Context, schema string) ([]Docto
 }
 
 const DoctorFunctions = `-- name: DoctorFunctions :many
-select p.proname::text as name, p.prosrc::text as body, has_function_privilege(p.oid, 'execute')::boolean as may_execute
+select p.proname::text as name, p.prosrc::text as body, pg_catalog.has_function_privilege(p.oid, 'execute')::boolean as may_execute
 from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace
 where n.nspname = $1::text
@@ -187,9 +187,9 @@ func (q *Queries) DoctorFunctions(ctx context.Context, schema string) ([]DoctorF
 }
 
 const DoctorHiddenSessions = `-- name: DoctorHiddenSessions :one
-select count(*)::bigint as hidden
+select pg_catalog.count(*)::bigint as hidden
 from pg_catalog.pg_stat_activity a
-where a.datname = current_database() and a.query = '<insufficient privilege>'
+where a.datname = pg_catalog.current_database() and a.query = '<insufficient privilege>'
 `
 
 // Sessions of this database that the role may not look into.
@@ -214,8 +214,8 @@ join pg_catalog.pg_type t on t.oid = a.atttypid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_namespace qn on qn.oid = q.relnamespace
 join pg_catalog.pg_sequences s on s.schemaname = qn.nspname and s.sequencename = q.relname
-where d.classid = 'pg_catalog.pg_class'::regclass
-  and d.refclassid = 'pg_catalog.pg_class'::regclass
+where d.classid = 'pg_catalog.pg_class'::regclass::oid
+  and d.refclassid = 'pg_catalog.pg_class'::regclass::oid
   and d.deptype in ('a', 'i')
   and n.nspname = $1::text
 order by 1, 2
@@ -259,9 +259,9 @@ select
   q.id::int as id,
   q.queue_name::text as name,
   coalesce(q.locked_by, '')::text as worker,
-  extract(epoch from now() - q.locked_at)::float8 as seconds
+  extract(epoch from pg_catalog.now() - q.locked_at)::float8 as seconds
 from graphile_worker._private_job_queues q
-where q.locked_at < now() - make_interval(secs => $1::float8)
+where q.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::float8)
   and not exists (
     select from graphile_worker._private_jobs j where j.job_queue_id = q.id and j.locked_at is not null
   )
@@ -332,14 +332,14 @@ func (q *Queries) DoctorInvalidIndexes(ctx context.Context, schema string) ([]st
 
 const DoctorJobs = `-- name: DoctorJobs :one
 select
-  count(*)::bigint as total,
-  (count(*) filter (where j.locked_at is not null))::bigint as running,
-  (count(*) filter (where j.is_available and j.run_at <= now()))::bigint as due,
-  (count(*) filter (where j.is_available and j.run_at > now()))::bigint as later,
-  (count(*) filter (where j.locked_at is null and j.attempts >= j.max_attempts))::bigint as failed,
-  coalesce(extract(epoch from now() - min(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
+  pg_catalog.count(*)::bigint as total,
+  (pg_catalog.count(*) filter (where j.locked_at is not null))::bigint as running,
+  (pg_catalog.count(*) filter (where j.is_available and j.run_at <= pg_catalog.now()))::bigint as due,
+  (pg_catalog.count(*) filter (where j.is_available and j.run_at > pg_catalog.now()))::bigint as later,
+  (pg_catalog.count(*) filter (where j.locked_at is null and j.attempts >= j.max_attempts))::bigint as failed,
+  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
     as oldest_failure,
-  coalesce(extract(epoch from now() - max(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
+  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.max(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
     as newest_failure
 from graphile_worker._private_jobs j
 `
@@ -374,11 +374,11 @@ func (q *Queries) DoctorJobs(ctx context.Context) (DoctorJobsRow, error) {
 const DoctorLocks = `-- name: DoctorLocks :many
 select
   coalesce(h.locked_by, '')::text as worker,
-  (count(*) filter (where h.job))::bigint as jobs,
-  (count(*) filter (where not h.job))::bigint as queues,
-  (count(*) filter (where h.job and h.locked_at < now() - make_interval(secs => $1::float8)))::bigint as old_jobs,
-  (count(*) filter (where not h.job and h.locked_at < now() - make_interval(secs => $1::float8)))::bigint as old_queues,
-  coalesce(extract(epoch from now() - min(h.locked_at)), 0)::float8 as seconds
+  (pg_catalog.count(*) filter (where h.job))::bigint as jobs,
+  (pg_catalog.count(*) filter (where not h.job))::bigint as queues,
+  (pg_catalog.count(*) filter (where h.job and h.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::float8)))::bigint as old_jobs,
+  (pg_catalog.count(*) filter (where not h.job and h.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::float8)))::bigint as old_queues,
+  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(h.locked_at)), 0)::float8 as seconds
 from (
   select j.locked_by, j.locked_at, true as job from graphile_worker._private_jobs j where j.locked_at is not null
   union all
@@ -431,13 +431,13 @@ select
   coalesce(a.usename::text, '')::text as role,
   coalesce(a.application_name, '')::text as application,
   coalesce(a.state, '')::text as state,
-  coalesce(extract(epoch from clock_timestamp() - a.xact_start), -1)::float8 as seconds,
-  coalesce(greatest(age(a.backend_xmin), age(a.backend_xid)), 0)::bigint as horizon
+  coalesce(extract(epoch from pg_catalog.clock_timestamp() - a.xact_start), -1)::float8 as seconds,
+  coalesce(greatest(pg_catalog.age(a.backend_xmin), pg_catalog.age(a.backend_xid)), 0)::bigint as horizon
 from pg_catalog.pg_stat_activity a
-where a.datname = current_database()
+where a.datname = pg_catalog.current_database()
   and coalesce(a.backend_type, '') not in ('walsender', 'autovacuum worker')
   and (a.backend_xmin is not null or a.backend_xid is not null)
-  and a.pid <> pg_backend_pid()
+  and a.pid <> pg_catalog.pg_backend_pid()
 order by a.xact_start, 6 desc
 `
 
@@ -483,9 +483,9 @@ const DoctorPreparedTransactions = `-- name: DoctorPreparedTransactions :many
 select
   p.gid::text as gid,
   p.owner::text as role,
-  coalesce(extract(epoch from clock_timestamp() - p.prepared), 0)::float8 as seconds
+  coalesce(extract(epoch from pg_catalog.clock_timestamp() - p.prepared), 0)::float8 as seconds
 from pg_catalog.pg_prepared_xacts p
-where p.database = current_database()
+where p.database = pg_catalog.current_database()
 order by p.prepared
 `
 
@@ -520,7 +520,7 @@ select
   s.slot_name::text as name,
   s.slot_type::text as type,
   s.active::boolean as active,
-  age(s.xmin)::bigint as horizon
+  pg_catalog.age(s.xmin)::bigint as horizon
 from pg_catalog.pg_replication_slots s
 where s.xmin is not null
 order by 4 desc
@@ -560,7 +560,7 @@ func (q *Queries) DoctorReplicationSlots(ctx context.Context) ([]DoctorReplicati
 
 const DoctorRights = `-- name: DoctorRights :one
 select
-  coalesce(has_schema_privilege(n.oid, 'usage'), false)::boolean as usage,
+  coalesce(pg_catalog.has_schema_privilege(n.oid, 'usage'), false)::boolean as usage,
   coalesce((select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r where r.rolname = current_user), false)::boolean as bypass
 from pg_catalog.pg_namespace n
 where n.nspname = $1::text
@@ -581,14 +581,14 @@ func (q *Queries) DoctorRights(ctx context.Context, schema string) (DoctorRights
 const DoctorServer = `-- name: DoctorServer :one
 
 select
-  current_setting('server_version_num')::int as version_num,
-  current_setting('server_version')::text as version,
-  (extract(epoch from clock_timestamp()) * 1000000)::bigint as now_us,
-  pg_is_in_recovery()::boolean as standby,
-  (current_setting('default_transaction_read_only') = 'on')::boolean as read_only,
-  pg_backend_pid()::int as pid,
+  pg_catalog.current_setting('server_version_num')::int as version_num,
+  pg_catalog.current_setting('server_version')::text as version,
+  (extract(epoch from pg_catalog.clock_timestamp())::float8 * 1000000::float8)::bigint as now_us,
+  pg_catalog.pg_is_in_recovery()::boolean as standby,
+  (pg_catalog.current_setting('default_transaction_read_only') = 'on')::boolean as read_only,
+  pg_catalog.pg_backend_pid()::int as pid,
   current_user::text as role,
-  current_database()::text as database
+  pg_catalog.current_database()::text as database
 `
 
 type DoctorServerRow struct {
@@ -668,7 +668,7 @@ const DoctorStandbys = `-- name: DoctorStandbys :many
 select
   r.pid::int as pid,
   coalesce(r.application_name, '')::text as application,
-  age(r.backend_xmin)::bigint as horizon
+  pg_catalog.age(r.backend_xmin)::bigint as horizon
 from pg_catalog.pg_stat_replication r
 where r.backend_xmin is not null
 order by 3 desc
@@ -704,23 +704,23 @@ const DoctorTables = `-- name: DoctorTables :many
 select
   c.relname::text as name,
   (c.relpersistence = 'u')::boolean as unlogged,
-  (row_security_active(c.oid) and not exists (
+  (pg_catalog.row_security_active(c.oid) and not exists (
     select from pg_catalog.pg_policy p
     where p.polrelid = c.oid and p.polpermissive and p.polcmd in ('r', '*')
-      and not starts_with(p.polname::text, 'gworker_producer_')
-      and exists (select from unnest(p.polroles) r (oid) where r.oid = 0::oid or pg_has_role(r.oid, 'usage'))
+      and not pg_catalog.starts_with(p.polname::text, 'gworker_producer_')
+      and exists (select from pg_catalog.unnest(p.polroles) r (oid) where r.oid = 0::oid or pg_catalog.pg_has_role(r.oid, 'usage'))
   ))::boolean as secured,
-  (coalesce(array_to_string(c.reloptions, ','), '') like '%autovacuum_enabled=%'
-    and coalesce(array_to_string(c.reloptions, ','), '') !~ 'autovacuum_enabled=(on|true|yes|1)')::boolean as unvacuumed,
-  has_any_column_privilege(c.oid, 'select')::boolean as may_select,
-  has_table_privilege(c.oid, 'insert')::boolean as may_insert,
-  has_table_privilege(c.oid, 'update')::boolean as may_update,
-  has_table_privilege(c.oid, 'delete')::boolean as may_delete,
-  coalesce(pg_relation_size(c.oid), 0)::bigint as bytes,
+  (coalesce(pg_catalog.array_to_string(c.reloptions, ','), '') like '%autovacuum_enabled=%'
+    and coalesce(pg_catalog.array_to_string(c.reloptions, ','), '') !~ 'autovacuum_enabled=(on|true|yes|1)')::boolean as unvacuumed,
+  pg_catalog.has_any_column_privilege(c.oid, 'select')::boolean as may_select,
+  pg_catalog.has_table_privilege(c.oid, 'insert')::boolean as may_insert,
+  pg_catalog.has_table_privilege(c.oid, 'update')::boolean as may_update,
+  pg_catalog.has_table_privilege(c.oid, 'delete')::boolean as may_delete,
+  coalesce(pg_catalog.pg_relation_size(c.oid), 0)::bigint as bytes,
   greatest(c.reltuples, 0)::bigint as counted,
   coalesce(s.n_live_tup, 0)::bigint as live,
   coalesce(s.n_dead_tup, 0)::bigint as dead,
-  coalesce(extract(epoch from clock_timestamp() - greatest(s.last_autovacuum, s.last_vacuum)), -1)::float8 as vacuumed
+  coalesce(extract(epoch from pg_catalog.clock_timestamp() - greatest(s.last_autovacuum, s.last_vacuum)), -1)::float8 as vacuumed
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_stat_all_tables s on s.relid = c.oid
@@ -817,12 +817,12 @@ func (q *Queries) DoctorTriggers(ctx context.Context, schema string) ([]DoctorTr
 const DoctorWaitingTasks = `-- name: DoctorWaitingTasks :many
 select
   t.identifier::text as task,
-  count(*)::bigint as jobs,
-  extract(epoch from now() - min(greatest(j.run_at, j.created_at)))::float8 as seconds
+  pg_catalog.count(*)::bigint as jobs,
+  extract(epoch from pg_catalog.now() - pg_catalog.min(greatest(j.run_at, j.created_at)))::float8 as seconds
 from graphile_worker._private_jobs j
 join graphile_worker._private_tasks t on t.id = j.task_id
 where j.is_available
-  and j.run_at <= now()
+  and j.run_at <= pg_catalog.now()
   and (
     j.job_queue_id is null
     or exists (select from graphile_worker._private_job_queues q where q.id = j.job_queue_id and q.is_available)
@@ -861,14 +861,14 @@ func (q *Queries) DoctorWaitingTasks(ctx context.Context) ([]DoctorWaitingTasksR
 const DoctorWorkers = `-- name: DoctorWorkers :many
 select
   w.id::text as id,
-  extract(epoch from now() - w.last_heartbeat_at)::float8 as seconds,
-  coalesce(w.metadata ->> 'host', w.metadata ->> 'hostname', '')::text as host,
-  coalesce(w.metadata ->> 'pid', '')::text as pid,
-  coalesce(case when jsonb_typeof(w.metadata -> 'stale_after_seconds') = 'number'
-    then (w.metadata ->> 'stale_after_seconds')::float8 end, 0)::float8 as stale_after,
-  (jsonb_typeof(w.metadata -> 'tasks') is not distinct from 'array')::boolean as tells_tasks,
-  case when jsonb_typeof(w.metadata -> 'tasks') = 'array'
-    then array(select jsonb_array_elements_text(w.metadata -> 'tasks')) else '{}' end::text[] as tasks
+  extract(epoch from pg_catalog.now() - w.last_heartbeat_at)::float8 as seconds,
+  coalesce(w.metadata ->> 'host'::text, w.metadata ->> 'hostname'::text, '')::text as host,
+  coalesce(w.metadata ->> 'pid'::text, '')::text as pid,
+  coalesce(case when pg_catalog.jsonb_typeof(w.metadata -> 'stale_after_seconds'::text) = 'number'
+    then (w.metadata ->> 'stale_after_seconds'::text)::float8 end, 0)::float8 as stale_after,
+  (pg_catalog.jsonb_typeof(w.metadata -> 'tasks'::text) is not distinct from 'array')::boolean as tells_tasks,
+  case when pg_catalog.jsonb_typeof(w.metadata -> 'tasks'::text) = 'array'
+    then array(select pg_catalog.jsonb_array_elements_text(w.metadata -> 'tasks'::text)) else '{}' end::text[] as tasks
 from graphile_worker._private_workers w
 order by w.last_heartbeat_at
 `

@@ -12,7 +12,7 @@ import (
 )
 
 const AnnounceHeldJobs = `-- name: AnnounceHeldJobs :exec
-select pg_notify('jobs:insert', json_build_object('r', random(), 'count', $1::int)::text)
+select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', $1::int)::text)
 `
 
 // For jobs that go back and could run at once.
@@ -24,12 +24,12 @@ func (q *Queries) AnnounceHeldJobs(ctx context.Context, count int32) error {
 const BeginHold = `-- name: BeginHold :one
 
 select
-  set_config('idle_in_transaction_session_timeout', $1::text, true) as idle_timeout,
-  set_config('plan_cache_mode', 'force_generic_plan', true) as plan_cache_mode,
-  set_config('enable_seqscan', 'off', true) as enable_seqscan,
-  set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan,
-  set_config('jit', 'off', true) as jit,
-  now()::timestamptz as locked_at
+  pg_catalog.set_config('idle_in_transaction_session_timeout', $1::text, true) as idle_timeout,
+  pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true) as plan_cache_mode,
+  pg_catalog.set_config('enable_seqscan', 'off', true) as enable_seqscan,
+  pg_catalog.set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan,
+  pg_catalog.set_config('jit', 'off', true) as jit,
+  pg_catalog.now()::timestamptz as locked_at
 `
 
 type BeginHoldRow struct {
@@ -78,17 +78,17 @@ func (q *Queries) CompleteHeldJobs(ctx context.Context, ids []int64) error {
 
 const FailHeldJobs = `-- name: FailHeldJobs :many
 with outcome as (
-  select unnest($1::bigint[]) as id, unnest($2::text[]) as error, unnest($3::float8[]) as delay,
-    unnest($4::boolean[]) as final, unnest($5::boolean[]) as capped, unnest($6::text[]) as payload
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::text[]) as error, pg_catalog.unnest($3::float8[]) as delay,
+    pg_catalog.unnest($4::boolean[]) as final, pg_catalog.unnest($5::boolean[]) as capped, pg_catalog.unnest($6::text[]) as payload
 )
 update graphile_worker._private_jobs j
 set last_error = o.error,
   attempts = case when o.final and not o.capped then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
   max_attempts = case when o.capped then least(j.attempts + 1, j.max_attempts) else j.max_attempts end,
   payload = coalesce(nullif(o.payload, '')::json, j.payload),
-  run_at = greatest(statement_timestamp(), j.run_at)
-    + case when o.delay < 0 then exp(least(j.attempts + 1, 10)) else o.delay end * interval '1 second',
-  updated_at = statement_timestamp()
+  run_at = greatest(pg_catalog.statement_timestamp(), j.run_at)
+    + case when o.delay < 0::float8 then pg_catalog.exp(least(j.attempts + 1, 10)::float8) else o.delay end * interval '1 second',
+  updated_at = pg_catalog.statement_timestamp()
 from outcome o
 where j.id = o.id
 returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent
@@ -139,10 +139,10 @@ func (q *Queries) FailHeldJobs(ctx context.Context, arg FailHeldJobsParams) ([]F
 
 const HoldJobs = `-- name: HoldJobs :many
 with looked as materialized (
-  select w.id, w.job_queue_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
+  select w.id, w.job_queue_id, pg_catalog.row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
-    and w.run_at <= now()
+    and w.run_at <= pg_catalog.now()
     and (w.priority, w.run_at) >= (
       coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
     )
@@ -161,7 +161,7 @@ with looked as materialized (
   select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
   from graphile_worker._private_jobs j
   where j.is_available
-    and j.run_at <= now()
+    and j.run_at <= pg_catalog.now()
     and (j.priority, j.run_at) >= (
       coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
     )
@@ -187,42 +187,42 @@ with looked as materialized (
     case
       when s.stored * 256 <= $6::bigint then s.chosen
       else (
-        select greatest(count(*) filter (where w.bytes <= $6::bigint), 1)
-        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+        select greatest(pg_catalog.count(*) filter (where w.bytes <= $6::bigint), 1)
+        from (select pg_catalog.sum(pg_catalog.octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
       )
     end as jobs
-  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+  from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
 ), kept as (
   select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen,
     case
       when s.chosen = 0 then (
-        select count(*) from firsts f
+        select pg_catalog.count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
       when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
     case
-      when s.chosen < $5::int then (select count(*) from looked l where l.job_queue_id is not null)
+      when s.chosen < $5::int then (select pg_catalog.count(*) from looked l where l.job_queue_id is not null)
       else 0
     end as looked
   from (select f.chosen from fits f) s
 ), slow as (
   select r.id, r.job_queue_id
   from kept r
-  where cardinality($7::text[]) > 0
+  where pg_catalog.cardinality($7::text[]) > 0
     and r.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any ($7::text[])
     ))
 ), written_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $8::text, locked_at = now()
+  set locked_by = $8::text, locked_at = pg_catalog.now()
   where q.id = any (array(select s.job_queue_id from slow s))
 ), written_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $8::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $8::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any (array(select s.id from slow s))
 )
 select
@@ -325,10 +325,10 @@ func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsR
 
 const HoldQueuedJobs = `-- name: HoldQueuedJobs :many
 with looked as materialized (
-  select w.id, w.job_queue_id, w.task_id, row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
+  select w.id, w.job_queue_id, w.task_id, pg_catalog.row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
   where w.is_available
-    and w.run_at <= now()
+    and w.run_at <= pg_catalog.now()
     and (w.priority, w.run_at) >= (
       coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
     )
@@ -359,7 +359,7 @@ with looked as materialized (
       and j.job_queue_id is not distinct from f.job_queue_id
       and j.task_id = f.task_id
       and j.is_available
-      and j.run_at <= now()
+      and j.run_at <= pg_catalog.now()
     for update skip locked
   ) j
   order by f.position
@@ -369,39 +369,39 @@ with looked as materialized (
     case
       when s.stored * 256 <= $7::bigint then s.chosen
       else (
-        select greatest(count(*) filter (where w.bytes <= $7::bigint), 1)
-        from (select sum(octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
+        select greatest(pg_catalog.count(*) filter (where w.bytes <= $7::bigint), 1)
+        from (select pg_catalog.sum(pg_catalog.octet_length(r.payload::text)) over (rows unbounded preceding) as bytes from runnable r) w
       )
     end as jobs
-  from (select count(*) as chosen, sum(pg_column_size(r.payload)) as stored from runnable r) s
+  from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
 ), kept as (
   select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available, r.position, r.queue_name from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen, s.reached,
     case
       when s.chosen = 0 then (
-        select count(*) from firsts f
+        select pg_catalog.count(*) from firsts f
         where (select q.is_available from graphile_worker._private_job_queues q where q.id = f.job_queue_id)
       )
       when s.chosen > (select f.jobs from fits f) then 1
       else 0
     end as seen,
-    (select count(*) from looked) as looked
-  from (select count(*) as chosen, percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
+    (select pg_catalog.count(*) from looked) as looked
+  from (select pg_catalog.count(*) as chosen, pg_catalog.percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
 ), slow as (
   select r.id, r.job_queue_id
   from kept r
-  where cardinality($8::text[]) > 0
+  where pg_catalog.cardinality($8::text[]) > 0
     and r.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any ($8::text[])
     ))
 ), written_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $9::text, locked_at = now()
+  set locked_by = $9::text, locked_at = pg_catalog.now()
   where q.id = any (array(select s.job_queue_id from slow s))
 ), written_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $9::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $9::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any (array(select s.id from slow s))
 )
 select
@@ -500,16 +500,16 @@ func (q *Queries) HoldQueuedJobs(ctx context.Context, arg HoldQueuedJobsParams) 
 
 const LockUnchangedJobs = `-- name: LockUnchangedJobs :many
 with mine as (
-  select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt
 ), spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = $3::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $3::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   from mine m
   where j.id = m.id and j.attempts = m.attempt - 1
   returning j.id, j.job_queue_id
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $3::text, locked_at = now()
+  set locked_by = $3::text, locked_at = pg_catalog.now()
   from spilled s
   where q.id = s.job_queue_id
 )
@@ -571,15 +571,15 @@ func (q *Queries) NameTasks(ctx context.Context, ids []int32) ([]GraphileWorkerP
 
 const OutcomesMayBeRefused = `-- name: OutcomesMayBeRefused :one
 select (
-  current_setting('server_encoding') <> 'UTF8'
+  pg_catalog.current_setting('server_encoding') <> 'UTF8'
   or exists (
     select from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname = $1::text and c.relname in ('_private_jobs', '_private_job_queues')
       and (
         c.relhastriggers or c.relhasrules or c.relrowsecurity
-        or (select count(*) from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'x')) > 2
-        or (select count(*) from pg_catalog.pg_index i where i.indrelid = c.oid) > 4
+        or (select pg_catalog.count(*) from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'x')) > 2
+        or (select pg_catalog.count(*) from pg_catalog.pg_index i where i.indrelid = c.oid) > 4
       )
   )
 )::boolean as may_be_refused
@@ -597,15 +597,15 @@ func (q *Queries) OutcomesMayBeRefused(ctx context.Context, schema string) (bool
 
 const PutBackHeldJobs = `-- name: PutBackHeldJobs :exec
 with outcome as (
-  select unnest($1::bigint[]) as id, unnest($2::float8[]) as delay, unnest($3::text[]) as payload
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::float8[]) as delay, pg_catalog.unnest($3::text[]) as payload
 )
 update graphile_worker._private_jobs j
 set payload = coalesce(nullif(o.payload, '')::json, j.payload),
   run_at = case
-    when o.delay > 0 then greatest(j.run_at, statement_timestamp() + o.delay * interval '1 second')
+    when o.delay > 0::float8 then greatest(j.run_at, pg_catalog.statement_timestamp() + o.delay * interval '1 second')
     else j.run_at
   end,
-  updated_at = statement_timestamp()
+  updated_at = pg_catalog.statement_timestamp()
 from outcome o
 where j.id = o.id
 `
@@ -624,8 +624,8 @@ func (q *Queries) PutBackHeldJobs(ctx context.Context, arg PutBackHeldJobsParams
 
 const RelockJobs = `-- name: RelockJobs :many
 with mine as (
-  select unnest($2::bigint[]) as id, unnest($3::int[]) as attempt, unnest($4::int[]) as revision,
-    unnest($5::timestamptz[]) as run_at, unnest($6::timestamptz[]) as locked_at
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::int[]) as attempt, pg_catalog.unnest($4::int[]) as revision,
+    pg_catalog.unnest($5::timestamptz[]) as run_at, pg_catalog.unnest($6::timestamptz[]) as locked_at
 ), found as materialized (
   select j.id, j.job_queue_id, m.locked_at, m.attempt
   from graphile_worker._private_jobs j
@@ -727,12 +727,12 @@ func (q *Queries) RemainingJobs(ctx context.Context, ids []int64) ([]int64, erro
 const SpillJobs = `-- name: SpillJobs :many
 with spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = $1::text, locked_at = now(), attempts = j.attempts + 1
+  set locked_by = $1::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any ($2::bigint[])
   returning j.id, j.job_queue_id
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $1::text, locked_at = now()
+  set locked_by = $1::text, locked_at = pg_catalog.now()
   from spilled s
   where q.id = s.job_queue_id
 )

@@ -22,7 +22,7 @@ from graphile_worker.add_job(
   payload => cast($2::text as json),
   queue_name => $3::text,
   run_at => coalesce(
-    $4::timestamptz, case when $3::text is not null then clock_timestamp() end
+    $4::timestamptz, case when $3::text is not null then pg_catalog.clock_timestamp() end
   ),
   max_attempts => $5::int,
   job_key => $6::text,
@@ -119,24 +119,24 @@ from graphile_worker.add_jobs(
       s.payload::json,
       nullif(s.queue, ''),
       coalesce(
-        s.run_at, case when s.queue <> '' then clock_timestamp() + s.place * interval '1 microsecond' end
+        s.run_at, case when s.queue <> '' then pg_catalog.clock_timestamp() + s.place::float8 * interval '1 microsecond' end
       ),
       nullif(s.max_attempts, 0)::smallint,
       nullif(s.key, ''),
       s.priority::smallint,
-      case when s.flags <> '' then array(select json_array_elements_text(s.flags::json)) end
+      case when s.flags <> '' then array(select pg_catalog.json_array_elements_text(s.flags::json)) end
     )::graphile_worker.job_spec
     from (
       select
-        unnest($1::text[]) as task,
-        unnest($2::text[]) as payload,
-        unnest($3::text[]) as queue,
-        unnest($4::timestamptz[]) as run_at,
-        unnest($5::int[]) as max_attempts,
-        unnest($6::text[]) as key,
-        unnest($7::int[]) as priority,
-        unnest($8::text[]) as flags,
-        generate_subscripts($1::text[], 1) as place
+        pg_catalog.unnest($1::text[]) as task,
+        pg_catalog.unnest($2::text[]) as payload,
+        pg_catalog.unnest($3::text[]) as queue,
+        pg_catalog.unnest($4::timestamptz[]) as run_at,
+        pg_catalog.unnest($5::int[]) as max_attempts,
+        pg_catalog.unnest($6::text[]) as key,
+        pg_catalog.unnest($7::int[]) as priority,
+        pg_catalog.unnest($8::text[]) as flags,
+        pg_catalog.generate_subscripts($1::text[], 1) as place
     ) s
     order by s.place
   ),
@@ -269,7 +269,7 @@ select
   j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
   j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
   t.identifier as task, q.queue_name as queue
-from (select count(*) as rows from holding) h
+from (select pg_catalog.count(*) as rows from holding) h
 cross join lateral graphile_worker.remove_job(case when h.rows >= 0 then $1::text end) j
 left join lateral graphile_worker.complete_jobs(
   case when j.key is null and j.locked_at is null then array[j.id] end

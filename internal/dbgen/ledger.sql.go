@@ -10,7 +10,7 @@ import (
 )
 
 const EarlyLedgerRows = `-- name: EarlyLedgerRows :many
-select m.id, (extract(epoch from m.ts) * 1000000)::bigint as applied_at from graphile_worker.migrations m order by m.id
+select m.id, (extract(epoch from m.ts)::float8 * 1000000::float8)::bigint as applied_at from graphile_worker.migrations m order by m.id
 `
 
 type EarlyLedgerRowsRow struct {
@@ -56,7 +56,7 @@ func (q *Queries) InsertLedgerRow(ctx context.Context, arg InsertLedgerRowParams
 }
 
 const LedgerRows = `-- name: LedgerRows :many
-select m.id, (extract(epoch from m.ts) * 1000000)::bigint as applied_at, m.breaking from graphile_worker.migrations m order by m.id
+select m.id, (extract(epoch from m.ts)::float8 * 1000000::float8)::bigint as applied_at, m.breaking from graphile_worker.migrations m order by m.id
 `
 
 type LedgerRowsRow struct {
@@ -103,7 +103,7 @@ select
       and a.attname = 'breaking' and not a.attisdropped
   ) as has_breaking,
   coalesce((
-    select string_agg(a.attname::text || ' '::text || pg_catalog.format_type(a.atttypid, null), ', ' order by a.attnum)
+    select pg_catalog.string_agg(a.attname::text || ' '::text || pg_catalog.format_type(a.atttypid, null), ', ' order by a.attnum)
     from pg_catalog.pg_attribute a
     join pg_catalog.pg_class c on c.oid = a.attrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -133,7 +133,7 @@ func (q *Queries) LedgerShape(ctx context.Context, schema string) (LedgerShapeRo
 
 const LockedJobs = `-- name: LockedJobs :one
 select exists (
-  select from graphile_worker.jobs j where j.locked_at >= now() - interval '4 hours'
+  select from graphile_worker.jobs j where j.locked_at >= pg_catalog.now() - interval '4 hours'
 ) as found
 `
 
@@ -156,10 +156,10 @@ func (q *Queries) MarkBreaking(ctx context.Context, ids []int32) error {
 
 const SchemaMarks = `-- name: SchemaMarks :one
 select
-  coalesce(bool_or(p.proname = 'add_job' and position('GWNOR' in p.prosrc) > 0), false)::boolean as key_locks,
-  coalesce(bool_or(p.proname = 'add_jobs' and position('-- made by gworker' in p.prosrc) > 0), false)::boolean
+  coalesce(pg_catalog.bool_or(p.proname = 'add_job' and position('GWNOR' in p.prosrc) > 0), false)::boolean as key_locks,
+  coalesce(pg_catalog.bool_or(p.proname = 'add_jobs' and position('-- made by gworker' in p.prosrc) > 0), false)::boolean
     as own_adding,
-  coalesce(bool_or(position('-- made by gworker' in p.prosrc) > 0), false)::boolean as own
+  coalesce(pg_catalog.bool_or(position('-- made by gworker' in p.prosrc) > 0), false)::boolean as own
 from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace
 where n.nspname = $1::text
@@ -183,29 +183,29 @@ const SchemaObjects = `-- name: SchemaObjects :many
 select o.line::text as line
 from (
   select c.relnamespace as home,
-    case c.relkind when 'v' then 'view ' when 'c' then 'type ' else 'table ' end || c.relname as line
+    case c.relkind when 'v' then 'view ' when 'c' then 'type ' else 'table ' end || c.relname::text as line
   from pg_catalog.pg_class c
   where c.relkind in ('r', 'p', 'v', 'c')
   union all
   select c.relnamespace,
-    'column ' || c.relname || '.' || a.attname || ' ' || t.typname
+    'column ' || c.relname::text || '.' || a.attname::text || ' ' || t.typname::text
   from pg_catalog.pg_attribute a
   join pg_catalog.pg_class c on c.oid = a.attrelid
   join pg_catalog.pg_type t on t.oid = a.atttypid
   where c.relkind in ('r', 'p', 'v', 'c') and a.attnum > 0 and not a.attisdropped
   union all
-  select k.connamespace, 'constraint ' || c.relname || '.' || k.conname
+  select k.connamespace, 'constraint ' || c.relname::text || '.' || k.conname::text
   from pg_catalog.pg_constraint k
   join pg_catalog.pg_class c on c.oid = k.conrelid
   union all
-  select c.relnamespace, 'index ' || c.relname || '.' || x.relname
+  select c.relnamespace, 'index ' || c.relname::text || '.' || x.relname::text
   from pg_catalog.pg_index i
   join pg_catalog.pg_class c on c.oid = i.indrelid
   join pg_catalog.pg_class x on x.oid = i.indexrelid
   union all
-  select p.pronamespace, 'function ' || p.proname || '(' || coalesce((
-      select string_agg(t.typname::text, ', ' order by a.place)
-      from unnest(p.proargtypes::oid[]) with ordinality a (type, place)
+  select p.pronamespace, 'function ' || p.proname::text || '(' || coalesce((
+      select pg_catalog.string_agg(t.typname::text, ', ' order by a.place)
+      from pg_catalog.unnest(p.proargtypes::oid[]) with ordinality a (type, place)
       join pg_catalog.pg_type t on t.oid = a.type
     ), '') || ')'
   from pg_catalog.pg_proc p
@@ -239,7 +239,7 @@ func (q *Queries) SchemaObjects(ctx context.Context, schema string) ([]string, e
 
 const ServerVersion = `-- name: ServerVersion :one
 
-select current_setting('server_version_num')::int as version
+select pg_catalog.current_setting('server_version_num')::int as version
 `
 
 // The migrator: what is recorded, what is there, and one run at a time. It runs
@@ -253,7 +253,7 @@ func (q *Queries) ServerVersion(ctx context.Context) (int32, error) {
 }
 
 const TryLockMigrations = `-- name: TryLockMigrations :one
-select pg_try_advisory_xact_lock($1::int, hashtext($2::text)) as locked
+select pg_catalog.pg_try_advisory_xact_lock($1::int, pg_catalog.hashtext($2::text)) as locked
 `
 
 type TryLockMigrationsParams struct {

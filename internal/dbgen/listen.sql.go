@@ -12,9 +12,9 @@ import (
 const ServerIdentity = `-- name: ServerIdentity :one
 
 select
-  (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint as started_at,
-  (select d.oid from pg_catalog.pg_database d where d.datname = current_database())::bigint as database_oid,
-  pg_backend_pid()::int as pid
+  (extract(epoch from pg_catalog.pg_postmaster_start_time())::float8 * 1000000::float8)::bigint as started_at,
+  (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())::bigint as database_oid,
+  pg_catalog.pg_backend_pid()::int as pid
 `
 
 type ServerIdentityRow struct {

@@ -13,17 +13,17 @@ import (
 
 const AdjustRecoveredJobs = `-- name: AdjustRecoveredJobs :exec
 with decided as (
-  select unnest($1::bigint[]) as id, unnest($2::int[]) as attempts,
-    unnest($3::timestamptz[]) as run_at, unnest($4::boolean[]) as backoff,
-    unnest($5::text[]) as error, unnest($6::boolean[]) as cancelled
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempts,
+    pg_catalog.unnest($3::timestamptz[]) as run_at, pg_catalog.unnest($4::boolean[]) as backoff,
+    pg_catalog.unnest($5::text[]) as error, pg_catalog.unnest($6::boolean[]) as cancelled
 )
 update graphile_worker._private_jobs j
 set attempts = d.attempts::smallint,
   run_at = case
-    when d.backoff then greatest(now(), j.run_at) + exp(least(d.attempts, 10)) * interval '1 second'
+    when d.backoff then greatest(pg_catalog.now(), j.run_at) + pg_catalog.exp(least(d.attempts, 10)::float8) * interval '1 second'
     else coalesce(d.run_at, j.run_at)
   end,
-  flags = case when d.cancelled then nullif(j.flags - 'gworker:cancel', '{}') else j.flags end,
+  flags = case when d.cancelled then nullif(j.flags - 'gworker:cancel'::text, '{}') else j.flags end,
   last_error = d.error
 from decided d
 where j.id = d.id
@@ -53,7 +53,7 @@ func (q *Queries) AdjustRecoveredJobs(ctx context.Context, arg AdjustRecoveredJo
 }
 
 const AnnounceJobs = `-- name: AnnounceJobs :exec
-select pg_notify('jobs:insert', json_build_object('r', random(), 'count', $1::int)::text)
+select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', $1::int)::text)
 `
 
 func (q *Queries) AnnounceJobs(ctx context.Context, jobs int32) error {
@@ -64,7 +64,7 @@ func (q *Queries) AnnounceJobs(ctx context.Context, jobs int32) error {
 const AnySilentWorker = `-- name: AnySilentWorker :one
 select exists (
   select from graphile_worker._private_workers w
-  where w.last_heartbeat_at < now() - make_interval(secs => $1::float8)
+  where w.last_heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::float8)
 )
 `
 
@@ -140,10 +140,10 @@ const Heartbeat = `-- name: Heartbeat :many
 with before as (
   select w.id, w.last_heartbeat_at from graphile_worker._private_workers w where w.id = $1::text for update
 )
-update graphile_worker._private_workers w set last_heartbeat_at = now()
+update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now()
 from before b
 where w.id = b.id
-returning extract(epoch from now() - b.last_heartbeat_at)::float8 as silent_for
+returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for
 `
 
 // No row means that somebody has declared the worker dead; else how long the
@@ -170,20 +170,20 @@ func (q *Queries) Heartbeat(ctx context.Context, workerID string) ([]float64, er
 
 const HeldJobs = `-- name: HeldJobs :many
 with holders as (
-  select unnest($1::text[]) as id, unnest($2::float8[]) as bound,
-    unnest($3::boolean[]) as registered
+  select pg_catalog.unnest($1::text[]) as id, pg_catalog.unnest($2::float8[]) as bound,
+    pg_catalog.unnest($3::boolean[]) as registered
 )
 select j.id, t.identifier as task, coalesce(q.queue_name, '')::text as queue, coalesce(j.key, '')::text as key,
-  j.locked_by::text as holder, j.locked_at, extract(epoch from now() - j.locked_at)::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
+  j.locked_by::text as holder, j.locked_at, extract(epoch from pg_catalog.now() - j.locked_at)::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
   coalesce(j.last_error, '')::text as last_error, j.flags,
-  (coalesce(j.flags ->> 'gworker:cancel', '')
-    = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::boolean as cancelled
+  (coalesce(j.flags ->> 'gworker:cancel'::text, '')
+    = j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::boolean as cancelled
 from graphile_worker._private_jobs j
 join holders h on h.id = j.locked_by
 join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
-where (j.locked_at <= now() - make_interval(secs => h.bound)
-    or (h.registered and j.locked_at > clock_timestamp()))
+where (j.locked_at <= pg_catalog.now() - pg_catalog.make_interval(secs => h.bound)
+    or (h.registered and j.locked_at > pg_catalog.clock_timestamp()))
 order by j.id
 for update of j skip locked
 `
@@ -250,7 +250,7 @@ func (q *Queries) HeldJobs(ctx context.Context, arg HeldJobsParams) ([]HeldJobsR
 
 const LiveWorkers = `-- name: LiveWorkers :many
 select w.id from graphile_worker._private_workers w
-where w.last_heartbeat_at >= now() - make_interval(secs => $1::float8)
+where w.last_heartbeat_at >= pg_catalog.now() - pg_catalog.make_interval(secs => $1::float8)
 `
 
 // Who has been heard of within the threshold.
@@ -276,8 +276,8 @@ func (q *Queries) LiveWorkers(ctx context.Context, threshold float64) ([]string,
 
 const LostJobs = `-- name: LostJobs :many
 with mine as (
-  select unnest($2::bigint[]) as id, unnest($3::timestamptz[]) as locked_at,
-    generate_subscripts($2::bigint[], 1) as place
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamptz[]) as locked_at,
+    pg_catalog.generate_subscripts($2::bigint[], 1) as place
 )
 select m.place::int as place from mine m
 where not exists (
@@ -318,13 +318,13 @@ with silent as (
   select w.id
   from graphile_worker._private_workers w
   where w.id = any ($1::text[])
-    and w.last_heartbeat_at < now() - make_interval(secs => $2::float8)
-    and coalesce(jsonb_typeof(w.metadata), 'object') = 'object'
+    and w.last_heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => $2::float8)
+    and coalesce(pg_catalog.jsonb_typeof(w.metadata), 'object') = 'object'
   for update skip locked
 )
 update graphile_worker._private_workers w
-set metadata = coalesce(w.metadata, '{}') || jsonb_build_object('gworker:silence', jsonb_build_object(
-  'heartbeat', extract(epoch from w.last_heartbeat_at)::float8, 'seen', extract(epoch from now())::float8
+set metadata = coalesce(w.metadata, '{}') || pg_catalog.jsonb_build_object('gworker:silence', pg_catalog.jsonb_build_object(
+  'heartbeat', extract(epoch from w.last_heartbeat_at)::float8, 'seen', extract(epoch from pg_catalog.now())::float8
 ))
 from silent s
 where w.id = s.id
@@ -344,7 +344,7 @@ func (q *Queries) NoteSilence(ctx context.Context, arg NoteSilenceParams) error 
 
 const RecoverJobs = `-- name: RecoverJobs :one
 select graphile_worker.recover_dead_worker_jobs(
-  array[$1::text], make_interval(secs => $2::float8)
+  array[$1::text], pg_catalog.make_interval(secs => $2::float8)
 )::int as recovered
 `
 
@@ -379,8 +379,8 @@ func (q *Queries) RegisterWorker(ctx context.Context, arg RegisterWorkerParams) 
 
 const ResetOldJobLocks = `-- name: ResetOldJobLocks :many
 update graphile_worker._private_jobs j
-set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce($1::timestamptz, now()))
-where j.locked_at < coalesce($1::timestamptz, now()) - interval '4 hours'
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce($1::timestamptz, pg_catalog.now()))
+where j.locked_at < coalesce($1::timestamptz, pg_catalog.now()) - interval '4 hours'
 returning j.id
 `
 
@@ -408,7 +408,7 @@ func (q *Queries) ResetOldJobLocks(ctx context.Context, at pgtype.Timestamptz) (
 const ResetOldQueueLocks = `-- name: ResetOldQueueLocks :many
 update graphile_worker._private_job_queues q
 set locked_at = null, locked_by = null
-where q.locked_at < coalesce($1::timestamptz, now()) - interval '4 hours'
+where q.locked_at < coalesce($1::timestamptz, pg_catalog.now()) - interval '4 hours'
 returning q.queue_name
 `
 
@@ -433,24 +433,24 @@ func (q *Queries) ResetOldQueueLocks(ctx context.Context, at pgtype.Timestamptz)
 }
 
 const StaleWorkers = `-- name: StaleWorkers :many
-select w.id, extract(epoch from now() - w.last_heartbeat_at)::float8 as silent_for,
+select w.id, extract(epoch from pg_catalog.now() - w.last_heartbeat_at)::float8 as silent_for,
   coalesce(w.metadata, '{}')::text as metadata,
   (case
     when n.heartbeat = extract(epoch from w.last_heartbeat_at)::float8
-      and n.seen > extract(epoch from greatest(pg_postmaster_start_time(), pg_last_xact_replay_timestamp()))::float8
-      and n.seen <= extract(epoch from now())::float8
-      then extract(epoch from now())::float8 - n.seen
+      and n.seen > extract(epoch from greatest(pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_last_xact_replay_timestamp()))::float8
+      and n.seen <= extract(epoch from pg_catalog.now())::float8
+      then extract(epoch from pg_catalog.now())::float8 - n.seen
     else -1
   end)::float8 as seen
 from graphile_worker._private_workers w
 cross join lateral (
   select
-    case when jsonb_typeof(w.metadata #> '{gworker:silence,heartbeat}') = 'number'
-      then (w.metadata #>> '{gworker:silence,heartbeat}')::float8 end as heartbeat,
-    case when jsonb_typeof(w.metadata #> '{gworker:silence,seen}') = 'number'
-      then (w.metadata #>> '{gworker:silence,seen}')::float8 end as seen
+    case when pg_catalog.jsonb_typeof(w.metadata #> '{gworker:silence,heartbeat}'::text[]) = 'number'
+      then (w.metadata #>> '{gworker:silence,heartbeat}'::text[])::float8 end as heartbeat,
+    case when pg_catalog.jsonb_typeof(w.metadata #> '{gworker:silence,seen}'::text[]) = 'number'
+      then (w.metadata #>> '{gworker:silence,seen}'::text[])::float8 end as seen
 ) n
-where w.last_heartbeat_at < now() - make_interval(secs => $1::float8)
+where w.last_heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::float8)
 order by w.last_heartbeat_at
 `
 
@@ -492,7 +492,7 @@ func (q *Queries) StaleWorkers(ctx context.Context, threshold float64) ([]StaleW
 const StillStaleWorkers = `-- name: StillStaleWorkers :many
 select w.id
 from graphile_worker._private_workers w
-where w.id = any ($1::text[]) and w.last_heartbeat_at < now() - make_interval(secs => $2::float8)
+where w.id = any ($1::text[]) and w.last_heartbeat_at < pg_catalog.now() - pg_catalog.make_interval(secs => $2::float8)
 for update skip locked
 `
 
@@ -525,7 +525,7 @@ func (q *Queries) StillStaleWorkers(ctx context.Context, arg StillStaleWorkersPa
 }
 
 const TrySweepLock = `-- name: TrySweepLock :one
-select pg_try_advisory_xact_lock(1196905043, 1398228304)::boolean as held
+select pg_catalog.pg_try_advisory_xact_lock(1196905043, 1398228304)::boolean as held
 `
 
 // Rust's sweepers take the same lock.
@@ -568,16 +568,16 @@ func (q *Queries) UnlockQueuesWithoutJob(ctx context.Context, holders []string) 
 }
 
 const UnregisteredHolders = `-- name: UnregisteredHolders :many
-select h.locked_by::text as id, extract(epoch from now() - min(h.locked_at))::float8 as oldest
+select h.locked_by::text as id, extract(epoch from pg_catalog.now() - pg_catalog.min(h.locked_at))::float8 as oldest
 from (
   select j.locked_by, j.locked_at from graphile_worker._private_jobs j where j.locked_by is not null
   union all
   select q.locked_by, q.locked_at from graphile_worker._private_job_queues q where q.locked_by is not null
 ) h
-where h.locked_at < now() - make_interval(secs => $1::float8)
+where h.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::float8)
   and not exists (select from graphile_worker._private_workers w where w.id = h.locked_by)
 group by h.locked_by
-order by min(h.locked_at)
+order by pg_catalog.min(h.locked_at)
 `
 
 type UnregisteredHoldersRow struct {

@@ -14,7 +14,7 @@ import (
 const CompleteJobs = `-- name: CompleteJobs :many
 
 with outcome as (
-  select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamptz[]) as locked_at
 ), done as (
   delete from graphile_worker._private_jobs j
   using outcome o
@@ -76,28 +76,28 @@ func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([]i
 
 const FailJobs = `-- name: FailJobs :many
 with outcome as (
-  select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,
-    unnest($4::text[]) as error, unnest($5::float8[]) as delay, unnest($6::boolean[]) as final,
-    unnest($7::boolean[]) as capped, unnest($8::text[]) as payload
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamptz[]) as locked_at,
+    pg_catalog.unnest($4::text[]) as error, pg_catalog.unnest($5::float8[]) as delay, pg_catalog.unnest($6::boolean[]) as final,
+    pg_catalog.unnest($7::boolean[]) as capped, pg_catalog.unnest($8::text[]) as payload
 ), failed as (
   update graphile_worker._private_jobs j
   set last_error = case
-      when j.flags ->> 'gworker:cancel'
-        = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') then j.last_error
+      when j.flags ->> 'gworker:cancel'::text
+        = j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') then j.last_error
       else o.error
     end,
     attempts = case when o.final and not o.capped then greatest(j.attempts, j.max_attempts) else j.attempts end,
     max_attempts = case when o.capped then least(j.attempts, j.max_attempts) else j.max_attempts end,
     payload = coalesce(nullif(o.payload, '')::json, j.payload),
-    run_at = greatest(coalesce($9::timestamptz, now()), j.run_at)
-      + case when o.delay < 0 then exp(least(j.attempts, 10)) else o.delay end * interval '1 second',
+    run_at = greatest(coalesce($9::timestamptz, pg_catalog.now()), j.run_at)
+      + case when o.delay < 0::float8 then pg_catalog.exp(least(j.attempts, 10)::float8) else o.delay end * interval '1 second',
     flags = case
-      when jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel' then nullif(j.flags - 'gworker:cancel', '{}')
+      when pg_catalog.jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel'::text then nullif(j.flags - 'gworker:cancel'::text, '{}')
       else j.flags
     end,
     locked_by = null,
     locked_at = null,
-    updated_at = now()
+    updated_at = pg_catalog.now()
   from outcome o
   where j.id = o.id
     and j.locked_by = $10::text
@@ -214,7 +214,7 @@ func (q *Queries) FreeQueue(ctx context.Context, arg FreeQueueParams) ([]int32, 
 
 const FreeQueuesOfLostJobs = `-- name: FreeQueuesOfLostJobs :execrows
 with lost as (
-  select unnest($2::text[]) as queue, unnest($3::timestamptz[]) as locked_at
+  select pg_catalog.unnest($2::text[]) as queue, pg_catalog.unnest($3::timestamptz[]) as locked_at
 )
 update graphile_worker._private_job_queues q
 set locked_by = null, locked_at = null
@@ -243,7 +243,7 @@ func (q *Queries) FreeQueuesOfLostJobs(ctx context.Context, arg FreeQueuesOfLost
 
 const LockedRuns = `-- name: LockedRuns :many
 with outcome as (
-  select unnest($2::bigint[]) as id, unnest($3::int[]) as attempt, unnest($4::timestamptz[]) as locked_at
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::int[]) as attempt, pg_catalog.unnest($4::timestamptz[]) as locked_at
 )
 select j.id
 from graphile_worker._private_jobs j
@@ -288,13 +288,13 @@ func (q *Queries) LockedRuns(ctx context.Context, arg LockedRunsParams) ([]int64
 
 const ReturnJobs = `-- name: ReturnJobs :many
 with outcome as (
-  select unnest($1::bigint[]) as id, unnest($2::int[]) as attempt, unnest($3::timestamptz[]) as locked_at,
-    unnest($4::text[]) as key, unnest($5::float8[]) as delay,
-    unnest($6::text[]) as payload
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamptz[]) as locked_at,
+    pg_catalog.unnest($4::text[]) as key, pg_catalog.unnest($5::float8[]) as delay,
+    pg_catalog.unnest($6::text[]) as payload
 ), held as materialized (
   select j.id, o.key, o.delay, o.payload, o.locked_at,
-    coalesce(j.flags ->> 'gworker:cancel', '')
-      = j.locked_by || to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
+    coalesce(j.flags ->> 'gworker:cancel'::text, '')
+      = j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cancelled
   from graphile_worker._private_jobs j
   join outcome o on o.id = j.id
   where j.locked_by = $7::text
@@ -310,19 +310,19 @@ with outcome as (
     end,
     payload = coalesce(nullif(h.payload, '')::json, j.payload),
     run_at = case
-      when h.delay > 0 then greatest(j.run_at, coalesce($8::timestamptz, now()) + h.delay * interval '1 second')
+      when h.delay > 0::float8 then greatest(j.run_at, coalesce($8::timestamptz, pg_catalog.now()) + h.delay * interval '1 second')
       else j.run_at
     end,
     flags = case
-      when jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel' then nullif(j.flags - 'gworker:cancel', '{}')
+      when pg_catalog.jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel'::text then nullif(j.flags - 'gworker:cancel'::text, '{}')
       else j.flags
     end,
     locked_by = null,
     locked_at = null,
-    updated_at = now()
+    updated_at = pg_catalog.now()
   from held h
   where j.id = h.id
-  returning j.id, j.job_queue_id, (h.locked_at)::timestamptz as locked_at, (h.delay <= 0 and j.attempts < j.max_attempts) as runnable,
+  returning j.id, j.job_queue_id, (h.locked_at)::timestamptz as locked_at, (h.delay <= 0::float8 and j.attempts < j.max_attempts) as runnable,
     (j.attempts >= j.max_attempts)::boolean as retired, h.cancelled::boolean as cancelled,
     (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
@@ -331,10 +331,10 @@ with outcome as (
   from returned r
   where q.id = r.job_queue_id and q.locked_by = $7::text and q.locked_at = r.locked_at
 ), announced as (
-  select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
+  select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', pg_catalog.count(*))::text)
   from returned r
   where r.runnable
-  having count(*) > 0
+  having pg_catalog.count(*) > 0
 )
 select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true
 `
@@ -401,7 +401,7 @@ set locked_by = null,
   locked_at = null,
   run_at = case
     when $1::boolean
-      then greatest(coalesce($2::timestamptz, now()), j.run_at) + exp(least(j.attempts, 10)::float8) * interval '1 second'
+      then greatest(coalesce($2::timestamptz, pg_catalog.now()), j.run_at) + pg_catalog.exp(least(j.attempts, 10)::float8) * interval '1 second'
     else j.run_at
   end
 where j.id = $3::bigint and j.locked_by = $4::text and j.locked_at = $5::timestamptz

@@ -54,7 +54,7 @@ const RightsTables = `-- name: RightsTables :many
 select c.relname::text as name, c.relrowsecurity as secured
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname = $1::text and c.relkind in ('r', 'p') and c.relname like '\_private\_%'
+where n.nspname = $1::text and c.relkind in ('r', 'p') and c.relname::text like '\_private\_%'
 order by 1
 `
 
@@ -90,7 +90,7 @@ select
   exists (
     select from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = $2::text and c.relname like '\_private\_%'
+    where n.nspname = $2::text and c.relname::text like '\_private\_%'
       and pg_catalog.pg_get_userbyid(c.relowner) = $1::text
   ) as is_owner
 `

@@ -22,7 +22,7 @@ func (q *Queries) CheckConstraintsNow(ctx context.Context) error {
 }
 
 const CurrentTransaction = `-- name: CurrentTransaction :one
-select txid_current()::bigint as transaction_id
+select pg_catalog.txid_current()::bigint as transaction_id
 `
 
 // Another one than at the start: the file's statements have left it.
@@ -34,10 +34,10 @@ func (q *Queries) CurrentTransaction(ctx context.Context) (int64, error) {
 }
 
 const EndSession = `-- name: EndSession :exec
-select pg_terminate_backend(a.pid)
+select pg_catalog.pg_terminate_backend(a.pid)
 from pg_catalog.pg_stat_activity a
 where a.pid = $1::int
-  and (a.xact_start = $2::timestamptz or a.query <> '' and starts_with($3::text, a.query))
+  and (a.xact_start = $2::timestamptz or a.query <> '' and pg_catalog.starts_with($3::text, a.query))
 `
 
 type EndSessionParams struct {
@@ -55,18 +55,18 @@ func (q *Queries) EndSession(ctx context.Context, arg EndSessionParams) error {
 
 const EnterSQLTask = `-- name: EnterSQLTask :one
 
-select pg_backend_pid() as pid, now()::timestamptz as began, txid_current()::bigint as transaction_id,
-  current_setting('role')::text as session_role,
-  cardinality(array[
-    set_config('gworker.payload', $1::text, true),
-    set_config('gworker.job_id', $2::text, true),
-    set_config('gworker.task', $3::text, true),
-    set_config('gworker.attempt', $4::text, true),
-    set_config('gworker.max_attempts', $5::text, true),
-    set_config('gworker.queue', $6::text, true),
-    set_config('gworker.key', $7::text, true),
-    set_config('gworker.priority', $8::text, true),
-    set_config('gworker.run_at', $9::text, true)
+select pg_catalog.pg_backend_pid() as pid, pg_catalog.now()::timestamptz as began, pg_catalog.txid_current()::bigint as transaction_id,
+  pg_catalog.current_setting('role')::text as session_role,
+  pg_catalog.cardinality(array[
+    pg_catalog.set_config('gworker.payload', $1::text, true),
+    pg_catalog.set_config('gworker.job_id', $2::text, true),
+    pg_catalog.set_config('gworker.task', $3::text, true),
+    pg_catalog.set_config('gworker.attempt', $4::text, true),
+    pg_catalog.set_config('gworker.max_attempts', $5::text, true),
+    pg_catalog.set_config('gworker.queue', $6::text, true),
+    pg_catalog.set_config('gworker.key', $7::text, true),
+    pg_catalog.set_config('gworker.priority', $8::text, true),
+    pg_catalog.set_config('gworker.run_at', $9::text, true)
   ]) as settings
 `
 
@@ -148,8 +148,8 @@ func (q *Queries) HoldsJob(ctx context.Context, arg HoldsJobParams) (bool, error
 
 const PutOffUnlockedJob = `-- name: PutOffUnlockedJob :exec
 update graphile_worker._private_jobs j
-set last_error = $1::text, updated_at = now(),
-  run_at = greatest(now(), j.run_at) + exp(least($2::int, 10)) * interval '1 second'
+set last_error = $1::text, updated_at = pg_catalog.now(),
+  run_at = greatest(pg_catalog.now(), j.run_at) + pg_catalog.exp(least($2::int, 10)::float8) * interval '1 second'
 where j.id = $3::bigint and j.locked_at is null and j.attempts <= $2::int
 `
 
@@ -186,7 +186,7 @@ func (q *Queries) ResetSettings(ctx context.Context) error {
 }
 
 const SetRole = `-- name: SetRole :exec
-select set_config('role', $1::text, false)
+select pg_catalog.set_config('role', $1::text, false)
 `
 
 func (q *Queries) SetRole(ctx context.Context, role string) error {

@@ -15,7 +15,7 @@ const FindPlace = `-- name: FindPlace :many
 select j.priority, j.run_at
 from graphile_worker._private_jobs j
 where j.is_available
-  and j.run_at <= now()
+  and j.run_at <= pg_catalog.now()
   and (j.priority, j.run_at) >= (
     coalesce($1::int2, '-32768'::int2), coalesce($2::timestamptz, '-infinity')
   )
@@ -72,7 +72,7 @@ const ListBlockedQueues = `-- name: ListBlockedQueues :many
 
 select q.id
 from graphile_worker._private_job_queues q
-where not q.is_available and q.locked_at < now() - $1::interval
+where not q.is_available and q.locked_at < pg_catalog.now() - $1::interval
 order by q.locked_at
 limit $2::int
 `

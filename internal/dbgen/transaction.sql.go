@@ -26,7 +26,7 @@ with done as (
   from done d
   where q.id = d.job_queue_id and q.locked_by = $2::text
 )
-select (select count(*) from done)::int as completed, txid_current()::bigint as transaction
+select (select pg_catalog.count(*) from done)::int as completed, pg_catalog.txid_current()::bigint as transaction
 `
 
 type CompleteInTransactionParams struct {
@@ -57,8 +57,8 @@ func (q *Queries) CompleteInTransaction(ctx context.Context, arg CompleteInTrans
 }
 
 const TransactionFates = `-- name: TransactionFates :many
-select t.place::int as place, coalesce(txid_status(t.id), 'unknown')::text as fate
-from unnest($1::bigint[]) with ordinality as t (id, place)
+select t.place::int as place, coalesce(pg_catalog.txid_status(t.id), 'unknown')::text as fate
+from pg_catalog.unnest($1::bigint[]) with ordinality as t (id, place)
 `
 
 type TransactionFatesRow struct {
