@@ -156,8 +156,16 @@ func incompressible(n int) string {
 // inEncoding makes a migrated database of an encoding, and a pool on it.
 func inEncoding(t *testing.T, encoding string) *pgxpool.Pool {
 	t.Helper()
-	url := testdb.EmptyIn(t, encoding)
-	pool := testdb.Pool(t, url)
+	config, err := pgxpool.ParseConfig(testdb.EmptyIn(t, encoding))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8" // as a worker demands of a pool
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
 	if _, err := migrate.Up(t.Context(), pool, migrate.Options{}); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 
 func newRetryCommand(shared *sharedFlags) *cobra.Command {
 	c := &change{
-		shared: shared, verb: "retry", done: "retries",
+		shared: shared, verb: "retry", done: "retried",
 		call: func(ctx context.Context, client *gworker.Client, ids []int64) (gworker.ChangedJobs, error) {
 			return client.RetryJobs(ctx, ids)
 		},

@@ -28,9 +28,9 @@ func TestRetry(t *testing.T) {
 	}
 	run("", "show", ids[0]).want(t, 0, "4 of 4", "never", "worker retry "+ids[0])
 	run(ids[1]+"\n", "retry", "--dry-run", "-").want(t, 0, "would retry job "+ids[1], "4 of 4")
-	run(ids[1]+"\n", "retry", ids[0], "-").want(t, 0, "retries job "+ids[0], "ready, 0 of 4 attempts", "retries 2 jobs")
+	run(ids[1]+"\n", "retry", ids[0], "-").want(t, 0, "retried job "+ids[0], "ready, 0 of 4 attempts", "retried 2 jobs")
 	run("", "show", ids[1]).want(t, 0, "ready", "0 of 4", "no such customer")
-	run("", "retry", ids[2], "999999").want(t, 1, "ready", "no such job", "retries 1 job, left out 1", "1 of 2 jobs not touched")
+	run("", "retry", ids[2], "999999").want(t, 1, "ready", "no such job", "retried 1 job, left out 1", "1 of 2 jobs not touched")
 	run("", "retry").want(t, 2, "name the ids")
 }
 
@@ -52,7 +52,7 @@ func TestManyJobsArePrintedBriefly(t *testing.T) {
 		t.Errorf("%d lines:\n%s", lines, brief.out)
 	}
 	whole := run(ids, "retry", "-", "--verbose")
-	whole.want(t, 1, "retries 50 jobs, left out 30")
+	whole.want(t, 1, "retried 50 jobs, left out 30")
 	if lines := strings.Count(whole.out, "\n"); lines != 81 {
 		t.Errorf("%d lines with --verbose:\n%s", lines, whole.out)
 	}
