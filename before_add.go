@@ -58,7 +58,7 @@ func (a adder) beforeAddAll(ctx context.Context, specs []JobSpec) (kept []JobSpe
 }
 
 // protect makes an error of an interceptor's panic. It runs on the caller's own
-// goroutine, whose to end it is.
+// goroutine, which a runtime.Goexit in it still ends.
 func protect(ctx context.Context, intercept func(context.Context, *JobSpec) error, spec *JobSpec) (err error) {
 	defer func() {
 		if value := recover(); value != nil {

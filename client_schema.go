@@ -64,7 +64,7 @@ type schemaState struct {
 	name    string
 	asText  bool                          // arguments and results go as text
 	reach   func(context.Context) error   // nil: no matter how long the database is waited for
-	verdict atomic.Pointer[schemaVerdict] // nil until somebody has looked
+	verdict atomic.Pointer[schemaVerdict] // nil until the first look
 }
 
 // schemaVerdict says why the schema must not be worked on; nil is no reason.

@@ -165,7 +165,7 @@ func TestWorkersClientIsToldOfABreakingRevision(t *testing.T) {
 	}
 }
 
-// A role without rights to the ledger adds all the same, also in its transaction.
+// A role without rights to the ledger adds jobs nevertheless, also in its transaction.
 func TestClientWithoutRightsToTheLedger(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)

@@ -79,5 +79,5 @@ func (f *sharedFlags) client() (*gworker.Client, error) {
 }
 
 // commandConnectTimeout is the default of --connect-timeout for commands that do one
-// thing, where somebody waits.
+// thing, for which a person waits.
 const commandConnectTimeout = 10 * time.Second

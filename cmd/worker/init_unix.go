@@ -11,7 +11,7 @@ import (
 
 // Process 1 of a container is what orphans become the children of: processes whose
 // parents have ended, as a task may leave them. Each stays in the table of processes
-// until somebody collects it. A worker that waits for processes of its own cannot wait
+// until they are collected. A worker that waits for processes of its own cannot wait
 // for any process, so as process 1 this program runs itself once more, as a child, and
 // does nothing but collect, and pass signals on.
 

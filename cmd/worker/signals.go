@@ -27,7 +27,7 @@ func untilSignal(
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	// Somebody who reads the log may go, as head does. A write fails then, and that
+	// The reader of the log may go, as head does. A write fails then, and that
 	// must not end jobs in their middle. It is not ignored, which processes of tasks
 	// would inherit.
 	lost := make(chan os.Signal, 1)
