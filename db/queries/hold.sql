@@ -276,6 +276,24 @@ with spilled as (
 )
 select s.id from spilled s;
 
+-- name: AwaitedJobs :many
+-- Those of jobs whose rows another session waits for, until this transaction ends. Who
+-- waits for a row has its lock among the heavyweight ones meanwhile, by its place. Where
+-- several do, it is the first of them.
+select j.id
+from graphile_worker._private_jobs j
+where j.id = any (@ids::bigint[])
+  and exists (
+    select
+    from pg_catalog.pg_locks w
+    join pg_catalog.pg_locks r on r.pid = w.pid and r.locktype = 'tuple' and r.granted
+    where w.locktype = 'transactionid' and not w.granted
+      and w.transactionid::text = (txid_current_if_assigned() % 4294967296)::text
+      and r.relation = j.tableoid
+      and r.page::text = split_part(trim(both '()' from j.ctid::text), ',', 1)
+      and r.tuple::text = split_part(trim(both '()' from j.ctid::text), ',', 2)
+  );
+
 -- name: LockUnchangedJobs :many
 -- SpillJobs for those of jobs that were to be deleted or to fail whose rows are still as
 -- they were when they were held, because a trigger has kept them so.

@@ -21,6 +21,45 @@ func (q *Queries) AnnounceHeldJobs(ctx context.Context, count int32) error {
 	return err
 }
 
+const AwaitedJobs = `-- name: AwaitedJobs :many
+select j.id
+from graphile_worker._private_jobs j
+where j.id = any ($1::bigint[])
+  and exists (
+    select
+    from pg_catalog.pg_locks w
+    join pg_catalog.pg_locks r on r.pid = w.pid and r.locktype = 'tuple' and r.granted
+    where w.locktype = 'transactionid' and not w.granted
+      and w.transactionid::text = (txid_current_if_assigned() % 4294967296)::text
+      and r.relation = j.tableoid
+      and r.page::text = split_part(trim(both '()' from j.ctid::text), ',', 1)
+      and r.tuple::text = split_part(trim(both '()' from j.ctid::text), ',', 2)
+  )
+`
+
+// Those of jobs whose rows another session waits for, until this transaction ends. Who
+// waits for a row has its lock among the heavyweight ones meanwhile, by its place. Where
+// several do, it is the first of them.
+func (q *Queries) AwaitedJobs(ctx context.Context, ids []int64) ([]int64, error) {
+	rows, err := q.db.Query(ctx, AwaitedJobs, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const BeginHold = `-- name: BeginHold :one
 
 select

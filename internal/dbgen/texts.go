@@ -41,6 +41,7 @@ var Texts = []string{
 	AnnounceHeldJobs,
 	AnnounceJobs,
 	AnySilentWorker,
+	AwaitedJobs,
 	BeginHold,
 	CancelledJobs,
 	CheckConstraintsNow,

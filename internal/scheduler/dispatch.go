@@ -91,7 +91,9 @@ func (s *Scheduler) giveUp(j *job.Claimed, cause error) {
 func (s *Scheduler) ended(a *active, e ended) {
 	s.limits.end(e.job.Task)
 	if a.started && !e.unstarted {
-		s.estimates.ran(e.job.Task, e.duration)
+		if t := s.estimates.ran(e.job.Task, e.duration); t != nil {
+			t.waits.ended(a, e, s.holds)
+		}
 	}
 	if a.group != nil && a.group.end(a, e) {
 		return

@@ -32,6 +32,8 @@ type groupWritten struct {
 	locked map[int64]bool
 	// unspilled are jobs that run, and whose locks are not written.
 	unspilled []*job.Claimed
+	// awaited are those of the jobs asked about whose rows somebody waited for.
+	awaited map[int64]bool
 }
 
 // queueEnd asks for everything that the end of a group writes, and the commit.
@@ -72,6 +74,9 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 	}
 	h := l.h
 	guarded := h.guarded.Load()
+	if len(e.ask) > 0 {
+		batch.Queue(h.text(dbgen.AwaitedJobs), e.ask)
+	}
 	if guarded {
 		batch.Queue(savepointHeld)
 	}
@@ -99,6 +104,12 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 	batch.Queue(commitHeld)
 	return groupEnd{read: func(results pgx.BatchResults) (groupWritten, error) {
 		w := groupWritten{failed: make(map[int64]written, len(fail.Ids))}
+		if len(e.ask) > 0 {
+			var err error
+			if w.awaited, err = readIDs(results); err != nil {
+				return w, fmt.Errorf("statement AwaitedJobs: %w", err)
+			}
+		}
 		if guarded {
 			if _, err := results.Exec(); err != nil {
 				return w, fmt.Errorf("setting a savepoint: %w", err)

@@ -23,6 +23,7 @@ type estimate struct {
 	mean atomic.Int64 // nanoseconds; 0: nothing is known
 	// never says that jobs of the task shall not be held.
 	never atomic.Bool
+	waits waits
 }
 
 // averaging is the weight of an older value against the newest.
@@ -36,17 +37,21 @@ func newEstimates(c Config) *estimates {
 	e := &estimates{tasks: make(map[string]*estimate, len(c.Handlers))}
 	for task := range c.Handlers {
 		e.tasks[task] = &estimate{}
+		e.tasks[task].waits.together.Store(suspectAfter)
 		e.tasks[task].never.Store(c.Hold.Never[task])
 	}
 	return e
 }
 
-// ran notes how long a job took.
-func (e *estimates) ran(task string, took time.Duration) {
-	if t := e.tasks[task]; t != nil {
+// ran notes how long a job took. It returns what is known of its task, if it is one of
+// this worker's.
+func (e *estimates) ran(task string, took time.Duration) *estimate {
+	t := e.tasks[task]
+	if t != nil {
 		t.ran(took)
 	}
 	e.all.ran(took)
+	return t
 }
 
 func (e *estimate) ran(took time.Duration) {
@@ -68,14 +73,14 @@ func (e *estimates) atLeast(d time.Duration) {
 // slow reports whether the task's jobs are known to take longer than limit, or are
 // not to be held for another reason.
 func (e *estimate) slow(limit time.Duration) bool {
-	return e.never.Load() || time.Duration(e.mean.Load()) > limit
+	return e.never.Load() || e.waits.locked() || time.Duration(e.mean.Load()) > limit
 }
 
 // firm reports whether the task's jobs shall not start before everybody can see
 // their locks: those that write to their own rows, and those that may.
 func (e *estimates) firm(task string) bool {
 	t := e.tasks[task]
-	return t == nil || t.never.Load() || t.mean.Load() == 0
+	return t == nil || t.never.Load() || t.waits.locked() || t.mean.Load() == 0
 }
 
 // slowTasks are the slow tasks, and those of which nothing is known yet: a task's

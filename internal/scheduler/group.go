@@ -49,7 +49,8 @@ const (
 type ending struct {
 	finish  []ended
 	spill   []*active
-	dropped int // jobs that had not started
+	ask     []int64 // those of spill whose rows somebody may wait for
+	dropped int     // jobs that had not started
 }
 
 // takes puts the group's jobs into the slots' queue. It reports false, and does
@@ -250,8 +251,12 @@ func returned(e ended) ended {
 func (p *pool) closeGroup(g *group) {
 	g.state = groupOver
 	p.order.isFree(g.freed, g.next)
+	now := time.Now()
 	for _, a := range g.jobs {
 		a.group = nil
+		if a.here && a.started && !a.asked {
+			a.spilled = now
+		}
 	}
 	delete(p.groups, g)
 	close(g.over)

@@ -79,6 +79,7 @@ type holds struct {
 	underWay  underWay // the ordinary claim
 
 	guarded  atomic.Bool  // something may refuse what the end of a group writes
+	blind    atomic.Bool  // the database does not tell who waits for rows
 	rescuing atomic.Int32 // lanes whose group is lost, and not locked again yet
 }
 

@@ -154,6 +154,7 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 	}
 	bounded, cancel := l.bounded(ctx)
 	defer cancel()
+	e.ask = l.h.suspects(e.spill)
 	batch := &pgx.Batch{}
 	end := l.queueEnd(batch, e, c.claim == 0)
 	together := c.claim > 0 && c.survey == nil
@@ -337,6 +338,7 @@ func (l *lane) connect(ctx context.Context) error {
 	}
 	l.conn, l.sent = conn, time.Now()
 	l.guard(ctx)
+	l.tryAsking(ctx)
 	return nil
 }
 
@@ -362,6 +364,11 @@ func (l *lane) settle(ctx context.Context, g *group, e ending, w groupWritten) (
 	for _, end := range e.finish {
 		if w.locked[end.job.ID] {
 			l.h.release(end) // before the group lets go of it, so that it is never unknown
+		}
+	}
+	for _, a := range e.spill {
+		if w.awaited[a.job.ID] {
+			l.h.estimates.lock(a.job.Task) // before the run may end
 		}
 	}
 	l.h.pool.committed(g, l.h.release)

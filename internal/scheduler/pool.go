@@ -62,6 +62,9 @@ type active struct {
 	withdrawn  bool // never starts
 	returns    bool // another claim of this worker has the job: what locks it goes back
 
+	spilled time.Time // when its held claim ended before it; zero: it did not, or was asked
+	asked   bool      // whether somebody waits for its row, see waits
+
 	here       bool    // the pool has it
 	superseded bool    // there is, or was, a later run of its job
 	before     *active // the run of its job that was the latest before, if that is here

@@ -23,6 +23,7 @@
 //	endgroup.go   what its end writes, and what is done where that is lost
 //	access.go     how it gets its connection, and what is done without
 //	hurry.go      how one ends early for somebody who waits for its row
+//	waits.go      what is done about handlers that do
 //
 // and beside both:
 //
