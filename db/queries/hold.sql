@@ -294,6 +294,12 @@ where j.id = any (@ids::bigint[])
       and r.tuple::text = split_part(trim(both '()' from j.ctid::text), ',', 2)
   );
 
+-- name: MaySeeLocks :one
+-- Whether this role may run AwaitedJobs, whose failure would end the transaction.
+select (
+  has_table_privilege('pg_catalog.pg_locks', 'select') and has_function_privilege('pg_catalog.pg_lock_status()', 'execute')
+)::boolean as may_see_locks;
+
 -- name: LockUnchangedJobs :many
 -- SpillJobs for those of jobs that were to be deleted or to fail whose rows are still as
 -- they were when they were held, because a trigger has kept them so.

@@ -583,6 +583,20 @@ func (q *Queries) LockUnchangedJobs(ctx context.Context, arg LockUnchangedJobsPa
 	return items, nil
 }
 
+const MaySeeLocks = `-- name: MaySeeLocks :one
+select (
+  has_table_privilege('pg_catalog.pg_locks', 'select') and has_function_privilege('pg_catalog.pg_lock_status()', 'execute')
+)::boolean as may_see_locks
+`
+
+// Whether this role may run AwaitedJobs, whose failure would end the transaction.
+func (q *Queries) MaySeeLocks(ctx context.Context) (bool, error) {
+	row := q.db.QueryRow(ctx, MaySeeLocks)
+	var may_see_locks bool
+	err := row.Scan(&may_see_locks)
+	return may_see_locks, err
+}
+
 const NameTasks = `-- name: NameTasks :many
 select t.id, t.identifier from graphile_worker._private_tasks t where t.id = any ($1::int[])
 `

@@ -107,6 +107,7 @@ var Texts = []string{
 	LostJobs,
 	MarkBreaking,
 	MarkJobCancelled,
+	MaySeeLocks,
 	NameTasks,
 	NewestRevisions,
 	NoteSilence,

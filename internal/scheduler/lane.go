@@ -338,7 +338,7 @@ func (l *lane) connect(ctx context.Context) error {
 	}
 	l.conn, l.sent = conn, time.Now()
 	l.guard(ctx)
-	l.tryAsking(ctx)
+	l.learnToAsk(ctx)
 	return nil
 }
 

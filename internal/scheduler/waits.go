@@ -10,7 +10,6 @@ import (
 
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
-	"github.com/gworker/gworker/internal/retry"
 )
 
 // A handler may wait for the row of its own job: it inserts what refers to it, updates
@@ -125,8 +124,8 @@ func (h *holds) suspects(runs []*active) (ids []int64) {
 	return ids
 }
 
-// tryAsking finds out, while nothing is held, whether the database tells who waits.
-func (l *lane) tryAsking(ctx context.Context) {
-	_, err := l.h.config.Statements.On(l.conn).AwaitedJobs(ctx, []int64{})
-	l.h.blind.Store(retry.Refused(err))
+// learnToAsk finds out, while nothing is held, whether the database tells who waits.
+func (l *lane) learnToAsk(ctx context.Context) {
+	may, err := l.h.config.Statements.On(l.conn).MaySeeLocks(ctx)
+	l.h.blind.Store(err != nil || !may)
 }
