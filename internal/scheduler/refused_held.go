@@ -83,8 +83,8 @@ func (l *lane) lockAll(ctx context.Context, ids []int64) (kept map[int64]bool, r
 			_, err = l.conn.Exec(ctx, savepointHeld)
 			return err
 		}
-		if !retry.Refused(err) {
-			return err
+		if !isRefusal(err) {
+			return err // a full disk, a lock, a missing right: no answer to these jobs
 		}
 		if _, rollBackErr := l.conn.Exec(ctx, rollBackToHeld); rollBackErr != nil {
 			return rollBackErr
