@@ -1,6 +1,7 @@
 -- Who let go of whose lock, who wrote one, and who ended a job without one: the
 -- queue's own account of it, which no worker can tell otherwise.
 create schema chaos;
+grant usage on schema chaos to chaos_app;
 
 create table chaos.releases (
   job_id bigint not null,
@@ -12,7 +13,7 @@ create table chaos.releases (
   deleted boolean not null -- the job was done, or so somebody said
 );
 
-create function chaos.released() returns trigger language plpgsql as $$
+create function chaos.released() returns trigger language plpgsql security definer as $$
 begin
   insert into chaos.releases
   values (old.id, old.locked_by, old.locked_at, old.attempts, current_setting('application_name'), clock_timestamp(), tg_op = 'DELETE');
@@ -39,7 +40,7 @@ create table chaos.locks (
   again boolean not null
 );
 
-create function chaos.locked() returns trigger language plpgsql as $$
+create function chaos.locked() returns trigger language plpgsql security definer as $$
 begin
   insert into chaos.locks values (new.id, new.locked_by, new.locked_at, clock_timestamp(), new.locked_at < now());
   return null;
@@ -60,7 +61,7 @@ create table chaos.endings (
   deleted boolean not null
 );
 
-create function chaos.ended() returns trigger language plpgsql as $$
+create function chaos.ended() returns trigger language plpgsql security definer as $$
 begin
   insert into chaos.endings
   values (old.id, current_setting('application_name'), now(), clock_timestamp(), tg_op = 'DELETE');
@@ -76,3 +77,55 @@ create trigger chaos_failed after update of attempts on graphile_worker._private
   for each row when (old.locked_by is null and new.locked_by is null and new.attempts > old.attempts
     and new.last_error not like 'Job recovered after worker interruption%') -- a sweep that gives up
   execute function chaos.ended();
+
+-- What SQL jobs have done.
+create table chaos.done (n bigint not null, job_id bigint not null);
+grant insert on chaos.done to chaos_app;
+
+-- Failures that are a session's, and no job's.
+create table chaos.failures (job_id bigint not null, task text not null, error text not null, at timestamptz not null);
+
+create function chaos.failed() returns trigger language plpgsql security definer as $$
+begin
+  insert into chaos.failures
+  select new.id, t.identifier, new.last_error, clock_timestamp() from graphile_worker._private_tasks t where t.id = new.task_id;
+  return null;
+end
+$$;
+
+create trigger chaos_failures after update of last_error on graphile_worker._private_jobs
+  for each row when (new.last_error is distinct from old.last_error
+    and (new.last_error like '%prepared statement%' or new.last_error like '%cached plan%' or new.last_error like '%SQLSTATE 42703%'))
+  execute function chaos.failed();
+
+-- Some jobs are not to end as they have, in their first attempts. Their recovery is
+-- none of this trigger's business.
+create function chaos.refuse() returns trigger language plpgsql as $$
+declare
+  how text := old.payload ->> 'refuse';
+begin
+  if old.attempts + (old.locked_by is null)::int > (old.payload ->> 'until')::int then
+    null;
+  elsif tg_op = 'UPDATE' then
+    if how = 'failure' and new.last_error is distinct from old.last_error and new.last_error not like 'Job recovered%' then
+      raise check_violation using message = 'no failure of this job is to be stored';
+    end if;
+  elsif how = 'raise' then
+    raise exception 'this job is not to be deleted';
+  elsif how = 'check' then
+    raise check_violation using message = 'this job is not to be deleted';
+  elsif how = 'encoding' then
+    raise untranslatable_character using message = 'this job is not to be deleted';
+  elsif how = 'null' then
+    return null;
+  end if;
+  if tg_op = 'DELETE' then
+    return old;
+  end if;
+  return new;
+end
+$$;
+
+create trigger chaos_refuse before update or delete on graphile_worker._private_jobs
+  for each row when (old.payload ->> 'refuse' is not null)
+  execute function chaos.refuse();

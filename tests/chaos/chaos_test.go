@@ -21,7 +21,13 @@ func TestMain(m *testing.M) {
 // seedEnv names the environment variable that asks for the test, with the seed.
 const seedEnv = "GWORKER_CHAOS"
 
-// TestChaos is the short form: each kind of fault about once. It wants the
+// shortKinds are those of the short form: what is quick, and one of each sort.
+var shortKinds = []string{
+	"kill", "freeze", "cut", "blackhole", "terminate", "restart", "crash", "timeouts", "failover",
+	"poison", "refuse", "deallocate", "ddl", "rights", "limits", "idle", "hush",
+}
+
+// TestChaos is the short form: most kinds of faults about once. It wants the
 // machine for itself, as it counts a worker that cannot be heard of for seconds as
 // silent, so it runs only when it is asked for.
 func TestChaos(t *testing.T) {
@@ -34,7 +40,7 @@ func TestChaos(t *testing.T) {
 		t.Fatalf("%s: %v", seedEnv, err)
 	}
 	o := defaults()
-	o.Duration, o.Seed = 50*time.Second, seed
+	o.Duration, o.Seed, o.Faults = 50*time.Second, seed, shortKinds
 	v, err := run(t.Context(), o, func(line string) { t.Log(line) })
 	if err != nil {
 		t.Fatal(err)

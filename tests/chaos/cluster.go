@@ -25,8 +25,10 @@ var auditSQL string
 // transaction before its client hears of the commit. So a failover loses
 // nothing that anybody was told.
 type cluster struct {
-	base string
-	log  io.Writer
+	base  string
+	log   io.Writer
+	clock *clock // nil: the system's
+	small bool   // each server has a small file system of its own
 
 	mu      sync.Mutex
 	primary *server
@@ -43,8 +45,8 @@ func (c *cluster) now() *server {
 
 // startCluster makes the servers, and the queue in them. base is a folder that
 // every account can reach.
-func startCluster(ctx context.Context, base string, log io.Writer) (*cluster, error) {
-	c := &cluster{base: base, log: log}
+func startCluster(ctx context.Context, base string, log io.Writer, clock *clock, small bool) (*cluster, error) {
+	c := &cluster{base: base, log: log, clock: clock, small: small}
 	if err := c.first(ctx); err != nil {
 		return c, err
 	}
@@ -57,6 +59,11 @@ func startCluster(ctx context.Context, base string, log io.Writer) (*cluster, er
 // first lets devpg find the programs and make the data.
 func (c *cluster) first(ctx context.Context) error {
 	place := filepath.Join(c.base, "server1")
+	if c.small {
+		if err := mount(place); err != nil {
+			return err
+		}
+	}
 	maker, err := devpg.Start(ctx, devpg.Options{DataDir: place, Fast: true, IgnoreEnvironment: true, Database: database})
 	if err != nil {
 		return err
@@ -64,9 +71,15 @@ func (c *cluster) first(ctx context.Context) error {
 	client, err := gworker.NewClient(gworker.ClientConfig{DatabaseURL: maker.URL(database)})
 	if err == nil {
 		err = client.Migrate(ctx)
+		if err == nil {
+			err = makeRole(ctx, maker.URL(database))
+		}
+		if err == nil {
+			_, err = client.Grant(ctx, gworker.RightsWorker, role, gworker.GrantOptions{})
+		}
 		client.Close()
 	}
-	s := &server{name: "server1", log: c.log, data: filepath.Join(place, "pgdata")}
+	s := &server{name: "server1", log: c.log, clock: c.clock, data: filepath.Join(place, "pgdata")}
 	if err == nil {
 		err = s.programsOf(ctx, maker.URL(database))
 	}
@@ -83,6 +96,17 @@ func (c *cluster) first(ctx context.Context) error {
 	return s.start(ctx)
 }
 
+// makeRole makes the role of the workers and the load.
+func makeRole(ctx context.Context, url string) error {
+	conn, err := connectTo(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, "create role "+role+" login")
+	return err
+}
+
 // addStandby copies the primary, waits until the copy follows, and makes commits
 // wait for it from then on.
 func (c *cluster) addStandby(ctx context.Context) error {
@@ -90,13 +114,18 @@ func (c *cluster) addStandby(ctx context.Context) error {
 	c.made++
 	name := fmt.Sprintf("server%d", c.made)
 	place := filepath.Join(c.base, name)
-	s := &server{name: name, bin: primary.bin, account: primary.account, log: c.log, data: filepath.Join(place, "pgdata")}
+	s := &server{name: name, bin: primary.bin, account: primary.account, log: c.log, clock: c.clock, data: filepath.Join(place, "pgdata")}
 	var err error
 	if s.port, err = freePort(); err != nil {
 		return err
 	}
 	if err := os.Mkdir(place, 0o755); err != nil {
 		return err
+	}
+	if c.small {
+		if err := mount(place); err != nil {
+			return err
+		}
 	}
 	if s.account != nil {
 		if err := os.Chown(place, int(s.account.Uid), int(s.account.Gid)); err != nil {
@@ -155,7 +184,7 @@ func (c *cluster) replace(ctx context.Context, old *server) error {
 	if err := old.stop(syscall.SIGINT); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Dir(old.data)); err != nil {
+	if err := c.removePlace(old); err != nil {
 		return err
 	}
 	return c.addStandby(ctx)
@@ -165,9 +194,23 @@ func (c *cluster) close() (err error) {
 	for _, s := range []*server{c.standby, c.primary} {
 		if s != nil {
 			err = errors.Join(err, s.stop(syscall.SIGINT))
+			if c.small {
+				err = errors.Join(err, c.removePlace(s))
+			}
 		}
 	}
 	return err
+}
+
+// removePlace removes the folder of a server that has ended.
+func (c *cluster) removePlace(s *server) error {
+	place := filepath.Dir(s.data)
+	if c.small {
+		if err := unmount(place); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(place)
 }
 
 // programsOf finds where a running server's programs are.

@@ -12,7 +12,8 @@
 //	load.go      adds jobs all the time, and remembers which adds committed
 //	soak.go      adds a great number of small jobs instead, with -jobs
 //	fleet.go     worker processes, started again when they die
-//	worker.go    such a process: a gworker whose task records each run
+//	worker.go    such a process: a gworker whose task records each run; tasks has its SQL tasks
+//	poison.go    jobs that are meant to harm: what their handlers end with, and what is stored
 //	recorder.go  brings the records to the witness, those of several runs at once
 //	monkey.go    picks faults from the seed; faults_*.go are the faults
 //	proxy.go     stands between each worker and the database
@@ -21,6 +22,35 @@
 //	settle.go    waits until all that was added has ended
 //	verdict.go   the verdict, by the rules in rules.go, silence.go and holding.go
 //	figures.go   what is counted
+//
+// The kinds of faults, which -faults chooses from:
+//
+//	kill freeze blink delay cut blackhole   of one worker, or of its network
+//	hush        a worker is told to end while the database is silent to it: it is gone within
+//	            the bound of a whole shutdown
+//	terminate restart crash stall timeouts failover   of the server
+//	limits      connection limit of the role or the database, and most sessions ended
+//	idle        idle_session_timeout and idle_in_transaction_session_timeout of some 100 ms
+//	rights      a right of the workers' role, or its log-in, is taken and given back. A worker
+//	            may end of that, if the last line of its log says so.
+//	ddl         vacuum full, reindex, alter table, indexes. No claim may be lost by it.
+//	poison      errors and panics whose methods panic, exit, have no end or no text; payloads
+//	            that panic. Each job fails with a given text, no other is disturbed.
+//	refuse      a trigger is against the outcomes of some jobs, once or always. Likewise.
+//	deallocate  SQL tasks that remove the prepared statements of their sessions. Each SQL job
+//	            has its effect exactly once, and none fails of what a session has lost.
+//	disk        the primary's disk is full, half of the times for its log too, so that it
+//	            crashes. Takes the right to mount; otherwise left out, with a line in the log.
+//	clock       the servers' clock steps by an hour, and back. Takes libfaketime, and only
+//	            takes part if it is named: every look at the clock is slow then.
+//
+// What poison, refuse, deallocate and ddl do is no reason for any other job to run twice,
+// to fail or to lose its lock; the others are reasons for what is said in silence.go and
+// holding.go.
+//
+// Where the clock was ahead, what was written then has its time: jobs that failed wait for
+// it, and the last heartbeat of a worker that died then is as young. After a step back the
+// program moves both to the present, as an operator has to.
 //
 // What a failover is here: the old primary is made read-only first and the
 // standby promoted then, so that nothing is lost which anybody was told. Two

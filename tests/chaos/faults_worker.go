@@ -101,3 +101,55 @@ func (c *chaos) blackhole(ctx context.Context, d choice) error {
 	s.proxy.heal()
 	return nil
 }
+
+// hush stops a worker whose database does not answer any more: it must be gone within
+// the time that is promised for a whole shutdown.
+func (c *chaos) hush(ctx context.Context, d choice) error {
+	s := c.fleet.slots[d.slot]
+	p := s.now()
+	if s.node || !p.running() {
+		c.log.say("#%d %s %s: left out, %s is no running gworker", d.number, d.kind, s.name, p.name)
+		return nil
+	}
+	before := time.Duration(0)
+	if d.roll < 0.5 {
+		before = d.between(0, 2*statementTimeout)
+	}
+	f := c.log.begin(d.number, d.kind, s.name, "silence, and SIGTERM to %s after %s", p.name, before)
+	defer c.log.end(f)
+	defer s.proxy.heal()
+	select {
+	case <-s.started:
+	default:
+	}
+	s.proxy.blackhole()
+	last(ctx, before)
+	began := time.Now()
+	p.stop()
+	timer := time.NewTimer(shutdownBound + shutdownSlack)
+	defer timer.Stop()
+	select {
+	case <-p.exited:
+		c.log.say("#%d %s was gone after %s", d.number, p.name, seconds(time.Since(began)))
+	case <-timer.C:
+		c.log.breaks("a shutdown is bounded when the database is silent", "#%d: %s was still there after %s",
+			d.number, p.name, seconds(time.Since(began)))
+		p.kill()
+	case <-ctx.Done():
+		return nil
+	}
+	s.proxy.cut() // nothing of it comes late
+	s.proxy.heal()
+	select {
+	case <-s.started:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+const (
+	// shutdownBound is what a worker of this program may take for its shutdown.
+	shutdownBound = abortTimeout + statementTimeout
+	// shutdownSlack is what a busy machine adds, with jobs that look at their contexts.
+	shutdownSlack = 8 * time.Second
+)

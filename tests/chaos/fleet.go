@@ -6,6 +6,8 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -76,7 +78,7 @@ func (f *fleet) start(s *slot) error {
 	name := s.name + "." + itoa(len(s.all)+1)
 	o := order{
 		ConnectionString: databaseURL(s.proxy.port(), appPrefix+name), Witness: f.witness, Worker: name,
-		Tasks: taskNames(), Concurrency: concurrency, PollInterval: int(pollInterval.Milliseconds()),
+		Tasks: append(taskNames(), poisonTask, refusedTask), Concurrency: concurrency, PollInterval: int(pollInterval.Milliseconds()),
 	}
 	switch s.name {
 	case localQueueSlot:
@@ -86,7 +88,7 @@ func (f *fleet) start(s *slot) error {
 	}
 	var cmd *exec.Cmd
 	if s.node {
-		o.Package, o.Concurrency = f.node.pack, nodeConcurrency
+		o.Package, o.Concurrency, o.Tasks = f.node.pack, nodeConcurrency, taskNames()
 		cmd = f.node.command()
 	} else {
 		exe, err := os.Executable()
@@ -121,12 +123,15 @@ func (f *fleet) supervise(ctx context.Context, s *slot) {
 		if stopping {
 			return
 		}
-		if !p.wasKilled() {
+		if !p.wasKilled() && !p.wasAsked() {
 			pause = time.Second
-			if s.node {
+			switch {
+			case s.node:
 				// Node's workers end when they lose their database.
 				f.log.say("%s ended by itself: %v", p.name, p.err)
-			} else {
+			case f.log.revoked(p.ended) && f.deniedIn(p):
+				f.log.say("%s ended, as it may not do its work: %v", p.name, p.err)
+			default:
 				f.log.breaks("a worker ends only when it is told to", "%s ended by itself: %v", p.name, p.err)
 			}
 		}
@@ -145,6 +150,17 @@ func (f *fleet) supervise(ctx context.Context, s *slot) {
 			return
 		}
 	}
+}
+
+// deniedIn says that the last lines of a process's log are of a right that it lacks.
+func (f *fleet) deniedIn(p *process) bool {
+	text, err := os.ReadFile(filepath.Join(f.logs, p.name+".log"))
+	if err != nil {
+		return false
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Contains(lines[len(lines)-1], "permission denied") ||
+		strings.Contains(lines[len(lines)-1], "is not permitted to log in")
 }
 
 // freeNodeLocks is what an operator does after a Node worker has died: nobody

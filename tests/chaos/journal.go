@@ -61,6 +61,19 @@ func (j *journal) end(f *fault) {
 	j.say("#%d %s %s: over after %.1fs", f.Number, f.Kind, f.Target, f.To.Sub(f.From).Seconds())
 }
 
+// revoked says that rights were missing at some moment, or shortly before.
+func (j *journal) revoked(at time.Time) bool {
+	for _, f := range j.of(everybody) {
+		if f.Kind == "rights" && !f.From.After(at) && (f.To.IsZero() || f.To.Add(revokedSlack).After(at)) {
+			return true
+		}
+	}
+	return false
+}
+
+// revokedSlack is how long a worker may need to end that has met a missing right.
+const revokedSlack = shutdownBound + shutdownSlack
+
 // breaks notes a violation that was seen on the way.
 func (j *journal) breaks(rule, format string, args ...any) {
 	v := violation{Rule: rule, Evidence: fmt.Sprintf(format, args...)}
@@ -70,12 +83,22 @@ func (j *journal) breaks(rule, format string, args ...any) {
 	j.broken = append(j.broken, v)
 }
 
-// of returns the faults that a slot felt, in the order of their beginnings.
+// harmless says that a fault is no reason for anything: all that is not its own goes on
+// as if it were not there.
+func (f fault) harmless() bool {
+	switch f.Kind {
+	case "poison", "refuse", "deallocate", "ddl":
+		return true
+	}
+	return false
+}
+
+// of returns the faults that a slot felt and that may be a reason, in the order of their beginnings.
 func (j *journal) of(slot string) (felt []fault) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, f := range j.faults {
-		if f.Target == slot || f.Target == everybody {
+		if !f.harmless() && (f.Target == slot || f.Target == everybody) {
 			felt = append(felt, *f)
 		}
 	}

@@ -31,6 +31,8 @@ type entry struct {
 	expect   string // how it must end: ok or failed
 	attempts int
 	key      string
+	runs     int    // of a job that fails: the fewest that are recorded
+	stored   string // and what its last error begins with
 }
 
 const (
@@ -154,7 +156,7 @@ func (l *load) draw(random *rand.Rand, adder int) (gworker.JobSpec, *entry) {
 	case roll < 13:
 		p.Fails = 99
 		spec.Task, spec.MaxAttempts = "failing", maxFails
-		e.expect, e.attempts = "failed", maxFails
+		e.expect, e.attempts, e.runs, e.stored = "failed", maxFails, maxFails, failure
 	case roll < 18: // fails once
 		p.Fails = 1
 		spec.Task = "failing"
@@ -221,7 +223,7 @@ func (l *load) rows() (rows [][]any) {
 	later := make(map[string]bool)
 	for i := len(l.entries) - 1; i >= 0; i-- {
 		e := l.entries[i]
-		rows = append(rows, []any{e.n, e.state, e.expect, e.attempts, e.key != "" && later[e.key]})
+		rows = append(rows, []any{e.n, e.state, e.expect, e.attempts, e.key != "" && later[e.key], e.runs, e.stored})
 		if e.key != "" {
 			later[e.key] = true
 		}

@@ -42,6 +42,16 @@ var kinds = []kind{
 	{"stall", true, (*chaos).stall},
 	{"timeouts", true, (*chaos).timeouts},
 	{"failover", true, (*chaos).failover},
+	{"poison", true, (*chaos).poison},
+	{"refuse", true, (*chaos).refuse},
+	{"deallocate", true, (*chaos).deallocate},
+	{"ddl", true, (*chaos).ddl},
+	{"rights", true, (*chaos).rights},
+	{"limits", true, (*chaos).limits},
+	{"idle", true, (*chaos).idle},
+	{"hush", false, (*chaos).hush},
+	{"disk", true, (*chaos).disk},
+	{"clock", true, (*chaos).step},
 }
 
 func faultKinds() (names []string) {
@@ -49,6 +59,12 @@ func faultKinds() (names []string) {
 		names = append(names, k.name)
 	}
 	return names
+}
+
+// commonKinds are those that are drawn unless others are asked for. The clock is not: the
+// library that steps it makes a server slow, and each look at the time dear.
+func commonKinds() []string {
+	return slices.DeleteFunc(faultKinds(), func(name string) bool { return name == "clock" })
 }
 
 // monkey draws faults. Each kind comes once before any comes again.
@@ -64,7 +80,7 @@ type monkey struct {
 func newMonkey(o options, slots int) *monkey {
 	m := &monkey{random: rand.New(rand.NewPCG(o.Seed, 1)), kinds: o.Faults, slots: slots, pause: o.Pause.Milliseconds()}
 	if len(m.kinds) == 0 {
-		m.kinds = faultKinds()
+		m.kinds = commonKinds()
 	}
 	return m
 }

@@ -37,6 +37,9 @@ func (o options) check() error {
 	if o.Duration <= 0 || o.Workers < 1 || o.Rate < 1 || o.Pause <= 0 {
 		return errors.New("duration, workers, rate and pause must be positive")
 	}
+	if slices.Contains(o.Faults, "clock") && o.Duration >= clockStep/2 {
+		return fmt.Errorf("with the fault clock, duration must be less than %s", clockStep/2)
+	}
 	if o.Jobs < 0 {
 		return errors.New("jobs cannot be negative")
 	}
@@ -86,4 +89,9 @@ const (
 	appPrefix  = "chaos-"
 	harnessApp = "chaos-harness"
 	loadApp    = "chaos-load"
+
+	// The role of the workers and the load has the rights of a worker and no more:
+	// a superuser has no rights to lose and no limit.
+	role      = "chaos_app"
+	superuser = "postgres"
 )

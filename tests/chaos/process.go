@@ -27,6 +27,7 @@ type process struct {
 	ids    []string // what it locks jobs with
 	events map[string]int
 	killed time.Time
+	asked  bool // to end, by a fault
 	// After exited:
 	ended time.Time
 	err   error
@@ -95,6 +96,20 @@ func (p *process) kill() {
 	p.mu.Unlock()
 	p.signal(syscall.SIGKILL)
 	<-p.exited
+}
+
+// stop asks the process to end.
+func (p *process) stop() {
+	p.mu.Lock()
+	p.asked = true
+	p.mu.Unlock()
+	p.signal(syscall.SIGTERM)
+}
+
+func (p *process) wasAsked() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
 }
 
 func (p *process) running() bool {

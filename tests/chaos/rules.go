@@ -22,12 +22,13 @@ var rules = []rule{
 		left join leftovers l on l.n = j.n
 		where j.state = 'added' and j.expect = 'failed' and (
 			l.n is null or l.attempts <> j.attempts
-			or l.last_error not like '%as the payload says%' and l.last_error not like 'Job recovered after worker interruption%'
+			or (case j.stored when '' then l.last_error is not null else left(l.last_error, length(j.stored)) is distinct from j.stored end)
+				and coalesce(l.last_error, '') not like 'Job recovered after worker interruption%'
 			or (select count(*) from ran r where r.n = j.n) + (select count(*) from unlocked u where u.job_id = l.job_id)
 				-- A Node worker that ends fails its jobs, those too whose runs are not recorded yet.
 				+ (select count(*) from releases x where x.job_id = l.job_id and x.by_app like 'chaos-node%' and not x.deleted
-					and not exists (select from ran r where r.job_id = x.job_id and 'chaos-' || r.worker = x.by_app and r.attempt = x.attempt)) < j.attempts
-				and l.last_error not like 'Job recovered after worker interruption%')`},
+					and not exists (select from ran r where r.job_id = x.job_id and 'chaos-' || r.worker = x.by_app and r.attempt = x.attempt)) < j.runs
+				and coalesce(l.last_error, '') not like 'Job recovered after worker interruption%')`},
 
 	{"nothing else is left in the queue", `
 		select concat_ws(' ', 'job', l.job_id, 'of n=' || l.n, 'attempts', l.attempts, 'of', l.max_attempts,
@@ -92,7 +93,7 @@ var rules = []rule{
 				and (r.taken_at is null or r.taken_at > a.ended_at)
 				and not exists (select from excused x where x.run_id = r.id and r.locked_at < a.ended_at) order by r.started_at limit 1
 		) b on true
-		where a.outcome = 'failed' and a.taken_at is null and not exists (select from excused x where x.run_id = a.id)
+		where a.outcome in ('failed', 'refused') and a.taken_at is null and not exists (select from excused x where x.run_id = a.id)
 			and b.attempt not between a.attempt + 1
 			and a.attempt + 1 + (select count(*) from unlocked u where u.job_id = a.job_id and u.at > a.ended_at)`},
 
@@ -114,7 +115,17 @@ var rules = []rule{
 		from endings e
 		where e.by_app not like 'chaos-node%' -- which deletes by the id alone
 			and not exists (select from ran r where r.job_id = e.job_id and 'chaos-' || r.worker = e.by_app
-				and r.locked_at = e.claimed_at and r.outcome = case when e.deleted then 'ok' else 'failed' end)`},
+				and r.locked_at = e.claimed_at and (r.outcome = 'ok') = e.deleted and r.outcome in ('ok', 'failed', 'refused'))
+			-- A payload that cannot be read fails without a run.
+			and not exists (select from leftovers l join jobs j on j.n = l.n where l.job_id = e.job_id and j.runs = 0 and j.expect = 'failed')`},
+
+	{"a SQL job is done exactly once", `
+		select concat_ws(' ', 'SQL job of n=' || j.n, 'was done', count(d.n), 'times')
+		from jobs j left join done d on d.n = j.n where j.expect = 'sql'
+		group by j.n, j.state having count(d.n) > 1 or j.state = 'added' and count(d.n) = 0`},
+
+	{"no job fails of what another has done to a session", `
+		select concat_ws(' ', 'job', job_id, 'of', task, 'failed with', error) from failures`},
 
 	{"jobs are held at all", `
 		select 'none ended so' where not exists (select from ran where ended_held)`},

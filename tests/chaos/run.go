@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -95,10 +96,19 @@ func (c *chaos) setUp(ctx context.Context) (err error) {
 	if c.serverLog, err = os.Create(filepath.Join(c.logs, "servers.log")); err != nil {
 		return err
 	}
+	if err := c.leaveOut(); err != nil {
+		return err
+	}
+	clock, small := (*clock)(nil), slices.Contains(c.options.Faults, "disk")
+	if slices.Contains(c.options.Faults, "clock") {
+		if clock, err = findClock(c.base); err != nil {
+			return err
+		}
+	}
 	if c.witness, err = startWitness(ctx); err != nil {
 		return err
 	}
-	if c.cluster, err = startCluster(ctx, c.base, c.serverLog); err != nil {
+	if c.cluster, err = startCluster(ctx, c.base, c.serverLog, clock, small); err != nil {
 		return err
 	}
 	address := c.cluster.now().address()
@@ -121,6 +131,31 @@ func (c *chaos) setUp(ctx context.Context) (err error) {
 			return nil
 		}
 		return c.fleet.add(ctx, "node", true)
+	}
+	return nil
+}
+
+// leaveOut takes the kinds of faults away that the machine lacks something for, and says
+// so.
+func (c *chaos) leaveOut() error {
+	if len(c.options.Faults) == 0 {
+		c.options.Faults = commonKinds()
+	}
+	c.options.Faults = slices.DeleteFunc(slices.Clone(c.options.Faults), func(name string) bool {
+		var err error
+		switch name {
+		case "disk":
+			err = canMount(c.base)
+		case "clock":
+			_, err = findClock(c.base)
+		}
+		if err != nil {
+			c.log.say("no fault of kind %s: %v", name, err)
+		}
+		return err != nil
+	})
+	if len(c.options.Faults) == 0 {
+		return errors.New("no kind of fault is left")
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ type server struct {
 	port    int
 	account *syscall.Credential // nil: our own
 	log     io.Writer
+	clock   *clock // nil: the system's
 
 	cmd      *exec.Cmd
 	watchdog io.Closer
@@ -46,7 +47,11 @@ func (s *server) address() string { return net.JoinHostPort("127.0.0.1", strconv
 func (s *server) url() string { return databaseURL(s.port, harnessApp) }
 
 func databaseURL(port int, app string) string {
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable&application_name=%s", port, database, app)
+	user := role
+	if app == harnessApp {
+		user = superuser
+	}
+	return fmt.Sprintf("postgres://%s@127.0.0.1:%d/%s?sslmode=disable&application_name=%s", user, port, database, app)
 }
 
 func (s *server) command(program string, args ...string) *exec.Cmd {
@@ -65,11 +70,12 @@ func (s *server) start(ctx context.Context, extra ...string) error {
 		"max_connections=200", "logging_collector=off", "log_destination=stderr", "lc_messages=C",
 		// Only the processes crash here, not the machine.
 		"fsync=off", "full_page_writes=off",
-		"wal_retrieve_retry_interval=100ms", "wal_keep_size=256MB",
+		"wal_retrieve_retry_interval=100ms", "wal_keep_size=256MB", "max_wal_size=256MB",
 	}, extra...) {
 		args = append(args, "-c", setting)
 	}
 	cmd := s.command("postgres", args...)
+	cmd.Env = append(cmd.Env, s.clock.environment()...)
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		return err

@@ -37,6 +37,11 @@ func (c *chaos) settle(ctx context.Context) error {
 		if err := c.freeDeadNodes(ctx, conn, time.Since(began) > nodePatience); err != nil {
 			return false, err
 		}
+		if c.cluster.clock != nil {
+			if err := c.cluster.now().exec(ctx, afterStep...); err != nil {
+				return false, err
+			}
+		}
 		left, err = c.left(ctx, conn)
 		return left == "", err
 	})

@@ -23,10 +23,11 @@ const (
 
 // silences says that a fault is a reason to take a worker for dead that lives. A
 // lock on the jobs table keeps nobody's heartbeat away; and where the database
-// itself was away, everybody's is old, which says nothing of anybody.
+// itself was away, everybody's is old, which says nothing of anybody. A connection limit
+// keeps some away and others not.
 func silences(f fault) bool {
 	switch f.Kind {
-	case "freeze", "blink", "cut", "blackhole", "delay":
+	case "freeze", "blink", "cut", "blackhole", "delay", "hush", "limits", "disk":
 		return true
 	}
 	return false

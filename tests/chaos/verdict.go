@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -102,14 +103,23 @@ func (c *chaos) collect(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	err = c.witness.put(ctx, "jobs", []string{"n", "state", "expect", "attempts", "replaced"}, c.load.rows())
+	var real func(time.Time) time.Time
+	if c.cluster.clock != nil {
+		real = c.log.real
+		if _, err := c.witness.pool.Exec(ctx, `
+			update runs set locked_at = locked_at - round(extract(epoch from locked_at - started_at) / $1) * $1 * interval '1 s'`,
+			clockStep.Seconds()); err != nil {
+			return fmt.Errorf("taking the steps of the clock back: %w", err)
+		}
+	}
+	err = c.witness.put(ctx, "jobs", []string{"n", "state", "expect", "attempts", "replaced", "runs", "stored"}, c.load.rows())
 	if err != nil {
 		return err
 	}
 	err = c.witness.copyTo(ctx, "leftovers",
 		[]string{"job_id", "n", "attempts", "max_attempts", "key", "locked_by", "last_error"}, conn,
 		`select id, (payload ->> 'n')::bigint, attempts::int, max_attempts::int, key, locked_by, last_error
-		from graphile_worker._private_jobs`)
+		from graphile_worker._private_jobs`, nil)
 	if err != nil {
 		return err
 	}
@@ -117,8 +127,10 @@ func (c *chaos) collect(ctx context.Context) error {
 		"releases": {"job_id", "locked_by", "locked_at", "attempt", "by_app", "at", "deleted"},
 		"locks":    {"job_id", "locked_by", "locked_at", "at", "again"},
 		"endings":  {"job_id", "by_app", "claimed_at", "at", "deleted"},
+		"done":     {"n", "job_id"},
+		"failures": {"job_id", "task", "error", "at"},
 	} {
-		err = c.witness.copyTo(ctx, table, columns, conn, "select "+strings.Join(columns, ", ")+" from chaos."+table)
+		err = c.witness.copyTo(ctx, table, columns, conn, "select "+strings.Join(columns, ", ")+" from chaos."+table, real)
 		if err != nil {
 			return err
 		}

@@ -60,8 +60,11 @@ func (w *witness) put(ctx context.Context, table string, columns []string, rows 
 	return nil
 }
 
-// copyTo copies what a query finds elsewhere into a table of the witness.
-func (w *witness) copyTo(ctx context.Context, table string, columns []string, from *pgx.Conn, sql string) error {
+// copyTo copies what a query finds elsewhere into a table of the witness. The times in it
+// become what real says of them, unless that is nil.
+func (w *witness) copyTo(
+	ctx context.Context, table string, columns []string, from *pgx.Conn, sql string, real func(time.Time) time.Time,
+) error {
 	found, err := from.Query(ctx, sql)
 	if err != nil {
 		return err
@@ -71,6 +74,11 @@ func (w *witness) copyTo(ctx context.Context, table string, columns []string, fr
 		values, err := found.Values()
 		if err != nil {
 			return err
+		}
+		for i, v := range values {
+			if at, is := v.(time.Time); is && real != nil {
+				values[i] = real(at)
+			}
 		}
 		rows = append(rows, values)
 	}

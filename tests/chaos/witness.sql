@@ -10,7 +10,8 @@ create table runs (
   locked_at timestamptz,    -- of the lock, or of the claim that holds the job; null: a Node worker's run
   started_at timestamptz not null default clock_timestamp(),
   ended_at timestamptz,
-  outcome text              -- ok, failed, lost (the job was taken away), cut (shutdown)
+  outcome text              -- ok, failed, refused (done, and the database will be
+                            -- against it), lost (the job was taken away), cut (shutdown)
 );
 create index on runs (job_id);
 create index on runs (n);
@@ -21,9 +22,11 @@ create index on runs (queue, started_at) where queue <> '';
 create table jobs (
   n bigint primary key,
   state text not null,       -- added, unknown (the commit's answer was lost), rolledback
-  expect text not null,      -- ok or failed
+  expect text not null,      -- ok, failed, or sql: done in the queue's database
   attempts int not null,     -- the most
-  replaced boolean not null  -- a later add with the same key may have taken its place
+  replaced boolean not null, -- a later add with the same key may have taken its place
+  runs int not null,         -- of a job that fails: the fewest that are recorded
+  stored text not null       -- and what its last error begins with
 );
 create table leftovers (
   job_id bigint, n bigint, attempts int, max_attempts int, key text, locked_by text, last_error text
@@ -37,6 +40,8 @@ create table locks (job_id bigint, locked_by text, locked_at timestamptz, at tim
 create index on locks (job_id);
 create table endings (job_id bigint, by_app text, claimed_at timestamptz, at timestamptz, deleted boolean);
 create index on endings (job_id);
+create table done (n bigint, job_id bigint);
+create table failures (job_id bigint, task text, error text, at timestamptz);
 create table processes (
   name text primary key, node boolean not null, ended_at timestamptz not null, killed boolean not null
 );

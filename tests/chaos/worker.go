@@ -5,9 +5,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -22,6 +24,13 @@ import (
 
 // processEnv set, this program is a worker.
 const processEnv = "GWORKER_CHAOS_PROCESS"
+
+//go:embed tasks/*.sql
+var taskFolder embed.FS
+
+// sqlTasks are those of the files in tasks. The last one gets what the others leave of a
+// session.
+var sqlTasks = []string{"deallocate", "discard", "plain_sql"}
 
 // An order is the line of JSON that a worker process gets on its stdin.
 type order struct {
@@ -47,6 +56,11 @@ type payload struct {
 	N     int64 `json:"n"`
 	Ms    int   `json:"ms"`
 	Fails int   `json:"fails,omitempty"`
+
+	Poison string `json:"poison,omitempty"` // how the handler ends
+	Bomb   bomb   `json:"bomb,omitempty"`
+	Refuse string `json:"refuse,omitempty"` // what audit.sql has against the outcome
+	Until  int    `json:"until,omitempty"`  // and in how many attempts
 }
 
 func workerProcess() (status int) {
@@ -94,6 +108,15 @@ func runWorker(ctx context.Context) error {
 	for _, task := range o.Tasks {
 		config.Tasks = append(config.Tasks, gworker.NewTask(task, h.run))
 	}
+	folder, err := fs.Sub(taskFolder, "tasks")
+	if err != nil {
+		return err
+	}
+	files, err := gworker.LoadTasksFS(folder)
+	if err != nil {
+		return err
+	}
+	config.Tasks = append(config.Tasks, files.Tasks...)
 	recoverSoon(&config)
 	worker, err := gworker.NewWorker(config)
 	if err != nil {
@@ -140,6 +163,9 @@ func (h *handler) run(ctx context.Context, job *gworker.Job[payload]) error {
 	if err := h.records.end(id, outcome); err != nil {
 		h.give(err)
 	}
+	if p, ok := poisons[job.Payload.Poison]; ok && outcome == "failed" {
+		return p.end()
+	}
 	return result
 }
 
@@ -160,8 +186,11 @@ func work(ctx context.Context, job *gworker.Job[payload]) (outcome string, err e
 		}
 		return "cut", context.Cause(ctx)
 	}
-	if job.Attempts <= job.Payload.Fails {
+	if job.Attempts <= job.Payload.Fails || job.Payload.Poison != "" {
 		return "failed", errors.New(failure)
+	}
+	if p := job.Payload; p.Refuse != "" && !refusals[p.Refuse].fails && job.Attempts <= p.Until {
+		return "refused", nil
 	}
 	return "ok", nil
 }
