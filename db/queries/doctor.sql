@@ -23,8 +23,46 @@ select s.name::text as name, coalesce(s.setting, '')::text as setting, coalesce(
 from pg_catalog.pg_settings s
 where s.name in (
   'autovacuum', 'track_counts', 'max_connections', 'superuser_reserved_connections', 'reserved_connections',
+  'client_encoding', 'server_encoding', 'default_transaction_isolation',
   'statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout'
 );
+
+-- name: DoctorRoleSettings :many
+-- What is set for this database, for the session's role, and for others that can use
+-- the schema; "role" is empty where it is set for all of them. What is set for the
+-- role in this database comes before what is set for it in all.
+select distinct on (1, 4)
+  coalesce(r.rolname::text, '')::text as role,
+  coalesce(r.rolname = session_user, false)::boolean as own,
+  (s.setdatabase <> 0::oid)::boolean as in_database,
+  pg_catalog.split_part(c.line, '=', 1)::text as name,
+  pg_catalog.substr(c.line, pg_catalog.strpos(c.line, '=') + 1)::text as value
+from pg_catalog.pg_db_role_setting s
+left join pg_catalog.pg_roles r on r.oid = s.setrole
+cross join lateral pg_catalog.unnest(s.setconfig) c (line)
+where (s.setdatabase = 0::oid or s.setdatabase = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()))
+  and pg_catalog.split_part(c.line, '=', 1) in ('client_encoding', 'default_transaction_isolation', 'search_path')
+  and (s.setrole = 0::oid or r.rolname = session_user or r.rolcanlogin and exists (
+    select from pg_catalog.pg_namespace n
+    where n.nspname = @schema::text and pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage')
+  ))
+order by 1, 4, 3 desc;
+
+-- name: DoctorSearchPath :one
+select pg_catalog.current_schemas(false)::text[] as schemas;
+
+-- name: DoctorCreators :many
+-- Who may create in which schema, other than its owner, superusers and the owner of
+-- the queue; "role" is empty where everybody may.
+select n.nspname::text as schema_name, coalesce(r.rolname::text, '')::text as role
+from pg_catalog.pg_namespace n
+cross join lateral pg_catalog.aclexplode(n.nspacl) a (grantor, grantee, privilege_type, is_grantable)
+left join pg_catalog.pg_roles r on r.oid = a.grantee
+where a.privilege_type = 'CREATE'
+  and a.grantee <> n.nspowner
+  and not coalesce(r.rolsuper, false)
+  and not exists (select from pg_catalog.pg_namespace q where q.nspname = @schema::text and q.nspowner = a.grantee)
+order by 1, 2;
 
 -- name: DoctorConnections :one
 -- Sessions of clients, as the server, the database and the role count them. Of

@@ -39,32 +39,47 @@ var ownBodies = sync.OnceValues(func() (map[string][]string, error) {
 	return bodies, nil
 })
 
-// checkFunctions compares the functions with what our migrations make. Where our
+// judged are the schema's functions: those that are as our migrations make them, those
+// that ought to be and are not, by name, and those of other makers.
+type judged struct {
+	unchanged, others int
+	changed           []string
+}
+
+// functions compares the functions with what our migrations make. Where our
 // revisions 19 and 20 were the last to run, they have made all there are; other
 // runtimes' come in more versions than anybody could list.
-func checkFunctions(ctx context.Context, e *exam) (Finding, error) {
+func (e *exam) functions(ctx context.Context) (judged, error) {
 	rows, err := getIn(ctx, e, (*dbgen.Queries).DoctorFunctions)
 	if err != nil {
-		return Finding{}, err
+		return judged{}, err
 	}
 	bodies, err := ownBodies()
 	if err != nil {
-		return Finding{}, err
+		return judged{}, err
 	}
 	isMarked := func(r dbgen.DoctorFunctionsRow) bool { return strings.Contains(r.Body, ownMark) }
 	allOurs := e.status.Ledger.Newest <= migrate.Newest && slices.ContainsFunc(rows, isMarked)
-	var changed []string
-	var unchanged, others int
+	var found judged
 	for _, r := range rows {
 		switch {
 		case slices.ContainsFunc(bodies[r.Name], func(body string) bool { return e.options.Schema.Render(body) == r.Body }):
-			unchanged++
+			found.unchanged++
 		case isMarked(r) || allOurs && bodies[r.Name] != nil:
-			changed = append(changed, r.Name)
+			found.changed = append(found.changed, r.Name)
 		default:
-			others++
+			found.others++
 		}
 	}
+	return found, nil
+}
+
+func checkFunctions(ctx context.Context, e *exam) (Finding, error) {
+	found, err := e.functions(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	unchanged, others, changed := found.unchanged, found.others, found.changed
 	if len(changed) == 0 {
 		text := fmt.Sprintf("%s as gworker makes them", plural(unchanged, "function is", "functions are"))
 		if others > 0 {

@@ -25,7 +25,10 @@ type patient struct {
 
 func newPatient(t testing.TB, url string) patient {
 	t.Helper()
-	return patient{t: t, url: url, pool: testdb.Pool(t, url)}
+	p := patient{t: t, url: url, pool: testdb.Pool(t, url)}
+	// As in new databases of PostgreSQL 15 and newer.
+	p.do("do $$ begin if not pg_is_in_recovery() then revoke create on schema public from public; end if; end $$")
+	return p
 }
 
 // healthy is one with the finished schema and nothing wrong.
@@ -176,7 +179,7 @@ func (p patient) helps(r doctor.Report, id string) {
 		sql, _, _ := strings.Cut(line, "; --")
 		verb, _, _ := strings.Cut(sql, " ")
 		switch verb {
-		case "select", "update", "alter", "create", "drop", "grant", "vacuum", "reindex", "rollback":
+		case "select", "update", "alter", "create", "drop", "grant", "revoke", "vacuum", "reindex", "rollback":
 		default:
 			continue
 		}
