@@ -15,6 +15,7 @@
 -- by its first job may be free at a later one, so its job is chosen only if none comes
 -- before it as the statement sees the table. What comes before the last is asked for in
 -- two parts, since a comparison of both columns at once would stop no scan of the index.
+-- As in ClaimJobs, max_bytes bounds the payloads of what is taken ("kept").
 --
 -- "at" is the present time, and "lock_at" what is written into locked_at, if they
 -- are not to be the database's. A locked_at names a claim, so its clock must not
@@ -123,22 +124,37 @@ with rooms as (
   ) e
   order by e.job_queue_id, e.priority, e.run_at
 ), chosen as materialized (
-  select r.id, r.job_queue_id
+  select r.id, r.job_queue_id, r.position
   from ranked r
   left join firsts f on f.job_queue_id = r.job_queue_id
   where (r.job_queue_id is null or r.place = 1 and ((f.priority, f.run_at) < (r.priority, r.run_at)) is not true)
     and r.position <= all (select e.position from ends e)
   order by r.position
   limit @max_jobs::int
+), sized as materialized (
+  select c.id, c.job_queue_id, c.position, (select j.payload from graphile_worker._private_jobs j where j.id = c.id) as payload
+  from chosen c
+), fits as materialized (
+  select
+    case
+      when s.stored * 256 <= @max_bytes::bigint then s.chosen
+      else (
+        select greatest(pg_catalog.count(*) filter (where w.bytes <= @max_bytes::bigint), 1)
+        from (select pg_catalog.sum(pg_catalog.octet_length(z.payload::text)) over (order by z.position rows unbounded preceding) as bytes from sized z) w
+      )
+    end as jobs
+  from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(z.payload)) as stored from sized z) s
+), kept as materialized (
+  select z.id, z.job_queue_id from sized z order by z.position limit (select f.jobs from fits f)
 ), held_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now())
-  from chosen c
+  from kept c
   where q.id = c.job_queue_id
 ), held_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
-  from chosen c
+  from kept c
   where j.id = c.id
   returning j.*
 )
@@ -147,8 +163,9 @@ select
   h.updated_at, h.key, h.locked_at, h.revision, h.flags,
   (select t.identifier from graphile_worker._private_tasks t where t.id = h.task_id)::text as task,
   coalesce((select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id), '')::text as queue,
-  -- Whether a walk ended at its limit with something behind it.
+  -- Whether a walk ended at its limit with something behind it, or the payloads at theirs.
   ((select pg_catalog.count(*) from plain) >= @max_jobs::int
+    or (select pg_catalog.count(*) from chosen) > (select pg_catalog.count(*) from kept)
     or (select pg_catalog.count(*) from runnable) > (select pg_catalog.count(*) from chosen)
     or (select pg_catalog.count(*) from chosen) >= @max_jobs::int)::boolean as more
 from held_jobs h

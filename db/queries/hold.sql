@@ -288,16 +288,16 @@ where j.id = any (@ids::bigint[])
     from pg_catalog.pg_locks w
     join pg_catalog.pg_locks r on r.pid = w.pid and r.locktype = 'tuple' and r.granted
     where w.locktype = 'transactionid' and not w.granted
-      and w.transactionid::text = (txid_current_if_assigned() % 4294967296)::text
+      and w.transactionid::text = (pg_catalog.txid_current_if_assigned() % 4294967296::bigint)::text
       and r.relation = j.tableoid
-      and r.page::text = split_part(trim(both '()' from j.ctid::text), ',', 1)
-      and r.tuple::text = split_part(trim(both '()' from j.ctid::text), ',', 2)
+      and r.page::text = pg_catalog.split_part(pg_catalog.btrim(j.ctid::text, '()'), ',', 1)
+      and r.tuple::text = pg_catalog.split_part(pg_catalog.btrim(j.ctid::text, '()'), ',', 2)
   );
 
 -- name: MaySeeLocks :one
 -- Whether this role may run AwaitedJobs, whose failure would end the transaction.
 select (
-  has_table_privilege('pg_catalog.pg_locks', 'select') and has_function_privilege('pg_catalog.pg_lock_status()', 'execute')
+  pg_catalog.has_table_privilege('pg_catalog.pg_locks', 'select') and pg_catalog.has_function_privilege('pg_catalog.pg_lock_status()', 'execute')
 )::boolean as may_see_locks;
 
 -- name: LockUnchangedJobs :many

@@ -115,6 +115,9 @@ func (c *claimer) carryOut(ctx context.Context, o *ordinary) {
 	case len(s.forbidden)+len(c.accepted)+len(s.limited) > 0 || len(s.tasks) < len(c.tasks) || c.clock.now != nil:
 		o.jobs, o.more, o.err = c.selected(ctx, o.limit, s)
 		o.answered = o.err == nil
+		if o.more {
+			o.found.seen = 1 // there are further jobs, whatever kept them from being taken
+		}
 	default:
 		c.walk(ctx, o)
 	}
@@ -217,7 +220,7 @@ func (c *claimer) recheck(poll time.Duration) time.Duration {
 func (c *claimer) selected(ctx context.Context, limit int, s selection) (jobs []*job.Claimed, more bool, err error) {
 	at, lockAt := c.clock.claim()
 	rows, err := c.queries.ClaimSelectedJobs(ctx, dbgen.ClaimSelectedJobsParams{
-		Tasks: s.tasks, MaxJobs: int32(limit), WorkerID: c.workerID, At: at, LockAt: lockAt,
+		Tasks: s.tasks, MaxJobs: int32(limit), MaxBytes: int64(payloadRoom), WorkerID: c.workerID, At: at, LockAt: lockAt,
 		LimitedTasks: orEmpty(s.limited), Rooms: orEmpty(s.rooms),
 		ForbiddenFlags: orEmpty(s.forbidden), AcceptedFlags: c.accepted,
 	})

@@ -14,9 +14,14 @@ import (
 // and then some large ones, in queues and not. What is stored of them is a small part of
 // their size. One that is larger than the bound is claimed alone.
 func TestClaimsAreBoundedByTheirPayloads(t *testing.T) {
-	for name, hold := range map[string]time.Duration{"locked": 0, "held": time.Hour} {
-		for kind, queue := range map[string]string{"plain": "null", "queued": "'q' || n"} {
-			t.Run(name+" "+kind, func(t *testing.T) {
+	for name, kind := range map[string]func(*fixture){
+		"locked":  func(*fixture) {},
+		"held":    func(f *fixture) { f.holdFor(time.Hour) },
+		"clock":   func(f *fixture) { f.config.Now = time.Now },
+		"limited": func(f *fixture) { f.config.TaskLimits = map[string]int{"x": 1000} },
+	} {
+		for queues, queue := range map[string]string{"plain": "null", "queued": "'q' || n"} {
+			t.Run(name+" "+queues, func(t *testing.T) {
 				t.Parallel()
 				const most = 16 << 20
 				var mu sync.Mutex
@@ -28,9 +33,7 @@ func TestClaimsAreBoundedByTheirPayloads(t *testing.T) {
 					sizes[j.Lock.At.UnixMicro()] += len(j.Payload)
 					return job.Outcome{Kind: job.Completed}
 				}})
-				if hold > 0 {
-					f.holdFor(hold)
-				}
+				kind(f)
 				f.config.PollInterval = time.Hour
 				f.exec(t, `insert into graphile_worker._private_job_queues (queue_name) select 'q' || n from generate_series(1, 214) n`)
 				f.exec(t, `insert into graphile_worker._private_tasks (identifier) values ('x')`)
