@@ -59,6 +59,7 @@ type (
 type (
 	JobsClaimed          = event.JobsClaimed
 	ClaimFailed          = event.ClaimFailed
+	ClaimRefused         = event.ClaimRefused
 	JobsAdopted          = event.JobsAdopted
 	JobStarted           = event.JobStarted
 	JobEnded             = event.JobEnded

@@ -45,6 +45,9 @@ func LogObserver(logger *slog.Logger) func(Event) {
 		case event.OutcomeRefused:
 			line(level, "the database refused to store how the run ended; look for a constraint or a trigger on the jobs table",
 				append(jobFields(e.Job), slog.String("stored", string(e.Stored)), errAttr(e.Err))...)
+		case event.ClaimRefused:
+			line(level, "the database refused to lock a job, so it does not run; look for a constraint or a trigger on the tables of jobs and queues",
+				append(jobFields(e.Job), errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))...)
 		case event.BackoffPanicked:
 			line(level, "a task's Backoff panicked; using the shared formula",
 				append(jobFields(e.Job), slog.String("value", contain.TextOf(e.Value)), slog.String("stack", e.Stack))...)
@@ -206,7 +209,7 @@ func levelOf(e event.Event) slog.Level {
 		event.CronStarting, event.CronTick, event.CronScheduled, event.CronTimerEarly:
 		return slog.LevelDebug
 	case event.JobFailed, event.JobPermanentlyFailed, event.OutcomesDelayed, event.OutcomeRefused, event.OutcomesAbandoned,
-		event.ErrorAfterCompletion, event.BackoffPanicked, event.ClaimFailed, event.HeldJobsKept, event.ObserverPanicked, event.BreakingMigration,
+		event.ErrorAfterCompletion, event.BackoffPanicked, event.ClaimFailed, event.ClaimRefused, event.HeldJobsKept, event.ObserverPanicked, event.BreakingMigration,
 		event.SweepFailed, event.CronFailed, event.CronItemFailed:
 		return slog.LevelError
 	case event.JobLost, event.JobReturned, event.JobsAborted, event.ListenerLost, event.DatabaseUnreachable,

@@ -20,6 +20,11 @@
 -- "at" is the present time, and "lock_at" what is written into locked_at, if they
 -- are not to be the database's. A locked_at names a claim, so its clock must not
 -- stand still, whereas a clock that jobs' times are compared with may.
+--
+-- "refused_ids" are jobs that are left alone, as if they were not there: the database
+-- refuses their locks. To find these, a claim is asked first which jobs it would take
+-- ("look": nothing is written, and no text of the user's is read), and then takes some
+-- of these ("only_ids").
 with rooms as (
   select t.id as task_id, r.room
   from (select pg_catalog.unnest(@limited_tasks::text[]) as identifier, pg_catalog.unnest(@rooms::int[]) as room) r
@@ -34,6 +39,8 @@ with rooms as (
     ))
     and (j.flags ?| @forbidden_flags::text[]) is not true
     and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+    and (j.id = any (@refused_ids::bigint[])) is not true
+    and (pg_catalog.cardinality(@only_ids::bigint[]) > 0 and j.id <> all (@only_ids::bigint[])) is not true
     and (
       j.job_queue_id is null
       or (
@@ -57,6 +64,8 @@ with rooms as (
       and j.task_id = r.task_id
       and (j.flags ?| @forbidden_flags::text[]) is not true
       and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+      and (j.id = any (@refused_ids::bigint[])) is not true
+      and (pg_catalog.cardinality(@only_ids::bigint[]) > 0 and j.id <> all (@only_ids::bigint[])) is not true
       and (
         j.job_queue_id is null
         or (
@@ -104,6 +113,7 @@ with rooms as (
       ))
       and (j.flags ?| @forbidden_flags::text[]) is not true
       and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+      and (j.id = any (@refused_ids::bigint[])) is not true
       and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
       and j.priority < (select l.priority from last l)
     union all
@@ -118,6 +128,7 @@ with rooms as (
       ))
       and (j.flags ?| @forbidden_flags::text[]) is not true
       and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
+      and (j.id = any (@refused_ids::bigint[])) is not true
       and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
       and j.priority = (select l.priority from last l)
       and j.run_at < (select l.run_at from last l)
@@ -150,12 +161,12 @@ with rooms as (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now())
   from kept c
-  where q.id = c.job_queue_id
+  where not @look::boolean and q.id = c.job_queue_id
 ), held_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
   from kept c
-  where j.id = c.id
+  where not @look::boolean and j.id = c.id
   returning j.*
 )
 select
@@ -168,5 +179,16 @@ select
     or (select pg_catalog.count(*) from chosen) > (select pg_catalog.count(*) from kept)
     or (select pg_catalog.count(*) from runnable) > (select pg_catalog.count(*) from chosen)
     or (select pg_catalog.count(*) from chosen) >= @max_jobs::int)::boolean as more
-from held_jobs h
+from (
+  select
+    w.id, w.payload, w.priority, w.run_at, w.attempts, w.max_attempts, w.last_error, w.created_at,
+    w.updated_at, w.key, w.locked_at, w.revision, w.flags, w.task_id, w.job_queue_id
+  from held_jobs w
+  union all
+  select
+    j.id, null::json, j.priority, j.run_at, j.attempts, j.max_attempts, null::text, j.created_at,
+    j.updated_at, null::text, j.locked_at, j.revision, null::jsonb, j.task_id, j.job_queue_id
+  from graphile_worker._private_jobs j
+  where @look::boolean and j.id = any (array(select c.id from kept c))
+) h
 order by h.priority, h.run_at, h.id;

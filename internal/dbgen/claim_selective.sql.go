@@ -15,18 +15,20 @@ const ClaimSelectedJobs = `-- name: ClaimSelectedJobs :many
 
 with rooms as (
   select t.id as task_id, r.room
-  from (select pg_catalog.unnest($2::text[]) as identifier, pg_catalog.unnest($3::int[]) as room) r
+  from (select pg_catalog.unnest($3::text[]) as identifier, pg_catalog.unnest($4::int[]) as room) r
   join graphile_worker._private_tasks t on t.identifier = r.identifier
 ), plain as materialized (
   select j.id, j.job_queue_id, j.priority, j.run_at
   from graphile_worker._private_jobs j
   where j.is_available
-    and j.run_at <= coalesce($4::timestamptz, pg_catalog.now())
+    and j.run_at <= coalesce($5::timestamptz, pg_catalog.now())
     and j.task_id = any (array(
-      select t.id from graphile_worker._private_tasks t where t.identifier = any ($5::text[])
+      select t.id from graphile_worker._private_tasks t where t.identifier = any ($6::text[])
     ))
-    and (j.flags ?| $6::text[]) is not true
-    and (pg_catalog.cardinality($7::text[]) = 0 or j.flags ?| $7::text[])
+    and (j.flags ?| $7::text[]) is not true
+    and (pg_catalog.cardinality($8::text[]) = 0 or j.flags ?| $8::text[])
+    and (j.id = any ($9::bigint[])) is not true
+    and (pg_catalog.cardinality($10::bigint[]) > 0 and j.id <> all ($10::bigint[])) is not true
     and (
       j.job_queue_id is null
       or (
@@ -46,10 +48,12 @@ with rooms as (
     select j.id, j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce($4::timestamptz, pg_catalog.now())
+      and j.run_at <= coalesce($5::timestamptz, pg_catalog.now())
       and j.task_id = r.task_id
-      and (j.flags ?| $6::text[]) is not true
-      and (pg_catalog.cardinality($7::text[]) = 0 or j.flags ?| $7::text[])
+      and (j.flags ?| $7::text[]) is not true
+      and (pg_catalog.cardinality($8::text[]) = 0 or j.flags ?| $8::text[])
+      and (j.id = any ($9::bigint[])) is not true
+      and (pg_catalog.cardinality($10::bigint[]) > 0 and j.id <> all ($10::bigint[])) is not true
       and (
         j.job_queue_id is null
         or (
@@ -89,28 +93,30 @@ with rooms as (
     select j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce($4::timestamptz, pg_catalog.now())
+      and j.run_at <= coalesce($5::timestamptz, pg_catalog.now())
       and j.task_id = any (array(
-        select t.id from graphile_worker._private_tasks t where t.identifier = any ($5::text[])
+        select t.id from graphile_worker._private_tasks t where t.identifier = any ($6::text[])
         union all
         select r.task_id from rooms r
       ))
-      and (j.flags ?| $6::text[]) is not true
-      and (pg_catalog.cardinality($7::text[]) = 0 or j.flags ?| $7::text[])
+      and (j.flags ?| $7::text[]) is not true
+      and (pg_catalog.cardinality($8::text[]) = 0 or j.flags ?| $8::text[])
+      and (j.id = any ($9::bigint[])) is not true
       and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
       and j.priority < (select l.priority from last l)
     union all
     select j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce($4::timestamptz, pg_catalog.now())
+      and j.run_at <= coalesce($5::timestamptz, pg_catalog.now())
       and j.task_id = any (array(
-        select t.id from graphile_worker._private_tasks t where t.identifier = any ($5::text[])
+        select t.id from graphile_worker._private_tasks t where t.identifier = any ($6::text[])
         union all
         select r.task_id from rooms r
       ))
-      and (j.flags ?| $6::text[]) is not true
-      and (pg_catalog.cardinality($7::text[]) = 0 or j.flags ?| $7::text[])
+      and (j.flags ?| $7::text[]) is not true
+      and (pg_catalog.cardinality($8::text[]) = 0 or j.flags ?| $8::text[])
+      and (j.id = any ($9::bigint[])) is not true
       and j.job_queue_id = any (array(select r.job_queue_id from ranked r where r.place = 1))
       and j.priority = (select l.priority from last l)
       and j.run_at < (select l.run_at from last l)
@@ -130,9 +136,9 @@ with rooms as (
 ), fits as materialized (
   select
     case
-      when s.stored * 256 <= $8::bigint then s.chosen
+      when s.stored * 256 <= $11::bigint then s.chosen
       else (
-        select greatest(pg_catalog.count(*) filter (where w.bytes <= $8::bigint), 1)
+        select greatest(pg_catalog.count(*) filter (where w.bytes <= $11::bigint), 1)
         from (select pg_catalog.sum(pg_catalog.octet_length(z.payload::text)) over (order by z.position rows unbounded preceding) as bytes from sized z) w
       )
     end as jobs
@@ -141,14 +147,14 @@ with rooms as (
   select z.id, z.job_queue_id from sized z order by z.position limit (select f.jobs from fits f)
 ), held_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $9::text, locked_at = coalesce($10::timestamptz, pg_catalog.now())
+  set locked_by = $12::text, locked_at = coalesce($13::timestamptz, pg_catalog.now())
   from kept c
-  where q.id = c.job_queue_id
+  where not $2::boolean and q.id = c.job_queue_id
 ), held_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $9::text, locked_at = coalesce($10::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
+  set locked_by = $12::text, locked_at = coalesce($13::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
   from kept c
-  where j.id = c.id
+  where not $2::boolean and j.id = c.id
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
 )
 select
@@ -161,18 +167,32 @@ select
     or (select pg_catalog.count(*) from chosen) > (select pg_catalog.count(*) from kept)
     or (select pg_catalog.count(*) from runnable) > (select pg_catalog.count(*) from chosen)
     or (select pg_catalog.count(*) from chosen) >= $1::int)::boolean as more
-from held_jobs h
+from (
+  select
+    w.id, w.payload, w.priority, w.run_at, w.attempts, w.max_attempts, w.last_error, w.created_at,
+    w.updated_at, w.key, w.locked_at, w.revision, w.flags, w.task_id, w.job_queue_id
+  from held_jobs w
+  union all
+  select
+    j.id, null::json, j.priority, j.run_at, j.attempts, j.max_attempts, null::text, j.created_at,
+    j.updated_at, null::text, j.locked_at, j.revision, null::jsonb, j.task_id, j.job_queue_id
+  from graphile_worker._private_jobs j
+  where $2::boolean and j.id = any (array(select c.id from kept c))
+) h
 order by h.priority, h.run_at, h.id
 `
 
 type ClaimSelectedJobsParams struct {
 	MaxJobs        int32
+	Look           bool
 	LimitedTasks   []string
 	Rooms          []int32
 	At             pgtype.Timestamptz
 	Tasks          []string
 	ForbiddenFlags []string
 	AcceptedFlags  []string
+	RefusedIds     []int64
+	OnlyIds        []int64
 	MaxBytes       int64
 	WorkerID       string
 	LockAt         pgtype.Timestamptz
@@ -217,15 +237,23 @@ type ClaimSelectedJobsRow struct {
 // "at" is the present time, and "lock_at" what is written into locked_at, if they
 // are not to be the database's. A locked_at names a claim, so its clock must not
 // stand still, whereas a clock that jobs' times are compared with may.
+//
+// "refused_ids" are jobs that are left alone, as if they were not there: the database
+// refuses their locks. To find these, a claim is asked first which jobs it would take
+// ("look": nothing is written, and no text of the user's is read), and then takes some
+// of these ("only_ids").
 func (q *Queries) ClaimSelectedJobs(ctx context.Context, arg ClaimSelectedJobsParams) ([]ClaimSelectedJobsRow, error) {
 	rows, err := q.db.Query(ctx, ClaimSelectedJobs,
 		arg.MaxJobs,
+		arg.Look,
 		arg.LimitedTasks,
 		arg.Rooms,
 		arg.At,
 		arg.Tasks,
 		arg.ForbiddenFlags,
 		arg.AcceptedFlags,
+		arg.RefusedIds,
+		arg.OnlyIds,
 		arg.MaxBytes,
 		arg.WorkerID,
 		arg.LockAt,

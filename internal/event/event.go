@@ -61,6 +61,18 @@ type ClaimFailed struct {
 	RetryIn  time.Duration
 }
 
+// ClaimRefused: the database refuses the lock of a job: a constraint or a trigger is
+// against it, or its texts cannot be read. Claims leave the job out for RetryIn, which
+// grows up to a minute. Of Job are known: ID, Task, Queue, Priority, RunAt, Attempts,
+// MaxAttempts, CreatedAt and UpdatedAt.
+type ClaimRefused struct {
+	WorkerID string
+	Job      *job.Claimed
+	// Err is the database's answer.
+	Err     error
+	RetryIn time.Duration
+}
+
 // JobsAdopted: a claim whose answer was lost turned out to have taken effect,
 // and its jobs run after all.
 type JobsAdopted struct {
@@ -289,6 +301,7 @@ func (JobsAborted) event()          {}
 func (WorkerStopped) event()        {}
 func (JobsClaimed) event()          {}
 func (ClaimFailed) event()          {}
+func (ClaimRefused) event()         {}
 func (JobsAdopted) event()          {}
 func (JobStarted) event()           {}
 func (JobEnded) event()             {}

@@ -145,7 +145,7 @@ func (l *loop) directEnded(ctx context.Context, d *direct) {
 	count := len(d.adopted) + len(d.jobs)
 	l.tellClaimed(count, d.ask, time.Since(d.began))
 	l.local.fetched(count, d.ask)
-	if d.quiet && count == 0 && l.idle() {
+	if d.quiet && count == 0 && !d.searched && l.idle() {
 		if !l.claims.survey.partial() {
 			l.claimed(l.config.PollInterval)
 			l.over = true

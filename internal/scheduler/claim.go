@@ -34,13 +34,14 @@ type claimer struct {
 	doubtUntil time.Time
 
 	lookout lookout
+	refused *refusedJobs
 }
 
 func newClaimer(c Config) *claimer {
 	claims := &claimer{
 		db: c.Database, queries: c.queries(), workerID: c.WorkerID, tasks: []string{}, unlimited: []string{},
 		accepted: orEmpty(c.Flags.Accepted), timeout: c.StatementTimeout, clock: clock{now: c.Now}, events: c.Events,
-		names: make(taskNames),
+		names: make(taskNames), refused: newRefusedJobs(),
 	}
 	for task := range c.Handlers {
 		claims.tasks = append(claims.tasks, task)
@@ -84,6 +85,7 @@ type ordinary struct {
 	took     time.Duration
 	answered bool // what it took is known, if anything
 	more     bool // further jobs may be runnable now
+	searched bool // jobs were found whose locks the database refuses
 	err      error
 }
 
@@ -112,14 +114,22 @@ func (c *claimer) carryOut(ctx context.Context, o *ordinary) {
 	switch {
 	case len(s.tasks)+len(s.limited) == 0: // every task is at its limit
 		o.answered = true
-	case len(s.forbidden)+len(c.accepted)+len(s.limited) > 0 || len(s.tasks) < len(c.tasks) || c.clock.now != nil:
-		o.jobs, o.more, o.err = c.selected(ctx, o.limit, s)
+		return
+	case c.refused.any() && c.refused.searching():
+		c.search(ctx, o, nil)
+		return
+	case len(s.forbidden)+len(c.accepted)+len(s.limited) > 0 || len(s.tasks) < len(c.tasks) || c.clock.now != nil ||
+		c.refused.any():
+		o.jobs, o.more, o.err = c.choose(ctx, o.limit, s, nil, false)
 		o.answered = o.err == nil
-		if o.more {
-			o.found.seen = 1 // there are further jobs, whatever kept them from being taken
-		}
 	default:
 		c.walk(ctx, o)
+	}
+	if !o.answered && isRefusal(o.err) {
+		c.search(ctx, o, o.err)
+	}
+	if !o.walked && o.more {
+		o.found.seen = 1 // there are further jobs, whatever kept them from being taken
 	}
 }
 
@@ -213,27 +223,10 @@ func (c *claimer) recheck(poll time.Duration) time.Duration {
 	if next := c.lookout.next; !next.IsZero() {
 		poll = min(poll, max(next.Sub(c.survey.now()), time.Millisecond))
 	}
-	return poll
-}
-
-// selected takes the first jobs of the selection.
-func (c *claimer) selected(ctx context.Context, limit int, s selection) (jobs []*job.Claimed, more bool, err error) {
-	at, lockAt := c.clock.claim()
-	rows, err := c.queries.ClaimSelectedJobs(ctx, dbgen.ClaimSelectedJobsParams{
-		Tasks: s.tasks, MaxJobs: int32(limit), MaxBytes: int64(payloadRoom), WorkerID: c.workerID, At: at, LockAt: lockAt,
-		LimitedTasks: orEmpty(s.limited), Rooms: orEmpty(s.rooms),
-		ForbiddenFlags: orEmpty(s.forbidden), AcceptedFlags: c.accepted,
-	})
-	for _, row := range rows {
-		jobs = append(jobs, c.held(dbgen.ListHeldJobsRow{
-			ID: row.ID, Payload: row.Payload, Priority: row.Priority, RunAt: row.RunAt,
-			Attempts: row.Attempts, MaxAttempts: row.MaxAttempts, LastError: row.LastError,
-			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Key: row.Key, LockedAt: row.LockedAt,
-			Revision: row.Revision, Flags: row.Flags, Task: row.Task, Queue: row.Queue,
-		}))
-		more = row.More
+	if next := c.refused.next(); !next.IsZero() {
+		poll = min(poll, max(time.Until(next), time.Millisecond))
 	}
-	return jobs, more, err
+	return poll
 }
 
 // adopt finds the jobs of a claim that took effect although its answer was lost.

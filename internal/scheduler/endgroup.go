@@ -292,10 +292,16 @@ func (l *lane) rescued(g *group, kept map[int64]bool, refused map[int64]error, u
 	})
 	for _, end := range gone {
 		if refusal := refused[end.job.ID]; refusal != nil {
+			delete(refused, end.job.ID)
 			h.tellUnlockable(end, refusal)
 			continue
 		}
 		h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: end.job, Err: end.outcome.Err, Unsure: unsure})
+	}
+	for _, a := range g.jobs {
+		if refusal := refused[a.job.ID]; refusal != nil { // it has not ended
+			h.refused.tell(h.events, h.workerID, a.job, refusal)
+		}
 	}
 	h.pool.lose(lost, errHoldLost)
 	return len(gone) + len(lost)

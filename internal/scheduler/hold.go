@@ -62,6 +62,7 @@ type holds struct {
 	queries     *dbgen.Queries
 	out         *outcomes
 	survey      *surveyor
+	refused     *refusedJobs
 	events      *event.Stream
 	release     func(ended)
 
@@ -93,7 +94,7 @@ func newHolds(c Config, s *Scheduler) *holds {
 	h := &holds{
 		config: c.Hold, workerID: c.WorkerID, timeout: c.StatementTimeout, tasks: s.claims.tasks,
 		idleTimeout: milliseconds(c.Hold.Time + stoppedFor), size: c.Concurrency,
-		pool: s.pool, estimates: s.estimates, queries: c.queries(), out: &s.release.out, survey: s.claims.survey, events: c.Events,
+		pool: s.pool, estimates: s.estimates, queries: c.queries(), out: &s.release.out, survey: s.claims.survey, refused: s.claims.refused, events: c.Events,
 		release: func(e ended) { s.release.add(e) },
 		answers: make(chan answer, lanes), timer: stoppedTimer(),
 	}
@@ -206,9 +207,9 @@ func (h *holds) claiming() bool {
 
 // prefers reports whether the next claim is to be a held one: if there is a connection
 // for it. Where most jobs are slow nothing is won by it, unless an ordinary claim
-// cannot be had now.
+// cannot be had now. None is held while jobs are known whose locks are refused.
 func (h *holds) prefers(late bool) bool {
-	return h != nil && (late || h.wants()) && h.usable(time.Now())
+	return h != nil && (late || h.wants()) && !h.refused.any() && h.usable(time.Now())
 }
 
 // wants reports whether something is won by holding jobs.

@@ -202,6 +202,9 @@ func (l *lane) endFailed(ctx context.Context, c command, e ending, err error, a 
 	switch {
 	case c.claim == 0:
 		return nil // nothing was to be claimed; the group's own loss is told
+	case isRefusal(err) && l.h.refused.any():
+		// The next claim leaves out what would run again at once.
+		return fmt.Errorf("ending a held claim: %w", err)
 	case ok || refused && l.conn != nil && !l.conn.IsClosed():
 		return l.claim(l.h.claimCtx, c, a)
 	}

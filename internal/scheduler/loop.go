@@ -125,6 +125,10 @@ func (l *loop) wait(ctx context.Context) {
 
 // fail notes that a claim or a poll has failed.
 func (l *loop) fail(ctx context.Context, err error) {
+	if isRefusal(err) && l.claims.refused.suspect() {
+		l.more = true // the next claim searches for the job that it is refused for
+		return
+	}
 	if err := l.failed(ctx, l.once, err, l.pausing); err != nil {
 		l.over, l.err = true, err
 	}

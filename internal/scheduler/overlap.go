@@ -45,7 +45,8 @@ func newOverlap(c Config, a ahead) overlap {
 // answers. Of jobs in queues only the first can be taken, so there a claim at once would
 // find few, for the price of many.
 func (s *Scheduler) overlaps(ask int) (beside, wait bool) {
-	beside = s.overlap.on && ask > s.pool.free() && s.pool.mayClaim() && !s.claims.doubt() && !s.claims.survey.depth.queued
+	beside = s.overlap.on && ask > s.pool.free() && s.pool.mayClaim() && !s.claims.doubt() && !s.claims.survey.depth.queued &&
+		!s.claims.refused.any()
 	return beside, s.overlap.count > 0 && !beside
 }
 

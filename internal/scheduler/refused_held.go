@@ -153,8 +153,9 @@ func (h *holds) relock(ctx context.Context, p dbgen.RelockJobsParams) (kept map[
 }
 
 // tellUnlockable reports runs of jobs that nothing can be written about, not even their
-// lock: they are free, and run again.
+// lock: they are free, and run again, but not before their locks can be written.
 func (h *holds) tellUnlockable(e ended, refusal error) {
+	h.refused.add(e.job.ID)
 	h.events.Emit(event.OutcomeRefused{WorkerID: h.workerID, Job: e.job, Err: refusal, Stored: event.StoredNothing})
 }
 
