@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -34,6 +35,7 @@ type cluster struct {
 	primary *server
 	standby *server
 	made    int
+	mounted []string // the folders of servers that are file systems of their own
 }
 
 // now is the present primary.
@@ -59,10 +61,8 @@ func startCluster(ctx context.Context, base string, log io.Writer, clock *clock,
 // first lets devpg find the programs and make the data.
 func (c *cluster) first(ctx context.Context) error {
 	place := filepath.Join(c.base, "server1")
-	if c.small {
-		if err := mount(place); err != nil {
-			return err
-		}
+	if err := c.mount(place); err != nil {
+		return err
 	}
 	maker, err := devpg.Start(ctx, devpg.Options{DataDir: place, Fast: true, IgnoreEnvironment: true, Database: database})
 	if err != nil {
@@ -122,10 +122,8 @@ func (c *cluster) addStandby(ctx context.Context) error {
 	if err := os.Mkdir(place, 0o755); err != nil {
 		return err
 	}
-	if c.small {
-		if err := mount(place); err != nil {
-			return err
-		}
+	if err := c.mount(place); err != nil {
+		return err
 	}
 	if s.account != nil {
 		if err := os.Chown(place, int(s.account.Uid), int(s.account.Gid)); err != nil {
@@ -194,10 +192,22 @@ func (c *cluster) close() (err error) {
 	for _, s := range []*server{c.standby, c.primary} {
 		if s != nil {
 			err = errors.Join(err, s.stop(syscall.SIGINT))
-			if c.small {
-				err = errors.Join(err, c.removePlace(s))
-			}
 		}
+	}
+	for _, place := range c.mounted {
+		err = errors.Join(err, unmount(place))
+	}
+	return err
+}
+
+// mount gives a server's folder a file system of its own, if there are to be small ones.
+func (c *cluster) mount(place string) error {
+	if !c.small {
+		return nil
+	}
+	err := mount(place)
+	if err == nil {
+		c.mounted = append(c.mounted, place)
 	}
 	return err
 }
@@ -205,10 +215,11 @@ func (c *cluster) close() (err error) {
 // removePlace removes the folder of a server that has ended.
 func (c *cluster) removePlace(s *server) error {
 	place := filepath.Dir(s.data)
-	if c.small {
+	if i := slices.Index(c.mounted, place); i >= 0 {
 		if err := unmount(place); err != nil {
 			return err
 		}
+		c.mounted = slices.Delete(c.mounted, i, i+1)
 	}
 	return os.RemoveAll(place)
 }
