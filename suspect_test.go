@@ -134,6 +134,7 @@ func TestConnectionsBesideAGivenPoolAreMadeAsItsOwn(t *testing.T) {
 			c.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) { return true, setRole(ctx, conn) }
 		},
 		"BeforeAcquire": func(c *pgxpool.Config) {
+			//lint:ignore SA1019 pools of callers may still have it
 			c.BeforeAcquire = func(ctx context.Context, conn *pgx.Conn) bool { return setRole(ctx, conn) == nil }
 		},
 	} {
