@@ -5,7 +5,9 @@ import (
 	"fmt"
 
 	"github.com/gworker/gworker/internal/cancel"
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
 )
 
 // ErrJobCancelled is the cause (see [context.Cause]) of a handler's context that
@@ -57,7 +59,8 @@ type CancelResult = cancel.Result
 // handler that ignores its context goes on to its end.
 //
 // The job loses its key, as a job that is replaced while it runs does. reason
-// becomes its last error; "" means a general text. Cancelling a job again
+// becomes its last error, in ASCII with escapes (\u65e5) where the database's encoding
+// cannot hold it; "" means a general text. Cancelling a job again
 // announces it again, and its first reason stays.
 func (c *Client) CancelRunning(ctx context.Context, id int64, reason string) (CancelResult, error) {
 	if err := checkText("reason", reason, maxReasonLength); err != nil {
@@ -68,6 +71,9 @@ func (c *Client) CancelRunning(ctx context.Context, id int64, reason string) (Ca
 	}
 	c.hurryIDs(id)
 	result, err := cancel.Cancel(ctx, c.pool, c.statements, id, reason)
+	if retry.Unencodable(err) {
+		result, err = cancel.Cancel(ctx, c.pool, c.statements, id, contain.ASCII(reason))
+	}
 	if err != nil {
 		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)
 	}

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/admin"
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
 )
 
 // JobInfo is a job as it was at ReadAt, by the database's clock, with the state
@@ -47,7 +49,8 @@ func (a adder) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs, erro
 
 // PermanentlyFailJobs uses up the attempts of jobs, so that they are kept and
 // not run again, with reason as their last error. "" means the schema's own
-// text, "Manually marked as failed". What runs is left alone; see CompleteJobs.
+// text, "Manually marked as failed". What the database's encoding cannot hold of it is
+// stored in escapes (\u65e5), outside of transactions of yours. What runs is left alone; see CompleteJobs.
 func (a adder) PermanentlyFailJobs(ctx context.Context, ids []int64, reason string) (ChangedJobs, error) {
 	if err := checkText("reason", reason, math.MaxInt); err != nil {
 		return ChangedJobs{}, doing(err, "failing", ids)
@@ -55,6 +58,12 @@ func (a adder) PermanentlyFailJobs(ctx context.Context, ids []int64, reason stri
 	held := a.held() // before the transactions that hold them end
 	a.hurryIDs(ids...)
 	result, err := admin.Fail(ctx, a.queries, ids, reason, held)
+	if retry.Unencodable(err) {
+		// In a transaction of the caller's this fails, too, as that is lost then.
+		if again, againErr := admin.Fail(ctx, a.queries, ids, contain.ASCII(reason), held); againErr == nil {
+			result, err = again, nil
+		}
+	}
 	return result, doing(err, "failing", ids)
 }
 

@@ -80,6 +80,12 @@ var programs = map[string]bool{
 	"3B": true, "3D": true, "3F": true, "42": true, "55": true, "XX": true,
 }
 
+// Unencodable reports whether the encoding of the database cannot hold a text.
+func Unencodable(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && (answer.Code == "22P05" || answer.Code == "22021") && Refused(err) && !raised(answer)
+}
+
 // Raised reports whether err was raised on purpose, by a function in PL/pgSQL.
 func Raised(err error) bool {
 	var answer *pgconn.PgError

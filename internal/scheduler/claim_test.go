@@ -74,7 +74,7 @@ func TestSelectiveClaim(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, map[string]scheduler.Handler{"x": completes})
 			f.exec(t, "select graphile_worker.add_job(t, queue_name => q, priority => p) from (values "+c.jobs+") v (t, q, p)")
-			p := dbgen.ClaimSelectedJobsParams{Tasks: c.tasks, MaxJobs: c.max, LimitedTasks: []string{}, Rooms: []int32{}}
+			p := dbgen.ClaimSelectedJobsParams{Tasks: c.tasks, MaxJobs: c.max, MaxBytes: 1 << 40, LimitedTasks: []string{}, Rooms: []int32{}}
 			for task, room := range c.rooms {
 				p.LimitedTasks, p.Rooms = append(p.LimitedTasks, task), append(p.Rooms, room)
 			}

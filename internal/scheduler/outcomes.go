@@ -269,7 +269,7 @@ func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, e
 		texts[i], delays[i] = errorText(e.outcome.Err), delay(e.outcome, sharedBackoff)
 		finals[i], capped[i], payloads[i] = e.outcome.Permanent, e.outcome.Capped, string(e.outcome.Payload)
 		if e.plain {
-			texts[i], payloads[i] = ascii(texts[i]), ascii(payloads[i])
+			texts[i], payloads[i] = contain.ASCII(texts[i]), contain.ASCII(payloads[i])
 		}
 	}
 	rows, err := o.queries.FailJobs(ctx, dbgen.FailJobsParams{
@@ -294,7 +294,7 @@ func (o *outcomes) giveBack(ctx context.Context, part []ended) (map[int64]writte
 	for i, e := range part {
 		keys[i], delays[i], payloads[i] = e.job.Key, delay(e.outcome, 0), string(e.outcome.Payload)
 		if e.plain {
-			payloads[i] = ascii(payloads[i])
+			payloads[i] = contain.ASCII(payloads[i])
 		}
 	}
 	rows, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{

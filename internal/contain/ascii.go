@@ -1,4 +1,4 @@
-package scheduler
+package contain
 
 import (
 	"fmt"
@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// ascii is a text with everything that an encoding may not have in escapes, such as
+// ASCII is a text with everything that an encoding may not have in escapes, such as
 // \u65e5, which JSON understands too. It fits every database.
-func ascii(text string) string {
+func ASCII(text string) string {
 	if !strings.ContainsFunc(text, beyondASCII) {
 		return text
 	}
