@@ -113,11 +113,12 @@ func (d *Template) Database(t testing.TB) string {
 	return url
 }
 
-// Pool returns a pool on a new database. It is closed when the test ends;
+// Pool returns a pool on a new database, with client_encoding UTF8 as clients and
+// workers need it. It is closed when the test ends;
 // connections that the test has not given back by then are an error of the test.
 func (d *Template) Pool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	pool, err := pgxpool.New(context.Background(), d.Database(t))
+	pool, err := newPool(context.Background(), d.Database(t))
 	if err != nil {
 		t.Fatalf("gworkertest: making a pool: %v", err)
 	}
@@ -172,4 +173,14 @@ func (d *Template) fill(ctx context.Context, url string) error {
 		return fmt.Errorf("Template.Setup: %w", err)
 	}
 	return nil
+}
+
+// newPool makes a pool whose texts are UTF-8, whatever the server or the role has set.
+func newPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.ConnConfig.RuntimeParams["client_encoding"] = "UTF8"
+	return pgxpool.NewWithConfig(ctx, config)
 }

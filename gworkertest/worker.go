@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/gworker/gworker"
 )
 
@@ -105,7 +103,7 @@ func (w *Worker) finder(config gworker.Config) func(int64) ([]*gworker.JobRow, e
 		if config.Pool != nil {
 			return JobsIn(config.Pool).InSchema(config.Schema).rows(ctx, "", jobID)
 		}
-		pool, err := pgxpool.New(ctx, config.DatabaseURL)
+		pool, err := newPool(ctx, config.DatabaseURL)
 		if err != nil {
 			return nil, err
 		}

@@ -35,5 +35,5 @@ alter table graphile_worker.jobs enable row level security;
 
 create index jobs_priority_run_at_id_idx on graphile_worker.jobs (priority, run_at, id);
 
-select pg_notify('worker:migrate', '{"migrationNumber":1,"breaking":true}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":1,"breaking":true}');
 -- +goose StatementEnd

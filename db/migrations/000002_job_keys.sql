@@ -8,5 +8,5 @@ alter table graphile_worker.jobs
   add column locked_at timestamptz,
   add column locked_by text;
 
-select pg_notify('worker:migrate', '{"migrationNumber":2,"breaking":false}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":2,"breaking":false}');
 -- +goose StatementEnd

@@ -5,5 +5,5 @@ insert into graphile_worker.migrations (id, breaking) values (3, true);
 
 alter table graphile_worker.jobs alter column queue_name drop not null;
 
-select pg_notify('worker:migrate', '{"migrationNumber":3,"breaking":true}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":3,"breaking":true}');
 -- +goose StatementEnd

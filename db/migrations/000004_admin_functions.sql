@@ -3,5 +3,5 @@
 -- +goose StatementBegin
 insert into graphile_worker.migrations (id, breaking) values (4, false);
 
-select pg_notify('worker:migrate', '{"migrationNumber":4,"breaking":false}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":4,"breaking":false}');
 -- +goose StatementEnd

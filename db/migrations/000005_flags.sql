@@ -7,5 +7,5 @@ alter table graphile_worker.jobs
   add column revision int not null default 0,
   add column flags jsonb;
 
-select pg_notify('worker:migrate', '{"migrationNumber":5,"breaking":false}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":5,"breaking":false}');
 -- +goose StatementEnd

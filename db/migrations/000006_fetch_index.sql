@@ -8,5 +8,5 @@ create index jobs_priority_run_at_id_locked_at_without_failures_idx
   on graphile_worker.jobs (priority, run_at, id, locked_at)
   where attempts < max_attempts;
 
-select pg_notify('worker:migrate', '{"migrationNumber":6,"breaking":false}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":6,"breaking":false}');
 -- +goose StatementEnd

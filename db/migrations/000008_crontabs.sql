@@ -10,5 +10,5 @@ create table graphile_worker.known_crontabs (
 );
 alter table graphile_worker.known_crontabs enable row level security;
 
-select pg_notify('worker:migrate', '{"migrationNumber":8,"breaking":false}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":8,"breaking":false}');
 -- +goose StatementEnd

@@ -41,7 +41,7 @@ begin
       'reschedule_jobs'
       )
   loop
-    execute 'drop function ' || routine;
+    execute 'drop function ' || routine::text;
   end loop;
 end
 $gw$;
@@ -134,7 +134,7 @@ begin
       'tg_jobs__notify_new_jobs'
       )
   loop
-    execute 'drop function ' || routine;
+    execute 'drop function ' || routine::text;
   end loop;
 end
 $gw$;
@@ -372,5 +372,5 @@ begin
 end
 $gw$;
 
-select pg_notify('worker:migrate', '{"migrationNumber":11,"breaking":true}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":11,"breaking":true}');
 -- +goose StatementEnd

@@ -26,7 +26,7 @@ begin
       'reschedule_jobs'
       )
   loop
-    execute 'drop function ' || routine;
+    execute 'drop function ' || routine::text;
   end loop;
 end
 $gw$;
@@ -108,5 +108,5 @@ create or replace function graphile_worker.reschedule_jobs(
   returning j.*;
 $gw$;
 
-select pg_notify('worker:migrate', '{"migrationNumber":13,"breaking":true}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":13,"breaking":true}');
 -- +goose StatementEnd

@@ -18,7 +18,7 @@ begin
       'reschedule_jobs'
       )
   loop
-    execute 'drop function ' || routine;
+    execute 'drop function ' || routine::text;
   end loop;
 end
 $gw$;
@@ -103,5 +103,5 @@ create or replace function graphile_worker.reschedule_jobs(
   returning j.*;
 $gw$;
 
-select pg_notify('worker:migrate', '{"migrationNumber":14,"breaking":true}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":14,"breaking":true}');
 -- +goose StatementEnd

@@ -19,7 +19,7 @@ begin
       'tg__update_timestamp'
       )
   loop
-    execute 'drop function ' || routine;
+    execute 'drop function ' || routine::text;
   end loop;
 end
 $gw$;
@@ -35,5 +35,5 @@ returns void language sql as $gw$
   where q.locked_by = any (force_unlock_workers.worker_ids);
 $gw$;
 
-select pg_notify('worker:migrate', '{"migrationNumber":15,"breaking":false}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":15,"breaking":false}');
 -- +goose StatementEnd

@@ -31,7 +31,7 @@ begin
       'force_unlock_workers'
       )
   loop
-    execute 'drop function ' || routine;
+    execute 'drop function ' || routine::text;
   end loop;
 end
 $gw$;
@@ -229,5 +229,5 @@ returns void language sql as $gw$
   where q.locked_by = any (force_unlock_workers.worker_ids);
 $gw$;
 
-select pg_notify('worker:migrate', '{"migrationNumber":16,"breaking":true}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":16,"breaking":true}');
 -- +goose StatementEnd

@@ -24,5 +24,5 @@ from graphile_worker._private_jobs as jobs
 join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
 left join graphile_worker._private_job_queues as job_queues on job_queues.id = jobs.job_queue_id;
 
-select pg_notify('worker:migrate', '{"migrationNumber":17,"breaking":false}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":17,"breaking":false}');
 -- +goose StatementEnd

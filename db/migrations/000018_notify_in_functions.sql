@@ -18,7 +18,7 @@ begin
       'tg_jobs__after_insert'
       )
   loop
-    execute 'drop function ' || routine;
+    execute 'drop function ' || routine::text;
   end loop;
 end
 $gw$;
@@ -174,5 +174,5 @@ begin
 end
 $gw$;
 
-select pg_notify('worker:migrate', '{"migrationNumber":18,"breaking":false}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":18,"breaking":false}');
 -- +goose StatementEnd

@@ -75,7 +75,7 @@ begin
       select from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.conname = w.name
     )
   loop
-    execute format('alter table %s add constraint %I %s', missing.relation, missing.name, missing.definition);
+    execute pg_catalog.format('alter table %s add constraint %I %s', missing.relation, missing.name, missing.definition);
   end loop;
 
   for missing in
@@ -85,7 +85,7 @@ begin
       and c.relname in ('_private_tasks', '_private_job_queues', '_private_jobs', '_private_known_crontabs')
       and not c.relrowsecurity
   loop
-    execute format('alter table %s enable row level security', missing.relation);
+    execute pg_catalog.format('alter table %s enable row level security', missing.relation);
   end loop;
 
   if not exists (
@@ -479,5 +479,5 @@ returns void language sql as $gw$
   where q.locked_by = any (force_unlock_workers.worker_ids);
 $gw$;
 
-select pg_notify('worker:migrate', '{"migrationNumber":19,"breaking":false}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":19,"breaking":false}');
 -- +goose StatementEnd

@@ -91,5 +91,5 @@ returns void language sql as $gw$
   delete from graphile_worker._private_workers w where w.id = any (delete_stale_workers.worker_ids);
 $gw$;
 
-select pg_notify('worker:migrate', '{"migrationNumber":20,"breaking":false}');
+select pg_catalog.pg_notify('worker:migrate', '{"migrationNumber":20,"breaking":false}');
 -- +goose StatementEnd

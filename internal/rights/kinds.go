@@ -61,14 +61,15 @@ func (m policy) prefix(kind Kind) string { return fmt.Sprintf("gworker_%s_%s_", 
 // ownJobs are the jobs that a producer sees and may change: those that its transaction
 // has written, and those whose keys it is adding. The functions lock these, and where
 // they are too many to be locked, name them. So a producer finds no job of others
-// unless it knows the key, and then can do what an add with the key may.
-const ownJobs = `updated_at = now() or key is not null and (
-    (hashtext(key)::bigint & 4294967295) = any (array(
+// unless it knows the key, and then can do what an add with the key may. Its functions
+// are named with their schema, since who grants may have others before it in the search path.
+const ownJobs = `updated_at = pg_catalog.now() or key is not null and (
+    (pg_catalog.hashtext(key)::bigint & 4294967295) = any (array(
       select l.objid::bigint from pg_catalog.pg_locks l
-      where l.pid = pg_backend_pid() and l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+      where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'advisory' and l.objsubid = 1 and l.granted
     ))
     or key = any (array(
-      select json_array_elements_text(nullif(current_setting('gworker.added_keys', true), '')::json)
+      select pg_catalog.json_array_elements_text(nullif(pg_catalog.current_setting('gworker.added_keys', true), '')::json)
     ))
   )`
 
