@@ -155,8 +155,12 @@ func logWorker(level slog.Level, line func(slog.Level, string, ...slog.Attr), e 
 			listAttr("job_ids", e.JobIDs))
 	case event.WorkerRecovered:
 		line(level, "gave back the jobs of a dead worker", slog.String("dead", e.Dead), slog.Duration("silence", e.Silence),
-			listAttr("job_ids", e.JobIDs), listAttr("given_up", e.GivenUp), listAttr("skipped", e.Skipped))
+			listAttr("job_ids", e.JobIDs), listAttr("given_up", e.GivenUp), listAttr("skipped", e.Skipped), listAttr("refused", e.Refused))
 	case event.SweepFailed:
+		if e.JobID != 0 {
+			line(level, "the database refuses to unlock a job; trying again with the next look", slog.Int64("job_id", e.JobID), errAttr(e.Err))
+			return
+		}
 		line(level, "looking for dead workers and old locks failed", errAttr(e.Err))
 	case event.WorkerCreated:
 		line(level, "worker created", slog.String("worker_id", e.WorkerID))

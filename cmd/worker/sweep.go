@@ -97,6 +97,8 @@ func printSweep(out io.Writer, dryRun bool, result gworker.SweepResult) {
 // fate says what became of a job, after "would be" or on its own.
 func fate(j gworker.SweptJob) string {
 	switch {
+	case j.Refused != nil:
+		return "left with it, for the database refuses the change: " + j.Refused.Error()
 	case j.Action == gworker.RecoverLater:
 		return "left with it for now"
 	case j.GivenUp && j.Key == "" && j.Attempts >= j.MaxAttempts:
@@ -131,6 +133,7 @@ type sweptJobJSON struct {
 	MaxAttempts int    `json:"max_attempts"`
 	Action      string `json:"action"`
 	GivenUp     bool   `json:"given_up"`
+	Refused     string `json:"refused,omitempty"`
 }
 
 func printSweepJSON(out io.Writer, dryRun bool, result gworker.SweepResult) error {
@@ -138,9 +141,13 @@ func printSweepJSON(out io.Writer, dryRun bool, result gworker.SweepResult) erro
 	for _, w := range result.Workers {
 		worker := sweptWorkersJSON{ID: w.ID, Registered: w.Registered, SilenceSeconds: w.Silence.Seconds(), Jobs: []sweptJobJSON{}}
 		for _, j := range w.Jobs {
+			refused := ""
+			if j.Refused != nil {
+				refused = j.Refused.Error()
+			}
 			worker.Jobs = append(worker.Jobs, sweptJobJSON{
 				ID: j.ID, Task: j.Task, Queue: j.Queue, Key: j.Key, Attempts: j.Attempts, MaxAttempts: j.MaxAttempts,
-				Action: j.Action.String(), GivenUp: j.GivenUp,
+				Action: j.Action.String(), GivenUp: j.GivenUp, Refused: refused,
 			})
 		}
 		printed.Workers = append(printed.Workers, worker)

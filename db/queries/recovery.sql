@@ -200,3 +200,31 @@ update graphile_worker._private_job_queues q
 set locked_at = null, locked_by = null
 where q.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours'
 returning q.queue_name;
+
+-- name: OldJobLocks :many
+-- What ResetOldJobLocks would reset.
+select j.id from graphile_worker._private_jobs j
+where j.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours';
+
+-- name: ResetSomeOldJobLocks :many
+update graphile_worker._private_jobs j
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()))
+where j.id = any (@ids::bigint[])
+  and j.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours'
+returning j.id;
+
+-- name: OldQueueLocks :many
+-- What ResetOldQueueLocks would reset.
+select q.queue_name from graphile_worker._private_job_queues q
+where q.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours';
+
+-- name: ResetSomeOldQueueLocks :many
+update graphile_worker._private_job_queues q
+set locked_at = null, locked_by = null
+where q.queue_name = any (@names::text[])
+  and q.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours'
+returning q.queue_name;
+
+-- name: CheckConstraintsLater :exec
+-- After CheckConstraintsNow: each part of a sweep is checked by itself.
+set constraints all deferred;

@@ -75,6 +75,16 @@ func (q *Queries) AnySilentWorker(ctx context.Context, threshold float64) (bool,
 	return exists, err
 }
 
+const CheckConstraintsLater = `-- name: CheckConstraintsLater :exec
+set constraints all deferred
+`
+
+// After CheckConstraintsNow: each part of a sweep is checked by itself.
+func (q *Queries) CheckConstraintsLater(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, CheckConstraintsLater)
+	return err
+}
+
 const DeregisterWorker = `-- name: DeregisterWorker :exec
 select graphile_worker.worker_deregister($1::text)
 `
@@ -342,6 +352,58 @@ func (q *Queries) NoteSilence(ctx context.Context, arg NoteSilenceParams) error 
 	return err
 }
 
+const OldJobLocks = `-- name: OldJobLocks :many
+select j.id from graphile_worker._private_jobs j
+where j.locked_at < coalesce($1::timestamptz, pg_catalog.now()) - interval '4 hours'
+`
+
+// What ResetOldJobLocks would reset.
+func (q *Queries) OldJobLocks(ctx context.Context, at pgtype.Timestamptz) ([]int64, error) {
+	rows, err := q.db.Query(ctx, OldJobLocks, at)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const OldQueueLocks = `-- name: OldQueueLocks :many
+select q.queue_name from graphile_worker._private_job_queues q
+where q.locked_at < coalesce($1::timestamptz, pg_catalog.now()) - interval '4 hours'
+`
+
+// What ResetOldQueueLocks would reset.
+func (q *Queries) OldQueueLocks(ctx context.Context, at pgtype.Timestamptz) ([]string, error) {
+	rows, err := q.db.Query(ctx, OldQueueLocks, at)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var queue_name string
+		if err := rows.Scan(&queue_name); err != nil {
+			return nil, err
+		}
+		items = append(items, queue_name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const RecoverJobs = `-- name: RecoverJobs :one
 select graphile_worker.recover_dead_worker_jobs(
   array[$1::text], pg_catalog.make_interval(secs => $2::float8)
@@ -414,6 +476,72 @@ returning q.queue_name
 
 func (q *Queries) ResetOldQueueLocks(ctx context.Context, at pgtype.Timestamptz) ([]string, error) {
 	rows, err := q.db.Query(ctx, ResetOldQueueLocks, at)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var queue_name string
+		if err := rows.Scan(&queue_name); err != nil {
+			return nil, err
+		}
+		items = append(items, queue_name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const ResetSomeOldJobLocks = `-- name: ResetSomeOldJobLocks :many
+update graphile_worker._private_jobs j
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce($1::timestamptz, pg_catalog.now()))
+where j.id = any ($2::bigint[])
+  and j.locked_at < coalesce($1::timestamptz, pg_catalog.now()) - interval '4 hours'
+returning j.id
+`
+
+type ResetSomeOldJobLocksParams struct {
+	At  pgtype.Timestamptz
+	Ids []int64
+}
+
+func (q *Queries) ResetSomeOldJobLocks(ctx context.Context, arg ResetSomeOldJobLocksParams) ([]int64, error) {
+	rows, err := q.db.Query(ctx, ResetSomeOldJobLocks, arg.At, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const ResetSomeOldQueueLocks = `-- name: ResetSomeOldQueueLocks :many
+update graphile_worker._private_job_queues q
+set locked_at = null, locked_by = null
+where q.queue_name = any ($1::text[])
+  and q.locked_at < coalesce($2::timestamptz, pg_catalog.now()) - interval '4 hours'
+returning q.queue_name
+`
+
+type ResetSomeOldQueueLocksParams struct {
+	Names []string
+	At    pgtype.Timestamptz
+}
+
+func (q *Queries) ResetSomeOldQueueLocks(ctx context.Context, arg ResetSomeOldQueueLocksParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, ResetSomeOldQueueLocks, arg.Names, arg.At)
 	if err != nil {
 		return nil, err
 	}

@@ -272,13 +272,21 @@ type WorkerRecovered struct {
 	GivenUp []int64
 	// Skipped are jobs that are left with the dead worker for now.
 	Skipped []int64
+	// Refused are jobs that the database does not let go from the dead worker;
+	// SweepFailed has its answers. The next sweep tries again.
+	Refused []int64
 }
 
-// SweepFailed: a look for dead workers or old locks ended with an error; the
-// next one comes at its time.
+// SweepFailed: a look for dead workers or old locks ended with an error, or the
+// database refused to have a single job's lock taken away; the next one comes at its
+// time.
 type SweepFailed struct {
 	WorkerID string
-	Err      error
+	// JobID, if not 0, is the job that stays locked: a constraint or a trigger is
+	// against the change of its row. The others were seen to. At most 100 such jobs
+	// are told of each time; then what is left waits for the next.
+	JobID int64
+	Err   error
 }
 
 // OldLocksReset: locks older than 4 hours were looked for, and taken away from

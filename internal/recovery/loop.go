@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/statement"
 )
@@ -181,13 +183,55 @@ func (l *Loop) resetOldLocks(ctx context.Context) error {
 		at = pgtype.Timestamptz{Time: l.Now(), Valid: true}
 	}
 	jobs, err := q.ResetOldJobLocks(ctx, at)
+	if refusal(err) {
+		jobs, err = l.resetSingly(ctx, q, at)
+	}
 	if err != nil {
 		return fmt.Errorf("resetting the locks of jobs that are older than 4 hours: %w", err)
 	}
 	queues, err := q.ResetOldQueueLocks(ctx, at)
+	if refusal(err) {
+		queues, err = l.resetQueuesSingly(ctx, q, at)
+	}
 	if err != nil {
 		return fmt.Errorf("resetting the locks of queues that are older than 4 hours: %w", err)
 	}
 	l.Events.Emit(event.OldLocksReset{WorkerID: l.WorkerID, JobIDs: jobs, Queues: queues})
 	return nil
+}
+
+// resetSingly leaves out the jobs whose locks the database does not let go.
+func (l *Loop) resetSingly(ctx context.Context, q *dbgen.Queries, at pgtype.Timestamptz) (reset []int64, err error) {
+	old, err := q.OldJobLocks(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	err = salvage(old, func(ids []int64) error {
+		some, err := q.ResetSomeOldJobLocks(ctx, dbgen.ResetSomeOldJobLocksParams{At: at, Ids: ids})
+		reset = append(reset, some...)
+		return err
+	}, func(id int64, err error) {
+		if !errors.Is(err, errPutOff) {
+			l.Events.Emit(event.SweepFailed{WorkerID: l.WorkerID, JobID: id, Err: fmt.Errorf("resetting the lock of job %d, older than 4 hours: %w", id, err)})
+		}
+	})
+	return reset, err
+}
+
+// resetQueuesSingly leaves out the queues whose locks the database does not let go.
+func (l *Loop) resetQueuesSingly(ctx context.Context, q *dbgen.Queries, at pgtype.Timestamptz) (reset []string, err error) {
+	old, err := q.OldQueueLocks(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	err = salvage(old, func(names []string) error {
+		some, err := q.ResetSomeOldQueueLocks(ctx, dbgen.ResetSomeOldQueueLocksParams{At: at, Names: names})
+		reset = append(reset, some...)
+		return err
+	}, func(name string, err error) {
+		if !errors.Is(err, errPutOff) {
+			l.Events.Emit(event.SweepFailed{WorkerID: l.WorkerID, Err: fmt.Errorf("resetting the lock of queue %q, older than 4 hours: %w", name, err)})
+		}
+	})
+	return reset, err
 }

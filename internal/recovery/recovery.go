@@ -7,6 +7,7 @@
 //	loop.go    when to sweep, and when to reset locks older than 4 hours
 //	poll.go    how an idle worker's polls do, on their way, what of this is due
 //	sweep.go   one sweep: one transaction, under the lock that Rust's workers use
+//	salvage.go how it leaves out what the database refuses
 //	holders.go which lock holders are taken for dead
 //	decide.go  what becomes of each of their jobs
 //
@@ -106,7 +107,8 @@ type Decision struct {
 	Attempts int
 	// Reason becomes the last_error of a job that fails or is rescheduled. ""
 	// means that the worker was interrupted. It is cut at 64 KiB; what is not
-	// UTF-8, and NUL, becomes U+FFFD.
+	// UTF-8, and NUL, becomes U+FFFD. What the database's encoding cannot hold is
+	// stored in escapes, such as \u65e5.
 	Reason string
 }
 

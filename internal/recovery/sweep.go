@@ -14,6 +14,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -70,14 +71,24 @@ type SweptJob struct {
 	// again: it has been started MaxAttempts times, or it has no key and no
 	// attempt left, as a job that was replaced or removed while it ran.
 	GivenUp bool
+	// Refused, if not nil, is the database's answer: a constraint or a trigger is
+	// against giving the job back, so it stays with the dead worker, and the next
+	// sweep tries again.
+	Refused error
 }
 
-// Sweep gives the jobs of dead workers back, in one transaction.
+// Sweep gives the jobs of dead workers back, in one transaction. What the database
+// refuses for the sake of single rows is left out, and told by events.
 func Sweep(
 	ctx context.Context, pool *pgxpool.Pool, statements *statement.Set, events *event.Stream, o SweepOptions,
 ) (SweepResult, error) {
-	s := &sweep{SweepOptions: o, events: events}
-	result, err := s.inTransaction(ctx, pool, statements)
+	s := &sweep{SweepOptions: o, events: events, statements: statements}
+	result, err := s.inTransaction(ctx, pool)
+	if s.deferred {
+		// A constraint that is checked at the commit is against some row.
+		s.refusals, s.escaped = nil, 0
+		result, err = s.inTransaction(ctx, pool)
+	}
 	if err != nil {
 		return SweepResult{}, fmt.Errorf("sweeping for dead workers: %w", err)
 	}
@@ -88,6 +99,8 @@ func Sweep(
 		e := event.WorkerRecovered{WorkerID: o.Self, Dead: w.ID, Silence: w.Silence}
 		for _, j := range w.Jobs {
 			switch {
+			case j.Refused != nil:
+				e.Refused = append(e.Refused, j.ID)
 			case j.Action == Skip:
 				e.Skipped = append(e.Skipped, j.ID)
 			case j.GivenUp || j.Cancelled:
@@ -96,37 +109,47 @@ func Sweep(
 				e.JobIDs = append(e.JobIDs, j.ID)
 			}
 		}
-		if w.Registered || len(e.JobIDs)+len(e.GivenUp) > 0 {
+		if w.Registered && len(e.Refused) == 0 || len(e.JobIDs)+len(e.GivenUp) > 0 {
 			events.Emit(e)
 		}
+	}
+	for _, e := range s.refusals {
+		events.Emit(e)
 	}
 	return result, nil
 }
 
 type sweep struct {
 	SweepOptions
-	events *event.Stream
+	events     *event.Stream
+	statements *statement.Set
+	tx         pgx.Tx
+	refusals   []event.SweepFailed // to be told after the commit
+	escaped    int                 // how many texts the encoding did not hold
+	deferred   bool                // deferred constraints are checked with each part
 }
 
-func (s *sweep) inTransaction(ctx context.Context, pool *pgxpool.Pool, statements *statement.Set) (SweepResult, error) {
-	begin, cancel := context.WithTimeout(ctx, statements.Timeout())
+func (s *sweep) inTransaction(ctx context.Context, pool *pgxpool.Pool) (SweepResult, error) {
+	begin, cancel := context.WithTimeout(ctx, s.statements.Timeout())
 	defer cancel()
 	tx, err := pool.Begin(begin)
 	if err != nil {
 		return SweepResult{}, fmt.Errorf("beginning the transaction: %w", err)
 	}
 	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), statements.Timeout())
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.statements.Timeout())
 		defer cancel()
 		_ = tx.Rollback(end) // after a commit it does nothing
 	}()
-	result, err := s.run(ctx, statements.On(tx))
+	s.tx = tx
+	result, err := s.run(ctx, s.statements.On(tx))
 	if err != nil || result.Busy || s.DryRun {
 		return result, err
 	}
-	end, cancel := context.WithTimeout(ctx, statements.Timeout())
+	end, cancel := context.WithTimeout(ctx, s.statements.Timeout())
 	defer cancel()
 	if err := tx.Commit(end); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+		s.deferred = refusal(err)
 		return SweepResult{}, fmt.Errorf("committing: %w", err)
 	}
 	return result, nil
@@ -167,10 +190,17 @@ func (s *sweep) run(ctx context.Context, q *dbgen.Queries) (SweepResult, error) 
 	if s.DryRun {
 		return result, nil
 	}
-	if err := s.take(ctx, q, dead, taken); err != nil {
+	refused, err := s.take(ctx, dead, taken)
+	if err != nil {
 		return SweepResult{}, err
 	}
-	return result, s.forget(ctx, q, dead)
+	for i := range result.Workers {
+		for k := range result.Workers[i].Jobs {
+			j := &result.Workers[i].Jobs[k]
+			j.Refused = refused[j.ID]
+		}
+	}
+	return result, s.forget(ctx, dead)
 }
 
 // heldJobs are the jobs of the holders, by holder.
@@ -198,41 +228,70 @@ func heldJobs(ctx context.Context, q *dbgen.Queries, dead []holder) (map[string]
 	return jobs, nil
 }
 
-// take recovers the jobs. The function that does it goes by the holder of the
-// lock, so the jobs get a holder of their own first.
-func (s *sweep) take(ctx context.Context, q *dbgen.Queries, dead []holder, taken []decided) error {
-	if len(taken) == 0 {
-		return nil
+// take recovers the jobs, but for those that the database refuses, and returns its
+// answers to these.
+func (s *sweep) take(ctx context.Context, dead []holder, taken []decided) (refused map[int64]error, err error) {
+	refused = make(map[int64]error)
+	err = salvage(taken, func(some []decided) error {
+		p := adjustments(some)
+		err := s.apart(ctx, func(q *dbgen.Queries) error { return s.recover(ctx, q, dead, p) })
+		// The texts of the others are left as they are, unless that would take too long.
+		if !retry.Unencodable(err) || len(some) > 1 && s.escaped < mostRefusals {
+			return err
+		}
+		s.escaped++
+		return s.apart(ctx, func(q *dbgen.Queries) error { return s.recover(ctx, q, dead, inASCII(p)) })
+	}, func(d decided, err error) {
+		refused[d.job.ID] = err
+		s.refuse(event.SweepFailed{JobID: d.job.ID, Err: fmt.Errorf("giving job %d back: %w", d.job.ID, err)})
+	})
+	if err != nil {
+		return nil, err
 	}
-	sweepID := "gworker_sweep_" + strings.ToLower(rand.Text())
-	p := dbgen.HandOverParams{SweepID: sweepID}
+	if n := len(taken) - len(refused); n > 0 {
+		if err := s.statements.On(s.tx).AnnounceJobs(ctx, int32(n)); err != nil {
+			return nil, fmt.Errorf("announcing %d recovered jobs: %w", n, err)
+		}
+	}
+	return refused, nil
+}
+
+// refuse notes what is to be told. What is only put off is no news of its own.
+func (s *sweep) refuse(e event.SweepFailed) {
+	if !errors.Is(e.Err, errPutOff) {
+		e.WorkerID = s.Self
+		s.refusals = append(s.refusals, e)
+	}
+}
+
+// recover recovers jobs. The function that does it goes by the holder of the lock, so
+// the jobs get a holder of their own first.
+func (s *sweep) recover(
+	ctx context.Context, q *dbgen.Queries, dead []holder, jobs dbgen.AdjustRecoveredJobsParams,
+) error {
+	p := dbgen.HandOverParams{SweepID: "gworker_sweep_" + strings.ToLower(rand.Text()), Ids: jobs.Ids}
 	for _, h := range dead {
 		p.Holders = append(p.Holders, h.id)
 	}
-	for _, d := range taken {
-		p.Ids = append(p.Ids, d.job.ID)
-	}
 	if err := q.HandOver(ctx, p); err != nil {
-		return fmt.Errorf("taking %d jobs from dead workers: %w", len(taken), err)
+		return fmt.Errorf("taking %d jobs from dead workers: %w", len(p.Ids), err)
 	}
-	n, err := q.RecoverJobs(ctx, dbgen.RecoverJobsParams{SweepID: sweepID, Delay: s.Delay.Seconds()})
+	n, err := q.RecoverJobs(ctx, dbgen.RecoverJobsParams{SweepID: p.SweepID, Delay: s.Delay.Seconds()})
 	if err != nil {
-		return fmt.Errorf("recovering %d jobs: %w", len(taken), err)
+		return fmt.Errorf("recovering %d jobs: %w", len(p.Ids), err)
 	}
-	if int(n) != len(taken) {
-		return fmt.Errorf("recovering %d jobs: the schema's function recovered %d", len(taken), n)
+	if int(n) != len(p.Ids) {
+		return fmt.Errorf("recovering %d jobs: the schema's function recovered %d: %w", len(p.Ids), n, errKept)
 	}
-	if err := q.AdjustRecoveredJobs(ctx, adjustments(taken)); err != nil {
-		return fmt.Errorf("writing what becomes of %d recovered jobs: %w", len(taken), err)
-	}
-	if err := q.AnnounceJobs(ctx, int32(len(taken))); err != nil {
-		return fmt.Errorf("announcing %d recovered jobs: %w", len(taken), err)
+	if err := q.AdjustRecoveredJobs(ctx, jobs); err != nil {
+		return fmt.Errorf("writing what becomes of %d recovered jobs: %w", len(p.Ids), err)
 	}
 	return nil
 }
 
-// forget removes what is left of the dead workers.
-func (s *sweep) forget(ctx context.Context, q *dbgen.Queries, dead []holder) error {
+// forget removes what is left of the dead workers. One that still holds a job stays
+// registered, for the next sweep.
+func (s *sweep) forget(ctx context.Context, dead []holder) error {
 	var holders, registered []string
 	for _, h := range dead {
 		if h.queues {
@@ -242,13 +301,20 @@ func (s *sweep) forget(ctx context.Context, q *dbgen.Queries, dead []holder) err
 			registered = append(registered, h.id)
 		}
 	}
-	if _, err := q.UnlockQueuesWithoutJob(ctx, holders); err != nil {
+	err := salvage(holders, func(ids []string) error {
+		return s.apart(ctx, func(q *dbgen.Queries) error { _, err := q.UnlockQueuesWithoutJob(ctx, ids); return err })
+	}, func(id string, err error) {
+		s.refuse(event.SweepFailed{Err: fmt.Errorf("unlocking the queues of dead worker %q: %w", id, err)})
+	})
+	if err != nil {
 		return fmt.Errorf("unlocking the queues of dead workers: %w", err)
 	}
-	if len(registered) == 0 {
-		return nil
-	}
-	if _, err := q.ForgetWorkers(ctx, registered); err != nil {
+	err = salvage(registered, func(ids []string) error {
+		return s.apart(ctx, func(q *dbgen.Queries) error { _, err := q.ForgetWorkers(ctx, ids); return err })
+	}, func(id string, err error) {
+		s.refuse(event.SweepFailed{Err: fmt.Errorf("removing the registration of dead worker %q: %w", id, err)})
+	})
+	if err != nil {
 		return fmt.Errorf("removing the registrations of dead workers: %w", err)
 	}
 	return nil
