@@ -144,20 +144,20 @@ func deleteLocked(
 	ctx context.Context, pool *pgxpool.Pool, set *statement.Set,
 	lock func(*dbgen.Queries, context.Context) error, remove func(context.Context, *dbgen.Queries) ([]string, error),
 ) (names []string, err error) {
-	err = pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+	err = set.Transaction(ctx, pool, func(tx pgx.Tx) (commit bool, err error) {
 		q := set.On(tx)
 		if err := q.AdminLockTimeout(ctx, fmt.Sprint(lockTimeout.Milliseconds())); err != nil {
-			return err
+			return false, err
 		}
 		if err := lock(q, ctx); err != nil {
 			var answer *pgconn.PgError
 			if errors.As(err, &answer) && answer.Code == "55P03" {
-				return fmt.Errorf("%w: %w", ErrBusy, err)
+				return false, fmt.Errorf("%w: %w", ErrBusy, err)
 			}
-			return err
+			return false, err
 		}
 		names, err = remove(ctx, q)
-		return err
+		return err == nil, err
 	})
 	if err != nil {
 		return nil, err

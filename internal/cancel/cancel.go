@@ -69,27 +69,15 @@ func Cancel(
 	if reason == "" {
 		reason = job.ErrCancelled.Error()
 	}
-	begin, cancel := context.WithTimeout(ctx, statements.Timeout())
-	defer cancel()
+	var result Result
 	// Whatever the database's default is: a stricter level would refuse a row
 	// that has changed since the transaction began, instead of reading it.
-	tx, err := pool.BeginTx(begin, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return Result{}, fmt.Errorf("beginning the transaction: %w", err)
-	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), statements.Timeout())
-		defer cancel()
-		_ = tx.Rollback(end) // after a commit it does nothing
-	}()
-	result, err := InTx(ctx, statements.On(tx), id, reason)
+	err := statements.Transaction(ctx, pool, func(tx pgx.Tx) (commit bool, err error) {
+		result, err = InTx(ctx, statements.On(tx), id, reason)
+		return err == nil, err
+	})
 	if err != nil {
 		return Result{}, err
-	}
-	end, cancel := context.WithTimeout(ctx, statements.Timeout())
-	defer cancel()
-	if err := tx.Commit(end); err != nil {
-		return Result{}, fmt.Errorf("committing: %w", err)
 	}
 	return result, nil
 }

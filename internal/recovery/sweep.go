@@ -86,7 +86,6 @@ func Sweep(
 	result, err := s.inTransaction(ctx, pool)
 	if s.deferred {
 		// A constraint that is checked at the commit is against some row.
-		s.refusals, s.escaped = nil, 0
 		result, err = s.inTransaction(ctx, pool)
 	}
 	if err != nil {
@@ -129,28 +128,17 @@ type sweep struct {
 	deferred   bool                // deferred constraints are checked with each part
 }
 
-func (s *sweep) inTransaction(ctx context.Context, pool *pgxpool.Pool) (SweepResult, error) {
-	begin, cancel := context.WithTimeout(ctx, s.statements.Timeout())
-	defer cancel()
-	tx, err := pool.Begin(begin)
+func (s *sweep) inTransaction(ctx context.Context, pool *pgxpool.Pool) (result SweepResult, err error) {
+	var commit bool
+	err = s.statements.Transaction(ctx, pool, func(tx pgx.Tx) (bool, error) {
+		s.tx, s.refusals, s.escaped = tx, nil, 0
+		result, err = s.run(ctx, s.statements.On(tx))
+		commit = err == nil && !result.Busy && !s.DryRun
+		return commit, err
+	})
 	if err != nil {
-		return SweepResult{}, fmt.Errorf("beginning the transaction: %w", err)
-	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.statements.Timeout())
-		defer cancel()
-		_ = tx.Rollback(end) // after a commit it does nothing
-	}()
-	s.tx = tx
-	result, err := s.run(ctx, s.statements.On(tx))
-	if err != nil || result.Busy || s.DryRun {
-		return result, err
-	}
-	end, cancel := context.WithTimeout(ctx, s.statements.Timeout())
-	defer cancel()
-	if err := tx.Commit(end); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
-		s.deferred = refusal(err)
-		return SweepResult{}, fmt.Errorf("committing: %w", err)
+		s.deferred = commit && refusal(err)
+		return SweepResult{}, err
 	}
 	return result, nil
 }
