@@ -109,6 +109,7 @@ func TestOwnStatementsHaveTheEffectOfTheFunctions(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 5))
@@ -273,6 +274,7 @@ func TestCleanupDuringOwnAdds(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	for _, keyed := range []string{"", "k"} {
 		pool := migrated(t)
 		client := newClient(t, pool)

@@ -24,9 +24,9 @@ var deaf = gworker.RecoveryConfig{HeartbeatInterval: time.Hour, StaleAfter: 3 * 
 // runningJob is a worker with a job whose handler waits.
 type runningJob struct {
 	*running
+	url    string
 	pool   *pgxpool.Pool
 	client *gworker.Client
-	quiet  *gworker.Client // whose announcements are lost
 	job    *gworker.JobRow
 	ended  chan error // causes of the handlers' contexts
 	end    chan error // what the handler returns, if it does not heed its context
@@ -37,9 +37,9 @@ type runningJob struct {
 func startRunning(t *testing.T, stubborn bool, spec gworker.JobSpec, recovery gworker.RecoveryConfig) *runningJob {
 	t.Helper()
 	url := testdb.Migrated(t)
-	r := &runningJob{pool: testdb.Pool(t, url), ended: make(chan error, 10), end: make(chan error, 10)}
+	r := &runningJob{url: url, pool: testdb.Pool(t, url), ended: make(chan error, 10), end: make(chan error, 10)}
 	t.Cleanup(func() { close(r.end) })
-	r.client, r.quiet = newClient(t, r.pool), quietClient(t, r.pool, url)
+	r.client = newClient(t, r.pool)
 	started := make(chan struct{}, 10)
 	r.running = start(t, gworker.Config{
 		Pool: r.pool, Recovery: recovery, GracefulShutdownAbortTimeout: 10 * time.Millisecond,
@@ -65,23 +65,16 @@ func startRunning(t *testing.T, stubborn bool, spec gworker.JobSpec, recovery gw
 	return r
 }
 
-// quietClient is a client whose notifications nobody hears: it finds another
-// pg_notify before the server's.
-func quietClient(t *testing.T, pool *pgxpool.Pool, url string) *gworker.Client {
+// cancelUnheard cancels the job, and no worker is notified: meanwhile the database has
+// another pg_notify than the server's, which new sessions find.
+func (r *runningJob) cancelUnheard(t *testing.T, reason string) {
 	t.Helper()
-	exec(t, pool, "create schema quiet")
-	exec(t, pool, "create function quiet.pg_notify(text, text) returns void language sql as ''")
-	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.ConnConfig.RuntimeParams["search_path"] = "quiet,pg_catalog"
-	quiet, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(quiet.Close)
-	return newClient(t, quiet)
+	exec(t, r.pool, "alter function pg_catalog.pg_notify(text, text) rename to notify_truly")
+	exec(t, r.pool, "create function pg_catalog.pg_notify(text, text) returns void language sql volatile as ''")
+	quiet := newClient(t, testdb.Pool(t, r.url))
+	cancelJob(t, quiet, r.job.ID, reason, gworker.CancelRequested)
+	exec(t, r.pool, "drop function pg_catalog.pg_notify(text, text)")
+	exec(t, r.pool, "alter function pg_catalog.notify_truly(text, text) rename to pg_notify")
 }
 
 func cancelJob(t *testing.T, client *gworker.Client, id int64, reason string, want gworker.CancelState) gworker.CancelResult {
@@ -215,14 +208,14 @@ func TestCancelWhoseNotificationIsLost(t *testing.T) {
 	t.Run("is found by the next look", func(t *testing.T) {
 		t.Parallel()
 		r := startRunning(t, false, gworker.JobSpec{}, gworker.RecoveryConfig{HeartbeatInterval: 50 * time.Millisecond})
-		cancelJob(t, r.quiet, r.job.ID, "unheard", gworker.CancelRequested)
+		r.cancelUnheard(t, "unheard")
 		<-r.ended
 		r.wantCancelled(t, "unheard")
 	})
 	t.Run("is found after a reconnect", func(t *testing.T) {
 		t.Parallel()
 		r := startRunning(t, false, gworker.JobSpec{}, deaf)
-		cancelJob(t, r.quiet, r.job.ID, "unheard", gworker.CancelRequested)
+		r.cancelUnheard(t, "unheard")
 		exec(t, r.pool, `select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%' and datname = current_database()`)
 		<-r.ended
 		r.wantCancelled(t, "unheard")
@@ -230,7 +223,7 @@ func TestCancelWhoseNotificationIsLost(t *testing.T) {
 	t.Run("is told again by cancelling again", func(t *testing.T) {
 		t.Parallel()
 		r := startRunning(t, false, gworker.JobSpec{}, deaf)
-		cancelJob(t, r.quiet, r.job.ID, "first", gworker.CancelRequested)
+		r.cancelUnheard(t, "first")
 		if result := cancelJob(t, r.client, r.job.ID, "second", gworker.CancelRequested); result.Reason != "first" {
 			t.Errorf("the second result is %+v", result)
 		}
@@ -249,7 +242,7 @@ func TestRunThatEndsWithoutHearingOfItsCancel(t *testing.T) {
 		begin := func(t *testing.T, stubborn bool) *runningJob {
 			t.Parallel()
 			r := startRunning(t, stubborn, spec, deaf)
-			cancelJob(t, r.quiet, r.job.ID, "unheard", gworker.CancelRequested)
+			r.cancelUnheard(t, "unheard")
 			return r
 		}
 		t.Run(name+", completes", func(t *testing.T) {
@@ -317,7 +310,7 @@ func TestCancelledJobAndItsKey(t *testing.T) {
 	t.Run("replaced after the cancel", func(t *testing.T) {
 		t.Parallel()
 		r := startRunning(t, false, gworker.JobSpec{Key: "k"}, deaf)
-		cancelJob(t, r.quiet, r.job.ID, "obsolete", gworker.CancelRequested)
+		r.cancelUnheard(t, "obsolete")
 		next := add(t, r.client, later)
 		r.end <- errors.New("fails")
 		r.wantCancelled(t, "obsolete")

@@ -193,6 +193,7 @@ func snapshot(t *testing.T, pool *pgxpool.Pool) map[int64]string {
 }
 
 func TestPreviewJobs(t *testing.T) {
+	t.Parallel()
 	eachWay(t, func(t *testing.T, pool *pgxpool.Pool, c administrator, end func()) {
 		before := snapshot(t, pool)
 		got, err := c.PreviewJobs(t.Context(), everyID)
@@ -234,6 +235,7 @@ func TestPermanentlyFailJobs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	for reason, want := range map[string]string{"": "Manually marked as failed", "it's \"over\" \\ $1\n☃": "it's \"over\" \\ $1\n☃"} {
 		eachWay(t, func(t *testing.T, pool *pgxpool.Pool, c administrator, end func()) {
 			untouched := snapshot(t, pool)[idRunning]

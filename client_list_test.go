@@ -38,6 +38,7 @@ func TestStatesAgree(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	eachWay(t, func(t *testing.T, pool *pgxpool.Pool, c administrator, _ func()) {
 		counted := map[gworker.JobState]int64{}
 		for id, want := range stateOf {

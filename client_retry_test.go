@@ -56,6 +56,7 @@ func TestAddedTellsOfAnExistingJob(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
 	client := newClient(t, pool)
+	add(t, client, gworker.JobSpec{Task: "x"}) // or the first add of the task waits for the other's transaction
 	tx, err := pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

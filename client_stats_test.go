@@ -190,6 +190,7 @@ func TestCleanupDuringAdding(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	pool := migrated(t)
 	client := newClient(t, pool)
 	exec(t, pool, "insert into graphile_worker._private_tasks (identifier) values ('x')")
@@ -222,6 +223,7 @@ func TestCleanupDuringAdding(t *testing.T) {
 
 // Everything works in a schema of any name, prepared or not.
 func TestAdministrationInAnySchema(t *testing.T) {
+	t.Parallel()
 	for _, unprepared := range []bool{false, true} {
 		client, err := gworker.NewClient(gworker.ClientConfig{
 			Pool: testdb.Pool(t, testdb.Empty(t)), Schema: `it's "odd" $1 -- $gw$`, NoPreparedStatements: unprepared,

@@ -25,6 +25,7 @@ func TestDatabaseGoesAwayUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	t.Run("default", func(t *testing.T) { testDatabaseGoesAway(t, nil) })
 	t.Run("all are held", func(t *testing.T) { testDatabaseGoesAway(t, new(10*time.Second)) })
 	t.Run("all are locked", func(t *testing.T) { testDatabaseGoesAway(t, new(time.Duration)) })
@@ -150,6 +151,7 @@ func TestRunWaitsForADatabaseThatComesUp(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	server := testdb.PrivateServer(t)
 	url := server.URL("postgres")
 	if err := server.Stop(t.Context()); err != nil {
@@ -329,6 +331,7 @@ func TestServerThatBecomesReadOnlyIsLeft(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	before, after, pool, failOver := twoServers(t)
 	w := start(t, gworker.Config{
 		Pool: pool, PollInterval: 50 * time.Millisecond, Recovery: quick,
@@ -399,6 +402,7 @@ func TestHeldJobOfAServerThatBecomesReadOnly(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	before, after, pool, failOver := twoServers(t)
 	started, release := make(chan struct{}), make(chan struct{})
 	w := start(t, gworker.Config{
@@ -448,6 +452,7 @@ func TestStartOnAServerThatIsStillReadOnly(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	server := testdb.PrivateServer(t)
 	pool := testdb.Pool(t, server.URL("postgres"))
 	exec(t, pool, "alter system set default_transaction_read_only = on")

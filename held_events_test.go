@@ -17,6 +17,7 @@ import (
 // A job is told of by the same events whether it is held or locked, and they carry
 // its lock: what is written for a locked job, and would be for a held one.
 func TestEventsOfHeldJobs(t *testing.T) {
+	t.Parallel()
 	var told [2]map[int64][]string
 	for i, hold := range []time.Duration{0, 10 * time.Second} {
 		pool := migrated(t)

@@ -15,6 +15,7 @@ import (
 
 // Rows of held claims travel in another form than those of locked ones.
 func TestHeldJobsArriveAsTheyStandInTheTable(t *testing.T) {
+	t.Parallel()
 	for _, hold := range []time.Duration{0, time.Second} {
 		t.Run(hold.String(), func(t *testing.T) {
 			pool := migrated(t)

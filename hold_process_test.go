@@ -140,6 +140,7 @@ func TestHeldJobOfAStoppedProcessIsFreeAfterAWhile(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	h := startHolder(t, time.Second)
 	for {
 		if err := h.cmd.Process.Signal(syscall.SIGSTOP); err != nil {

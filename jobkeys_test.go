@@ -198,6 +198,7 @@ func TestKeyOfAJobInEachState(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	retired := func(r keyedRow) keyedRow {
 		r.Key, r.Attempts = "", 2
 		return r
@@ -281,6 +282,7 @@ func runUntil(t *testing.T, pool *pgxpool.Pool, id int64) (end func()) {
 
 // TestRemoveJobInEachState: a job that runs is not stopped, and not tried again.
 func TestRemoveJobInEachState(t *testing.T) {
+	t.Parallel()
 	for name, failure := range map[string]error{"the run succeeds": nil, "the run fails": errors.New("no")} {
 		t.Run(name, func(t *testing.T) {
 			pool := migrated(t)

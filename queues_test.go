@@ -239,6 +239,7 @@ func TestQueueIsFreeAfterEveryOutcome(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	fails := func(context.Context, *gworker.RawJob) error { return errors.New("no") }
 	for name, c := range map[string]struct {
 		task gworker.Task

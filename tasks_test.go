@@ -58,6 +58,7 @@ func TestSQLTaskFailsAsAWhole(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	for name, c := range map[string]struct{ sql, says string }{
 		"error":           {"insert into seen values (1); select 1/0;", "division by zero"},
 		"raise":           {"insert into seen values (1); do $$ begin raise exception 'no ink'; end $$", "no ink"},

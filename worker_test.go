@@ -103,6 +103,7 @@ func TestFailureIsStoredAndRetriedExponentially(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	for _, c := range []struct {
 		attemptsBefore int
 		delay          float64

@@ -14,6 +14,7 @@ func TestOldLocksAreResetByTheWorkersClock(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	const days = 24 * time.Hour
 	for _, offset := range []time.Duration{-100 * days, 100 * days} {
 		t.Run(offset.String(), func(t *testing.T) {

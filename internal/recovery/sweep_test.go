@@ -67,6 +67,7 @@ func TestWhoIsTakenForDead(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	const minute = time.Minute
 	type worker struct {
 		id         string
@@ -322,6 +323,7 @@ func TestDecisions(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
+	t.Parallel()
 	at := time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
 		decide func(recovery.Job) recovery.Decision

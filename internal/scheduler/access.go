@@ -17,12 +17,11 @@ import (
 // So they are made in the background, one at a time; while there is none, claims are
 // ordinary ones.
 
-const (
-	// firstConnect is how long claims wait for the first connection.
-	firstConnect = 100 * time.Millisecond
-	// The waits after a try that failed.
-	connectAgain, connectAgainMost = time.Second, 10 * time.Second
-)
+// firstConnect is how long claims wait for the first connection.
+var firstConnect = 100 * time.Millisecond
+
+// The waits after a try that failed.
+const connectAgain, connectAgainMost = time.Second, 10 * time.Second
 
 // access is what the loop knows of the lanes' connections.
 type access struct {

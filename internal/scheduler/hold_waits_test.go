@@ -242,6 +242,7 @@ func TestGroupEndsThoughTablesAreToBeLocked(t *testing.T) {
 // TestClaimsGoOnWithoutConnectionsToHold: where they cannot be had, jobs are locked at
 // once, and held again as soon as they can be.
 func TestClaimsGoOnWithoutConnectionsToHold(t *testing.T) {
+	defer scheduler.SetFirstConnect(100 * time.Millisecond)()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // and nobody accepts
 	if err != nil {
 		t.Fatal(err)

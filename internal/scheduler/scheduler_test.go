@@ -24,7 +24,11 @@ import (
 	"github.com/gworker/gworker/internal/testdb"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+func TestMain(m *testing.M) {
+	// How fast a machine connects decides nothing here.
+	scheduler.SetFirstConnect(patience)
+	testdb.Main(m)
+}
 
 const patience = 60 * time.Second
 

@@ -61,7 +61,7 @@ func TestProcessInheritsWhatIsListed(t *testing.T) {
 		"": {Listed: true}, "GWORKER_TEST_A PGPASSWORD": {Listed: true, Names: []string{"GWORKER_TEST_A", "PGPASSWORD", "NOT_SET"}},
 		"GWORKER_TEST_A GWORKER_TEST_AB": {Listed: true, Names: []string{"GWORKER_TEST_A*", "gworker_other"}},
 	} {
-		e := script(t, `/usr/bin/env | /bin/sed -n 's/^\(GWORKER_[A-Z_]*\|PGPASSWORD\|DATABASE_URL\|GRAPHILE_WORKER_JOB_[KI].*\)=.*/\1/p' | /usr/bin/sort`)
+		e := script(t, `/usr/bin/env | /bin/sed -n 's/^\(GWORKER_TEST_[A-Z]*\|GWORKER_OTHER\|PGPASSWORD\|DATABASE_URL\|GRAPHILE_WORKER_JOB_[KI].*\)=.*/\1/p' | /usr/bin/sort`)
 		e.Environment = environment
 		r, err := run(t.Context(), e, claimed(), nil)
 		if err != nil {
