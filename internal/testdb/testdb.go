@@ -39,6 +39,7 @@ const HeavyEnv = "GWORKER_HEAVY"
 
 // HeavyMain is Main for such a suite, which has a command of its own: without
 // GWORKER_HEAVY=1, or with -short, none of its tests runs, and go test says so.
+// Ask with -count=1: go test does not know that a kept result depends on it.
 func HeavyMain(m *testing.M) {
 	flag.Parse()
 	if os.Getenv(HeavyEnv) == "" || testing.Short() {
