@@ -130,6 +130,6 @@ func test(ctx context.Context, dir string, args []string) error {
 			cmd.Env = append(cmd.Env, entry)
 		}
 	}
-	cmd.Env = append(cmd.Env, "GWORKER_POSTGRES_BIN="+dir)
+	cmd.Env = append(cmd.Env, "GWORKER_POSTGRES_BIN="+dir, "GWORKER_HEAVY=1")
 	return cmd.Run()
 }
