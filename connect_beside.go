@@ -68,7 +68,7 @@ const closing = 2 * time.Second
 
 // closePool closes a pool whose connections d has dialed. Statements that are under
 // way have until ctx ends, and closing at the most; then their connections are cut. A
-// connection that somebody has taken out and does not give back keeps nobody waiting.
+// connection that was taken out and is not given back keeps nobody waiting.
 func closePool(ctx context.Context, pool *pgxpool.Pool, d *dial.Dialer) {
 	closed := make(chan struct{})
 	go func() {

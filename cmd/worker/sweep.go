@@ -59,7 +59,7 @@ job of a dead worker. Their locks are left alone for 4 hours, unless
 	flags := cmd.Flags()
 	flags.BoolVar(&f.dryRun, "dry-run", false, "change nothing, and print what would be done")
 	flags.BoolVar(&f.json, "json", false, "print the result as JSON")
-	flags.Var(newDuration(&f.staleAfter, gworker.DefaultStaleAfter), "stale-after", "silence after which a worker is taken for dead")
+	flags.Var(newDuration(&f.staleAfter, gworker.DefaultStaleAfter), "stale-after", "silence after which a worker counts as dead")
 	flags.Var(newDuration(&f.delay, 0), "delay", "how long recovered jobs wait before they can run")
 	flags.Var(newDuration(&f.nodeLocks, 0), "include-node-locks-older-than",
 		"also take jobs whose locks Node's workers have held for longer (default: never)")

@@ -9,7 +9,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-// checkSearchPath looks for schemas in which somebody can put a function or an operator
+// checkSearchPath looks for schemas in which others can put a function or an operator
 // that a call without an exact match in pg_catalog finds first. gworker's statements and
 // functions make no such call. Others do.
 func checkSearchPath(ctx context.Context, e *exam) (Finding, error) {

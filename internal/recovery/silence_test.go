@@ -51,7 +51,7 @@ func TestSilenceThatAnEarlierProcessHasNoted(t *testing.T) {
 	}
 	f.wantRow(id, "0|-|"+counted1+"|now")
 	if age := f.one(`select (extract(epoch from now()) - $1::text::float8 >= 1)::text`, first); age != "true" {
-		t.Error("it was taken for dead within a second")
+		t.Error("it counted as dead within a second")
 	}
 }
 
