@@ -278,18 +278,24 @@ func (l *lane) rescue(ctx context.Context, g *group, cause error) {
 		}
 		l.pause(ctx, wait)
 	}
-	lost := l.rescued(g, kept, refused, unsure)
-	h.events.Emit(event.HoldLost{WorkerID: h.workerID, Kept: len(kept), Lost: lost, Err: cause})
+	gone, lost := l.rescued(g, kept, unsure)
+	h.events.Emit(event.HoldLost{WorkerID: h.workerID, Kept: len(kept), Lost: len(gone) + len(lost), Err: cause})
+	l.giveUp(g, gone, lost, refused, unsure)
 }
 
-// rescued ends a group whose jobs are locked now, as far as they are kept. refused are
-// those that could not be. It returns how many are lost.
-func (l *lane) rescued(g *group, kept map[int64]bool, refused map[int64]error, unsure bool) int {
-	h := l.h
-	gone, lost := h.pool.rescued(g, kept, func(end ended) {
+// rescued ends a group whose jobs are locked now, as far as they are kept. Of the
+// others, gone are those whose runs have ended, and lost those that still run.
+func (l *lane) rescued(g *group, kept map[int64]bool, unsure bool) (gone []ended, lost []*job.Claimed) {
+	return l.h.pool.rescued(g, kept, func(end ended) {
 		end.unsure = unsure
-		h.release(end)
+		l.h.release(end)
 	})
+}
+
+// giveUp tells of the jobs of a group that are not kept, and ends their runs. refused
+// are those that could not be locked.
+func (l *lane) giveUp(g *group, gone []ended, lost []*job.Claimed, refused map[int64]error, unsure bool) {
+	h := l.h
 	for _, end := range gone {
 		if refusal := refused[end.job.ID]; refusal != nil {
 			delete(refused, end.job.ID)
@@ -304,7 +310,6 @@ func (l *lane) rescued(g *group, kept map[int64]bool, refused map[int64]error, u
 		}
 	}
 	h.pool.lose(lost, errHoldLost)
-	return len(gone) + len(lost)
 }
 
 // pause waits, unless the database is back before, or ctx ends.

@@ -192,7 +192,8 @@ func (l *lane) endFailed(ctx context.Context, c command, e ending, err error, a 
 	a.freed = true
 	kept, unlockable, ok := l.salvage(bounded, c.end, e)
 	if ok {
-		l.rescued(c.end, kept, unlockable, false)
+		gone, lost := l.rescued(c.end, kept, false)
+		l.giveUp(c.end, gone, lost, unlockable, false)
 	} else {
 		err = l.explain(bounded, c.claim, err)
 		l.h.rescuing.Add(1)
