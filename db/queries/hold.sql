@@ -321,8 +321,10 @@ select s.id from spilled s;
 
 -- name: OutcomesMayBeRefused :one
 -- Whether there is something of the user's that may refuse what the end of a held claim
--- writes: triggers, foreign keys, rules, policies, more constraints and indexes than the
--- schema's own, or an encoding that cannot hold every text.
+-- writes: triggers of updates and deletes (foreign keys have some), rules, policies that
+-- this role is under, more constraints and indexes than the schema's own, or an encoding
+-- that cannot hold every text. The flags of pg_class would not do: relhastriggers stays
+-- after a schema's own triggers of old are gone, and every schema has row level security.
 select (
   pg_catalog.current_setting('server_encoding') <> 'UTF8'
   or exists (
@@ -330,7 +332,11 @@ select (
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname = @schema::text and c.relname in ('_private_jobs', '_private_job_queues')
       and (
-        c.relhastriggers or c.relhasrules or c.relrowsecurity
+        pg_catalog.row_security_active(c.oid)
+        or exists (
+          select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and (t.tgtype & '24'::int2) <> '0'::int2
+        )
+        or exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid)
         or (select pg_catalog.count(*) from pg_catalog.pg_constraint k where k.conrelid = c.oid and k.contype in ('c', 'x')) > 2
         or (select pg_catalog.count(*) from pg_catalog.pg_index i where i.indrelid = c.oid) > 4
       )

@@ -20,3 +20,6 @@ func SetFirstConnect(d time.Duration) (reset func()) {
 	firstConnect = d
 	return func() { firstConnect = before }
 }
+
+// Guarded reports whether something is known that may refuse what held claims write.
+func (s *Scheduler) Guarded() bool { return s.holds.guarded.Load() }
