@@ -231,7 +231,7 @@ with looked as materialized (
       )
     end as jobs
   from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
-), kept as (
+), kept as not materialized (
   select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen,
@@ -413,7 +413,7 @@ with looked as materialized (
       )
     end as jobs
   from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
-), kept as (
+), kept as not materialized (
   select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available, r.position, r.queue_name from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen, s.reached,
