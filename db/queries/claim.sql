@@ -94,7 +94,7 @@ with looked as materialized (
       )
     end as jobs
   from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
-), kept as (
+), kept as not materialized (
   select r.* from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen,
@@ -205,7 +205,7 @@ with looked as materialized (
       )
     end as jobs
   from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
-), kept as (
+), kept as not materialized (
   select r.* from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen, s.reached,

@@ -67,7 +67,7 @@ with looked as materialized (
       )
     end as jobs
   from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
-), kept as (
+), kept as not materialized (
   select r.id, r.job_queue_id, r.payload from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen,
@@ -279,7 +279,7 @@ with looked as materialized (
       )
     end as jobs
   from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
-), kept as (
+), kept as not materialized (
   select r.id, r.job_queue_id, r.position, r.payload from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen, s.reached,

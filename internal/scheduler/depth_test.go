@@ -160,7 +160,7 @@ func TestHeldAndLockedClaimsWalkAlike(t *testing.T) {
 		if from < 0 || to < from {
 			t.Fatalf("no walk in %s", sql)
 		}
-		columns := regexp.MustCompile(`(?s)(runnable as materialized|kept as) \(\s*select .*?\s+from `)
+		columns := regexp.MustCompile(`(?s)(runnable as materialized|kept as not materialized) \(\s*select .*?\s+from `)
 		return columns.ReplaceAllString(sql[from:to], "$1 (select from ")
 	}
 	for locked, held := range map[string]string{dbgen.ClaimJobs: dbgen.HoldJobs, dbgen.ClaimQueuedJobs: dbgen.HoldQueuedJobs} {
