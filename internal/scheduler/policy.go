@@ -23,27 +23,31 @@ type Policy struct {
 	Backoff func(j *job.Claimed, err error) time.Duration
 }
 
-// decide fills in what the task's policy says about a failure. Panics and lost
-// transactions are failures too, so this comes after everything that can make
-// one.
-func (p Policy) decide(workerID string, j *job.Claimed, o *job.Outcome, events *event.Stream) {
+// decided is the outcome as the task's policy makes it. Panics and lost transactions
+// are failures too, so this comes after everything that can make one.
+func (p Policy) decided(workerID string, j *job.Claimed, o job.Outcome, events *event.Stream) job.Outcome {
 	if o.Kind != job.Failed || o.Permanent {
-		return
+		return o
 	}
 	if p.MaxAttempts > 0 && j.Attempts >= p.MaxAttempts {
 		o.Permanent, o.Capped = true, true
-		return
+		return o
 	}
-	if p.Backoff == nil || o.Delay != nil || j.Final() {
-		return
+	if p.Backoff != nil && o.Delay == nil && !j.Final() {
+		o.Delay = p.delay(workerID, j, o.Err, events)
 	}
+	return o
+}
+
+// delay asks Backoff. It is nil if that panics.
+func (p Policy) delay(workerID string, j *job.Claimed, failure error, events *event.Stream) *time.Duration {
 	var delay time.Duration
-	if err := contain.Call(func() { delay = p.Backoff(j, contain.Original(o.Err)) }); err != nil {
+	if err := contain.Call(func() { delay = p.Backoff(j, contain.Original(failure)) }); err != nil {
 		value, stack := contain.Cause(err)
 		events.Emit(event.BackoffPanicked{WorkerID: workerID, Job: j, Value: value, Stack: stack})
-		return
+		return nil
 	}
-	o.Delay = &delay
+	return &delay
 }
 
 // cutOff is the outcome of a run that a shutdown has ended: its attempt does

@@ -35,6 +35,17 @@ type lostError struct{ err error }
 func (e *lostError) Error() string { return e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
 
+// lostBy is the loss that ended a context, or nil. Most have not ended: those cost
+// nothing.
+func lostBy(cause error) *lostError {
+	if cause == nil {
+		return nil
+	}
+	var lost *lostError
+	errors.As(cause, &lost)
+	return lost
+}
+
 // errGoexit is the failure of a handler that ended its goroutine.
 var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit) instead of returning")
 
@@ -67,10 +78,11 @@ func (p *pool) runOne(a *active, began time.Time, over *bool) {
 		}
 		e.outcome.Err = contain.Read(e.outcome.Err)
 		e.duration = time.Since(began)
-		var lost *lostError
-		switch cause := context.Cause(ctx); {
+		cause := context.Cause(ctx)
+		lost := lostBy(cause)
+		switch {
 		case e.outcome.Kind == job.Settled:
-		case errors.As(cause, &lost):
+		case lost != nil:
 			// Somebody else has the job now: its row is not ours to write.
 			e.outcome = job.Outcome{Kind: job.Lost, Err: cmp.Or(e.outcome.Err, error(lost))}
 		case e.outcome.Kind == job.Lost:
@@ -83,7 +95,7 @@ func (p *pool) runOne(a *active, began time.Time, over *bool) {
 			// Cut off rather than failed: the attempt does not count.
 			e.outcome = cutOff(e.outcome, p.delay)
 		case e.outcome.Kind == job.Failed:
-			p.policies[j.Task].decide(p.workerID, j, &e.outcome, p.events)
+			e.outcome = p.policies[j.Task].decided(p.workerID, j, e.outcome, p.events)
 		}
 		if p.events.WantsFrequent() {
 			p.events.EmitHere(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})

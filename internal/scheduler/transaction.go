@@ -146,7 +146,7 @@ func (o *outcomes) notCommitted(e ended) ended {
 	e.job.SetCompletion(0) // known now: not to be asked again
 	if e.outcome.Kind == job.Completed {
 		e.outcome = job.Outcome{Kind: job.Failed, Err: ErrNotCommitted}
-		o.policies[e.job.Task].decide(o.workerID, e.job, &e.outcome, o.events)
+		e.outcome = o.policies[e.job.Task].decided(o.workerID, e.job, e.outcome, o.events)
 	}
 	return e
 }
