@@ -1,0 +1,174 @@
+// Package cargo builds Rust programs of this repository, for tests and
+// benchmarks that need real Rust workers.
+//
+// What comes in is a package's sources with a Cargo.lock; what goes out is a
+// program in a cache folder outside the tree. The one thing not to break: the
+// program is complete or it is not there, and it is the one of exactly these
+// sources.
+package cargo
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// buildTimeout is for a cold cache on a slow and busy machine.
+const buildTimeout = 20 * time.Minute
+
+// A Program is a Cargo package with one binary, which has the package's name.
+type Program struct {
+	Name string
+	// Sources holds Cargo.toml, Cargo.lock and what they name.
+	Sources fs.FS
+	// Major and Minor are the oldest version of cargo that can build it.
+	Major, Minor int
+}
+
+// Find returns the path of cargo, from PATH or from where rustup puts it, and an
+// error that says in one line why it cannot be used.
+func (p Program) Find() (string, error) {
+	path, err := exec.LookPath("cargo")
+	if err != nil {
+		home, homeErr := os.UserHomeDir()
+		if homeErr != nil {
+			return "", fmt.Errorf("cargo is not installed: %w", err)
+		}
+		if path, err = exec.LookPath(filepath.Join(home, ".cargo", "bin", "cargo")); err != nil {
+			return "", errors.New("cargo is not installed: it is neither in PATH nor in ~/.cargo/bin")
+		}
+	}
+	out, err := exec.Command(path, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("asking %s for its version: %w", path, err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(string(out), "cargo %d.%d.", &major, &minor); err != nil {
+		return "", fmt.Errorf("reading the version of %s in %.40q: %w", path, out, err)
+	}
+	if major < p.Major || major == p.Major && minor < p.Minor {
+		return "", fmt.Errorf("%s is of version %d.%d, and %s needs %d.%d", path, major, minor, p.Name, p.Major, p.Minor)
+	}
+	return path, nil
+}
+
+// Built returns where the program is in the cache, and whether it is there.
+func (p Program) Built() (path string, there bool, err error) {
+	cache, err := cacheFolder()
+	if err != nil {
+		return "", false, err
+	}
+	sum, err := p.sum()
+	if err != nil {
+		return "", false, err
+	}
+	path = filepath.Join(cache, p.Name+"-"+sum, "bin", p.Name)
+	_, err = os.Stat(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", false, fmt.Errorf("looking for a built program: %w", err)
+	}
+	return path, err == nil, nil
+}
+
+// Build returns the program's path, and builds it unless it is there. Several
+// processes may do so at once: cargo lets one build after the other, and the
+// first one's program stays.
+func (p Program) Build() (string, error) {
+	path, there, err := p.Built()
+	if err != nil || there {
+		return path, err
+	}
+	cargo, err := p.Find()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Dir(filepath.Dir(path))
+	cache := filepath.Dir(dir)
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", fmt.Errorf("making the cache folder: %w", err)
+	}
+	temp, err := os.MkdirTemp(cache, "building-")
+	if err != nil {
+		return "", fmt.Errorf("making a folder to build in: %w", err)
+	}
+	defer os.RemoveAll(temp)
+	sources := filepath.Join(temp, "sources")
+	if err := os.CopyFS(sources, p.Sources); err != nil {
+		return "", fmt.Errorf("copying the sources of %s: %w", p.Name, err)
+	}
+	complete := filepath.Join(temp, "complete")
+	// All programs share what they are built from.
+	if err := install(cargo, sources, filepath.Join(cache, "target"), complete); err != nil {
+		return "", fmt.Errorf("building %s: %w", p.Name, err)
+	}
+	err = os.Rename(complete, dir)
+	if _, statErr := os.Stat(path); err != nil && statErr != nil {
+		return "", fmt.Errorf("putting %s in place: %w", p.Name, err)
+	}
+	return path, nil
+}
+
+func install(cargo, sources, target, root string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, cargo, "install", "--locked", "--no-track", "--path", sources, "--target-dir", target, "--root", root)
+	cmd.Dir = sources
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(cargo)+string(os.PathListSeparator)+os.Getenv("PATH"),
+		"CARGO_TERM_COLOR=never", "CARGO_NET_RETRY=1", "CARGO_INCREMENTAL=0")
+	cmd.WaitDelay = time.Second
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("cargo install: %w: %s", errors.Join(err, ctx.Err()), reason(output.String()))
+	}
+	return nil
+}
+
+// reason is the part of cargo's output that says why it failed: its errors and
+// their causes in one line.
+func reason(output string) string {
+	_, text, found := strings.Cut("\n"+output, "\nerror")
+	if !found {
+		text = output[max(0, len(output)-500):]
+	}
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > 500 {
+		text = text[:500] + "..."
+	}
+	return strings.TrimLeft(text, ": ")
+}
+
+// sum is one for exactly these sources.
+func (p Program) sum() (string, error) {
+	h := sha256.New()
+	err := fs.WalkDir(p.Sources, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := fs.ReadFile(p.Sources, path)
+		fmt.Fprintf(h, "%s %d\n", path, len(content))
+		h.Write(content)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("reading the sources of %s: %w", p.Name, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+}
+
+func cacheFolder() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no cache folder to build into: %w", err)
+	}
+	return filepath.Join(cache, "gworker", "cargo"), nil
+}
