@@ -1,6 +1,7 @@
 package interop_test
 
 import (
+	"os/exec"
 	"slices"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 // An adminCall is one call of a side's utilities, spelled as Node's.
@@ -26,25 +28,46 @@ type adminOptions struct {
 	Attempts    *int                  `json:"attempts,omitempty"` // Node takes 0 for "not given"
 	MaxAttempts *int                  `json:"maxAttempts,omitempty"`
 	Tasks       []gworker.CleanupTask `json:"tasks,omitempty"`
-	Keep        []string              `json:"taskIdentifiersToKeep,omitempty"`
+	Keep        []string              `json:"taskIdentifiersToKeep,omitempty"` // not Rust
+
+	JobKey      string `json:"jobKey,omitempty"`      // removeJob, of Rust only
+	ThresholdMs int    `json:"thresholdMs,omitempty"` // sweepStaleWorkers, of Rust only
+	DelayMs     *int   `json:"delayMs,omitempty"`
+	DryRun      bool   `json:"dryRun,omitempty"`
 }
 
 // administer makes the calls with the side's own utilities, and returns the ids
 // of the jobs that each of them returned.
 func (s side) administer(t *testing.T, url string, calls []adminCall) (touched [][]int64) {
 	t.Helper()
-	if !s.isNode() {
+	if !s.isNode() && !s.isRust() {
 		return administerWithGworker(t, url, calls)
 	}
-	j := newJournal()
-	o := order{ConnectionString: url, Package: s.version.Package, Administer: calls}
-	start(t, s.String()+" utilities", node.Require(t).Command(t.Context(), t, "admin.mjs"), o, j).wait(t)
-	for _, e := range j.events {
-		if e.Event == "administered" {
-			touched = append(touched, e.IDs)
-		}
+	for _, e := range s.utilities(t, url, calls) {
+		touched = append(touched, e.IDs)
 	}
 	return touched
+}
+
+// utilities makes the calls with the utilities of Node or Rust, and returns what
+// each of them answered.
+func (s side) utilities(t *testing.T, url string, calls []adminCall) (answers []event) {
+	t.Helper()
+	j := newJournal()
+	o := order{ConnectionString: url, Package: s.version.Package, Administer: calls}
+	var cmd *exec.Cmd
+	if s.isRust() {
+		cmd = rust.Command(t.Context(), t, s.crate, "admin")
+	} else {
+		cmd = node.Require(t).Command(t.Context(), t, "admin.mjs")
+	}
+	start(t, s.String()+" utilities", cmd, o, j).wait(t)
+	for _, e := range j.events {
+		if e.Event == "administered" {
+			answers = append(answers, e)
+		}
+	}
+	return answers
 }
 
 func administerWithGworker(t *testing.T, url string, calls []adminCall) (touched [][]int64) {

@@ -2,11 +2,13 @@ package interop_test
 
 import (
 	"encoding/json"
+	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 // A spec is a job to add, spelled as the Node client spells it.
@@ -44,12 +46,18 @@ type call struct {
 // returned, in the order of the specs.
 func (s side) add(t *testing.T, url string, calls ...call) []int64 {
 	t.Helper()
-	if !s.isNode() {
-		return addWithGworker(t, url, calls)
-	}
 	j := newJournal()
 	o := order{ConnectionString: url, Package: s.version.Package, Calls: calls}
-	start(t, s.String()+" client", node.Require(t).Command(t.Context(), t, "client.mjs"), o, j).wait(t)
+	var cmd *exec.Cmd
+	switch {
+	case s.isNode():
+		cmd = node.Require(t).Command(t.Context(), t, "client.mjs")
+	case s.isRust():
+		cmd = rust.Command(t.Context(), t, s.crate, "client")
+	default:
+		return addWithGworker(t, url, calls)
+	}
+	start(t, s.String()+" client", cmd, o, j).wait(t)
 	for _, e := range j.events {
 		if e.Event == "added" {
 			return e.IDs

@@ -12,6 +12,7 @@ import (
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 //go:embed record.sql
@@ -49,6 +50,22 @@ func nodeDatabase(t *testing.T, v node.Version) *database {
 		t.Fatalf("%s could not migrate: %v", v, err)
 	}
 	return db
+}
+
+// rustDatabase has the schema as a release of the crate makes it.
+func rustDatabase(t *testing.T, v rust.Version) *database {
+	t.Helper()
+	db := emptyDatabase(t)
+	if err := db.migrateWithRust(v).end(t); err != nil {
+		t.Fatalf("%s could not migrate: %v", v, err)
+	}
+	return db
+}
+
+func (db *database) migrateWithRust(v rust.Version) *process {
+	db.t.Helper()
+	cmd := rust.Command(db.t.Context(), db.t, v, "migrate")
+	return start(db.t, v.String()+" migration", cmd, order{ConnectionString: db.url}, newJournal())
 }
 
 func (db *database) migrate() {

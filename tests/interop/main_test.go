@@ -1,5 +1,5 @@
-// Package interop_test runs gworker beside the Graphile Workers that npm
-// publishes, on one schema, and compares what both leave in the database.
+// Package interop_test runs gworker beside the Graphile Workers that npm and
+// crates.io publish, on one schema, and compares what they leave in the database.
 //
 // Each test gets a fresh database. Workers of every runtime are processes that
 // take their orders and tell their progress in the same lines of JSON (see
@@ -14,6 +14,7 @@ import (
 
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 func TestMain(m *testing.M) {
@@ -24,19 +25,40 @@ func TestMain(m *testing.M) {
 }
 
 // A side is a runtime that takes part in a test; the zero value is gworker.
-type side struct{ version node.Version }
+type side struct {
+	version node.Version
+	crate   rust.Version
+}
 
 var gworkerSide = side{}
 
 func nodeSide(v node.Version) side { return side{version: v} }
 
-func (s side) isNode() bool { return s != gworkerSide }
+func rustSide(v rust.Version) side { return side{crate: v} }
+
+func (s side) isNode() bool { return s.version != node.Version{} }
+
+func (s side) isRust() bool { return s.crate != rust.Version{} }
 
 func (s side) String() string {
-	if s.isNode() {
+	switch {
+	case s.isNode():
 		return s.version.String()
+	case s.isRust():
+		return s.crate.String()
 	}
 	return "gworker"
+}
+
+// require skips the test where the side's runtime is missing.
+func (s side) require(t *testing.T) {
+	t.Helper()
+	switch {
+	case s.isNode():
+		node.Require(t)
+	case s.isRust():
+		rust.Require(t, s.crate)
+	}
 }
 
 // forEachNode runs a test once for each Node version, side by side.
@@ -57,4 +79,27 @@ func forEachSide(t *testing.T, test func(t *testing.T, s side)) {
 		test(t, gworkerSide)
 	})
 	forEachNode(t, func(t *testing.T, v node.Version) { test(t, nodeSide(v)) })
+}
+
+// forEachRust runs a test once for each release of the crate, side by side.
+func forEachRust(t *testing.T, test func(t *testing.T, v rust.Version)) {
+	for _, v := range rust.Versions {
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			rust.Require(t, v)
+			test(t, v)
+		})
+	}
+}
+
+// forEachRuntime runs a test once for gworker, the newest Node version and the
+// newest release of the crate.
+func forEachRuntime(t *testing.T, test func(t *testing.T, s side)) {
+	for _, s := range []side{gworkerSide, nodeSide(node.V18), rustSide(rust.V14)} {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			s.require(t)
+			test(t, s)
+		})
+	}
 }

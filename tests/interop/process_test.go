@@ -32,9 +32,24 @@ type order struct {
 	Calls            []call   `json:"calls,omitempty"`
 	Crontab          string   `json:"crontab,omitempty"`
 
+	Schema        string         `json:"schema,omitempty"`        // Node's worker.mjs takes it, too
+	AcceptedFlags []string       `json:"acceptedFlags,omitempty"` // Rust and gworker only
+	BatchMs       *int           `json:"batchMs,omitempty"`       // Rust's batchers; nil means without
+	PollMs        int            `json:"pollMs,omitempty"`        // Rust only
+	GraceMs       int            `json:"graceMs,omitempty"`       // Rust only
+	Recovery      *orderRecovery `json:"recovery,omitempty"`      // Rust's, which is off without it
+
 	Crontabs   []string    `json:"crontabs,omitempty"` // cron.mjs only
 	Times      []time.Time `json:"times,omitempty"`
 	Administer []adminCall `json:"administer,omitempty"`
+}
+
+// orderRecovery are the settings of Rust's recovery; zero means the crate's own.
+type orderRecovery struct {
+	HeartbeatMs int `json:"heartbeatMs,omitempty"`
+	SweepMs     int `json:"sweepMs,omitempty"`
+	ThresholdMs int `json:"thresholdMs,omitempty"`
+	DelayMs     int `json:"delayMs,omitempty"`
 }
 
 // An event is a line of a process's stdout. "exited" is the test's own: the
@@ -46,6 +61,10 @@ type event struct {
 	Items []readCrontab `json:"items,omitempty"`
 	Error string        `json:"error,omitempty"`
 	From  *process      `json:"-"`
+
+	Worker    string   `json:"worker,omitempty"`    // Rust: the id of the worker that runs the job
+	Workers   []string `json:"workers,omitempty"`   // Rust's sweep: whom it found dead
+	Recovered int      `json:"recovered,omitempty"` // and how many jobs it recovered
 }
 
 // A journal gathers the events of one or more processes.
@@ -102,6 +121,7 @@ func (j *journal) await(t *testing.T, kind string, count int) {
 // A process is a worker or client beside the test.
 type process struct {
 	name   string
+	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stderr *output
 	exited chan struct{}
@@ -112,7 +132,7 @@ type process struct {
 // journal. The command is stopped with the test if it runs until then.
 func start(t *testing.T, name string, cmd *exec.Cmd, o order, to *journal) *process {
 	t.Helper()
-	p := &process{name: name, stderr: &output{}, exited: make(chan struct{})}
+	p := &process{name: name, cmd: cmd, stderr: &output{}, exited: make(chan struct{})}
 	cmd.Stderr = p.stderr
 	cmd.WaitDelay = 10 * time.Second
 	stdin, err := cmd.StdinPipe()
@@ -166,6 +186,15 @@ func readEvents(p *process, stdout io.Reader, to *journal) error {
 		to.add(e)
 	}
 	return lines.Err()
+}
+
+// kill ends the process as a crash does, and waits until it is gone.
+func (p *process) kill(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatalf("killing %s: %v", p.name, err)
+	}
+	_ = p.end(t)
 }
 
 // stop asks the process to end gracefully and waits for it.

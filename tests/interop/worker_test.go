@@ -18,6 +18,7 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 // gworkerEnv set, this test program is a gworker worker: a fleet needs
@@ -28,7 +29,12 @@ const gworkerEnv = "GWORKER_INTEROP_PROCESS"
 // with once, until nothing is runnable.
 func (s side) startWorker(t *testing.T, o order, to *journal) *process {
 	t.Helper()
-	o.Worker = s.String()
+	if o.Worker == "" {
+		o.Worker = s.String()
+	}
+	if s.isRust() {
+		return start(t, s.String(), rust.Command(t.Context(), t, s.crate, "worker"), o, to)
+	}
 	if s.isNode() {
 		o.Package = s.version.Package
 		return start(t, s.String(), node.Require(t).Command(t.Context(), t, "worker.mjs"), o, to)
@@ -110,7 +116,8 @@ func runGworker() error {
 		tasks = append(tasks, gworker.NewBatchTask(name, handler.runBatch))
 	}
 	worker, err := gworker.NewWorker(gworker.Config{
-		DatabaseURL: o.ConnectionString, Tasks: tasks, Concurrency: o.Concurrency, Logger: logger,
+		DatabaseURL: o.ConnectionString, Schema: o.Schema, Tasks: tasks, Concurrency: o.Concurrency, Logger: logger,
+		AcceptedFlags:  o.AcceptedFlags,
 		ForbiddenFlags: o.ForbiddenFlags, LocalQueue: gworker.LocalQueueConfig{Size: o.LocalQueue},
 		Cron: gworker.CronConfig{Crontab: o.Crontab},
 	})

@@ -55,6 +55,7 @@ const options = {
   ]),
   concurrency: order.concurrency,
   crontab: order.crontab,
+  ...(order.schema && { schema: order.schema }),
   noHandleSignals: true,
   logger: stderrLogger(worker),
   ...(order.forbiddenFlags && { forbiddenFlags: order.forbiddenFlags }),
