@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -386,5 +389,141 @@ func TestAddManyKeyedJobs(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// onlySmallCalls has the schema's add_jobs refuse more specs than 100, as the lock table
+// refuses a function that locks each key.
+func onlySmallCalls(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	exec(t, pool, `alter function graphile_worker.add_jobs rename to our_add_jobs`)
+	exec(t, pool, `create function graphile_worker.add_jobs(specs graphile_worker.job_spec[], job_key_preserve_run_at boolean default false)
+		returns setof graphile_worker._private_jobs language plpgsql as $$
+		begin
+			if cardinality(specs) > 100 then
+				raise 'out of shared memory' using errcode = '53200';
+			end if;
+			return query select * from graphile_worker.our_add_jobs(specs, job_key_preserve_run_at);
+		end $$`)
+}
+
+// TestManyKeysHaveTheEffectOfTheFunction runs the same random adds in calls of more than
+// 100 keys, which the client makes itself, and in calls of the function.
+func TestManyKeysHaveTheEffectOfTheFunction(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 6))
+	byClient, byFunction := migrated(t), migrated(t)
+	filler := make([]gworker.JobSpec, 100)
+	for i := range filler {
+		filler[i] = gworker.JobSpec{Task: "filler", Key: fmt.Sprint("filler ", i), Payload: i}
+	}
+	client, functions := newClient(t, byClient), byFunctions{pool: byFunction, client: newClient(t, byFunction)}
+	for _, p := range []*pgxpool.Pool{byClient, byFunction} {
+		exec(t, p, "select graphile_worker.add_job('filler', job_key := 'first')")
+	}
+	onlySmallCalls(t, byClient)
+	changes := []string{
+		"update graphile_worker._private_jobs set locked_at = '2026-01-01', locked_by = 'w', attempts = attempts + 1 where key = $1",
+		"update graphile_worker._private_jobs set attempts = max_attempts, last_error = 'no' where key = $1",
+		"update graphile_worker._private_jobs set attempts = 1, max_attempts = 9, last_error = 'no' where key = $1",
+		"delete from graphile_worker._private_jobs where key = $1",
+	}
+	for step := range 60 {
+		for _, p := range []*pgxpool.Pool{byClient, byFunction} {
+			exec(t, p, "update graphile_worker._private_jobs set updated_at = '2020-01-01'")
+		}
+		change, key := changes[r.IntN(len(changes))], fmt.Sprintf("key %d", r.IntN(5))
+		exec(t, byClient, change, key)
+		exec(t, byFunction, change, key)
+		var specs []gworker.JobSpec
+		preserve := r.IntN(2) == 0
+		for i := range 8 {
+			spec := randomSpec(r)
+			if spec.KeyMode = gworker.KeyReplace; preserve {
+				spec.KeyMode = gworker.KeyPreserveRunAt
+			}
+			if i < 5 {
+				spec.Key = fmt.Sprintf("key %d", i)
+			}
+			specs = append(specs, spec)
+		}
+		for i := range filler {
+			filler[i].KeyMode = specs[0].KeyMode
+		}
+		want, err := functions.add(t.Context(), specs, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := functions.add(t.Context(), filler, false); err != nil {
+			t.Fatal(err)
+		}
+		var got []*gworker.JobRow
+		if all := append(slices.Clone(specs), filler...); step%2 == 0 {
+			got, err = client.AddJobs(t.Context(), all)
+		} else {
+			got, err = byFunctions{pool: byClient, client: client}.add(t.Context(), all, false)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got[:len(specs)], cmpopts.IgnoreFields(gworker.JobRow{}, "ID"), cmpopts.EquateApproxTime(time.Hour)); diff != "" {
+			t.Fatalf("step %d: rows differ (-function +client):\n%s", step, diff)
+		}
+		rows := func(pool *pgxpool.Pool) []string {
+			lines := strings.Split(tablesOf(t, pool), "\n")
+			slices.Sort(lines) // a large call inserts in the order of the keys
+			return lines
+		}
+		if diff := cmp.Diff(rows(byFunction), rows(byClient)); diff != "" {
+			t.Fatalf("step %d, %+v: tables differ (-function +client):\n%s", step, specs, diff)
+		}
+	}
+}
+
+// TestLargeCallsTakeTurns: large calls with the same keys in other orders do not wait
+// for each other in a circle, but for whoever has locked a key.
+func TestLargeCallsTakeTurns(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	client := newClient(t, pool)
+	specs := make([]gworker.JobSpec, 150)
+	for i := range specs {
+		specs[i] = gworker.JobSpec{Task: fmt.Sprint("t", i%7), Queue: fmt.Sprint("q", i%3), Key: fmt.Sprint("k", i)}
+	}
+	other, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Exec(t.Context(), "select pg_advisory_xact_lock(hashtext('k77')::bigint)"); err != nil {
+		t.Fatal(err)
+	}
+	const calls, rounds = 2, 10 // the pool has four connections
+	var all sync.WaitGroup
+	for n := range calls {
+		all.Go(func() {
+			mine := slices.Clone(specs)
+			rand.New(rand.NewPCG(uint64(n), 1)).Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
+			for range rounds {
+				if _, err := client.AddJobs(t.Context(), mine); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for waiting := 0; waiting == 0; {
+		scan(t, pool, `select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'`, nil, &waiting)
+	}
+	var added int
+	if scan(t, pool, "select count(*) from graphile_worker._private_jobs", nil, &added); added != 0 {
+		t.Errorf("%d jobs were added while a key was locked", added)
+	}
+	if err := other.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	var jobs, least, most int
+	scan(t, pool, "select count(*), min(revision), max(revision) from graphile_worker._private_jobs", nil, &jobs, &least, &most)
+	if want := calls*rounds - 1; jobs != len(specs) || least != want || most != want {
+		t.Errorf("%d jobs of revisions %d to %d, want %d of %d", jobs, least, most, len(specs), want)
 	}
 }

@@ -470,6 +470,240 @@ func (q *Queries) AddMany(ctx context.Context, arg AddManyParams) ([]AddManyRow,
 	return items, nil
 }
 
+const AddManyKeyed = `-- name: AddManyKeyed :many
+with key_wait as materialized (
+  -- A producer's policy ("worker grant") lets it see the jobs with these keys.
+  select
+    pg_catalog.set_config('gworker.added_keys', pg_catalog.array_to_json(array_agg(w.key))::text, true) as added_keys,
+    pg_catalog.count(
+      -- One expression, within which nothing interrupts: no lock can be left behind.
+      pg_catalog.pg_advisory_unlock(
+        pg_catalog.hashtext(w.key)::bigint + pg_catalog.length(pg_catalog.pg_advisory_lock(pg_catalog.hashtext(w.key)::bigint)::text)::bigint
+      )
+    ) as keys
+  from (select k.key from pg_catalog.unnest($1::text[]) k (key) where k.key <> '' order by k.key) w
+), new_task as (
+  insert into graphile_worker._private_tasks (identifier)
+  select n.name
+  from pg_catalog.unnest($2::text[]) n (name)
+  where (select w.keys from key_wait w) > 0
+    and not exists (select from graphile_worker._private_tasks t where t.identifier = n.name)
+  order by n.name
+  on conflict do nothing
+  returning id, identifier
+), new_queue as (
+  insert into graphile_worker._private_job_queues (queue_name)
+  select n.name
+  from pg_catalog.unnest($3::text[]) n (name)
+  where (select pg_catalog.count(*) from new_task) >= 0
+    and not exists (select from graphile_worker._private_job_queues q where q.queue_name = n.name)
+  order by n.name
+  on conflict do nothing
+  returning id, queue_name
+), found as materialized (
+  select
+    array(
+      select coalesce(t.id, w.id)
+      from pg_catalog.unnest($2::text[]) with ordinality n (name, place)
+      left join graphile_worker._private_tasks t on t.identifier = n.name
+      left join new_task w on w.identifier = n.name
+      order by n.place
+    ) as task_ids,
+    array(
+      select coalesce(q.id, w.id)
+      from pg_catalog.unnest($3::text[]) with ordinality n (name, place)
+      left join graphile_worker._private_job_queues q on q.queue_name = n.name
+      left join new_queue w on w.queue_name = n.name
+      order by n.place
+    ) as queue_ids
+), given as materialized (
+  select
+    pg_catalog.unnest($4::int[]) as task,
+    pg_catalog.unnest($5::text[]) as payload,
+    pg_catalog.unnest($6::int[]) as queue,
+    pg_catalog.unnest($7::timestamptz[]) as run_at,
+    pg_catalog.unnest($8::int[]) as max_attempts,
+    pg_catalog.unnest($9::int[]) as priority,
+    pg_catalog.unnest($10::text[]) as flags,
+    nullif(pg_catalog.unnest($1::text[]), '') as key,
+    pg_catalog.generate_subscripts($4::int[], 1) as place
+), added as (
+  insert into graphile_worker._private_jobs as j
+    (task_id, job_queue_id, payload, run_at, max_attempts, priority, flags, key)
+  select
+    f.task_ids[s.task],
+    f.queue_ids[s.queue],
+    cast(s.payload as json),
+    coalesce(
+      s.run_at, case when s.queue <> 0 then pg_catalog.clock_timestamp() + s.place::float8 * interval '1 microsecond' else pg_catalog.now() end
+    ),
+    case when s.max_attempts = 0 then 25 else s.max_attempts end,
+    s.priority,
+    cast(nullif(s.flags, '') as jsonb),
+    s.key
+  from found f, given s
+  where pg_catalog.array_position(f.task_ids, null) is null and pg_catalog.array_position(f.queue_ids, null) is null
+  order by s.key, s.place
+  on conflict (key) do update set
+    task_id = excluded.task_id,
+    job_queue_id = excluded.job_queue_id,
+    payload = case
+      when pg_catalog.json_typeof(j.payload) = 'array' and pg_catalog.json_typeof(excluded.payload) = 'array' then (
+        select coalesce(pg_catalog.json_agg(e.value order by e.side, e.place), '[]')
+        from (
+          select 1 as side, o.place, o.value
+          from pg_catalog.json_array_elements(j.payload) with ordinality o (value, place)
+          union all
+          select 2, n.place, n.value
+          from pg_catalog.json_array_elements(excluded.payload) with ordinality n (value, place)
+        ) e
+      )
+      else excluded.payload
+    end,
+    run_at = case
+      when $11::boolean and j.attempts = 0 then j.run_at
+      else excluded.run_at
+    end,
+    max_attempts = excluded.max_attempts,
+    priority = excluded.priority,
+    flags = excluded.flags,
+    revision = j.revision + 1,
+    attempts = 0,
+    last_error = null,
+    updated_at = pg_catalog.now()
+  where j.is_available
+  returning id, job_queue_id, task_id, payload, priority, run_at, attempts, max_attempts, last_error, created_at, updated_at, key, locked_at, locked_by, revision, flags, is_available
+), announced as (
+  select pg_catalog.pg_notify('jobs:insert', '{"r":' || pg_catalog.random()::text || ',"count":' || pg_catalog.count(*)::text || '}')
+  from added
+  having pg_catalog.count(*) > 0
+), left_over as materialized (
+  select array(
+    select row(
+      ($2::text[])[s.task],
+      s.payload::json,
+      ($3::text[])[nullif(s.queue, 0)],
+      coalesce(s.run_at, case when s.queue <> 0 then pg_catalog.clock_timestamp() + s.place::float8 * interval '1 microsecond' end),
+      nullif(s.max_attempts, 0)::smallint,
+      s.key,
+      s.priority::smallint,
+      case when s.flags <> '' then array(select pg_catalog.jsonb_object_keys(s.flags::jsonb)) end
+    )::graphile_worker.job_spec
+    from given s
+    where s.key not in (select a.key from added a where a.key is not null) -- hashed, however many
+    order by s.key
+  ) as specs
+  from found f
+  where (select pg_catalog.count(*) from added) < pg_catalog.cardinality($4::int[])
+    and pg_catalog.array_position(f.task_ids, null) is null and pg_catalog.array_position(f.queue_ids, null) is null
+), by_function as (
+  select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available
+  from (select l.specs from left_over l where pg_catalog.cardinality(l.specs) > 0) l
+  cross join lateral graphile_worker.add_jobs(specs => l.specs, job_key_preserve_run_at => $11::boolean) r
+)
+select
+  j.id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at,
+  j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.task_id, j.job_queue_id,
+  t.identifier as task, q.queue_name as queue
+from (select a.id, a.job_queue_id, a.task_id, a.payload, a.priority, a.run_at, a.attempts, a.max_attempts, a.last_error, a.created_at, a.updated_at, a.key, a.locked_at, a.locked_by, a.revision, a.flags, a.is_available from added a union all select b.id, b.job_queue_id, b.task_id, b.payload, b.priority, b.run_at, b.attempts, b.max_attempts, b.last_error, b.created_at, b.updated_at, b.key, b.locked_at, b.locked_by, b.revision, b.flags, b.is_available from by_function b) j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+left join announced a on true
+order by j.id
+`
+
+type AddManyKeyedParams struct {
+	Keys          []string
+	TaskNames     []string
+	QueueNames    []string
+	Tasks         []int32
+	Payloads      []string
+	Queues        []int32
+	RunAts        []pgtype.Timestamptz
+	MaxAttempts   []int32
+	Priorities    []int32
+	Flags         []string
+	PreserveRunAt bool
+}
+
+type AddManyKeyedRow struct {
+	ID          int64
+	Payload     []byte
+	Priority    int16
+	RunAt       pgtype.Timestamptz
+	Attempts    int16
+	MaxAttempts int16
+	LastError   *string
+	CreatedAt   pgtype.Timestamptz
+	UpdatedAt   pgtype.Timestamptz
+	Key         *string
+	LockedAt    pgtype.Timestamptz
+	LockedBy    *string
+	Revision    int32
+	Flags       []byte
+	TaskID      int32
+	JobQueueID  *int32
+	Task        *string
+	Queue       *string
+}
+
+// AddMany for jobs of which many have keys, in the modes replace and preserve_run_at:
+// with as many locks whatever their number, also where the functions are those of
+// another runtime, which lock each key. As our own function does, it waits for whoever
+// has locked one of the keys, and inserts in their order, so that the index keeps later
+// callers waiting. Specs whose keys belong to jobs that cannot be changed any more are
+// left to the function, which retires those. An empty text among the keys is none.
+func (q *Queries) AddManyKeyed(ctx context.Context, arg AddManyKeyedParams) ([]AddManyKeyedRow, error) {
+	rows, err := q.db.Query(ctx, AddManyKeyed,
+		arg.Keys,
+		arg.TaskNames,
+		arg.QueueNames,
+		arg.Tasks,
+		arg.Payloads,
+		arg.Queues,
+		arg.RunAts,
+		arg.MaxAttempts,
+		arg.Priorities,
+		arg.Flags,
+		arg.PreserveRunAt,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AddManyKeyedRow
+	for rows.Next() {
+		var i AddManyKeyedRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Payload,
+			&i.Priority,
+			&i.RunAt,
+			&i.Attempts,
+			&i.MaxAttempts,
+			&i.LastError,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+			&i.Key,
+			&i.LockedAt,
+			&i.LockedBy,
+			&i.Revision,
+			&i.Flags,
+			&i.TaskID,
+			&i.JobQueueID,
+			&i.Task,
+			&i.Queue,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const AddPlain = `-- name: AddPlain :one
 
 with new_task as (

@@ -9,6 +9,7 @@ var Texts = []string{
 	AddJobs,
 	AddKeyed,
 	AddMany,
+	AddManyKeyed,
 	AddPlain,
 	AdjustRecoveredJobs,
 	AdminBusiestQueues,

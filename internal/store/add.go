@@ -8,7 +8,7 @@
 // tries, and adds nothing where another session was in the way, to be tried again.
 //
 // Validated specs come in, rows as stored go out. The one thing not to break:
-// every function is one statement on the caller's connection, and reads
+// every function adds by one statement on the caller's connection, and reads
 // afterwards at most names, so that inside a caller's transaction a job exists
 // exactly if that transaction commits.
 package store
@@ -99,6 +99,13 @@ func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
 // same: preserve says which. It returns the jobs in the order of the specs; a
 // spec whose key is busy has none.
 func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) ([]*job.Row, error) {
+	if manyKeys(specs) {
+		for range ownTries {
+			if rows, err := addManyKeyed(ctx, q, specs, preserve); err != nil || len(rows) > 0 {
+				return rows, err
+			}
+		}
+	}
 	n := len(specs)
 	args := dbgen.AddJobsParams{
 		Tasks: make([]string, n), Payloads: make([]string, n), Queues: make([]string, n),

@@ -28,8 +28,8 @@ const ownTries = 5
 // They do what add_job and add_jobs do, except in two cases, which are left to the
 // functions: a job that has the key and runs, or has run out of attempts, needs a
 // statement of its own that retires it, and that happens once in a run of a keyed
-// job; and keyed specs in AddAll, whose rows have to be locked in the order of the
-// keys before the first is changed, and which notify once for many jobs anyhow.
+// job; and specs with a few keys in AddAll, whose rows have to be locked in the order
+// of the keys before the first is changed, and which notify once for many jobs anyhow.
 type Own struct {
 	q        *dbgen.Queries
 	announce *announce.Announcer
