@@ -474,7 +474,7 @@ const AddManyKeyed = `-- name: AddManyKeyed :many
 with key_wait as materialized (
   -- A producer's policy ("worker grant") lets it see the jobs with these keys.
   select
-    pg_catalog.set_config('gworker.added_keys', pg_catalog.array_to_json(array_agg(w.key))::text, true) as added_keys,
+    pg_catalog.set_config('gworker.added_keys', pg_catalog.array_to_json(pg_catalog.array_agg(w.key))::text, true) as added_keys,
     pg_catalog.count(
       -- One expression, within which nothing interrupts: no lock can be left behind.
       pg_catalog.pg_advisory_unlock(
