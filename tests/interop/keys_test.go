@@ -1,15 +1,19 @@
 package interop_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 // The states in which an add or a removal may find the job of its key.
@@ -159,6 +163,65 @@ func TestKeyedJobRemovedWhileRunning(t *testing.T) {
 					t.Errorf("the job afterwards (-want +got):\n%s", diff)
 				}
 			})
+		}
+	})
+}
+
+// Large calls of our client lock few keys also where the functions are Rust's, which
+// lock each; and an add of Rust's with one of the keys waits until the call is over.
+func TestManyKeysBesideRustsFunctions(t *testing.T) {
+	forEachRust(t, func(t *testing.T, v rust.Version) {
+		db := rustDatabase(t, v)
+		client, err := gworker.NewClient(gworker.ClientConfig{DatabaseURL: db.url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		specs := make([]gworker.JobSpec, 30_000) // the server has room for about 14,000 locks
+		for i := range specs {
+			specs[i] = gworker.JobSpec{Task: "fast", Payload: []int{1}, Key: fmt.Sprint("k", i)}
+		}
+		if _, err := client.AddJobs(t.Context(), specs); err != nil {
+			t.Fatal(err)
+		}
+		db.exec("update graphile_worker._private_jobs set locked_at = now(), locked_by = 'w', attempts = 1 where key in ('k7', 'k8')")
+		conn, err := pgx.Connect(t.Context(), db.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.Background())
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := client.WithTx(tx).AddJobs(t.Context(), specs)
+		if err != nil || len(rows) != len(specs) {
+			t.Fatalf("%d jobs, %v", len(rows), err)
+		}
+		var locks int
+		if err := tx.QueryRow(t.Context(), "select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'").Scan(&locks); err != nil {
+			t.Fatal(err)
+		}
+		if locks > 100 {
+			t.Errorf("holds %d locks on keys", locks)
+		}
+		added := make(chan struct{})
+		go func() {
+			defer close(added)
+			rustSide(v).add(t, db.url, call{AddJob: &spec{Task: "fast", Payload: json.RawMessage(`[2]`), Key: "k9"}})
+		}()
+		db.awaitWaiting(1)
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		<-added
+		got := values[string](db, `select concat_ws(' ', key, payload::jsonb, revision) from graphile_worker._private_jobs
+			where key in ('k1', 'k7', 'k9') order by key`)
+		if want := []string{"k1 [1, 1] 1", "k7 [1] 0", "k9 [1, 1, 2] 2"}; !slices.Equal(got, want) {
+			t.Errorf("stored %q, want %q", got, want)
+		}
+		if retired := values[int](db, "select count(*)::int from graphile_worker._private_jobs where key is null and attempts = max_attempts"); retired[0] != 2 {
+			t.Errorf("%d jobs are retired, want 2", retired[0])
 		}
 	})
 }
