@@ -152,7 +152,11 @@ func (db *database) arrangeAdministration() {
 	db.exec("insert into graphile_worker._private_job_queues (queue_name, locked_at, locked_by) values ('unused', null, null), ('locked', now(), 'pool-1')")
 }
 
-// Node's utilities and ours do the same to the same tables.
+// What Rust's utilities cannot be asked: they want a reason, and their cleanup
+// keeps only the tasks of the worker that they come from.
+var notInRust = []string{"fail, no reason", "cleanup tasks"}
+
+// The utilities of Node and Rust and ours do the same to the same tables.
 func TestAdministration(t *testing.T) {
 	at := time.Date(2032, 3, 4, 5, 6, 7, 0, time.UTC)
 	all := make([]int64, 22) // and two that are not there
@@ -174,22 +178,31 @@ func TestAdministration(t *testing.T) {
 			{Method: "cleanup", Options: &adminOptions{Tasks: []gworker.CleanupTask{gworker.GCJobQueues}}}},
 		"cleanup failed jobs": {{Method: "rescheduleJobs", IDs: []int64{17}, Options: &adminOptions{Attempts: new(1)}},
 			{Method: "cleanup", Options: &adminOptions{Tasks: []gworker.CleanupTask{gworker.DeletePermafailedJobs}}}},
-		"everything": {{Method: "permanentlyFailJobs", IDs: all[2:6]}, {Method: "forceUnlockWorkers", Workers: []string{"worker-2"}},
+		"everything": {{Method: "permanentlyFailJobs", IDs: all[2:6], Reason: "no"}, {Method: "forceUnlockWorkers", Workers: []string{"worker-2"}},
 			{Method: "completeJobs", IDs: []int64{1, 17}},
-			{Method: "cleanup", Options: &adminOptions{Tasks: []gworker.CleanupTask{gworker.GCTaskIdentifiers, gworker.GCJobQueues, gworker.DeletePermafailedJobs}}}},
+			{Method: "cleanup", Options: &adminOptions{Tasks: []gworker.CleanupTask{gworker.DeletePermafailedJobs, gworker.GCTaskIdentifiers, gworker.GCJobQueues}}}},
 	}
-	forEachNode(t, func(t *testing.T, v node.Version) {
+	forEachSide(t, func(t *testing.T, v side) {
+		if v == gworkerSide {
+			t.Skip("the others are compared with it")
+		}
 		for name, calls := range scripts {
+			if v.isRust() && slices.Contains(notInRust, name) {
+				continue
+			}
+			if v == rustSide(rust.V13) && slices.Contains([]string{"cleanup queues", "everything"}, name) {
+				continue // it removes no queue while there is a job without one
+			}
 			ours, theirs := gworkerDatabase(t), gworkerDatabase(t)
 			ours.arrangeAdministration()
 			theirs.arrangeAdministration()
 			before := ours.administered()
-			touched, touchedByNode := gworkerSide.administer(t, ours.url, calls), nodeSide(v).administer(t, theirs.url, calls)
-			if diff := cmp.Diff(touchedByNode, touched); diff != "" {
+			touched, touchedByThem := gworkerSide.administer(t, ours.url, calls), v.administer(t, theirs.url, calls)
+			if diff := cmp.Diff(touchedByThem, touched); diff != "" {
 				t.Errorf("%s: jobs that were touched (-%s +gworker):\n%s", name, v, diff)
 			}
-			after, afterNode := ours.administered(), theirs.administered()
-			if diff := cmp.Diff(afterNode, after); diff != "" {
+			after, afterThem := ours.administered(), theirs.administered()
+			if diff := cmp.Diff(afterThem, after); diff != "" {
 				t.Errorf("%s: what is left (-%s +gworker):\n%s", name, v, diff)
 			}
 			if cmp.Equal(before, after) {

@@ -10,12 +10,15 @@ import (
 )
 
 // TestBatchJob: a batch job leaves alike what failed of it, whoever has run it,
-// but for the two cases in which Node takes a handler's mistake for success.
+// but for the two cases in which Node takes a handler's mistake for success. The
+// crate words its errors in its own way.
 func TestBatchJob(t *testing.T) {
 	const (
 		unlike   = "the batch handler returned 1 results for 2 elements: it must return one for each, or nil"
 		noArray  = "the payload of a batch job must be a JSON array, an element for each piece of work"
 		complete = ""
+
+		noRustArray = "batch job payload must be a JSON array"
 	)
 	cases := []struct {
 		payload string
@@ -23,22 +26,25 @@ func TestBatchJob(t *testing.T) {
 		left, failure string
 		// here is the error of ours where Node's workers complete the job.
 		here string
-		runs bool // whether our handler is called at all
+		rust string // the crate's error, where the job fails there
+		runs bool   // whether our handler is called at all
 	}{
 		{
 			payload: `[{"n":0},{"n":1,"fail":"one: line\nof two","deep":{"x":[1.5,null,"ü"]}},{"n":2},{"fail":"three","n":3}]`,
 			left:    `[{"n":1,"fail":"one: line\nof two","deep":{"x":[1.5,null,"ü"]}},{"fail":"three","n":3}]`,
 			failure: "Batch failures:\none: line\nof two\nthree", runs: true,
+			rust: "2 batch item(s) failed: 1: one: line\nof two, 3: three",
 		},
 		{
 			payload: `[{"fail":"b"},{"fail":"a"},{"fail":"b"}]`, left: `[{"fail":"b"},{"fail":"a"},{"fail":"b"}]`,
 			failure: "Batch failures:\nb\na\nb", runs: true,
+			rust: "3 batch item(s) failed: 0: b, 1: a, 2: b",
 		},
 		{payload: `[{"n":0},{"n":1},"text",4]`, failure: complete, runs: true},
 		{payload: `[]`, failure: complete},
-		{payload: `[{"n":0},{"n":1,"noResult":true}]`, here: unlike, runs: true},
-		{payload: `{"n":0}`, here: noArray},
-		{payload: `{"n":0,"fail":"no batch"}`, here: noArray, failure: "no batch", left: `{"n":0,"fail":"no batch"}`},
+		{payload: `[{"n":0},{"n":1,"noResult":true}]`, here: unlike, rust: "batch handler returned 1 results for 2 payload items", runs: true},
+		{payload: `{"n":0}`, here: noArray, rust: noRustArray},
+		{payload: `{"n":0,"fail":"no batch"}`, here: noArray, rust: noRustArray, failure: "no batch", left: `{"n":0,"fail":"no batch"}`},
 	}
 	forEachSide(t, func(t *testing.T, s side) {
 		db := gworkerDatabase(t)
@@ -77,6 +83,9 @@ func TestBatchJob(t *testing.T) {
 			failure, left := c.failure, c.left
 			if c.here != "" && !s.isNode() {
 				failure, left = c.here, c.payload
+			}
+			if c.rust != "" && s.isRust() {
+				failure = s.storedError(c.rust)
 			}
 			at := slices.IndexFunc(rows, func(r row) bool { return r.Number == i })
 			switch {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 // scheduled is a job of cron, with all that cron decides about it.
@@ -89,6 +91,9 @@ func TestBackfillMakesTheSameRows(t *testing.T) {
 */10 * * * * unfilled
 */10 * * * * unknown ?fill=1d`
 	forEachSide(t, func(t *testing.T, s side) {
+		if s == rustSide(rust.V13) {
+			t.Skipf("%s ignores the option id", s)
+		}
 		db := gworkerDatabase(t)
 		now := time.Now().UTC().Truncate(time.Minute)
 		hour := now.Truncate(time.Hour)
@@ -99,6 +104,10 @@ func TestBackfillMakesTheSameRows(t *testing.T) {
 		db.know("unfilled", now.Add(-48*time.Hour), time.Time{})
 
 		added := db.hearJobs()
+		crontab := crontab
+		if s.isRust() {
+			crontab = crontabForRust(crontab)
+		}
 		worker := s.startWorker(t, order{ConnectionString: db.url, Tasks: []string{"other"}, Concurrency: 1, Crontab: crontab}, newJournal())
 		var start time.Time
 		var want []scheduled
@@ -117,10 +126,28 @@ func TestBackfillMakesTheSameRows(t *testing.T) {
 			return len(db.scheduledJobs(true)) >= len(want)
 		})
 		worker.stop(t)
-		if found := diff.Diff(want, db.scheduledJobs(true)); found != "" {
+		got := db.scheduledJobs(true)
+		for i := range got {
+			if s.isRust() { // which writes the time in another form of ISO 8601
+				got[i].Payload = strings.Replace(got[i].Payload, ":00+00:00", ":00.000Z", 1)
+			}
+		}
+		if found := diff.Diff(want, got); found != "" {
 			t.Errorf("made up for, from a start at %s:\n%s", start, found)
 		}
 	})
+}
+
+// crontabForRust spells the options of job keys as the crate does, and gives each
+// line a payload: see TestRustCronWithoutPayload.
+func crontabForRust(crontab string) string {
+	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(crontab, "jobKey", "job_key")), "\n")
+	for i, line := range lines {
+		if !strings.HasSuffix(line, "}") {
+			lines[i] += " {}"
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // missedJobs is what the rule makes of the crontab above.
@@ -159,11 +186,12 @@ func missedJobs(start, hour time.Time) (jobs []scheduled) {
 	return jobs
 }
 
-// Three gworkers and a Node worker, with one crontab: each minute is scheduled
-// once, those that were missed and the next one that comes.
+// Three gworkers, a Node and a Rust worker, with one crontab: each minute is
+// scheduled once, those that were missed and the next one that comes.
 func TestFleetSchedulesEachMinuteOnce(t *testing.T) {
 	node.Require(t)
-	const crontab = "* * * * * minutely ?fill=2h\n*/7 * * * * sevenfold ?fill=4h {a: 1}\n* * * * * unfilled"
+	rust.Require(t, rust.V14)
+	const crontab = "* * * * * minutely ?fill=2h {}\n*/7 * * * * sevenfold ?fill=4h {a: 1}\n* * * * * unfilled {}"
 	t.Parallel()
 	v := node.V18
 	db := gworkerDatabase(t)
@@ -174,7 +202,7 @@ func TestFleetSchedulesEachMinuteOnce(t *testing.T) {
 	added := db.hearJobs()
 	o := order{ConnectionString: db.url, Tasks: []string{"other"}, Concurrency: 1, Crontab: crontab}
 	var workers []*process
-	for _, s := range []side{gworkerSide, nodeSide(v), gworkerSide, gworkerSide} {
+	for _, s := range []side{gworkerSide, nodeSide(v), rustSide(rust.V14), gworkerSide, gworkerSide} {
 		workers = append(workers, s.startWorker(t, o, newJournal()))
 	}
 	// The minute that comes is there once all missed ones are.

@@ -199,3 +199,13 @@ func (db *database) closeGate() (open func()) {
 		}
 	}
 }
+
+// await looks again and again until enough says so.
+func (db *database) await(what string, enough func() bool) {
+	db.t.Helper()
+	for give := time.Now().Add(deadline); !enough(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(give) {
+			db.t.Fatalf("waiting for %s: %s have passed", what, deadline)
+		}
+	}
+}

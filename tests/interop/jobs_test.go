@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 // longAgo is a run_at that is due, exact to the millisecond as Node's are.
@@ -159,7 +160,10 @@ func TestWaitingJobIsReplacedAcrossClients(t *testing.T) {
 				nodeSide(node.V18): nodeSide(node.V18), // what we are measured by
 				gworkerSide:        nodeSide(node.V16),
 				nodeSide(node.V17): gworkerSide,
+				rustSide(rust.V13): rustSide(rust.V14),
 			} {
+				adder.require(t)
+				changer.require(t)
 				db := gworkerDatabase(t)
 				adder.add(t, db.url, call{AddJob: &first})
 				changer.add(t, db.url, call{AddJob: &change})

@@ -61,9 +61,13 @@ func TestKeyModesInEveryState(t *testing.T) {
 		"gworker on Node's schema": {gworkerSide, func(t *testing.T) *database { return nodeDatabase(t, node.V18) }},
 		"Node 0.18 on our schema":  {nodeSide(node.V18), gworkerDatabase},
 		"Node 0.16 on our schema":  {nodeSide(node.V16), gworkerDatabase},
+		"Rust on our schema":       {rustSide(rust.V13), gworkerDatabase},
+		"Rust on its own schema":   {rustSide(rust.V14), func(t *testing.T) *database { return rustDatabase(t, rust.V14) }},
+		"gworker on Rust's schema": {gworkerSide, func(t *testing.T) *database { return rustDatabase(t, rust.V14) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			c.changer.require(t)
 			got := keyRows(t, c.on(t), c.changer)
 			for _, c := range keyCases() {
 				if len(want[c.key()]) == 0 && c.Mode != "remove" {
@@ -99,16 +103,19 @@ func keyRows(t *testing.T, db *database, changer side) map[string][]storedJob {
 	}
 	changer.add(t, db.url, calls...)
 	var client *gworker.Client
-	if !changer.isNode() {
+	if changer == gworkerSide {
 		var err error
 		if client, err = gworker.NewClient(gworker.ClientConfig{DatabaseURL: db.url}); err != nil {
 			t.Fatal(err)
 		}
 		defer client.Close()
 	}
+	var removals []adminCall
 	for _, c := range cases {
 		switch {
 		case c.Mode != "remove":
+		case changer.isRust():
+			removals = append(removals, adminCall{Method: "removeJob", Options: &adminOptions{JobKey: c.key()}})
 		case client == nil: // its client has no such method
 			db.exec("select graphile_worker.remove_job($1)", c.key())
 		default:
@@ -116,6 +123,9 @@ func keyRows(t *testing.T, db *database, changer side) map[string][]storedJob {
 				t.Errorf("removing %s: %v", c.key(), err)
 			}
 		}
+	}
+	if removals != nil {
+		changer.utilities(t, db.url, removals)
 	}
 	rows := map[string][]storedJob{}
 	for _, row := range db.jobs() {
@@ -156,7 +166,7 @@ func TestKeyedJobRemovedWhileRunning(t *testing.T) {
 				}
 				open()
 				p.wait(t)
-				if want[0].Locked, want[0].QueueLocked, want[0].LastError = false, false, &failure; failure == "" {
+				if want[0].Locked, want[0].QueueLocked, want[0].LastError = false, false, ptr(runner.storedError(failure)); failure == "" {
 					want = []storedJob{}
 				}
 				if diff := cmp.Diff(want, rows()); diff != "" {

@@ -9,6 +9,7 @@
 package interop_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -50,6 +51,15 @@ func (s side) String() string {
 	return "gworker"
 }
 
+// storedError is how the side writes an error of a handler into last_error. The
+// crate stores its Debug form.
+func (s side) storedError(message string) string {
+	if s.isRust() {
+		return fmt.Sprintf("TaskError(%q)", message)
+	}
+	return message
+}
+
 // require skips the test where the side's runtime is missing.
 func (s side) require(t *testing.T) {
 	t.Helper()
@@ -72,13 +82,23 @@ func forEachNode(t *testing.T, test func(t *testing.T, v node.Version)) {
 	}
 }
 
-// forEachSide runs a test once for gworker and each Node version.
+// forEachSide runs a test once for gworker, each Node version and each release of
+// the crate.
 func forEachSide(t *testing.T, test func(t *testing.T, s side)) {
-	t.Run(gworkerSide.String(), func(t *testing.T) {
-		t.Parallel()
-		test(t, gworkerSide)
-	})
-	forEachNode(t, func(t *testing.T, v node.Version) { test(t, nodeSide(v)) })
+	sides := []side{gworkerSide}
+	for _, v := range node.Versions {
+		sides = append(sides, nodeSide(v))
+	}
+	for _, v := range rust.Versions {
+		sides = append(sides, rustSide(v))
+	}
+	for _, s := range sides {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			s.require(t)
+			test(t, s)
+		})
+	}
 }
 
 // forEachRust runs a test once for each release of the crate, side by side.

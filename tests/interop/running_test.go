@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 // A job that is replaced through its key while it runs is retired: the run goes
@@ -17,7 +18,7 @@ func TestKeyedJobReplacedWhileRunning(t *testing.T) {
 	for name, failure := range map[string]string{"the run succeeds": "", "the run fails": "too late"} {
 		t.Run(name, func(t *testing.T) {
 			forEachSide(t, func(t *testing.T, runner side) {
-				for _, replacer := range []side{gworkerSide, nodeSide(node.V18)} {
+				for _, replacer := range []side{gworkerSide, nodeSide(node.V18), rustSide(rust.V14)} {
 					t.Run("replaced by "+replacer.String(), func(t *testing.T) {
 						testReplacedWhileRunning(t, runner, replacer, failure)
 					})
@@ -28,9 +29,7 @@ func TestKeyedJobReplacedWhileRunning(t *testing.T) {
 }
 
 func testReplacedWhileRunning(t *testing.T, runner, replacer side, failure string) {
-	if replacer.isNode() {
-		node.Require(t)
-	}
+	replacer.require(t)
 	db := gworkerDatabase(t)
 	first := fmt.Sprintf(`{"fail": %q, "version": 1}`, failure)
 	second := `{"version": 2}`
@@ -65,7 +64,7 @@ func testReplacedWhileRunning(t *testing.T, runner, replacer side, failure strin
 	}
 	want := []storedJob{}
 	if failure != "" {
-		retired.Locked, retired.QueueLocked, retired.LastError = false, false, &failure
+		retired.Locked, retired.QueueLocked, retired.LastError = false, false, ptr(runner.storedError(failure))
 		want = append(want, retired)
 	}
 	got := db.jobs()

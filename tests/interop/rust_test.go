@@ -2,7 +2,6 @@ package interop_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"testing"
 
@@ -46,9 +45,6 @@ func startRustOf(t *testing.T, v rust.Version, url string, to *journal, options 
 	return rustSide(v).startWorker(t, o, to)
 }
 
-// rustError is how the crate stores the error of a task: in its Debug form.
-func rustError(message string) string { return fmt.Sprintf("TaskError(%q)", message) }
-
 // The releases end where we think that they end.
 func TestRevisionsOfRust(t *testing.T) {
 	forEachRust(t, func(t *testing.T, v rust.Version) {
@@ -82,7 +78,7 @@ func TestJobOfSQLRunsInRust(t *testing.T) {
 				j.await(t, "finished", 2)
 				p.stop(t)
 				left := db.jobs()
-				if len(left) != 1 || left[0].LastError == nil || *left[0].LastError != rustError("as ordered") || left[0].Locked {
+				if len(left) != 1 || left[0].LastError == nil || *left[0].LastError != rustSide(v).storedError("as ordered") || left[0].Locked {
 					t.Errorf("%s left %+v, want the failed job alone", v, left)
 				}
 				for _, job := range db.seen() {

@@ -106,13 +106,13 @@ recorded! {
     Other = "other",
     Greet = "greet",
     X = "x",
-    A = "a",
-    B = "b",
-    Mail0 = "mail0",
-    Mail1 = "mail1",
-    Mail2 = "mail2",
-    Mail3 = "mail3",
-    Mail4 = "mail4",
+    Fails = "fails",
+    Here = "here",
+    Task0 = "task0",
+    Task1 = "task1",
+    Task2 = "task2",
+    Task3 = "task3",
+    Task4 = "task4",
 }
 
 /// The one task with a payload of its own type: what a team writes for each runtime.
