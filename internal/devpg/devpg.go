@@ -49,7 +49,8 @@ type Options struct {
 	// connect. Port means nothing then. On Windows nothing changes.
 	Private bool
 	// Fast gives up what only a crash of the machine needs. A crash of the
-	// server loses nothing.
+	// server loses nothing. Temporary data is in /dev/shm on Linux if that is memory
+	// with 4 GB free and TMPDIR is not set.
 	Fast bool
 	// Settings are put on top of the server's defaults, for this start.
 	Settings map[string]string
@@ -116,7 +117,7 @@ func (s *Server) own(ctx context.Context) (err error) {
 	var place *folder
 	if s.options.DataDir == "" {
 		sweep()
-		place, err = temporaryFolder(account)
+		place, err = temporaryFolder(account, s.options.Fast)
 	} else {
 		place, err = keptFolder(s.options.DataDir, account)
 		if err == nil && s.options.Private {

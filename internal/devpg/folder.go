@@ -42,11 +42,17 @@ func keptFolder(path string, a account) (*folder, error) {
 }
 
 // temporaryFolder makes a folder and holds its lock, so that sweep knows that
-// it is in use.
-func temporaryFolder(a account) (*folder, error) {
-	base, err := temporaryBase(a)
-	if err != nil {
-		return nil, err
+// it is in use. A fast one is in memory if possible.
+func temporaryFolder(a account, fast bool) (*folder, error) {
+	base, ok := "", false
+	if fast {
+		base, ok = memoryBase(a)
+	}
+	if !ok {
+		var err error
+		if base, err = temporaryBase(a); err != nil {
+			return nil, err
+		}
 	}
 	// Its final name comes with the lock: sweep must not see it before.
 	made, err := os.MkdirTemp(base, "gworker-new-*")
@@ -77,7 +83,10 @@ func temporaryBase(a account) (string, error) {
 // sweep removes what processes that were killed have left behind. The server of
 // such a process is told to end by its watchdog.
 func sweep() {
-	for _, base := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
+	for _, base := range []string{os.TempDir(), "/tmp", "/var/tmp", memoryDir} {
+		if base == "" {
+			continue
+		}
 		found, _ := filepath.Glob(filepath.Join(base, temporaryPrefix+"*"))
 		for _, path := range found {
 			f := &folder{path: path}

@@ -121,6 +121,14 @@ func Create(ctx context.Context, name, template string) (string, error) {
 	return create(ctx, name, "template "+quoted(template))
 }
 
+// copying is added to the making of a database on a server of our own: copies of files
+// take half of the time of PostgreSQL's default, which goes through the log. On somebody
+// else's server they would cost it a checkpoint.
+const copying = " strategy file_copy"
+
+// noCopying says that the server is older than that.
+var noCopying atomic.Bool
+
 // CreateIn makes an empty database of an encoding, and returns its URL.
 func CreateIn(ctx context.Context, name, encoding string) (string, error) {
 	return create(ctx, name, "template template0 lc_collate 'C' lc_ctype 'C' encoding "+quoted(encoding))
@@ -131,7 +139,14 @@ func create(ctx context.Context, name, as string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := admin(ctx, server, "create database "+quoted(name)+" "+as); err != nil {
+	statement := "create database " + quoted(name) + " " + as
+	if server.External() || noCopying.Load() {
+		err = admin(ctx, server, statement)
+	} else if err = admin(ctx, server, statement+copying); code(err) == "42601" { // PostgreSQL 14 and older
+		noCopying.Store(true)
+		err = admin(ctx, server, statement)
+	}
+	if err != nil {
 		return "", err
 	}
 	return server.URL(name), nil
