@@ -1,6 +1,7 @@
 package gworker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,7 +10,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -142,20 +142,62 @@ func advised(err error) error {
 }
 
 // adviceFor is what to do about an error that does not go away by itself, and that
-// says little of its reason; "" for others.
+// says little of its reason; "" for others. A connection is tried at each address, with
+// TLS and without: where one of these tries may end better the next time, there is
+// nothing to do.
 func adviceFor(err error) string {
+	advice := ""
+	for _, try := range triesOf(err) {
+		text := adviceForTry(try)
+		if text == "" {
+			return ""
+		}
+		advice = cmp.Or(advice, text)
+	}
+	return advice
+}
+
+// triesOf are the errors of the tries that a failure to connect consists of, or err
+// itself. A try with TLS that a server refused, which has none, says something only if
+// it was not made without TLS, too.
+func triesOf(err error) []error {
+	var connect *pgconn.ConnectError
+	if !errors.As(err, &connect) {
+		return []error{err}
+	}
+	tries := joinedIn(connect)
+	telling := slices.DeleteFunc(slices.Clone(tries), refusedTLS)
+	if len(telling) == 0 {
+		return tries
+	}
+	return telling
+}
+
+// joinedIn are the errors that were joined in err, or err itself.
+func joinedIn(err error) []error {
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		if joined, is := inner.(interface{ Unwrap() []error }); is {
+			return joined.Unwrap()
+		}
+	}
+	return []error{err}
+}
+
+// refusedTLS reports whether the server has no TLS, as it said, or as its answer shows.
+func refusedTLS(try error) bool {
+	var answered tls.RecordHeaderError
+	return errors.As(try, &answered) || strings.Contains(try.Error(), "server refused TLS connection")
+}
+
+func adviceForTry(err error) string {
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) {
 		return adviceForAnswer(answer)
-	}
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return "" // one of several servers
 	}
 	var host x509.HostnameError
 	var authority x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	var other *tls.CertificateVerificationError
-	var noTLS tls.RecordHeaderError
 	switch {
 	case errors.As(err, &authority):
 		return "the server's certificate is of an authority that is not known here: " +
@@ -165,7 +207,7 @@ func adviceFor(err error) string {
 			"or use sslmode=verify-ca, which does not look at the name"
 	case errors.As(err, &invalid), errors.As(err, &other):
 		return "the server's certificate is not valid: see what is wrong with it, and with the files that sslrootcert, sslcert and sslkey name"
-	case errors.As(err, &noTLS), strings.Contains(err.Error(), "server refused TLS connection"):
+	case refusedTLS(err):
 		return "the server has no TLS, which the connection string or PGSSLMODE asks for: use sslmode=prefer or disable, or switch it on there"
 	}
 	return ""

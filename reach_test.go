@@ -1,6 +1,7 @@
 package gworker_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"io"
@@ -146,5 +147,68 @@ func TestUnknownAuthorityIsNotWaitedFor(t *testing.T) {
 	defer cancel()
 	if err := w.Run(ctx); err == nil || !strings.Contains(err.Error(), "sslrootcert=FILE") {
 		t.Errorf("Run: %v", err)
+	}
+}
+
+// startingServer is a listener that has no TLS, as it says, and ends each connection
+// after that, as a proxy does whose server is not there yet. Where another speaks first,
+// says is what it sends.
+func startingServer(t *testing.T, says string) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			first := make([]byte, 8)
+			if _, err := io.ReadFull(conn, first); err == nil {
+				if says == "" && bytes.Equal(first, []byte{0, 0, 0, 8, 4, 210, 22, 47}) { // SSLRequest
+					_, _ = conn.Write([]byte("N"))
+				}
+				_, _ = conn.Write([]byte(says))
+			}
+			_ = conn.Close()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// TestServerWithoutTLSIsWaitedFor: by default a connection is tried with TLS and
+// without, so that a refusal of TLS does not end the wait for the rest.
+func TestServerWithoutTLSIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ says, others, options string }{
+		"ends connections":  {},
+		"speaks otherwise":  {says: "HTTP/1.1 503 Service Unavailable\r\n\r\n"},
+		"one of two":        {others: ",127.0.0.1:1", options: "?sslmode=require"},
+		"asked for no more": {options: "?sslmode=allow"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEvents()
+			w, err := gworker.NewWorker(gworker.Config{
+				DatabaseURL:    "postgres://u@" + startingServer(t, c.says) + c.others + "/db" + c.options,
+				ConnectTimeout: time.Hour, Tasks: []gworker.Task{gworker.NewTask("x", noop)},
+				Observers: []func(gworker.Event){e.observe},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- w.Run(ctx) }()
+			defer func() { <-ended }()
+			defer cancel()
+			got := waitFor[gworker.DatabaseUnreachable](t, e, nil)
+			if text := got.Err.Error(); strings.Contains(text, "has no TLS") {
+				t.Error(text)
+			}
+		})
 	}
 }
