@@ -66,7 +66,10 @@ either; without any of them it is {}.`,
 			if err != nil {
 				return err
 			}
-			return f.print(shared.std.out, job)
+			if err := f.print(shared.std.out, job); err != nil {
+				return fmt.Errorf("job %d is in the queue, but could not be printed: %w", job.ID, err)
+			}
+			return nil
 		},
 	}
 	flags := cmd.Flags()

@@ -41,12 +41,9 @@ failed, already_failed and not_found; for the last one the exit status is 1.`,
 			if err != nil {
 				return usageError{command: cmd.CommandPath(), err: err}
 			}
-			client, err := shared.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			return cancelJobs(cmd.Context(), client, shared.std.out, ids, reason, asJSON)
+			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
+				return cancelJobs(cmd.Context(), client, shared.std.out, ids, reason, asJSON)
+			})
 		},
 	}
 	flags := cmd.Flags()

@@ -41,29 +41,27 @@ func (c *change) run(cmd *cobra.Command, args []string) error {
 }
 
 func (c *change) runIDs(ctx context.Context, ids []int64) error {
-	client, err := c.shared.client()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	var result gworker.ChangedJobs
-	if c.dryRun {
-		result, err = client.PreviewJobs(ctx, ids)
-	} else {
-		result, err = c.call(ctx, client, ids)
-	}
-	if err != nil {
-		return err
-	}
-	if c.json {
-		err = printJSON(c.shared.std.out, changesJSON(c.dryRun, result))
-	} else {
-		c.print(c.shared.std.out, result)
-	}
-	if err != nil {
-		return err
-	}
-	return untouched(len(result.Untouched), len(ids), c.dryRun)
+	return c.shared.withRows(ctx, func(client *gworker.Client) error {
+		var result gworker.ChangedJobs
+		var err error
+		if c.dryRun {
+			result, err = client.PreviewJobs(ctx, ids)
+		} else {
+			result, err = c.call(ctx, client, ids)
+		}
+		if err != nil {
+			return err
+		}
+		if c.json {
+			err = printJSON(c.shared.std.out, changesJSON(c.dryRun, result))
+		} else {
+			c.print(c.shared.std.out, result)
+		}
+		if err != nil {
+			return err
+		}
+		return untouched(len(result.Untouched), len(ids), c.dryRun)
+	})
 }
 
 func (c *change) print(out io.Writer, result gworker.ChangedJobs) {

@@ -49,21 +49,18 @@ deleted task identifiers until they are restarted: name their tasks.`,
 				return err
 			}
 			options.KeepTasks = append(options.KeepTasks, own...)
-			client, err := shared.client()
-			if err != nil {
+			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
+				result, err := client.Cleanup(cmd.Context(), options)
+				// What was deleted before an error is gone: say so.
+				if err != nil && result.FailedJobs == 0 && len(result.Tasks)+len(result.Queues) == 0 {
+					return err
+				}
+				if asJSON {
+					return errors.Join(err, printJSON(shared.std.out, cleanedJSON(dryRun, result)))
+				}
+				printCleaned(shared.std.out, dryRun, result)
 				return err
-			}
-			defer client.Close()
-			result, err := client.Cleanup(cmd.Context(), options)
-			// What was deleted before an error is gone: say so.
-			if err != nil && result.FailedJobs == 0 && len(result.Tasks)+len(result.Queues) == 0 {
-				return err
-			}
-			if asJSON {
-				return errors.Join(err, printJSON(shared.std.out, cleanedJSON(dryRun, result)))
-			}
-			printCleaned(shared.std.out, dryRun, result)
-			return err
+			})
 		},
 	}
 	listVar(cmd.Flags(), &keep, "keep-task", "task identifier to keep")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"regexp"
@@ -88,15 +89,26 @@ func withoutStatements(text string) string {
 	return statementName.ReplaceAllLiteralString(text, "")
 }
 
+// notPostgres matches what pgconn says of answers that are none of the protocol's.
+var notPostgres = regexp.MustCompile(`invalid (body|message) length|unknown message type`)
+
+// refusedTLS matches the line of a try with TLS that is made again without.
+var refusedTLS = regexp.MustCompile(`^\S+ \(\S+\): tls error: server refused TLS connection$`)
+
 // oneLine joins the lines of a text. A line that repeats another says nothing
-// new: each address is tried with and without TLS.
+// new: each address is tried with and without TLS. Nor does one that a try with TLS
+// was refused, where it is not the last word.
 func oneLine(text string) string {
 	var lines []string
 	for line := range strings.Lines(text) {
 		line = strings.Join(strings.Fields(line), " ")
-		if line != "" && !slices.Contains(lines, line) {
-			lines = append(lines, line)
+		if line == "" || slices.Contains(lines, line) {
+			continue
 		}
+		if n := len(lines); n > 1 && refusedTLS.MatchString(lines[n-1]) {
+			lines = lines[:n-1]
+		}
+		lines = append(lines, line)
 	}
 	return strings.Join(lines, " ")
 }
@@ -190,6 +202,10 @@ func hintFor(err error) string {
 		return "no PostgreSQL socket there: start PostgreSQL, or say where it is with " + whereFrom
 	case errors.Is(err, context.DeadlineExceeded):
 		return "the server did not answer: check host, port and firewall"
+	case errors.As(err, &connect) && notPostgres.MatchString(err.Error()):
+		return "what answers there is no PostgreSQL: check host and port in " + whereFrom
+	case errors.As(err, &connect) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)):
+		return "the connection was ended before PostgreSQL answered: see whether it runs, and the log of a proxy that is in between"
 	}
 	return ""
 }

@@ -29,16 +29,13 @@ another one at once, beside the first run.`,
 		Args:              someArgs("the ids of the workers"),
 		ValidArgsFunction: completeWorkers(shared),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := shared.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			unlock := client.ForceUnlockWorkers
-			if dryRun {
-				unlock = client.HeldLocks
-			}
-			return forceUnlock(cmd.Context(), shared.std.out, unlock, args, dryRun, asJSON)
+			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
+				unlock := client.ForceUnlockWorkers
+				if dryRun {
+					unlock = client.HeldLocks
+				}
+				return forceUnlock(cmd.Context(), shared.std.out, unlock, args, dryRun, asJSON)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "change nothing, and print what would be unlocked")

@@ -174,3 +174,45 @@ func TestLogFormat(t *testing.T) {
 	}
 	run("xml").want(t, 2, "--log-format", "xml", fmt.Sprintf("%s, %s or %s", formatAuto, formatConsole, formatJSON))
 }
+
+// An empty text is one that somebody forgot: nothing else is taken in its place.
+func TestEmptyTextsAreRefused(t *testing.T) {
+	database := testdb.Migrated(t)
+	pool := testdb.Pool(t, database)
+	if _, err := pool.Exec(t.Context(), "select graphile_worker.add_job('x', queue_name := 'q')"); err != nil {
+		t.Fatal(err)
+	}
+	dir := tasksDir(t, map[string]string{"x.sql": "select 1"})
+	for _, c := range []struct {
+		name string
+		args []string
+	}{
+		{"--key", []string{"add", "x", "--key", ""}},
+		{"--payload", []string{"add", "x", "--payload", ""}},
+		{"--queue", []string{"add", "x", "--queue="}},
+		{"--run-at", []string{"add", "x", "--run-at", ""}},
+		{"--flag", []string{"add", "x", "--flag", "a,,b"}},
+		{"--queue", []string{"list", "--queue", "", "--all", "--ids"}},
+		{"--task", []string{"list", "--task", ""}},
+		{"--error", []string{"list", "--error", ""}},
+		{"--created-before", []string{"list", "--created-before", ""}},
+		{"--key", []string{"show", "--key", ""}},
+		{"--reason", []string{"fail", "1", "--reason", ""}},
+		{"--keep-task", []string{"cleanup", "GC_TASK_IDENTIFIERS", "--keep-task", ""}},
+		{"--database-url", []string{"list", "-c", ""}},
+		{"--schema", []string{"list", "-s", ""}},
+		{"--schema", []string{"run", "--once", "--tasks", dir, "--schema", ""}},
+		{"--tasks", []string{"run", "--once", "--tasks", ""}},
+	} {
+		if !slices.Contains(c.args, "-c") {
+			c.args = append(c.args, "-c", database)
+		}
+		worker(t, "", c.args...).want(t, 2, c.name+" is empty", "worker "+c.args[0]+" --help")
+	}
+	worker(t, "", "list", "--cursor", "", "-c", database).want(t, 0, "x")
+	worker(t, "", "run", "--once", "--tasks", dir, "--forbidden-flags", "", "--listen-database-url", "", "-c", database).want(t, 0)
+	var n int
+	if err := pool.QueryRow(t.Context(), "select count(*) from graphile_worker._private_jobs").Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d jobs are left (%v)", n, err)
+	}
+}

@@ -63,7 +63,7 @@ tell that it runs.`,
 			if err != nil {
 				return usageError{command: cmd.CommandPath(), err: err}
 			}
-			return shared.reads(cmd.Context(), func(client *gworker.Client) error {
+			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
 				if f.ids {
 					return f.printIDs(cmd.Context(), client, filter, shared.std)
 				}

@@ -25,7 +25,7 @@ the states. The exit status is 1 if a queue that is named is not there.`,
 		Example: `  worker queues --locked
   worker queues 'user 7' --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return shared.reads(cmd.Context(), func(client *gworker.Client) error {
+			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
 				filter.Names = args
 				page, err := client.Queues(cmd.Context(), filter)
 				if err != nil {

@@ -10,10 +10,11 @@ import (
 	"github.com/gworker/gworker"
 )
 
-// reads runs a command that prints what is in the queue. Afterwards it says on stderr
-// if there may be more than this role is shown, also where the command has found
-// nothing; not where it was refused for what it was asked, or has met no database.
-func (s *sharedFlags) reads(ctx context.Context, command func(*gworker.Client) error) error {
+// withRows runs a command that goes by what is in the queue. Afterwards it says on
+// stderr if there may be more than this role is shown, also where the command has found
+// nothing: what it says is missing may be there. It says nothing where the command was
+// refused for what it was asked, or has met no database.
+func (s *sharedFlags) withRows(ctx context.Context, command func(*gworker.Client) error) error {
 	client, err := s.client()
 	if err != nil {
 		return err

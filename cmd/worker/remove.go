@@ -37,31 +37,28 @@ is the same as complete. The exit status is 1 if there is no such job.`,
 			}
 			return c.run(cmd, args)
 		}
-		client, err := shared.client()
-		if err != nil {
-			return err
-		}
-		defer client.Close()
-		result := removeJSON{DryRun: dryRun, Jobs: []removedJSON{}, NotFound: []string{}}
-		for _, key := range args {
-			removed, err := removeKey(cmd.Context(), client, key, dryRun)
-			switch {
-			case errors.Is(err, gworker.ErrJobNotFound):
-				result.NotFound = append(result.NotFound, key)
-			case err != nil:
-				// What was removed before is gone: say so.
-				return errors.Join(result.print(shared, asJSON), err)
-			default:
-				result.Jobs = append(result.Jobs, removed)
+		return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
+			result := removeJSON{DryRun: dryRun, Jobs: []removedJSON{}, NotFound: []string{}}
+			for _, key := range args {
+				removed, err := removeKey(cmd.Context(), client, key, dryRun)
+				switch {
+				case errors.Is(err, gworker.ErrJobNotFound):
+					result.NotFound = append(result.NotFound, key)
+				case err != nil:
+					// What was removed before is gone: say so.
+					return errors.Join(result.print(shared, asJSON), err)
+				default:
+					result.Jobs = append(result.Jobs, removed)
+				}
 			}
-		}
-		if err := result.print(shared, asJSON); err != nil {
-			return err
-		}
-		if n := len(result.NotFound); n > 0 {
-			return fmt.Errorf("%d of %s not found", n, counted(len(args), "key"))
-		}
-		return nil
+			if err := result.print(shared, asJSON); err != nil {
+				return err
+			}
+			if n := len(result.NotFound); n > 0 {
+				return fmt.Errorf("%d of %s not found", n, counted(len(args), "key"))
+			}
+			return nil
+		})
 	}
 	cmd.Flags().BoolVar(&byID, "id", false, "the arguments are ids; - reads them from standard input")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "change nothing, and print what would be touched")

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/gworker/gworker/internal/terminal"
 )
@@ -51,6 +53,8 @@ and those of Node's graphile-worker are understood.`,
 		SilenceErrors: true,
 		Args:          noArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		PersistentPreRunE: refuseEmpty,
 	}
 	root.SetVersionTemplate("worker {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -83,4 +87,32 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return usageError{command: cmd.CommandPath(), err: fmt.Errorf("unknown command %q", args[0])}
 	}
 	return usageError{command: cmd.CommandPath(), err: fmt.Errorf("unexpected argument %q", args[0])}
+}
+
+// mayBeEmpty are the flags for which no text means the same as no flag: the first page
+// of a listing, and lists and addresses of workers that may have none. Of --cleanup more
+// can be said.
+var mayBeEmpty = []string{"cursor", "forbidden-flags", "accepted-flags", "listen-database-url", "cleanup"}
+
+// refuseEmpty refuses flags that were given without a text: most likely a variable of
+// the caller's is not set. Without the flag, a job would be added without its key, all
+// jobs would be listed and then changed, or another database would be asked.
+func refuseEmpty(cmd *cobra.Command, _ []string) (err error) {
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		if err == nil && !slices.Contains(mayBeEmpty, flag.Name) && isEmpty(flag.Value) {
+			err = usageError{command: cmd.CommandPath(), err: fmt.Errorf("--%s is empty: give a value, or leave it out", flag.Name)}
+		}
+	})
+	return err
+}
+
+// isEmpty reports whether a flag of one text or several has an empty one.
+func isEmpty(value pflag.Value) bool {
+	switch value := value.(type) {
+	case *list:
+		return slices.Contains(*value, "")
+	case pflag.SliceValue:
+		return slices.Contains(value.GetSlice(), "")
+	}
+	return value.String() == ""
 }

@@ -33,7 +33,7 @@ jobs are not kept.`,
 			if err != nil {
 				return usageError{command: cmd.CommandPath(), err: err}
 			}
-			return shared.reads(cmd.Context(), func(client *gworker.Client) error {
+			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
 				var found []*gworker.JobInfo
 				var missing []string
 				keep := func(name string, job *gworker.JobInfo, err error) error {

@@ -25,7 +25,7 @@ the oldest ready job, since its time came or since it was added.`,
   worker stats --json | jq .jobs.failed`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return shared.reads(cmd.Context(), func(client *gworker.Client) error {
+			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
 				stats, err := client.Stats(cmd.Context(), gworker.StatsOptions{MaxQueues: maxQueues})
 				if err != nil {
 					return err

@@ -36,24 +36,21 @@ job of a dead worker. Their locks are left alone for 4 hours, unless
   worker sweep --include-node-locks-older-than 30m`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := shared.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			result, err := client.Sweep(cmd.Context(), gworker.SweepOptions{
-				Recovery:           gworker.RecoveryConfig{StaleAfter: f.staleAfter, Delay: f.delay},
-				NodeLocksOlderThan: f.nodeLocks,
-				DryRun:             f.dryRun,
+			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
+				result, err := client.Sweep(cmd.Context(), gworker.SweepOptions{
+					Recovery:           gworker.RecoveryConfig{StaleAfter: f.staleAfter, Delay: f.delay},
+					NodeLocksOlderThan: f.nodeLocks,
+					DryRun:             f.dryRun,
+				})
+				if err != nil {
+					return err
+				}
+				if f.json {
+					return printSweepJSON(shared.std.out, f.dryRun, result)
+				}
+				printSweep(shared.std.out, f.dryRun, result)
+				return nil
 			})
-			if err != nil {
-				return err
-			}
-			if f.json {
-				return printSweepJSON(shared.std.out, f.dryRun, result)
-			}
-			printSweep(shared.std.out, f.dryRun, result)
-			return nil
 		},
 	}
 	flags := cmd.Flags()

@@ -199,6 +199,12 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 
 	run("postgres://u:hunter2@no-such-host.invalid/db").want(t, 1, "no such host", "no-such-host.invalid", "check the host")
 	run("postgres://u:hunter2@"+nobody+"/db").want(t, 1, "gave up after 1s", "nothing listens")
+	run("postgres://u:hunter2@"+answering(t, "HTTP/1.1 400 Bad Request\r\n\r\n")+"/db").want(t, 1, "is no PostgreSQL: check host and port")
+	run("postgres://u:hunter2@"+answering(t, "SSH-2.0-OpenSSH_9.9\r\n")+"/db").want(t, 1, "is no PostgreSQL: check host and port")
+	run("postgres://u:hunter2@"+answering(t, "")+"/db").want(t, 1, "ended before PostgreSQL answered")
+	if r := worker(t, "", "list", "-c", database+"&nosuch=x"); strings.Contains(r.err, "TLS") || !strings.Contains(r.err, `"nosuch"`) {
+		t.Errorf("it speaks of TLS, which was not asked for: %s", r.err)
+	}
 	missing := *parsed
 	missing.Path = "/missing"
 	run(missing.String()).want(t, 1, `database "missing" does not exist`, "createdb")
@@ -231,6 +237,28 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	poor := *parsed
 	poor.User = url.UserPassword("gworker_test_poor", "hunter2")
 	run(poor.String()).want(t, 1, "permission denied", "lacks rights")
+}
+
+// answering is the address of a server that says this to everybody, and no more.
+func answering(t *testing.T, text string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 100))
+			_, _ = conn.Write([]byte(text))
+			_ = conn.Close()
+		}
+	}()
+	return l.Addr().String()
 }
 
 // No command waits longer than it is told to for a server that never answers, nor says
@@ -316,6 +344,15 @@ func TestHiddenRowsAreNoEmptyQueue(t *testing.T) {
 	}
 	for _, command := range []string{"list", "stats", "queues", "workers"} {
 		as(command).want(t, 0, role, "row level security", "_private_jobs")
+	}
+	for command, status := range map[string]int{
+		"cancel 1": 1, "complete 1": 1, "fail 1 --dry-run": 1, "retry 1": 1, "reschedule 1 --run-at now": 1, "remove k": 1, "remove --id 1": 1,
+		"force-unlock w": 1, "sweep": 0, "cleanup": 0, "show 1": 1,
+	} {
+		r := as(strings.Fields(command)...)
+		if !strings.HasPrefix(r.err, "worker: warning: role \""+role) || !strings.Contains(r.err, "row level security") || r.status != status {
+			t.Errorf("%s: status %d, %s", command, r.status, r.err)
+		}
 	}
 	as("run", "--once", "--tasks", tasksDir(t, map[string]string{"x.sql": "select 1"})).want(t, 1, role, "row level security")
 }

@@ -25,7 +25,7 @@ hold time at most, are in neither.`,
 		Example: `  worker workers`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return shared.reads(cmd.Context(), func(client *gworker.Client) error {
+			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
 				workers, err := client.Workers(cmd.Context())
 				if err != nil {
 					return err
