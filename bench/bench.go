@@ -16,7 +16,7 @@ type options struct {
 	jobs                     float64 // scales the numbers of jobs
 	duration                 time.Duration
 	limit                    time.Duration
-	quick                    bool
+	quick, build             bool
 	rawBatch, rawConnections int
 	json, plot, markdown     string
 }

@@ -62,19 +62,17 @@ func TestTinyRound(t *testing.T) {
 	}
 }
 
-// A side that does not do its work has no figures.
-func TestFailedSide(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	server, err := startServer(ctx, nil)
+// benchWithServer is one whose runs a test describes itself.
+func benchWithServer(t *testing.T) *bench {
+	server, err := startServer(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := server.close(context.WithoutCancel(ctx)); err != nil {
+	t.Cleanup(func() {
+		if err := server.close(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	b := &bench{
 		options: tiny(), server: server, scratch: t.TempDir(), peers: make(map[string]*peer), now: t.Logf,
 		rates: make(map[string][]float64), database: "bench_run",
@@ -82,6 +80,12 @@ func TestFailedSide(t *testing.T) {
 	for _, p := range allPeers() {
 		b.peers[p.name] = p
 	}
+	return b
+}
+
+// A side that does not do its work has no figures.
+func TestFailedSide(t *testing.T) {
+	b := benchWithServer(t)
 	s := drainScenarios()[0]
 	s.filling = func(*bench) filling { return filling{jobs: 100} }
 	// It says that it has done more than there is.
@@ -97,7 +101,7 @@ func TestFailedSide(t *testing.T) {
 		r.peer = &peer{name: "nobody", queue: graphile{}, slots: 1, command: goCommand}
 		return drain(ctx, r, 1)
 	}
-	if err := b.run(ctx, s, []string{"gworker"}); err != nil {
+	if err := b.run(t.Context(), s, []string{"gworker"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.results[0]; got.Error == "" || got.Figures != nil {
@@ -151,11 +155,12 @@ func TestMarkdownHasAColumnForEachWorker(t *testing.T) {
 		{Scenario: "drain", Peer: "raw-held", Figures: figures{"rate": 400_000}},
 		{Scenario: "drain", Peer: "raw-locked", Figures: figures{"rate": 100_000}},
 		{Scenario: "latency", Peer: "node", Figures: figures{"p50": 0.5, "p99": 2}},
+		{Scenario: "latency", Peer: "rust", Figures: figures{"p50": 0.7, "p99": 3}},
 	}}
 	text := r.markdown()
 	for _, want := range []string{
-		"| 200,000 trivial jobs, jobs/s | 200,000 |  |  |  |  | failed | raw-held 400,000<br>raw-locked 100,000 |",
-		"p50 ms |  |  |  | 0.50 (p99 2.00 ms) |  |  |  |",
+		"| 200,000 trivial jobs, jobs/s | 200,000 |  |  |  |  |  |  | failed | raw-held 400,000<br>raw-locked 100,000 |",
+		"p50 ms |  |  |  | 0.50 (p99 2.00 ms) |  | 0.70 (p99 3.00 ms) |  |  |  |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

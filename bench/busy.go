@@ -27,11 +27,13 @@ func busyScenarios() []scenario {
 			},
 		}
 	}
+	busyWorkers := []string{"gworker", "gworker-locked", "node", "node-batch", "rust", "rust-batch", "river"}
 	return []scenario{
-		sleeping("busy5ms", "20,000 jobs of 5 ms", []string{"gworker", "gworker-locked", "node", "node-batch", "river"}, []string{"gworker", "gworker-locked", "node-batch"},
+		sleeping("busy5ms", "20,000 jobs of 5 ms", busyWorkers, []string{"gworker", "gworker-locked", "node-batch"},
 			20_000, `json_build_object('n', n, 'ms', 5)`, 5*time.Millisecond),
+		sleeping("busy50ms", "2,000 jobs of 50 ms", busyWorkers, nil, 2_000, `json_build_object('n', n, 'ms', 50)`, 50*time.Millisecond),
 		// The long ones end before the rest: the tail is no part of the question.
-		sleeping("mix500", "20,000 jobs of 5 ms, but 1 % of them of 500 ms", []string{"gworker", "node-batch", "river"}, nil, 20_000,
+		sleeping("mix500", "20,000 jobs of 5 ms, but 1 % of them of 500 ms", []string{"gworker", "node-batch", "rust-batch", "river"}, nil, 20_000,
 			`json_build_object('n', n, 'ms', case when n % 100 = 7 then 500 else 5 end)`, 9950*time.Microsecond),
 	}
 }

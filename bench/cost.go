@@ -16,7 +16,7 @@ func (b *bench) idleTime() time.Duration {
 }
 
 func costScenarios() []scenario {
-	workers := []string{"gworker", "node", "river"}
+	workers := []string{"gworker", "node", "rust", "river"}
 	return []scenario{
 		{
 			name: "start", what: "from the start of the process to its first job", peers: workers,
@@ -57,7 +57,7 @@ func startUp(ctx context.Context, r *run) error {
 // polls is how often a side looks for jobs in a minute when it hears of none.
 func polls(peer string) float64 {
 	switch peer {
-	case "river":
+	case "river", "rust":
 		return 60
 	default: // gworker and Node: every 2 s
 		return 30

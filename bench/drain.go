@@ -27,15 +27,15 @@ func drainScenarios() []scenario {
 	}
 	raws := []string{"raw-locked", "raw-held", "raw-select"}
 	return []scenario{
-		drains("drain", "200,000 trivial jobs", with(allWorkers, raws...), with(allWorkers, raws...), 1, plain("", 0)),
+		drains("drain", "200,000 trivial jobs", with(allWorkers, raws...), with(targetWorkers, raws...), 1, plain("", 0)),
 		drains("drain4", "200,000 trivial jobs, 4 processes", bestWorkers, nil, 4, plain("", 0)),
 		drains("stuck-future", "200,000 trivial jobs behind 100,000 of tomorrow", bestWorkers, []string{"gworker"}, 1, plain("future", 100_000)),
 		drains("stuck-failed", "200,000 trivial jobs behind 100,000 that failed for good", bestWorkers, []string{"gworker"}, 1, plain("failed", 100_000)),
-		drains("stuck-queues", "200,000 trivial jobs behind 2 locked queues with 50,000 jobs each", []string{"gworker", "gworker-locked", "node-batch"}, []string{"gworker", "gworker-locked"}, 1, plain("queues", 100_000)),
-		drains("queues100", "50,000 trivial jobs over 100 named queues", with(graphilePeers, "raw-locked"), graphilePeers, 1, queues(100)),
-		drains("queues10k", "50,000 trivial jobs over 10,000 named queues", []string{"gworker", "node", "node-batch"}, nil, 1, queues(10_000)),
+		drains("stuck-queues", "200,000 trivial jobs behind 2 locked queues with 50,000 jobs each", []string{"gworker", "gworker-locked", "node-batch", "rust-batch"}, []string{"gworker", "gworker-locked"}, 1, plain("queues", 100_000)),
+		drains("queues100", "50,000 trivial jobs over 100 named queues", with(graphilePeers, "rust", "rust-batch", "raw-locked"), graphilePeers, 1, queues(100)),
+		drains("queues10k", "50,000 trivial jobs over 10,000 named queues", []string{"gworker", "node", "node-batch", "rust-batch"}, nil, 1, queues(10_000)),
 		drains("millionahead", "50,000 trivial jobs over 10,000 named queues, behind 1,000,000 jobs of tasks that nobody here runs",
-			[]string{"gworker", "node", "node-batch"}, []string{"gworker"}, 1, func(b *bench) filling {
+			[]string{"gworker", "node", "node-batch", "rust-batch"}, []string{"gworker"}, 1, func(b *bench) filling {
 				f := queues(10_000)(b)
 				f.stuck, f.howMany = "others", b.count(1_000_000)
 				return f

@@ -8,7 +8,7 @@
 //	main.go      flags, and the order of things
 //	server.go    the PostgreSQL that all share, a database for each run
 //	queue.go     what differs between the tables of Graphile Worker and River
-//	peer.go      the sides; gworker.go, node.go, river.go and raw.go are theirs
+//	peer.go      the sides; gworker.go, node.go, rust.go, river.go and raw.go are theirs
 //	protocol.go  how a side's process is told what to do, and what it answers
 //	tally.go     what its handlers count
 //	process.go   that process, seen from here
@@ -24,6 +24,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -49,6 +50,12 @@ func main() {
 	}
 	if err != nil {
 		os.Exit(2) // parse has said why
+	}
+	if o.build {
+		if !build(os.Stdout, o) {
+			os.Exit(1)
+		}
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	failed, err := measure(ctx, o)
@@ -85,6 +92,7 @@ func parse(args []string) (o options, err error) {
 		"the other steady states are for a fifth of it a round, idleness for a quarter, adding for a twentieth")
 	fs.DurationVar(&o.limit, "limit", 6*time.Second, "when a drain is stopped; what was done by then counts")
 	fs.BoolVar(&o.quick, "quick", false, "measure only what the targets need")
+	fs.BoolVar(&o.build, "build", false, "measure nothing: only install and build what the sides need, into the user's cache folder")
 	fs.IntVar(&o.rawBatch, "raw-batch", 0, "jobs a statement of the raw limits; 0: as many as gworker takes at most, held and locked")
 	fs.IntVar(&o.rawConnections, "raw-connections", 2, "connections of the raw limits")
 	fs.StringVar(&o.json, "json", "", "write the report to this `file`")
@@ -136,6 +144,26 @@ func (o options) check(rest []string) error {
 	return nil
 }
 
+func (o options) chosenPeers() []*peer {
+	if len(o.peers) == 0 {
+		return allPeers()
+	}
+	return slices.DeleteFunc(allPeers(), func(p *peer) bool { return !slices.Contains(o.peers, p.name) })
+}
+
+// build makes the chosen sides ready, and says whether all of them can be had.
+func build(w io.Writer, o options) bool {
+	all := true
+	for _, p := range o.chosenPeers() {
+		version, err := p.version()
+		if err != nil {
+			all, version = false, "cannot be had: "+err.Error()
+		}
+		fmt.Fprintf(w, "%-15s %s\n", p.name, version)
+	}
+	return all
+}
+
 // A plan is a scenario and the sides to measure.
 type plan struct {
 	scenario scenario
@@ -170,10 +198,7 @@ func measure(ctx context.Context, o options) (failed bool, err error) {
 		Options: map[string]any{"rounds": o.rounds, "jobs": o.jobs, "duration": o.duration.String(), "limit": o.limit.String(),
 			"quick": o.quick, "rawBatch": o.rawBatch, "rawConnections": o.rawConnections}}
 	b := &bench{options: o, scratch: scratch, peers: make(map[string]*peer), rates: make(map[string][]float64), now: tell, database: "bench_run"}
-	for _, p := range allPeers() {
-		if len(o.peers) > 0 && !slices.Contains(o.peers, p.name) {
-			continue
-		}
+	for _, p := range o.chosenPeers() {
 		if version, err := p.version(); err != nil {
 			r.Skipped[p.name] = err.Error()
 		} else {

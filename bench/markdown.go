@@ -9,6 +9,7 @@ import (
 // limits and SQL clients, shares the last one.
 var columns = []struct{ peer, title string }{
 	{"gworker", "gworker"}, {"gworker-locked", "gworker, `HoldTime` 0"}, {"node-batch", "Node, batching"}, {"node", "Node"},
+	{"rust-batch", "Rust, batching"}, {"rust", "Rust"},
 	{"river-2000", "River, 2,000 workers"}, {"river", "River"},
 }
 

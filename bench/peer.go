@@ -27,6 +27,8 @@ func allPeers() []*peer {
 		{name: "gworker-locked", what: "the same without held claims", queue: graphile{}, slots: slots, command: goCommand, version: lockedVersion},
 		{name: "node", what: "Graphile Worker for Node, default configuration", queue: graphile{}, slots: slots, command: nodeSide, version: nodeVersion},
 		{name: "node-batch", what: "the same with a local queue of 500 and batch delays of 0", queue: graphile{}, slots: slots, command: nodeSide, version: nodeVersion},
+		{name: "rust", what: "Graphile Worker RS, default configuration", queue: rustGraphile{}, slots: slots, command: rustSide, version: rustVersionOf},
+		{name: "rust-batch", what: "the same with a local queue of 5,000 and batch delays of 5 ms", queue: rustGraphile{}, slots: slots, command: rustSide, version: rustVersionOf},
 		{name: "river", what: "River, default configuration, 100 workers", queue: rivers{}, slots: riverSlots("river"), command: goCommand, version: riverVersion},
 		{name: "river-2000", what: "River, 2,000 workers, a cooldown of 2 ms", queue: rivers{}, slots: riverSlots("river-2000"), command: goCommand, version: riverVersion},
 		{name: "raw-locked", what: "raw limit: gworker's claim and completion in a loop", queue: graphile{}, slots: 1, command: goCommand, version: pgxVersion, raw: true},

@@ -14,7 +14,7 @@ var plotted = []struct{ scenario, label string }{
 }
 
 var colours = map[string]string{
-	"gworker": "#2f81f7", "gworker-locked": "#79b8ff", "node": "#3fb950", "node-batch": "#1a7f37",
+	"gworker": "#2f81f7", "gworker-locked": "#79b8ff", "node": "#3fb950", "node-batch": "#1a7f37", "rust": "#f78166", "rust-batch": "#bc4c00",
 	"river": "#d29922", "river-2000": "#9a6700", "raw-locked": "#a371f7", "raw-held": "#8957e5", "raw-select": "#6e40c9",
 }
 
@@ -74,7 +74,7 @@ func (r *report) writePlot(path string) error {
 	text(10, 20, "start", `font-size="15" font-weight="bold"`, "Jobs drained a second, one process, medians")
 	text(10, bottom+58, "start", `font-size="10"`, fmt.Sprintf("%s; PostgreSQL %s; %s", r.Date.Format("2006-01-02"), r.Server, r.Machine))
 	var versions []string
-	for _, p := range []string{"gworker", "node", "river"} {
+	for _, p := range []string{"gworker", "node", "rust", "river"} {
 		if v, ok := r.Versions[p]; ok {
 			versions = append(versions, p+" "+v)
 		}

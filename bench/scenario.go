@@ -68,9 +68,11 @@ func (s scenario) line(f figures) string {
 }
 
 var (
-	graphilePeers = []string{"gworker", "gworker-locked", "node", "node-batch"}
-	allWorkers    = []string{"gworker", "gworker-locked", "node", "node-batch", "river", "river-2000"}
-	bestWorkers   = []string{"gworker", "node-batch", "river-2000"} // those who are the fastest of their kind
+	graphilePeers = []string{"gworker", "gworker-locked", "node", "node-batch"} // that targets name
+	rustPeers     = []string{"rust", "rust-batch"}
+	targetWorkers = with(graphilePeers, "river", "river-2000")
+	allWorkers    = with(targetWorkers, rustPeers...)
+	bestWorkers   = []string{"gworker", "node-batch", "rust-batch", "river-2000"} // those who are the fastest of their kind
 	bestGraphile  = []string{"gworker", "node-batch"}
 )
 

@@ -39,11 +39,11 @@ type Program struct {
 func (p Program) Find() (string, error) {
 	path, err := exec.LookPath("cargo")
 	if err != nil {
-		home, homeErr := os.UserHomeDir()
-		if homeErr != nil {
-			return "", fmt.Errorf("cargo is not installed: %w", err)
+		home := os.Getenv("CARGO_HOME")
+		if user, err := os.UserHomeDir(); home == "" && err == nil {
+			home = filepath.Join(user, ".cargo")
 		}
-		if path, err = exec.LookPath(filepath.Join(home, ".cargo", "bin", "cargo")); err != nil {
+		if path, err = exec.LookPath(filepath.Join(home, "bin", "cargo")); err != nil {
 			return "", errors.New("cargo is not installed: it is neither in PATH nor in ~/.cargo/bin")
 		}
 	}

@@ -61,6 +61,7 @@ func TestFailedBuildLeavesNothingAndSaysWhyInALine(t *testing.T) {
 
 func TestMissingAndOldCargoAreNamed(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
+	t.Setenv("CARGO_HOME", "")
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	bin := t.TempDir()
 	t.Setenv("PATH", bin)
