@@ -168,6 +168,9 @@ func TestOwnStatementsHaveTheEffectOfTheFunctions(t *testing.T) {
 // TestConcurrentAddersOfNewNames: nobody fails, and nothing is added twice or
 // lost, where all of them add tasks, queues and keys that are new at that moment.
 func TestConcurrentAddersOfNewNames(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	const adders, rounds = 12, 15
 	config, err := pgxpool.ParseConfig(testdb.Migrated(t))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 type note struct {
@@ -35,6 +36,7 @@ func failures(job *gworker.BatchJob[note]) []error {
 }
 
 func TestBatchKeepsWhatFailed(t *testing.T) {
+	var sample testdb.Sample
 	whole := func(results []error, err error) func(*gworker.BatchJob[note]) ([]error, error) {
 		return func(*gworker.BatchJob[note]) ([]error, error) { return results, err }
 	}
@@ -66,6 +68,7 @@ func TestBatchKeepsWhatFailed(t *testing.T) {
 		"panic":         {`[{"n":0},{"n":1}]`, func(*gworker.BatchJob[note]) ([]error, error) { panic("no") }, "0 1", "1/3|panic: no|again", `[{"n":0},{"n":1}]`, 2718 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			pool := migrated(t)
 			job := add(t, newClient(t, pool), gworker.JobSpec{Task: "b", Payload: json.RawMessage(c.payload), MaxAttempts: 3})

@@ -239,6 +239,9 @@ func TestRunThatEndsWithoutHearingOfItsCancel(t *testing.T) {
 	for name, spec := range map[string]gworker.JobSpec{
 		"plain": {}, "keyed": {Key: "k"}, "last attempt": {MaxAttempts: 1}, "flagged, in a queue": {Flags: []string{"f"}, Queue: "q"},
 	} {
+		if testing.Short() && name != "keyed" {
+			continue
+		}
 		begin := func(t *testing.T, stubborn bool) *runningJob {
 			t.Parallel()
 			r := startRunning(t, stubborn, spec, deaf)

@@ -36,8 +36,10 @@ var (
 // eachWay runs a test on a database of its own for each way to reach it. end
 // commits, where there is something to commit.
 func eachWay(t *testing.T, test func(t *testing.T, pool *pgxpool.Pool, c administrator, end func())) {
+	var sample testdb.Sample
 	way := func(name string, config gworker.ClientConfig, use func(*testing.T, *gworker.Client, *pgxpool.Pool, string) (administrator, func())) {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			url := testdb.Migrated(t)
 			pool := testdb.Pool(t, url)
 			config.Pool = pool

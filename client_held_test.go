@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // holding is a worker that holds the jobs of its tasks "a" and "b" as long as it
@@ -238,6 +239,7 @@ type changer interface {
 // Changes to held jobs do what they do to running ones. The worker's own client
 // ends the claim for it, and for no other job's sake.
 func TestChangesToHeldJobs(t *testing.T) {
+	var sample testdb.Sample
 	untouched := func(changed gworker.ChangedJobs, err error, id int64, worker string) error {
 		if err != nil {
 			return err
@@ -297,6 +299,7 @@ func TestChangesToHeldJobs(t *testing.T) {
 				continue // it has a transaction of its own
 			}
 			t.Run(fmt.Sprintf("%s, in a transaction %t", name, tx), func(t *testing.T) {
+				sample.Take(t)
 				t.Parallel()
 				h := startHolding(t, 2)
 				var ids []int64

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // inTx completes a job in a transaction of pgx or database/sql, with an effect,
@@ -61,6 +62,7 @@ func inSQL(_ *testing.T, ctx context.Context, pool *pgxpool.Pool, job *gworker.R
 // TestCompletionIsTheTransactions: whatever the handler returns, its job is
 // complete exactly if its transaction has committed.
 func TestCompletionIsTheTransactions(t *testing.T) {
+	var sample testdb.Sample
 	late := errors.New("late")
 	for name, in := range map[string]inTx{"pgx": inPgx, "sql": inSQL} {
 		for what, c := range map[string]struct {
@@ -80,6 +82,7 @@ func TestCompletionIsTheTransactions(t *testing.T) {
 			"rollback and a cancel": {result: gworker.Cancel(late), row: "2/2|late|k|failed"},
 		} {
 			t.Run(name+"/"+what, func(t *testing.T) {
+				sample.Take(t)
 				t.Parallel()
 				pool := migrated(t)
 				exec(t, pool, "create table effects (job_id bigint)")
@@ -300,8 +303,10 @@ func TestHandlerThatGoesOnAfterItsCommit(t *testing.T) {
 // TestTransactionThatOutlivesItsHandler: the job is kept until the transaction
 // has ended, and other outcomes are not held up by its locks.
 func TestTransactionThatOutlivesItsHandler(t *testing.T) {
+	var sample testdb.Sample
 	for name, commit := range map[string]bool{"committed": true, "rolled back": false} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			pool := migrated(t)
 			client := newClient(t, pool)

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // TestHooksThatFailHarmNothing: what is called on goroutines that many jobs share
 // may panic, with whatever value, or end its goroutine.
 func TestHooksThatFailHarmNothing(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	bad := panicking{"Error Is As Unwrap String", errors.New("boom")}
 	for name, fail := range map[string]func(){
 		"panics":             func() { panic("boom") },
@@ -30,6 +32,7 @@ func TestHooksThatFailHarmNothing(t *testing.T) {
 			"observer and": {HoldTime: new(time.Duration), Observers: []func(gworker.Event){func(gworker.Event) {}, func(gworker.Event) { fail() }}},
 		} {
 			t.Run(hook+" "+name, func(t *testing.T) {
+				sample.Take(t)
 				t.Parallel()
 				pool := migrated(t)
 				client := newClient(t, pool)
@@ -101,6 +104,7 @@ func waitForMany[E gworker.Event](t *testing.T, e *events, n int) {
 // TestForbiddenFlagsFuncThatFails: nothing is claimed, and it is asked again.
 func TestForbiddenFlagsFuncThatFails(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for name, fail := range map[string]func() error{
 		"Error panics":       func() error { return panicking{"Error", "boom"} },
 		"As and Is panic":    func() error { return panicking{"As Is", "boom"} },
@@ -110,6 +114,7 @@ func TestForbiddenFlagsFuncThatFails(t *testing.T) {
 		"exits":              func() error { runtime.Goexit(); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			pool := migrated(t)
 			add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // The errors and values of this file do everything wrong that a program's own
@@ -152,6 +153,7 @@ func poisons() map[string]poison {
 // text that says why, and nothing else is affected.
 func TestPoisonJobsHarmNoOther(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	off := new(time.Duration)
 	for name, config := range map[string]gworker.Config{
 		"held":   {},
@@ -167,6 +169,7 @@ func TestPoisonJobsHarmNoOther(t *testing.T) {
 	} {
 		for _, once := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/once=%t", name, once), func(t *testing.T) {
+				sample.Take(t)
 				t.Parallel()
 				testPoison(t, config, once)
 			})
@@ -241,8 +244,10 @@ func (b blocks) Error() string { <-b.until; return "at last" }
 // there, and the end of the worker does not depend on it.
 func TestErrorThatBlocksKeepsItsSlotAlone(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for name, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			pool := migrated(t)
 			client := newClient(t, pool)

@@ -11,13 +11,16 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // Rows of held claims travel in another form than those of locked ones.
 func TestHeldJobsArriveAsTheyStandInTheTable(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for _, hold := range []time.Duration{0, time.Second} {
 		t.Run(hold.String(), func(t *testing.T) {
+			sample.Take(t)
 			pool := migrated(t)
 			client := newClient(t, pool)
 			for i := range 200 {

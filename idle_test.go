@@ -14,8 +14,10 @@ import (
 // TestRunOnceOutlivesItsIdleSessions: the server ends every session of the worker while
 // a job runs. Those that were idle are lost connections and nothing else.
 func TestRunOnceOutlivesItsIdleSessions(t *testing.T) {
+	var sample testdb.Sample
 	for name, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			url := testdb.Migrated(t)
 			pool := testdb.Pool(t, url) // whose sessions stay
 			name := "gworker_idle_" + t.Name()[len("TestRunOnceOutlivesItsIdleSessions/"):]

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // keyedRow is what adding by key changes of a row.
@@ -286,8 +287,10 @@ func runUntil(t *testing.T, pool *pgxpool.Pool, id int64) (end func()) {
 // TestRemoveJobInEachState: a job that runs is not stopped, and not tried again.
 func TestRemoveJobInEachState(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for name, failure := range map[string]error{"the run succeeds": nil, "the run fails": errors.New("no")} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			pool := migrated(t)
 			client := newClient(t, pool)
 			started, end := make(chan struct{}), make(chan error)

@@ -19,6 +19,9 @@ import (
 // made operators that match better than pg_catalog's, adds, runs, sweeps and administers
 // without calling one of them.
 func TestTrapsInTheSearchPath(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	url := testdb.Migrated(t)
 	owner := testdb.Pool(t, url)
@@ -60,6 +63,9 @@ func TestTrapsInTheSearchPath(t *testing.T) {
 // TestMigrationAmongTraps: no default, constraint, index, policy or function argument of
 // the schema depends on what others had made in the search path of the one who migrated.
 func TestMigrationAmongTraps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	url := testdb.Empty(t)
 	owner := testdb.Pool(t, url)

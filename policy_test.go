@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // rowOf tells what is left of a job: "gone", or its attempts of how many, last
@@ -122,6 +123,7 @@ func TestSnoozeAndCancel(t *testing.T) {
 // TestReplacedJobDoesNotComeBack: a run that is put off or cut off after its job
 // was replaced leaves the row failed, and says so.
 func TestReplacedJobDoesNotComeBack(t *testing.T) {
+	var sample testdb.Sample
 	for name, c := range map[string]struct {
 		result  error // nil: wait for the shutdown
 		says    string
@@ -138,6 +140,7 @@ func TestReplacedJobDoesNotComeBack(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			pool := migrated(t)
 			client := newClient(t, pool)
@@ -178,12 +181,14 @@ func TestReplacedJobDoesNotComeBack(t *testing.T) {
 // runs when its time has come although nobody polls.
 func TestSnoozeForNoTimeWaitsAMoment(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	none := map[string]error{
 		"0": gworker.Snooze(0), "below 0": gworker.Snooze(-time.Second), "1 ns": gworker.Snooze(1),
 		"made by hand": &gworker.SnoozeError{}, "wrapped": fmt.Errorf("wrapped: %w", &gworker.SnoozeError{For: -1}),
 	}
 	for name, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			pool := migrated(t)
 			client := newClient(t, pool)

@@ -57,6 +57,9 @@ func TestErrorsOfConnectingNameTheServerAndTheReason(t *testing.T) {
 
 // A server that refuses first and is silent then: the refusal is the better reason.
 func TestErrorsOfConnectingKeepTheLastReason(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // refusedLocks are what may be against the lock of the job with the payload
@@ -27,6 +28,7 @@ var refusedLocks = []struct{ name, sql string }{
 // TestRefusedLocks: a job whose lock the database refuses keeps no other job from
 // running, of its queue or of others, and the worker says which it is.
 func TestRefusedLocks(t *testing.T) {
+	var sample testdb.Sample
 	fails := func(context.Context, *gworker.RawJob) error { return errors.New("no") }
 	for _, c := range refusedLocks {
 		for mode, config := range map[string]gworker.Config{
@@ -34,6 +36,7 @@ func TestRefusedLocks(t *testing.T) {
 			"local queue": {LocalQueue: gworker.LocalQueueConfig{Size: 10}},
 		} {
 			t.Run(c.name+", "+mode, func(t *testing.T) {
+				sample.Take(t)
 				t.Parallel()
 				pool := migrated(t)
 				exec(t, pool, c.sql)
@@ -102,6 +105,9 @@ func TestRefusedLocks(t *testing.T) {
 
 // TestRefusedLocksOnce: a run until nothing is left to run ends.
 func TestRefusedLocksOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for mode, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()

@@ -4,13 +4,16 @@ import (
 	"testing"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // TestReasonsFitEveryEncoding: a reason that the database's encoding cannot hold is
 // stored in escapes.
 func TestReasonsFitEveryEncoding(t *testing.T) {
+	var sample testdb.Sample
 	for _, encoding := range []string{"EUC_JP", "LATIN1"} {
 		t.Run(encoding, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			pool := inEncoding(t, encoding)
 			client := newClient(t, pool)

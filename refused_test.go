@@ -30,6 +30,7 @@ func poisonTrigger(when, condition, body string) string {
 // outage. The job does not stay locked, its queue goes on, jobs of the same claim end as
 // ever, and so does the worker.
 func TestRefusedOutcomes(t *testing.T) {
+	var sample testdb.Sample
 	fails := func(context.Context, *gworker.RawJob) error { return errors.New("secret") }
 	snoozes := func(context.Context, *gworker.RawJob) error { return gworker.Snooze(time.Hour) }
 	const raise = "raise exception 'not this one'"
@@ -61,6 +62,7 @@ func TestRefusedOutcomes(t *testing.T) {
 	} {
 		for mode, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 			t.Run(c.name+", "+mode, func(t *testing.T) {
+				sample.Take(t)
 				t.Parallel()
 				pool := migrated(t)
 				exec(t, pool, c.sql)
@@ -175,9 +177,11 @@ func inEncoding(t *testing.T, encoding string) *pgxpool.Pool {
 // TestFailureTextsFitEveryEncoding: what the encoding of the database cannot hold is
 // stored in escapes, and what it can is not.
 func TestFailureTextsFitEveryEncoding(t *testing.T) {
+	var sample testdb.Sample
 	for _, encoding := range []string{"EUC_JP", "LATIN1", "SQL_ASCII", "UTF8"} {
 		for mode, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 			t.Run(encoding+", "+mode, func(t *testing.T) {
+				sample.Take(t)
 				t.Parallel()
 				pool := inEncoding(t, encoding)
 				client := newClient(t, pool)

@@ -15,6 +15,7 @@ import (
 	"github.com/gworker/gworker/internal/cancel"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/statement"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // removesUnlocked is remove_job as other runtimes have it, and as gworker had it: it
@@ -226,6 +227,7 @@ func (r *rowRace) meanwhile(first func(pgx.Tx) error, second func(pgx.Tx) error)
 // way round, is done to the job as it is then and not as it was.
 func TestChangesWhileARunEnds(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	t.Run("RemoveJob of another runtime", func(t *testing.T) {
 		t.Parallel()
 		pool := migrated(t)
@@ -234,6 +236,7 @@ func TestChangesWhileARunEnds(t *testing.T) {
 	})
 	for name := range changes {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			testChangeWhileARunEnds(t, migrated(t), name)
 		})
@@ -280,6 +283,7 @@ func testChangeWhileARunEnds(t *testing.T, pool *pgxpool.Pool, name string) {
 // Who held the row has given the key to another job.
 func TestRemoveJobWhileItsKeyChangesHands(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for name, remove := range map[string]func(r *rowRace, tx pgx.Tx) error{
 		"client": func(r *rowRace, tx pgx.Tx) error {
 			_, err := r.client.WithTx(tx).RemoveJob(r.t.Context(), "k")
@@ -291,6 +295,7 @@ func TestRemoveJobWhileItsKeyChangesHands(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			r := newRowRace(t, migrated(t))
 			r.meanwhile(func(tx pgx.Tx) error {

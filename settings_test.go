@@ -42,8 +42,10 @@ func setAll(t *testing.T, pool *pgxpool.Pool, settings map[string]string) {
 // times come back as they were given, and jobs run, fail and complete.
 func TestSettingsOfTheDatabase(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for name, unprepared := range map[string]bool{"prepared": false, "unprepared": true} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			url := testdb.Empty(t)
 			setAll(t, testdb.Pool(t, url), hostile)
@@ -105,8 +107,10 @@ func TestSettingsOfTheDatabase(t *testing.T) {
 // they get in each other's way, and every job runs once.
 func TestSerializableByDefault(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for name, hold := range map[string]time.Duration{"locked": 0, "held": 50 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			url := testdb.Migrated(t)
 			setAll(t, testdb.Pool(t, url), map[string]string{"default_transaction_isolation": "serializable"})
@@ -135,6 +139,7 @@ func TestSerializableByDefault(t *testing.T) {
 // change what is stored or read, in one line that says what to set.
 func TestSettingsOfACallersPool(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	url := testdb.Migrated(t)
 	for name, c := range map[string]struct {
 		set        map[string]string
@@ -150,6 +155,7 @@ func TestSettingsOfACallersPool(t *testing.T) {
 		"nulls in binary":   {set: map[string]string{"array_nulls": "off"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			config, err := pgxpool.ParseConfig(url)
 			if err != nil {
 				t.Fatal(err)

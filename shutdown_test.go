@@ -72,6 +72,9 @@ func TestShutdownOfAnIdleWorkerWhileTheDatabaseIsSilent(t *testing.T) {
 
 // Jobs run, are locked or held, and end while nothing can be written.
 func TestShutdownWithJobsWhileTheDatabaseIsSilent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	for name, hold := range map[string]*time.Duration{"held": new(10 * time.Second), "locked": new(time.Duration)} {
 		t.Run(name, func(t *testing.T) {
@@ -103,6 +106,9 @@ func TestShutdownWithJobsWhileTheDatabaseIsSilent(t *testing.T) {
 // A large statement time-out does not make the beginning late: what the worker waits
 // for when its context ends is cut off, and the end is told at once.
 func TestStoppingIsToldAtOnceWhileAClaimIsSilent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	for name, given := range map[string]bool{"own pool": false, "given pool": true} {
 		t.Run(name, func(t *testing.T) {

@@ -30,6 +30,7 @@ func noLocks(t *testing.T, pool *pgxpool.Pool) {
 // no lock behind, and a failed attempt waits for its next one.
 func TestSQLTaskChangesItsOwnJob(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	const own = " where id = current_setting('gworker.job_id')::bigint;"
 	for name, c := range map[string]struct {
 		sql  string
@@ -63,6 +64,7 @@ func TestSQLTaskChangesItsOwnJob(t *testing.T) {
 		"chains": {sql: "commit and chain", says: "leave out begin, commit"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			url := testdb.Migrated(t)
 			pool := testdb.Pool(t, url)
@@ -92,12 +94,14 @@ func TestSQLTaskChangesItsOwnJob(t *testing.T) {
 // commit.
 func TestSQLTaskIsFenced(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for name, change := range map[string]string{
 		"locked by another": "update graphile_worker._private_jobs set locked_by = 'somebody else'",
 		"deleted":           "delete from graphile_worker._private_jobs",
 		"unlocked":          "update graphile_worker._private_jobs set locked_by = null, locked_at = null, run_at = now() + interval '1 hour'",
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			pool := migrated(t)
 			exec(t, pool, "create table seen (id int)")

@@ -13,11 +13,13 @@ import (
 // TestSQLTaskThatDeallocates: whatever a file does to the prepared statements of its
 // session, neither its own job fails for it, nor any after it on the same connection.
 func TestSQLTaskThatDeallocates(t *testing.T) {
+	var sample testdb.Sample
 	for name, sql := range map[string]string{
 		"deallocate": "deallocate all",
 		"in a block": "do $$ begin execute 'dealloc' || 'ate all'; end $$", // seen only by what it has done
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			config, err := pgxpool.ParseConfig(testdb.Migrated(t))
 			if err != nil {

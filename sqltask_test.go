@@ -25,6 +25,7 @@ func sqlTaskPools(url string) map[string]func(*testing.T) gworker.Config {
 // TestSQLTaskCopies: data from the client cannot come, and data for it is dropped.
 func TestSQLTaskCopies(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for name, c := range map[string]struct{ sql, says string }{
 		"in":       {"insert into seen values (1); copy seen from stdin; insert into seen values (2)", "copy ... from stdin"},
 		"in alone": {"copy seen from stdin (format csv)", "copy ... from stdin"},
@@ -34,6 +35,7 @@ func TestSQLTaskCopies(t *testing.T) {
 		"out":      {"insert into seen values (1); copy seen to stdout; copy (select generate_series(1, 100000)) to stdout; insert into seen values (2)", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			url := testdb.Migrated(t)
 			pool := testdb.Pool(t, url)
@@ -66,6 +68,7 @@ func TestSQLTaskCopies(t *testing.T) {
 // are free after the time-out, and nothing of it goes on in the server.
 func TestSQLTaskEndsAtItsTimeout(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for file, sql := range map[string]string{
 		"sleep":    "select pg_sleep(3600)",
 		"copy in":  "select pg_sleep(1); copy seen from stdin",
@@ -77,6 +80,7 @@ func TestSQLTaskEndsAtItsTimeout(t *testing.T) {
 		"masks":    "set local statement_timeout = 1; do $$ begin loop begin perform pg_sleep(3600); exception when query_canceled then null; end; end loop; end $$",
 	} {
 		t.Run(file, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			url := testdb.Migrated(t)
 			for kind, config := range sqlTaskPools(url) {

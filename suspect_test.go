@@ -30,6 +30,9 @@ func connected(t *testing.T, e *events, n int) {
 // them. The next poll finds that out, and then they are all left, whatever their own
 // time-outs are: 30 s for a statement, and for the listener.
 func TestSilentConnectionsOfAnIdleWorkerAreLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	w := behindProxy(t, gworker.Config{Tasks: []gworker.Task{gworker.NewTask("x", noop)}}, false)
 	client := newClient(t, w.direct)
@@ -59,6 +62,9 @@ func TestSilentConnectionsOfAnIdleWorkerAreLeft(t *testing.T) {
 // The connections of a busy worker lead nowhere from one moment on, as after a
 // failover from a frozen server. Once a statement has timed out, nothing else waits.
 func TestSilentConnectionsOfABusyWorkerAreLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	for name, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 		t.Run(name, func(t *testing.T) {

@@ -91,12 +91,14 @@ func TestRunRefusesCrontabs(t *testing.T) {
 
 // A process picks up the crontab beside its tasks, or only the one that is named.
 func TestRunWithCrontab(t *testing.T) {
+	var sample testdb.Sample
 	for name, args := range map[string][]string{
 		"beside the tasks": {"run"},
 		"named":            {"run", "--crontab", "other", "--tasks", "sub/tasks"},
 		"without tasks":    {"run", "--crontab", "crontab"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			database := testdb.Migrated(t)
 			files := map[string]string{
 				"crontab": "* * * * * a ?id=default&fill=1m", "tasks/a.sql": "select 1",

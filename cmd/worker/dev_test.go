@@ -123,6 +123,9 @@ func TestDevSaysWhatToTry(t *testing.T) {
 
 // libpq's variables are about other servers.
 func TestDevIsDeafToClientSettings(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Setenv("DATABASE_URL", "")
 	for name, value := range map[string]string{
 		"PGHOST": "nowhere.invalid", "PGHOSTADDR": "192.0.2.1", "PGPORT": "x", "PGDATABASE": "nosuch", "PGUSER": "nosuch",

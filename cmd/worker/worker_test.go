@@ -264,6 +264,9 @@ func answering(t *testing.T, text string) string {
 // No command waits longer than it is told to for a server that never answers, nor says
 // less than which it was.
 func TestSilentServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	proxy, silent := testproxy.Start(t, testdb.Migrated(t))
 	proxy.Silence()
 	u, err := url.Parse(silent)

@@ -96,8 +96,10 @@ func TestClockThatStandsStill(t *testing.T) {
 // order. Nobody waits for it with rows of its own.
 func TestOtherWorkersWithOtherOrders(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, insert := range map[string]bool{"the first time": true, "later": false} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			pool := testdb.Pool(t, migrated(t))
 			const upsert = `insert into graphile_worker._private_known_crontabs as k (identifier, known_since) values ($1, now())

@@ -32,12 +32,14 @@ func (p patient) user() (string, func() patient) {
 // one that uses the queue, and nothing of one that does not.
 func TestSettingsOfSessions(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for _, c := range []struct{ id, setting, bad, good string }{
 		{"encoding", "client_encoding", "LATIN1", "'utf-8'"},
 		{"isolation", "default_transaction_isolation", "serializable", "'read uncommitted'"},
 		{"isolation", "default_transaction_isolation", "repeatable read", "'read committed'"},
 	} {
 		t.Run(c.setting+" "+c.bad, func(t *testing.T) {
+			sample.Take(t)
 			p := healthy(t).utf8()
 			name, user := p.user()
 			stranger, _ := p.role()
@@ -94,6 +96,9 @@ func TestEncodingsOfDatabases(t *testing.T) {
 	}{
 		"UTF8": {doctor.OK, "UTF8"}, "LATIN1": {doctor.Note, "cannot be added"}, "EUC_JP": {doctor.Note, "with escapes"}, "SQL_ASCII": {doctor.Warning, "any bytes"},
 	} {
+		if testing.Short() && encoding != "LATIN1" {
+			continue
+		}
 		p := newPatient(t, testdb.EmptyIn(t, encoding)).utf8()
 		if _, err := migrate.Up(t.Context(), p.pool, migrate.Options{}); err != nil {
 			t.Fatal(err)

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // begin opens a transaction on a connection of its own and runs statements in it.
@@ -48,12 +50,14 @@ const waitingFor = `select wait_event from pg_stat_activity where datname = curr
 // Without the lock on the key, the second would fail or make a job of its own.
 func TestAddingWithOneKeyTakesTurns(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, test := range map[string]struct{ finish, want string }{
 		"after a commit":   {"commit", `second {} at now p0 0/25 key=k r1 touched`},
 		"after a rollback": {"rollback", `second {} at now p0 0/25 key=k r0`},
 	} {
 		for _, mode := range []string{"replace", "preserve_run_at"} {
 			t.Run(what+" "+mode, func(t *testing.T) {
+				sample.Take(t)
 				t.Parallel()
 				f := newMigrated(t)
 				first := f.begin(`select graphile_worker.add_job('first', run_at := '2023-01-01', job_key := 'k')`)
@@ -180,12 +184,14 @@ func TestAddingInVain(t *testing.T) {
 // found the task.
 func TestCleanedUpWhileAdding(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, call := range map[string]string{
 		"add_job":       `add_job('t', queue_name := 'q')`,
 		"unsafe_dedupe": `add_job('t', queue_name := 'q', job_key := 'k', job_key_mode := 'unsafe_dedupe')`,
 		"add_jobs":      `add_jobs(array[('t', null, 'q', null, null, null, null, null)::graphile_worker.job_spec])`,
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newMigrated(t)
 			f.sql(`insert into graphile_worker._private_tasks (identifier) values ('t')`)

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // jobs prints what there is of each job. "now" is the time of the last change.
@@ -22,6 +24,7 @@ func (f fixture) jobs() []string {
 
 func TestAddJob(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for call, want := range map[string]string{
 		`'t'`: "t {} at now p0 0/25 r0",
 		`'t', null, null, null, null, null, null, null, null`:                                  "t {} at now p0 0/25 r0",
@@ -36,6 +39,7 @@ func TestAddJob(t *testing.T) {
 		`'t', queue_name := repeat('q', 128)`:                  "t in " + strings.Repeat("q", 128) + " {} at now p0 0/25 r0",
 	} {
 		t.Run(call[:min(len(call), 60)], func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newMigrated(t)
 			f.sql(`select graphile_worker.add_job(` + call + `)`)
@@ -69,6 +73,7 @@ func TestAddJobRefuses(t *testing.T) {
 // What becomes of a job whose key is used again.
 func TestAddJobWithAKnownKey(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	const old = `add_job('old', '{"o" : 1}', 'q', '2023-01-01', 5, 'k', 3, '{f}')`
 	const oldArray = `add_job('old', '[ 1, "two" ]', 'q', '2023-01-01', 5, 'k', 3, '{f}')`
 	for what, test := range map[string]struct {
@@ -147,6 +152,7 @@ func TestAddJobWithAKnownKey(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newMigrated(t)
 			f.sql(`select graphile_worker.` + test.old)

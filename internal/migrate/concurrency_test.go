@@ -15,10 +15,12 @@ import (
 
 	"github.com/gworker/gworker/db"
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 func TestManyRunsAtOnce(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, test := range map[string]struct {
 		make    func(fixture)
 		applied []int
@@ -29,6 +31,7 @@ func TestManyRunsAtOnce(t *testing.T) {
 		"on an old ledger": {func(f fixture) { f.at10(); f.sql(`alter table graphile_worker.migrations drop column breaking`) }, fromTo(11, 20)},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			test.make(f)
@@ -93,8 +96,10 @@ func (f fixture) upTogether(n int) []int {
 // one that comes too late for its row in the ledger goes on with the next.
 func TestRacesWithAnotherRuntime(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for round := range 4 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			conn := f.connect()
@@ -158,6 +163,7 @@ func (f fixture) connect() *pgx.Conn {
 
 func TestUpWaitsForAnotherRuntime(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, test := range map[string]struct {
 		start, foreign int // the revision that is there, and the one that somebody else is making
 		commit         bool
@@ -172,6 +178,7 @@ func TestUpWaitsForAnotherRuntime(t *testing.T) {
 		"1 is taken back":  {0, 1, false},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			f.install(test.start)
@@ -215,6 +222,7 @@ func TestUpWaitsForAnotherRuntime(t *testing.T) {
 // an error which has no SQLSTATE of its own.
 func TestFunctionsReplacedMeanwhile(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, test := range map[string]struct {
 		rows    string // that come with the functions
 		applied []int
@@ -223,6 +231,7 @@ func TestFunctionsReplacedMeanwhile(t *testing.T) {
 		"by Rust for its": {"insert into graphile_worker.migrations (id) values (21), (22)", nil},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			if test.rows == "" {

@@ -16,6 +16,7 @@ import (
 	"github.com/gworker/gworker/db"
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/schema"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 var breaking = []int{1, 3, 11, 13, 14, 16}
@@ -35,8 +36,10 @@ var schemaNames = map[string]string{
 
 func TestFreshInstall(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, name := range schemaNames {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, name)
 			result := f.up()
@@ -189,6 +192,7 @@ func TestCallbacksHaveTheLedgersRows(t *testing.T) {
 // Whatever the pool does, the run prepares nothing and finds its way.
 func TestUpInAnyPool(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, change := range map[string]func(*pgxpool.Config){
 		"one connection":  func(c *pgxpool.Config) { c.MaxConns = 1 },
 		"simple protocol": func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol },
@@ -207,6 +211,7 @@ func TestUpInAnyPool(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			f.sql(`create table public.migrations (id int)`)

@@ -3,6 +3,8 @@ package migrate_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // fourJobs adds a job of each kind: one that waits, one that has failed, one
@@ -26,6 +28,7 @@ const running = "runs {} at 2023-01-01 p0 2/4 key=runs r0 error=e by w1"
 
 func TestManaging(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for call, want := range map[string][]string{
 		`complete_jobs(ids)`: {running},
 		`permanently_fail_jobs(ids)`: {
@@ -60,6 +63,7 @@ func TestManaging(t *testing.T) {
 		},
 	} {
 		t.Run(call, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newMigrated(t)
 			f.fourJobs()
@@ -160,6 +164,7 @@ func TestOrphans(t *testing.T) {
 
 func TestRecoverDeadWorkerJobs(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, test := range map[string]struct {
 		locked string // what the job is like when its worker dies
 		want   string
@@ -173,6 +178,7 @@ func TestRecoverDeadWorkerJobs(t *testing.T) {
 		"one that was to run later":     {`attempts = 1, run_at = now() + interval '3 hours'`, "0/4 key=k 3h"},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newMigrated(t)
 			f.sql(`select graphile_worker.add_job('t', queue_name := 'q', max_attempts := 4, run_at := '2023-01-01', job_key := 'k')`)

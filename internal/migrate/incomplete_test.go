@@ -6,11 +6,13 @@ import (
 	"testing"
 
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // Early versions of Node made the ledger without the column.
 func TestLedgerWithoutBreaking(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, make := range map[string]func(fixture){
 		"at 1":         func(f fixture) { f.at(1) },
 		"at 3":         func(f fixture) { f.at(3) },
@@ -27,6 +29,7 @@ func TestLedgerWithoutBreaking(t *testing.T) {
 		"with the last row": func(f fixture) { f.at18(); f.sql(`delete from graphile_worker.migrations where id < 18`) },
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			make(f)
@@ -47,6 +50,7 @@ func TestLedgerWithoutBreaking(t *testing.T) {
 // The highest row says what is there, whatever rows are missing below it.
 func TestLedgerWithSomeRowsOnly(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, test := range map[string]struct {
 		make    func(fixture)
 		delete  string
@@ -61,6 +65,7 @@ func TestLedgerWithSomeRowsOnly(t *testing.T) {
 		"none, and tables": {func(f fixture) { f.install(0) }, "", fromTo(1, 20)},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			test.make(f)
@@ -86,6 +91,7 @@ func TestLedgerWithSomeRowsOnly(t *testing.T) {
 // Rust's upgrades leave other functions than Node's.
 func TestHalfWayUpgradesOfRust(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	const (
 		withoutFailing = `drop function graphile_worker.permanently_fail_jobs(bigint[], text)`
 		withIntegers   = `drop function graphile_worker.reschedule_jobs(bigint[], timestamptz, smallint, smallint, smallint);
@@ -111,6 +117,7 @@ func TestHalfWayUpgradesOfRust(t *testing.T) {
 	}
 	for what, test := range all {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			f.at(test.revision)
@@ -127,8 +134,10 @@ func TestHalfWayUpgradesOfRust(t *testing.T) {
 // No function of an earlier time may be in the way, whatever its signature.
 func TestNoFunctionIsTakenForGranted(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for _, revision := range []int{1, 9, 10, 11, 13, 14, 15, 17} {
 		t.Run(fmt.Sprint(revision), func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			f.at(revision)
@@ -142,6 +151,7 @@ func TestNoFunctionIsTakenForGranted(t *testing.T) {
 // What is lost although the ledger has its row is made again where it can be.
 func TestLostObjectsAreMadeAgain(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, test := range map[string]struct {
 		lose    string
 		applied []int
@@ -173,6 +183,7 @@ func TestLostObjectsAreMadeAgain(t *testing.T) {
 		"indexes and marks": {`drop index graphile_worker.jobs_main_index; drop function graphile_worker.add_jobs`, []int{19, 20}},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newMigrated(t)
 			f.seed(20)
@@ -193,6 +204,7 @@ func TestLostObjectsAreMadeAgain(t *testing.T) {
 // What cannot be made again is named.
 func TestLostObjectsAreNamed(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, test := range map[string]struct {
 		make    func(fixture) // nil for our 20
 		lose    string
@@ -240,6 +252,7 @@ func TestLostObjectsAreNamed(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			var f fixture
 			if test.make == nil {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // keyed is a call of add_jobs, or of a function like it, with the keys "k1" to "kn".
@@ -53,13 +55,18 @@ func lockedKeys(t *testing.T, tx pgx.Tx) (locks int) {
 
 // The server's table of locks has room for about 100 a session.
 func TestAddingLocksFewKeys(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
+	var sample testdb.Sample
 	for what, call := range map[string]string{
 		"one call":                keyed("add_jobs", 100_000),
 		"a call for each":         `select count(graphile_worker.add_job('t', job_key := 'k' || i)) from generate_series(1, 15000) i`,
 		"a call for each, dedupe": `select count(graphile_worker.add_job('t', job_key := 'k' || i, job_key_mode := 'unsafe_dedupe')) from generate_series(1, 15000) i`,
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newMigrated(t)
 			tx := f.begin(call)
@@ -88,6 +95,7 @@ func TestLockedKeysOfASavepoint(t *testing.T) {
 // job is claimed as soon as it is there.
 func TestLargeCallsTakeTurns(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	const claimed = `update graphile_worker._private_jobs set locked_at = now(), locked_by = 'w', attempts = 1 where key = 'k7'`
 	const small = `select graphile_worker.add_job('small', '[2]', job_key := 'k7')`
 	for what, test := range map[string]struct {
@@ -110,6 +118,7 @@ func TestLargeCallsTakeTurns(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newMigrated(t)
 			f.oneLockAKey()

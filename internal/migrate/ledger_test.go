@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // wantLedgerError shows that looking and migrating both say what is wrong, and that
@@ -29,6 +30,7 @@ func (f fixture) wantLedgerError(parts ...string) *migrate.LedgerError {
 
 func TestLedgerOfAnotherProgram(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, table := range map[string]string{
 		"names":        `(id serial primary key, migration text, batch int); insert into graphile_worker.migrations values (1, 'a', 1)`,
 		"empty":        `(id serial primary key, migration text, batch int)`,
@@ -38,6 +40,7 @@ func TestLedgerOfAnotherProgram(t *testing.T) {
 		"other ts":     `(id int primary key, ts text); insert into graphile_worker.migrations values (3, 'monday')`,
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newMigrated(t)
 			f.script(`drop table graphile_worker.migrations; create table graphile_worker.migrations ` + table)
@@ -53,10 +56,12 @@ func TestLedgerOfAnotherProgram(t *testing.T) {
 
 func TestLedgerThatLostRows(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, lose := range map[string]string{
 		"all": "true", "above 5": "id > 5", "above 10": "id > 10", "above 12": "id > 12", "above 15": "id > 15",
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newMigrated(t)
 			f.seed(18)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // everything is all there is to see of a schema.
@@ -30,6 +31,7 @@ func (f fixture) tryUp() (result migrate.Result, warnings []string, err error) {
 
 func TestIncompatibleRevisions(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, test := range map[string]struct {
 		make func(fixture)
 		rows string
@@ -74,6 +76,7 @@ func TestIncompatibleRevisions(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			test.make(f)
@@ -109,6 +112,7 @@ func (f fixture) wantIncompatible(err error, want migrate.IncompatibleError, tex
 
 func TestNewerRevisionsAreWarnedOf(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, test := range map[string]struct {
 		make func(fixture)
 		rows string
@@ -127,6 +131,7 @@ func TestNewerRevisionsAreWarnedOf(t *testing.T) {
 		"22 is known": {fixture.at20Rust, "(21), (22)", nil},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			test.make(f)

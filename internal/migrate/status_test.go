@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 func TestInspect(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	shared := func(rest ...string) []string {
 		var all []string
 		for id := 1; id <= 18; id++ {
@@ -56,6 +58,7 @@ func TestInspect(t *testing.T) {
 		}, shared("19 gworker", "20 gworker", "21 unknown"), nil, 21},
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			test.make(f)

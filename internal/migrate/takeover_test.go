@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // A start is what a run may find.
@@ -39,8 +40,10 @@ func starts() map[string]start {
 
 func TestTakeOver(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, start := range starts() {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			start.make(f)
@@ -87,12 +90,14 @@ func TestTakeOver(t *testing.T) {
 // What comes after 20 stands on it, so all of it stays.
 func TestRevision22IsLeftAsItIs(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for what, change := range map[string]string{
 		"Rust's alone":      ``,
 		"on Node's 19":      `update graphile_worker.migrations set breaking = true, ts = '2024-01-19' where id = 19`,
 		"with the last row": `delete from graphile_worker.migrations where id < 22`,
 	} {
 		t.Run(what, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, "")
 			f.at22()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/recovery"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // polled is a worker that is kept alive by polls alone: what recovery does by itself
@@ -175,6 +176,7 @@ func TestHeartbeatThatAPollFoundLateHoldsSweepsBack(t *testing.T) {
 
 // TestPollLooksForDeadWorkers: where there may be one a sweep comes at once.
 func TestPollLooksForDeadWorkers(t *testing.T) {
+	var sample testdb.Sample
 	for name, silent := range map[string]func(*fixture){
 		"registered":     func(f *fixture) { f.register("gworker_b", time.Hour, "{}") },
 		"not registered": func(f *fixture) { f.locked("gworker_b", time.Hour, "") },
@@ -184,6 +186,7 @@ func TestPollLooksForDeadWorkers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			f := newFixture(t)
 			p := newPolled(f)
 			p.start()

@@ -82,8 +82,10 @@ var refusals = map[string]struct {
 // keep the others from coming back, and is tried again.
 func TestSweepLeavesOutWhatIsRefused(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for name, refusal := range refusals {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t)
 			f.register("gworker_one", 2*time.Minute, "{}")
@@ -213,8 +215,10 @@ func TestReasonsFitEveryEncoding(t *testing.T) {
 // out what the database refuses.
 func TestOldLocksAreResetBesideRefusedOnes(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	for _, table := range []string{jobsTable, "_private_job_queues"} {
 		t.Run(table, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t)
 			good := f.locked("pool-1", 5*time.Hour, "queue_name => 'good'")

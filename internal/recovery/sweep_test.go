@@ -12,6 +12,7 @@ import (
 
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/recovery"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 const counted1 = "Job recovered after worker interruption (1 time in a row)"
@@ -254,6 +255,7 @@ func TestRetiredJobsDoNotComeBack(t *testing.T) {
 // a key or without, whether it has failed before or not, on any schema.
 func TestJobThatKillsItsWorkersIsGivenUp(t *testing.T) {
 	t.Parallel()
+	var sample testdb.Sample
 	cases := map[string]struct {
 		spec   string
 		failed int // attempts before
@@ -271,6 +273,7 @@ func TestJobThatKillsItsWorkersIsGivenUp(t *testing.T) {
 	onEachSchema(t, func(t *testing.T, f *fixture, _ string) {
 		for name, c := range cases {
 			t.Run(name, func(t *testing.T) {
+				sample.Take(t)
 				f.exec("delete from graphile_worker._private_jobs")
 				testJobThatKillsItsWorkers(t, f, f.locked("gworker_0", time.Minute, c.spec), c.failed)
 			})

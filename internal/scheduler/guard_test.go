@@ -8,12 +8,14 @@ import (
 
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // TestWhatIsGuarded: savepoints and the search for rows that a trigger kept cost a
 // quarter of the speed of held claims. So a schema as it is made goes without, and so
 // does one with objects that have no say in an outcome.
 func TestWhatIsGuarded(t *testing.T) {
+	var sample testdb.Sample
 	const function = `create function public.keep() returns trigger language plpgsql as 'begin return null; end';`
 	for _, c := range []struct {
 		name, sql, role string
@@ -42,6 +44,7 @@ func TestWhatIsGuarded(t *testing.T) {
 			create policy a on graphile_worker._private_tasks to gworker_guard_test using (true)`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			sample.Take(t)
 			started := make(chan struct{}, 1)
 			f := newFixture(t, map[string]scheduler.Handler{"x": func(context.Context, *job.Claimed) job.Outcome {
 				started <- struct{}{}

@@ -13,6 +13,7 @@ import (
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/statement"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // holdFor makes the fixture's scheduler hold jobs for so long.
@@ -201,8 +202,10 @@ func newOther(f *fixture) *scheduler.Scheduler {
 // goes on, its end is written as always, and so is the end of one that had ended;
 // one that somebody else has taken meanwhile is lost.
 func TestLostHoldIsLockedAgain(t *testing.T) {
+	var sample testdb.Sample
 	for _, taken := range []bool{false, true} {
 		t.Run(fmt.Sprintf("taken=%t", taken), func(t *testing.T) {
+			sample.Take(t)
 			release, started, causes := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 			f := newFixture(t, map[string]scheduler.Handler{"x": func(ctx context.Context, _ *job.Claimed) job.Outcome {
 				close(started)

@@ -15,6 +15,7 @@ import (
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // slowConn makes every claim an expensive one, so that surveys are made.
@@ -110,8 +111,10 @@ func (f *fixture) spilled(t *testing.T) {
 // TestGroupEndsThoughNoConnectionIsFree: neither a survey nor an ordinary claim keeps
 // it from that, when handlers have all connections of the pool. Short jobs go on.
 func TestGroupEndsThoughNoConnectionIsFree(t *testing.T) {
+	var sample testdb.Sample
 	for name, slow := range map[string]bool{"surveys": false, "ordinary claims": true} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			started, free := make(chan struct{}), make(chan struct{})
 			ran := make(chan struct{}, 100)
@@ -169,6 +172,7 @@ func TestGroupEndsThoughNoConnectionIsFree(t *testing.T) {
 // group's own does not keep the group from its end, by no statement of the worker's that
 // waits behind it. Nothing is lost and nobody waits for longer than the hold time.
 func TestGroupEndsThoughTablesAreToBeLocked(t *testing.T) {
+	var sample testdb.Sample
 	for name, statement := range map[string]string{
 		"vacuum full":  "vacuum full %s",
 		"lock table":   "do $$ begin lock table %s in access exclusive mode; end $$",
@@ -178,6 +182,7 @@ func TestGroupEndsThoughTablesAreToBeLocked(t *testing.T) {
 	} {
 		for _, table := range []string{"_private_jobs", "_private_job_queues", "_private_tasks"} {
 			t.Run(name+" "+table, func(t *testing.T) {
+				sample.Take(t)
 				t.Parallel()
 				started, free := make(chan struct{}), make(chan struct{})
 				var mu sync.Mutex
@@ -242,6 +247,7 @@ func TestGroupEndsThoughTablesAreToBeLocked(t *testing.T) {
 // TestClaimsGoOnWithoutConnectionsToHold: where they cannot be had, jobs are locked at
 // once, and held again as soon as they can be.
 func TestClaimsGoOnWithoutConnectionsToHold(t *testing.T) {
+	var sample testdb.Sample
 	defer scheduler.SetFirstConnect(100 * time.Millisecond)()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // and nobody accepts
 	if err != nil {
@@ -264,6 +270,7 @@ func TestClaimsGoOnWithoutConnectionsToHold(t *testing.T) {
 		"refused":     elsewhere(closed),
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			f := newFixture(t, map[string]scheduler.Handler{"x": completes})
 			f.holdFor(time.Hour)
 			f.exec(t, `do $$ begin create role no_connections login connection limit 0; exception when duplicate_object then end $$`)

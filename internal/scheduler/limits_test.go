@@ -14,6 +14,7 @@ import (
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // TestTaskLimitHolds with many short jobs of tasks with and without a limit,
@@ -73,8 +74,10 @@ func TestTaskLimitHolds(t *testing.T) {
 // TestTaskAtItsLimitHoldsUpNoOther: jobs of the task stand before all others,
 // and the others are claimed many at a time all the same.
 func TestTaskAtItsLimitHoldsUpNoOther(t *testing.T) {
+	var sample testdb.Sample
 	for _, size := range []int{0, 20} {
 		t.Run(fmt.Sprintf("local queue of %d", size), func(t *testing.T) {
+			sample.Take(t)
 			started, finish := make(chan struct{}, 10), make(chan struct{})
 			f := newFixture(t, map[string]scheduler.Handler{
 				"slow": func(context.Context, *job.Claimed) job.Outcome {

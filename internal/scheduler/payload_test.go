@@ -14,6 +14,9 @@ import (
 // and then some large ones, in queues and not. What is stored of them is a small part of
 // their size. One that is larger than the bound is claimed alone.
 func TestClaimsAreBoundedByTheirPayloads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for name, kind := range map[string]func(*fixture){
 		"locked":  func(*fixture) {},
 		"held":    func(f *fixture) { f.holdFor(time.Hour) },

@@ -55,6 +55,9 @@ func TestPlaceMovesOn(t *testing.T) {
 // TestRunOnceWithAPlace: with a place in use, RunOnce returns only when nothing can
 // run before it either.
 func TestRunOnceWithAPlace(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	for name, hold := range map[string]time.Duration{"locked": 0, "held": time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			url := testdb.Migrated(t)
@@ -118,8 +121,10 @@ func TestRunOnceWithAPlace(t *testing.T) {
 // it is repeated soon, and less soon each time. Where it has no queue nothing becomes
 // runnable when it is let go, but for itself.
 func TestLooksAgainForAJobInOtherHands(t *testing.T) {
+	var sample testdb.Sample
 	for name, queue := range map[string]string{"queued": "'q'", "plain": "null"} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			c, pool := slowClaimer(t)
 			at := time.Now()
 			c.survey.now = func() time.Time { return at }

@@ -86,8 +86,10 @@ func TestHeldClaimsUseIndexesOfTinyTables(t *testing.T) {
 // TestClaimsKeepPlansThatSuitLargeTables: the plan that locked claims keep is made for
 // tables that are empty.
 func TestClaimsKeepPlansThatSuitLargeTables(t *testing.T) {
+	var sample testdb.Sample
 	for _, jobs := range []struct{ name, queue string }{{"without queues", "null"}, {"of queues", "n % 200 + 1"}} {
 		t.Run(jobs.name, func(t *testing.T) {
+			sample.Take(t)
 			url := testdb.Migrated(t)
 			pool, claiming := testdb.Pool(t, url), testdb.Pool(t, url)
 			c := newClaimer(Config{

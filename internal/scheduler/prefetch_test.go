@@ -13,6 +13,7 @@ import (
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // gated is a handler whose runs wait for the test.
@@ -181,8 +182,10 @@ func TestLocalQueueGoesBackBeforeTheLastJobsEnd(t *testing.T) {
 // TestJobOfTheLocalQueueWhoseLockIsGoneNeverStarts, whichever of the two looks
 // finds that it is.
 func TestJobOfTheLocalQueueWhoseLockIsGoneNeverStarts(t *testing.T) {
+	var sample testdb.Sample
 	for name, trust := range map[string]time.Duration{"found by recovery": 0, "found before the start": 1} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			g := newGated()
 			f := ahead(t, g.handler)
 			f.config.TrustLocks = trust

@@ -12,12 +12,14 @@ import (
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // TestRetiredAtEveryMoment replaces or removes a running job through its key at
 // every moment of its run, for every way in which the run can end. The old
 // payload must never come back, and the new job must be there untouched.
 func TestRetiredAtEveryMoment(t *testing.T) {
+	var sample testdb.Sample
 	hour := time.Hour
 	outcomes := map[string]job.Outcome{
 		"completed": {Kind: job.Completed},
@@ -44,6 +46,7 @@ func TestRetiredAtEveryMoment(t *testing.T) {
 					continue // nobody is aborted, or forced out of it at once
 				}
 				t.Run(ending+"/"+moment+"/"+what, func(t *testing.T) {
+					sample.Take(t)
 					t.Parallel()
 					var f *fixture
 					started, release, changed := make(chan struct{}), make(chan struct{}), make(chan struct{})

@@ -270,6 +270,7 @@ func TestOutcomeWhoseAnswerWasLostIsWrittenAgainAndNotTwice(t *testing.T) {
 // TestOutcomeIsFenced takes the lock away while the job runs, in the ways that
 // this can happen.
 func TestOutcomeIsFenced(t *testing.T) {
+	var sample testdb.Sample
 	for name, steal := range map[string]string{
 		"another worker": "update graphile_worker._private_jobs set locked_by = 'other'",
 		"recovered":      "update graphile_worker._private_jobs set locked_by = null, locked_at = null, attempts = attempts - 1",
@@ -278,6 +279,7 @@ func TestOutcomeIsFenced(t *testing.T) {
 	} {
 		for _, kind := range []job.Kind{job.Completed, job.Failed, job.Returned} {
 			t.Run(fmt.Sprintf("%s/%d", name, kind), func(t *testing.T) {
+				sample.Take(t)
 				var f *fixture
 				f = newFixture(t, map[string]scheduler.Handler{"x": func(ctx context.Context, j *job.Claimed) job.Outcome {
 					f.exec(t, steal)

@@ -11,11 +11,13 @@ import (
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 // TestHandlersThatWaitForTheirOwnRows: after few runs such jobs have their locks when
 // they start, while quick ones of other tasks are held.
 func TestHandlersThatWaitForTheirOwnRows(t *testing.T) {
+	var sample testdb.Sample
 	const update = "update graphile_worker._private_jobs set payload = payload where id = $1"
 	for name, waits := range map[string]func(context.Context, *fixture, int64) error{
 		"foreign key": func(ctx context.Context, f *fixture, id int64) error {
@@ -70,6 +72,7 @@ func TestHandlersThatWaitForTheirOwnRows(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			f := newFixture(t, nil)
 			f.exec(t, "create table refers (id bigint references graphile_worker._private_jobs on delete cascade)")

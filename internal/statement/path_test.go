@@ -45,6 +45,9 @@ func unqualified(t *testing.T, conn *pgx.Conn, text string) (names []string) {
 // TestStatementsMeanPgCatalog: no statement and no function calls anything of a schema
 // in the search path, which others may write to.
 func TestStatementsMeanPgCatalog(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	pool := testdb.Pool(t, testdb.Migrated(t))
 	held, err := pool.Acquire(t.Context())
 	if err != nil {

@@ -44,6 +44,7 @@ func everyWay(t *testing.T, ctx context.Context, db statement.DB) {
 // TestStatementsOutliveTheirSessions: whatever makes a session unfit for statements
 // that it has carried out before, others carry them out.
 func TestStatementsOutliveTheirSessions(t *testing.T) {
+	var sample testdb.Sample
 	for name, spoil := range map[string]string{
 		"deallocate all": "deallocate all",
 		"discard all":    "discard all",
@@ -51,6 +52,7 @@ func TestStatementsOutliveTheirSessions(t *testing.T) {
 		idle:             "set idle_session_timeout = 1",
 	} {
 		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
 			t.Parallel()
 			ctx := t.Context()
 			url := testdb.Migrated(t)
