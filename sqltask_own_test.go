@@ -180,3 +180,59 @@ func TestSQLTaskKeepsWhatHooksHaveSet(t *testing.T) {
 		}
 	}
 }
+
+// TestSQLTaskLeavesNothingInItsSession: what outlives a transaction is gone with the
+// file's run, whether it succeeds or not, so that the next one on the connection finds
+// none of it, and others do not wait for its locks.
+func TestSQLTaskLeavesNothingInItsSession(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]string{
+		"advisory lock":        "select pg_advisory_lock(11)",
+		"shared advisory lock": "select pg_advisory_lock_shared(11, 12)",
+		"hidden lock":          "do $$ begin execute 'select pg_advi' || 'sory_lock(13)'; end $$",
+		"temporary table":      "create temp table own (id int); insert into own values (1)",
+		"cursor":               "declare own cursor with hold for select generate_series(1, 10)",
+		"channel":              "listen own",
+	} {
+		for _, end := range []string{"", "; select 1/0", "; commit", "; commit; select 1/0"} {
+			t.Run(name+end, func(t *testing.T) {
+				t.Parallel()
+				url := testdb.Migrated(t)
+				pool := testdb.Pool(t, url)
+				config, err := pgxpool.ParseConfig(url)
+				if err != nil {
+					t.Fatal(err)
+				}
+				config.MaxConns = 2 // the file's, and the worker's
+				own, err := pgxpool.NewWithConfig(t.Context(), config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer own.Close()
+				client := newClient(t, pool)
+				for range 3 {
+					add(t, client, gworker.JobSpec{Task: "x", MaxAttempts: 1})
+				}
+				e := runOnce(t, gworker.Config{Pool: own, Concurrency: 1, Tasks: sqlTasks(t, map[string]string{"x": sql + end})})
+				if done := count[gworker.JobCompleted](e); end == "" && done != 3 {
+					var why string
+					scan(t, pool, "select max(last_error) from graphile_worker._private_jobs", nil, &why)
+					t.Errorf("%d of 3 jobs were completed: %s", done, why)
+				}
+				var locks int
+				scan(t, pool, "select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())", nil, &locks)
+				if locks != 0 {
+					t.Errorf("%d advisory locks are left", locks)
+				}
+				for _, conn := range own.AcquireAllIdle(t.Context()) {
+					var left int
+					if err := conn.QueryRow(t.Context(), `select (select count(*) from pg_listening_channels()) +
+						(select count(*) from pg_cursors where name = 'own') + (select count(*) from pg_class where relpersistence = 't' and relname = 'own')`).Scan(&left); err != nil || left != 0 {
+						t.Errorf("%d things are left in a session (%v)", left, err)
+					}
+					conn.Release()
+				}
+			})
+		}
+	}
+}

@@ -71,7 +71,7 @@ func (r Runner) run(ctx context.Context, j *job.Claimed, statements string) job.
 	}
 	err = r.perform(ctx, conn, begun, j, statements)
 	if err == nil {
-		err = begun.commit(ctx)
+		err = begun.commit(ctx, conn)
 	}
 	if err == nil {
 		r.release(ctx, conn, statements)
@@ -82,7 +82,7 @@ func (r Runner) run(ctx context.Context, j *job.Claimed, statements string) job.
 	// pool in order, and nothing of the file may go on in the server.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	_ = begun.tx.Rollback(ctx) // on an error the pool finds the connection unusable and drops it
+	begun.rollBack(ctx, conn)
 	r.restore(ctx, conn, begun.role)
 	r.release(ctx, conn, statements)
 	return r.failure(ctx, j, begun, statements, err)
@@ -185,15 +185,36 @@ func (r Runner) begin(ctx context.Context, conn *pgxpool.Conn, j *job.Claimed) (
 	}, nil
 }
 
-func (b *begun) commit(ctx context.Context) error {
-	err := b.tx.Commit(ctx)
-	if err == nil {
-		return nil
+// leave takes from the session what outlives a file's transaction: a lock that stayed
+// would keep out whoever waits for it for as long as the connection lives, and a table or
+// cursor would be in the way of the file's next run. It goes together with the end of
+// the transaction, at which a proxy may give the session to somebody else, and costs no
+// round trip of its own.
+const leave = "; select pg_catalog.pg_advisory_unlock_all(); close all; discard temp; unlisten *"
+
+func (b *begun) commit(ctx context.Context, conn *pgxpool.Conn) error {
+	results, err := conn.Conn().PgConn().Exec(ctx, "commit"+leave).ReadAll()
+	if len(results) > 0 && results[0].Err == nil {
+		switch results[0].CommandTag.String() {
+		case "COMMIT":
+			if err != nil {
+				_ = conn.Conn().Close(ctx) // a closed connection is not given out again
+			}
+			return nil
+		case "ROLLBACK":
+			err = pgx.ErrTxCommitRollback
+		}
 	}
 	if !retry.Refused(err) && !errors.Is(err, pgx.ErrTxCommitRollback) {
 		err = fmt.Errorf("%w (if it took effect all the same, the job's row is gone and this failure is not stored)", err)
 	}
 	return fmt.Errorf("committing: %w", err)
+}
+
+func (b *begun) rollBack(ctx context.Context, conn *pgxpool.Conn) {
+	if _, err := conn.Conn().PgConn().Exec(ctx, "rollback"+leave).ReadAll(); err != nil {
+		_ = conn.Conn().Close(ctx) // a closed connection is not given out again
+	}
 }
 
 // perform does everything between begin and commit. The job is completed by the
