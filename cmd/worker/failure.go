@@ -219,6 +219,9 @@ func answerHint(answer *pgconn.PgError) string {
 	case "42501":
 		return "the user lacks rights: connect as the owner of the schema, or let the owner give it rights (worker grant); " +
 			"to install, it needs CREATE on the database"
+	case "25006":
+		return "the database is read-only: it is a standby, or default_transaction_read_only is on: connect to the primary, " +
+			"as with target_session_attrs=read-write"
 	case "42P05", "26000":
 		return "behind a proxy that pools transactions, such as PgBouncer, add --no-prepared-statements"
 	case "3F000", "42P01", "42883", "42703":

@@ -202,6 +202,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	run("postgres://u:hunter2@"+answering(t, "HTTP/1.1 400 Bad Request\r\n\r\n")+"/db").want(t, 1, "is no PostgreSQL: check host and port")
 	run("postgres://u:hunter2@"+answering(t, "SSH-2.0-OpenSSH_9.9\r\n")+"/db").want(t, 1, "is no PostgreSQL: check host and port")
 	run("postgres://u:hunter2@"+answering(t, "")+"/db").want(t, 1, "ended before PostgreSQL answered")
+	run(database+"&default_transaction_read_only=on").want(t, 1, "is read-only: it is a standby", "target_session_attrs=read-write")
+	worker(t, "", "add", "x", "-c", database+"&default_transaction_read_only=on").want(t, 1, "is read-only: it is a standby")
 	if r := worker(t, "", "list", "-c", database+"&nosuch=x"); strings.Contains(r.err, "TLS") || !strings.Contains(r.err, `"nosuch"`) {
 		t.Errorf("it speaks of TLS, which was not asked for: %s", r.err)
 	}

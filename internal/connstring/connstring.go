@@ -50,8 +50,14 @@ var settings = []string{
 }
 
 // Parse parses a connection string as for a pool. An empty one means libpq's PG*
-// environment variables.
+// environment variables. White space around it is not part of it: the line break at the
+// end of a file that holds a secret would be part of the database's name, or of the last
+// option.
 func Parse(s string) (*pgxpool.Config, error) {
+	s = strings.TrimRight(strings.TrimLeft(s, " \t\r\n"), "\r\n")
+	if strings.Contains(s, "://") {
+		s = strings.TrimSpace(s) // with keywords, a space may be escaped
+	}
 	if hasStrayAt(s) {
 		return nil, errors.New(strayAt)
 	}

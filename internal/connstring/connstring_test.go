@@ -81,3 +81,23 @@ func TestWhatParses(t *testing.T) {
 		}
 	}
 }
+
+// TestSpaceAroundIsNoPartOfIt: secrets come from files, whose last line ends.
+func TestSpaceAroundIsNoPartOfIt(t *testing.T) {
+	for s, want := range map[string]string{
+		"postgres://u:p@h/db\n":                    "db p",
+		" \tpostgres://u:p@h/db \r\n":              "db p",
+		"postgres://u:p@h/db?sslmode=disable\r\n":  "db p",
+		"host=h dbname=db password=p\n":            "db p",
+		"\n host=h dbname=db password=p\\ \n":      "db p ",
+		"host=h dbname=db password='p '\n":         "db p ",
+		"\npostgres://u:p@h/db?connect_timeout=5 ": "db p",
+	} {
+		config, err := connstring.Parse(s)
+		if err != nil {
+			t.Errorf("%q: %v", s, err)
+		} else if got := config.ConnConfig.Database + " " + config.ConnConfig.Password; got != want {
+			t.Errorf("%q: %q, want %q", s, got, want)
+		}
+	}
+}
