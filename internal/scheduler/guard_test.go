@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -45,9 +46,10 @@ func TestWhatIsGuarded(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sample.Take(t)
-			started := make(chan struct{}, 1)
+			held := make(chan bool, 1)
+			var s *scheduler.Scheduler
 			f := newFixture(t, map[string]scheduler.Handler{"x": func(context.Context, *job.Claimed) job.Outcome {
-				started <- struct{}{}
+				held <- len(s.Held()) > 0
 				return job.Outcome{Kind: job.Completed}
 			}})
 			if c.role != "" {
@@ -68,11 +70,19 @@ func TestWhatIsGuarded(t *testing.T) {
 				}
 				return conn, err
 			}
-			s := scheduler.New(f.config)
+			s = scheduler.New(f.config)
 			defer run(t, s)()
-			f.exec(t, "select graphile_worker.add_job('x')")
-			s.Wake()
-			<-started
+			// A connection that holds jobs has looked before.
+			for deadline := time.Now().Add(patience); ; {
+				f.exec(t, "select graphile_worker.add_job('x')")
+				s.Wake()
+				if <-held {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("no job was held")
+				}
+			}
 			if got := s.Guarded(); got != c.want {
 				t.Errorf("guarded is %t, want %t", got, c.want)
 			}

@@ -115,6 +115,7 @@ type fixture struct {
 	pool   *pgxpool.Pool
 	db     *lossy
 	events chan event.Event
+	passed []event.Event // events that wait has seen and not returned
 	config scheduler.Config
 
 	holding sync.WaitGroup // what holds a row, see holdRow
@@ -170,9 +171,16 @@ func ranOnce(t *testing.T, runs map[int64]int, jobs int) {
 	}
 }
 
-// wait returns the next event of type E.
+// wait returns the next event of type E. Those of other types that came before it are
+// left to later waits: in which order events of several goroutines come is not promised.
 func wait[E event.Event](t *testing.T, f *fixture) E {
 	t.Helper()
+	for i, e := range f.passed {
+		if typed, ok := e.(E); ok {
+			f.passed = slices.Delete(f.passed, i, i+1)
+			return typed
+		}
+	}
 	timeout := time.After(patience)
 	for {
 		select {
@@ -180,6 +188,7 @@ func wait[E event.Event](t *testing.T, f *fixture) E {
 			if typed, ok := e.(E); ok {
 				return typed
 			}
+			f.passed = append(f.passed, e)
 		case <-timeout:
 			var zero E
 			t.Fatalf("no %T within %s", zero, patience)
