@@ -176,7 +176,15 @@ func TestCommandLine(t *testing.T) {
 			t.Errorf("%v is accepted", args)
 		}
 	}
-	o, err := parse([]string{"-scenarios", "drain, idle", "-peers", "gworker"})
+	o, err := parse([]string{"-build", "-peers", "gworker,river"})
+	if err != nil || !o.build {
+		t.Errorf("%+v, %v", o, err)
+	}
+	var said bytes.Buffer
+	if all := build(&said, o); !all || strings.Count(said.String(), "\n") != 2 {
+		t.Errorf("%t, and it said %q", all, said.String())
+	}
+	o, err = parse([]string{"-scenarios", "drain, idle", "-peers", "gworker"})
 	if err != nil || len(o.scenarios) != 2 || len(o.peers) != 1 {
 		t.Errorf("%+v, %v", o, err)
 	}

@@ -19,7 +19,7 @@ const (
 type order struct {
 	Peer        string `json:"peer"`
 	URL         string `json:"url"`
-	Role        string `json:"role"` // "work" or "add"
+	Role        string `json:"role"` // "work" or "add"; "migrate" of Rust's
 	Concurrency int    `json:"concurrency"`
 	// Record keeps the time of each job's start, for reply.Times.
 	Record bool `json:"record"`

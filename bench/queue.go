@@ -10,7 +10,8 @@ import (
 )
 
 // A queue is what differs between the tables of the families: Graphile Worker's,
-// which gworker, Node and the raw limits share, and River's.
+// which gworker, Node and the raw limits share, the same as Rust's migrations make
+// them, and River's.
 type queue interface {
 	name() string
 	migrate(ctx context.Context, pool *pgxpool.Pool) error

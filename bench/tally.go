@@ -10,7 +10,7 @@ import (
 )
 
 // A tally counts what a worker's handlers do. All of Go's sides share it, and
-// worker.mjs does the same.
+// worker.mjs and tally.rs do the same.
 type tally struct {
 	record                     bool
 	started, finished, failed  atomic.Int64
