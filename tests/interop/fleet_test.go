@@ -1,75 +1,154 @@
 package interop_test
 
 import (
-	"encoding/json"
-	"fmt"
+	"context"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
-const (
-	fleetJobs   = 5000
-	fleetQueued = 500
-	fleetQueues = 20
-)
+// A member is a worker of a fleet. Its name is that of its runs.
+type member struct {
+	name  string
+	side  side
+	order func(*order)
+}
 
-// Node 0.18 and gworker drain one queue together: every job once, and never two
-// of a named queue at the same time.
-func TestMixedFleet(t *testing.T) {
+// batching has a worker prefetch and write outcomes together, in Node and Rust.
+func batching(o *order) { o.LocalQueue, o.BatchMs = 10, ptr(5) }
+
+// fleetMembers are two workers of each runtime. Those of Rust are left out on a
+// machine that cannot build them, unless it has to.
+func fleetMembers(t *testing.T) []member {
+	t.Helper()
 	node.Require(t)
+	members := []member{
+		{"gworker, holding", gworkerSide, func(*order) {}},
+		{"gworker, locking", gworkerSide, func(o *order) { o.HoldMs = ptr(0) }},
+		{"node", nodeSide(node.V18), func(*order) {}},
+		{"node, batching", nodeSide(node.V18), batching},
+	}
+	if err := rust.Available(); err != nil && os.Getenv(rust.RequireEnv) != "1" {
+		t.Logf("without Rust workers: %v", err)
+		return members
+	}
+	rust.Require(t, rust.V14)
+	return append(members, member{"rust", rustSide(rust.V14), func(*order) {}},
+		member{"rust, local queue", rustSide(rust.V14), batching})
+}
+
+// Two workers of each runtime drain one queue together, of jobs of all kinds, while
+// keyed jobs are replaced and removed and cron adds its own: each job runs once, no
+// queue runs two at a time, and what failed is left alike.
+func TestMixedFleet(t *testing.T) {
+	members := fleetMembers(t)
 	db := gworkerDatabase(t)
-	specs := make([]spec, fleetJobs)
-	for i := range specs {
-		specs[i] = spec{Task: "work", Payload: json.RawMessage(fmt.Sprintf(`{"n":%d}`, i))}
-		// Pairs of one queue stand together, so that a claim of many meets both.
-		const every = 2 * fleetJobs / fleetQueued
-		if i%every < 2 {
-			specs[i].Queue = fmt.Sprintf("queue %d", i/every%fleetQueues)
-		}
+	jobs := newFleetJobs(fleetSize(t))
+	adders := []side{gworkerSide, nodeSide(node.V18), members[len(members)-1].side}
+	for i, adder := range adders {
+		at := func(i int) int { return i * len(jobs.specs) / len(adders) }
+		adder.add(t, db.url, call{AddJobs: jobs.specs[at(i):at(i+1)]})
 	}
-	nodeSide(node.V18).add(t, db.url, call{AddJobs: specs[:fleetJobs/2]})
+	jobs.prepare(db)
 
-	// Until both are at it, nobody ends a job: so each side has a share.
+	// Until all are at it, nobody ends a job, and so each has a share. Each works at
+	// keyed jobs first, some of which are replaced or removed meanwhile.
 	open := db.closeGate()
-	j, work := newJournal(), order{ConnectionString: db.url, Tasks: []string{"work"}, Concurrency: 10}
-	gworkers := gworkerSide.startWorker(t, work, j)
-	j.await(t, "started", work.Concurrency)
-	nodes := nodeSide(node.V18).startWorker(t, work, j)
-	j.await(t, "started", work.Concurrency+1)
-	gworkerSide.add(t, db.url, call{AddJobs: specs[fleetJobs/2:]})
+	j := newJournal()
+	fleet := make(map[string]*process)
+	for _, m := range members {
+		o := order{
+			ConnectionString: db.url, Worker: m.name, Tasks: fleetTasks, BatchTasks: []string{"batch"}, Concurrency: 4,
+			Crontab: fleetCrontab,
+		}
+		m.order(&o)
+		fleet[m.name] = m.side.startWorker(t, o, j)
+		j.awaitFrom(t, fleet[m.name], "started")
+	}
+	for i, m := range members {
+		jobs.replaceRunning(t, db, m.name, adders[i%len(adders)])
+		jobs.removeRunning(t, db, m.name)
+	}
+	began := time.Now()
 	open()
-	j.await(t, "finished", fleetJobs)
-	gworkers.stop(t)
-	nodes.stop(t)
+	jobs.churn(t, db)
+	db.awaitDrained(t, fleet)
+	took := time.Since(began)
+	for _, p := range fleet {
+		p.stop(t)
+	}
 
-	if left := len(db.jobs()); left > 0 {
-		t.Errorf("%d jobs are left", left)
+	verdict := jobs.judge(db)
+	shares := make(map[string]int)
+	for _, r := range verdict.runs {
+		shares[r.Worker]++
 	}
-	type share struct {
-		Worker       string
-		Runs, Queued int
+	t.Logf("%d runs in %s (%.0f a second), by worker %v; cron's among them: %d", len(verdict.runs), took.Round(time.Millisecond),
+		float64(len(verdict.runs))/took.Seconds(), shares, verdict.scheduled)
+	if len(shares) != len(members) {
+		t.Errorf("%d workers of %d took part", len(shares), len(members))
 	}
-	shares := query[share](db, `
-		select worker, count(*), count(*) filter (where queue <> '') from interop.runs group by worker order by worker`)
-	t.Logf("shares: %+v", shares)
-	if len(shares) != 2 {
-		t.Errorf("the runs were shared by %d workers, want 2", len(shares))
+}
+
+// fleetJobsEnv sets the number of jobs of TestMixedFleet.
+const fleetJobsEnv = "GWORKER_FLEET_JOBS"
+
+func fleetSize(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv(fleetJobsEnv)
+	if text == "" {
+		return 20_000
 	}
-	type count struct{ Payloads, Runs, Unfinished, Queued, Queues int }
-	got := query[count](db, `
-		select count(distinct job -> 'payload' ->> 'n'), count(*), count(*) filter (where ended_at is null),
-			count(*) filter (where queue <> ''), count(distinct nullif(queue, ''))
-		from interop.runs`)[0]
-	if want := (count{fleetJobs, fleetJobs, 0, fleetQueued, fleetQueues}); got != want {
-		t.Errorf("the runs: %+v, want %+v", got, want)
+	size, err := strconv.Atoi(text)
+	if err != nil || size < 1000 {
+		t.Fatalf("%s is %q: set a number from 1000", fleetJobsEnv, text)
 	}
-	type pair struct{ Queue, First, Second string }
-	for _, p := range query[pair](db, `
-		select a.queue, a.worker || ' job ' || a.job_id, b.worker || ' job ' || b.job_id
-		from interop.runs a join interop.runs b on b.queue = a.queue and b.id > a.id
-		where a.queue <> '' and a.started_at < b.ended_at and b.started_at < a.ended_at
-		order by a.id limit 10`) {
-		t.Errorf("two jobs of %s ran at the same time: %s, and %s", p.Queue, p.First, p.Second)
+	return size
+}
+
+// drainPatience bounds the wait for a whole fleet's work, on a busy machine too.
+const drainPatience = 10 * time.Minute
+
+// pendingJobs are those that some worker has still to end.
+const pendingJobs = `
+	select concat_ws(' ', j.id, j.payload, 'attempt', j.attempts, 'of', j.max_attempts, 'at', j.run_at, 'error', j.last_error,
+		'locked by', j.locked_by, 'since', j.locked_at, 'in', q.queue_name, 'locked by', q.locked_by, 'now', clock_timestamp())
+	from graphile_worker._private_jobs j left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
+	where j.locked_at is not null or attempts < max_attempts and run_at < now() + interval '1 minute'`
+
+func (db *database) pending() int {
+	db.t.Helper()
+	return value[int](db, "select count(*) from ("+pendingJobs+") pending")
+}
+
+// awaitDrained waits until nothing is left to do, or a worker has ended by itself.
+func (db *database) awaitDrained(t *testing.T, fleet map[string]*process) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), drainPatience)
+	defer cancel()
+	look := time.NewTicker(200 * time.Millisecond)
+	defer look.Stop()
+	for {
+		left := db.pending()
+		if left == 0 {
+			return
+		}
+		for name, p := range fleet {
+			select {
+			case <-p.exited:
+				t.Fatalf("%s ended while %d jobs were left: %v\n%s", name, left, p.err, p.stderr)
+			default:
+			}
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			t.Fatalf("%d jobs are left after %s, among them:\n%s", left, drainPatience, strings.Join(values[string](db, pendingJobs+" limit 5"), "\n"))
+		}
 	}
 }

@@ -34,17 +34,18 @@ type order struct {
 
 	Schema        string         `json:"schema,omitempty"`        // Node's worker.mjs takes it, too
 	AcceptedFlags []string       `json:"acceptedFlags,omitempty"` // Rust and gworker only
-	BatchMs       *int           `json:"batchMs,omitempty"`       // Rust's batchers; nil means without
+	BatchMs       *int           `json:"batchMs,omitempty"`       // Rust's and Node's batchers; nil means without
+	HoldMs        *int           `json:"holdMs,omitempty"`        // gworker's HoldTime; nil means the default
 	PollMs        int            `json:"pollMs,omitempty"`        // Rust only
 	GraceMs       int            `json:"graceMs,omitempty"`       // Rust only
-	Recovery      *orderRecovery `json:"recovery,omitempty"`      // Rust's, which is off without it
+	Recovery      *orderRecovery `json:"recovery,omitempty"`      // Rust's is off without it
 
 	Crontabs   []string    `json:"crontabs,omitempty"` // cron.mjs only
 	Times      []time.Time `json:"times,omitempty"`
 	Administer []adminCall `json:"administer,omitempty"`
 }
 
-// orderRecovery are the settings of Rust's recovery; zero means the crate's own.
+// orderRecovery are the settings of Rust's or our recovery; zero means the default.
 type orderRecovery struct {
 	HeartbeatMs int `json:"heartbeatMs,omitempty"`
 	SweepMs     int `json:"sweepMs,omitempty"`

@@ -115,12 +115,16 @@ func runGworker() error {
 	for _, name := range o.BatchTasks {
 		tasks = append(tasks, gworker.NewBatchTask(name, handler.runBatch))
 	}
-	worker, err := gworker.NewWorker(gworker.Config{
+	workerConfig := gworker.Config{
 		DatabaseURL: o.ConnectionString, Schema: o.Schema, Tasks: tasks, Concurrency: o.Concurrency, Logger: logger,
 		AcceptedFlags:  o.AcceptedFlags,
 		ForbiddenFlags: o.ForbiddenFlags, LocalQueue: gworker.LocalQueueConfig{Size: o.LocalQueue},
-		Cron: gworker.CronConfig{Crontab: o.Crontab},
-	})
+		Cron: gworker.CronConfig{Crontab: o.Crontab}, Recovery: o.Recovery.gworker(),
+	}
+	if o.HoldMs != nil {
+		workerConfig.HoldTime = new(milliseconds(*o.HoldMs))
+	}
+	worker, err := gworker.NewWorker(workerConfig)
 	if err != nil {
 		return err
 	}
@@ -129,6 +133,16 @@ func runGworker() error {
 	}
 	return worker.Run(ctx)
 }
+
+func (r *orderRecovery) gworker() (config gworker.RecoveryConfig) {
+	if r != nil {
+		config.HeartbeatInterval, config.SweepInterval = milliseconds(r.HeartbeatMs), milliseconds(r.SweepMs)
+		config.StaleAfter, config.Delay = milliseconds(r.ThresholdMs), milliseconds(r.DelayMs)
+	}
+	return config
+}
+
+func milliseconds(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 
 // recorder is the task that worker.mjs has too.
 type recorder struct {

@@ -59,7 +59,15 @@ const options = {
   noHandleSignals: true,
   logger: stderrLogger(worker),
   ...(order.forbiddenFlags && { forbiddenFlags: order.forbiddenFlags }),
-  ...(order.localQueue && { preset: { worker: { localQueue: { size: order.localQueue } } } }),
+  preset: {
+    worker: {
+      ...(order.localQueue && { localQueue: { size: order.localQueue } }),
+      ...(order.batchMs !== undefined && {
+        completeJobBatchDelay: order.batchMs,
+        failJobBatchDelay: order.batchMs,
+      }),
+    },
+  },
 };
 
 if (order.once) {
