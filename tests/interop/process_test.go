@@ -39,6 +39,7 @@ type order struct {
 	PollMs        int            `json:"pollMs,omitempty"`        // Rust only
 	GraceMs       int            `json:"graceMs,omitempty"`       // Rust only
 	Recovery      *orderRecovery `json:"recovery,omitempty"`      // Rust's is off without it
+	RecoveryOff   bool           `json:"recoveryOff,omitempty"`   // gworker only, whose is on
 
 	Crontabs   []string    `json:"crontabs,omitempty"` // cron.mjs only
 	Times      []time.Time `json:"times,omitempty"`

@@ -121,6 +121,7 @@ func runGworker() error {
 		ForbiddenFlags: o.ForbiddenFlags, LocalQueue: gworker.LocalQueueConfig{Size: o.LocalQueue},
 		Cron: gworker.CronConfig{Crontab: o.Crontab}, Recovery: o.Recovery.gworker(),
 	}
+	workerConfig.Recovery.Disabled = o.RecoveryOff
 	if o.HoldMs != nil {
 		workerConfig.HoldTime = new(milliseconds(*o.HoldMs))
 	}
