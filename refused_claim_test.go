@@ -16,6 +16,8 @@ var refusedLocks = []struct{ name, sql string }{
 	{"trigger", poisonTrigger("update", "true", "raise exception 'not this one'")},
 	{"trigger that raises 40001", poisonTrigger("update", "true", "raise exception 'not this one' using errcode = '40001'")},
 	{"trigger with a mistake", poisonTrigger("update", "true", "perform nosuch()")},
+	{"trigger that returns null", poisonTrigger("update", "true", "return null")},
+	{"trigger that returns old", poisonTrigger("update", "true", "return old")},
 	{"constraint", `alter table graphile_worker._private_jobs add check (payload::text <> '{"bad":true}' or attempts < 1)`},
 	{"deferred trigger", `create function poison() returns trigger language plpgsql as $$ begin
 			if old.payload::text = '{"bad":true}' then raise exception 'not this one'; end if;

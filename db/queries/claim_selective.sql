@@ -22,9 +22,10 @@
 -- stand still, whereas a clock that jobs' times are compared with may.
 --
 -- "refused_ids" are jobs that are left alone, as if they were not there: the database
--- refuses their locks. To find these, a claim is asked first which jobs it would take
+-- refuses their locks, and "refused_queues" queues of the same kind. To find these, a claim is asked first which jobs it would take
 -- ("look": nothing is written, and no text of the user's is read), and then takes some
--- of these ("only_ids").
+-- of these ("only_ids"). Those whose lock, or whose queue's, a trigger has kept from being
+-- written without an error come without locked_at.
 with rooms as (
   select t.id as task_id, r.room
   from (select pg_catalog.unnest(@limited_tasks::text[]) as identifier, pg_catalog.unnest(@rooms::int[]) as room) r
@@ -40,6 +41,9 @@ with rooms as (
     and (j.flags ?| @forbidden_flags::text[]) is not true
     and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
     and (j.id = any (@refused_ids::bigint[])) is not true
+    and (j.job_queue_id = any (array(
+      select q.id from graphile_worker._private_job_queues q where q.queue_name = any (@refused_queues::text[])
+    ))) is not true
     and (pg_catalog.cardinality(@only_ids::bigint[]) > 0 and j.id <> all (@only_ids::bigint[])) is not true
     and (
       j.job_queue_id is null
@@ -65,6 +69,9 @@ with rooms as (
       and (j.flags ?| @forbidden_flags::text[]) is not true
       and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
       and (j.id = any (@refused_ids::bigint[])) is not true
+      and (j.job_queue_id = any (array(
+        select q.id from graphile_worker._private_job_queues q where q.queue_name = any (@refused_queues::text[])
+      ))) is not true
       and (pg_catalog.cardinality(@only_ids::bigint[]) > 0 and j.id <> all (@only_ids::bigint[])) is not true
       and (
         j.job_queue_id is null
@@ -162,11 +169,13 @@ with rooms as (
   set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now())
   from kept c
   where not @look::boolean and q.id = c.job_queue_id
+  returning q.id, q.locked_at
 ), held_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
   from kept c
   where not @look::boolean and j.id = c.id
+    and (c.job_queue_id is null or c.job_queue_id in (select h.id from held_queues h where h.locked_at is not null))
   returning j.*
 )
 select
@@ -184,11 +193,27 @@ from (
     w.id, w.payload, w.priority, w.run_at, w.attempts, w.max_attempts, w.last_error, w.created_at,
     w.updated_at, w.key, w.locked_at, w.revision, w.flags, w.task_id, w.job_queue_id
   from held_jobs w
+  where w.locked_at is not null
   union all
   select
     j.id, null::json, j.priority, j.run_at, j.attempts, j.max_attempts, null::text, j.created_at,
     j.updated_at, null::text, j.locked_at, j.revision, null::jsonb, j.task_id, j.job_queue_id
   from graphile_worker._private_jobs j
-  where @look::boolean and j.id = any (array(select c.id from kept c))
+  where j.id = any (array(
+    select c.id from kept c
+    where @look::boolean or not exists (select from held_jobs w where w.id = c.id and w.locked_at is not null)
+  ))
 ) h
 order by h.priority, h.run_at, h.id;
+
+-- name: TryQueue :many
+-- Locks a queue that is free, to find out whether that is refused. FreeIdleQueues frees it.
+with tried as (
+  update graphile_worker._private_job_queues q
+  set locked_by = @worker_id::text, locked_at = pg_catalog.now()
+  where q.queue_name = @queue::text and q.is_available
+  returning q.id, q.locked_at
+)
+select coalesce((select t.locked_at is not null from tried t where t.id = f.id), false)::boolean as locked
+from graphile_worker._private_job_queues f
+where f.queue_name = @queue::text and f.is_available;

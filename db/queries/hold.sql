@@ -24,7 +24,8 @@ select
 -- The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
 -- written at once; the others will get the same if it is written later. Its rows are
 -- as those of ClaimJobs, but that attempts is without this one, whether it is written
--- or not, and that BeginHold tells locked_at.
+-- or not, and that BeginHold tells locked_at. Where "seen" is -1 there are jobs whose lock
+-- is not written although it should be, among the others.
 with looked as materialized (
   select w.id, w.job_queue_id, pg_catalog.row_number() over (order by w.priority, w.run_at rows unbounded preceding) as position
   from graphile_worker._private_jobs w
@@ -107,10 +108,15 @@ with looked as materialized (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = pg_catalog.now()
   where q.id = any (array(select s.job_queue_id from slow s))
+  returning q.id, q.locked_at
 ), written_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
-  where j.id = any (array(select s.id from slow s))
+  where j.id = any (array(
+    select s.id from slow s
+    where s.job_queue_id is null or s.job_queue_id in (select w.id from written_queues w where w.locked_at is not null)
+  ))
+  returning j.locked_at
 )
 select
   r.id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error,
@@ -121,7 +127,10 @@ select
     when r.job_queue_id is not null
     then (select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id)
   end as queue,
-  case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
+  case
+    when (select pg_catalog.count(*) from written_jobs w where w.locked_at is not null) < (select pg_catalog.count(*) from slow) then -1
+    when s.seen > 0 then s.seen::int
+  end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when false then 0 end as reached
 from summary s
 left join kept r on true
@@ -204,10 +213,15 @@ with looked as materialized (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = pg_catalog.now()
   where q.id = any (array(select s.job_queue_id from slow s))
+  returning q.id, q.locked_at
 ), written_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
-  where j.id = any (array(select s.id from slow s))
+  where j.id = any (array(
+    select s.id from slow s
+    where s.job_queue_id is null or s.job_queue_id in (select w.id from written_queues w where w.locked_at is not null)
+  ))
+  returning j.locked_at
 )
 select
   r.id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error,
@@ -215,7 +229,10 @@ select
   case when r.updated_at <> r.created_at then r.updated_at end as updated_at,
   r.key, case when r.revision <> 0 then r.revision end as revision, r.flags, r.task_id,
   r.queue_name as queue,
-  case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
+  case
+    when (select pg_catalog.count(*) from written_jobs w where w.locked_at is not null) < (select pg_catalog.count(*) from slow) then -1
+    when s.seen > 0 then s.seen::int
+  end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when s.reached > 0 then s.reached::int end as reached
 from summary s
 left join kept r on true
@@ -230,8 +247,9 @@ delete from graphile_worker._private_jobs j where j.id = any (@ids::bigint[]);
 
 -- name: FailHeldJobs :many
 -- As FailJobs. Waits are counted from now on, and now() is when the jobs were claimed.
+-- Where a trigger keeps the old row, written is false.
 with outcome as (
-  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@errors::text[]) as error, pg_catalog.unnest(@delays::float8[]) as delay,
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@held_attempts::int[]) as attempt, pg_catalog.unnest(@errors::text[]) as error, pg_catalog.unnest(@delays::float8[]) as delay,
     pg_catalog.unnest(@finals::boolean[]) as final, pg_catalog.unnest(@capped::boolean[]) as capped, pg_catalog.unnest(@payloads::text[]) as payload
 )
 update graphile_worker._private_jobs j
@@ -244,10 +262,11 @@ set last_error = o.error,
   updated_at = pg_catalog.statement_timestamp()
 from outcome o
 where j.id = o.id
-returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent;
+returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent, (j.attempts >= o.attempt)::boolean as written;
 
--- name: PutBackHeldJobs :exec
--- As ReturnJobs. The attempt was never counted.
+-- name: PutBackHeldJobs :many
+-- As ReturnJobs. The attempt was never counted. Where a trigger keeps the old
+-- row, written is false.
 with outcome as (
   select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@delays::float8[]) as delay, pg_catalog.unnest(@payloads::text[]) as payload
 )
@@ -259,22 +278,25 @@ set payload = coalesce(nullif(o.payload, '')::json, j.payload),
   end,
   updated_at = pg_catalog.statement_timestamp()
 from outcome o
-where j.id = o.id;
+where j.id = o.id
+returning j.id, (o.delay <= 0::float8 or j.run_at > pg_catalog.statement_timestamp())::boolean as written;
 
 -- name: SpillJobs :many
 -- From held to locked: what the claim would have written otherwise. Tells which are.
-with spilled as (
+-- Where a trigger keeps a row as it was the job is not locked; its queue may be then.
+with locked_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = @worker_id::text, locked_at = pg_catalog.now()
+  where q.id = any (array(select h.job_queue_id from graphile_worker._private_jobs h where h.id = any (@ids::bigint[])))
+  returning q.id, q.locked_at
+), spilled as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any (@ids::bigint[])
-  returning j.id, j.job_queue_id
-), locked_queues as (
-  update graphile_worker._private_job_queues q
-  set locked_by = @worker_id::text, locked_at = pg_catalog.now()
-  from spilled s
-  where q.id = s.job_queue_id
+    and (j.job_queue_id is null or j.job_queue_id in (select q.id from locked_queues q where q.locked_at is not null))
+  returning j.id, j.locked_at
 )
-select s.id from spilled s;
+select s.id from spilled s where s.locked_at is not null;
 
 -- name: AwaitedJobs :many
 -- Those of jobs whose rows another session waits for, until this transaction ends. Who
@@ -301,23 +323,23 @@ select (
 )::boolean as may_see_locks;
 
 -- name: LockUnchangedJobs :many
--- SpillJobs for those of jobs that were to be deleted or to fail whose rows are still as
--- they were when they were held, because a trigger has kept them so.
+-- SpillJobs for those of jobs that were to be deleted, to fail or to wait whose rows are
+-- still as they were when they were held, because a trigger has kept them so.
 with mine as (
-  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@run_ats::timestamptz[]) as run_at
 ), spilled as (
   update graphile_worker._private_jobs j
   set locked_by = @worker_id::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   from mine m
-  where j.id = m.id and j.attempts = m.attempt - 1
-  returning j.id, j.job_queue_id
+  where j.id = m.id and j.attempts = m.attempt - 1 and j.run_at <= m.run_at
+  returning j.id, j.job_queue_id, j.locked_at
 ), locked_queues as (
   update graphile_worker._private_job_queues q
   set locked_by = @worker_id::text, locked_at = pg_catalog.now()
   from spilled s
-  where q.id = s.job_queue_id
+  where q.id = s.job_queue_id and s.locked_at is not null
 )
-select s.id from spilled s;
+select s.id from spilled s where s.locked_at is not null;
 
 -- name: OutcomesMayBeRefused :one
 -- Whether there is something of the user's that may refuse what the end of a held claim
@@ -378,15 +400,17 @@ with mine as (
     )
   order by j.id
   for update of j
+), relocked as (
+  update graphile_worker._private_jobs j
+  set locked_by = @worker_id::text, locked_at = f.locked_at,
+    attempts = case when j.locked_at is null then f.attempt else j.attempts end
+  from found f
+  where j.id = f.id
+  returning j.id, f.job_queue_id, f.locked_at, (j.locked_at is not null)::boolean as locked
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = @worker_id::text, locked_at = f.locked_at
-  from found f
-  where q.id = f.job_queue_id
+  set locked_by = @worker_id::text, locked_at = r.locked_at
+  from relocked r
+  where q.id = r.job_queue_id and r.locked
 )
-update graphile_worker._private_jobs j
-set locked_by = @worker_id::text, locked_at = f.locked_at,
-  attempts = case when j.locked_at is null then f.attempt else j.attempts end
-from found f
-where j.id = f.id
-returning j.id;
+select f.id, coalesce((select r.locked from relocked r where r.id = f.id), false)::boolean as locked from found f;

@@ -1,6 +1,7 @@
 -- Releasing: the outcomes of runs. Every statement names the lock that the
 -- claim wrote (worker, time, attempt) and returns the ids for which it still
--- held; for the others nothing is written. A job that was replaced or removed
+-- held; for the others nothing is written. A row that is locked after all, as a trigger
+-- has returned null or the old row, is not among them. A job that was replaced or removed
 -- by its key while it ran has lost its key and used up its attempts, but its
 -- lock is still the claim's. A queue is freed only where its lock is of the same
 -- claim: it may have been freed before, and be another job's by now.
@@ -63,14 +64,14 @@ with outcome as (
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
   returning j.id, j.job_queue_id, (o.locked_at)::timestamptz as locked_at, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent,
-    (case when j.last_error <> o.error then j.last_error else '' end)::text as kept_error
+    (case when j.last_error <> o.error then j.last_error else '' end)::text as kept_error, (j.locked_at is null)::boolean as unlocked
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from failed f
-  where q.id = f.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = f.locked_at
+  where f.unlocked and q.id = f.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = f.locked_at
 )
-select f.id, f.run_at, f.permanent, f.kept_error from failed f;
+select f.id, f.run_at, f.permanent, f.kept_error from failed f where f.unlocked;
 
 -- name: ReturnJobs :many
 -- The attempt goes back only where the row's key is still the one it was
@@ -112,21 +113,31 @@ with outcome as (
     updated_at = pg_catalog.now()
   from held h
   where j.id = h.id
-  returning j.id, j.job_queue_id, (h.locked_at)::timestamptz as locked_at, (h.delay <= 0::float8 and j.attempts < j.max_attempts) as runnable,
+  returning j.id, j.job_queue_id, (h.locked_at)::timestamptz as locked_at, (j.locked_at is null)::boolean as unlocked,
+    (h.delay <= 0::float8 and j.attempts < j.max_attempts) as runnable,
     (j.attempts >= j.max_attempts)::boolean as retired, h.cancelled::boolean as cancelled,
     (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from returned r
-  where q.id = r.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = r.locked_at
+  where r.unlocked and q.id = r.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = r.locked_at
 ), announced as (
   select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', pg_catalog.count(*))::text)
   from returned r
-  where r.runnable
+  where r.runnable and r.unlocked
   having pg_catalog.count(*) > 0
 )
-select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true;
+select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true where r.unlocked;
+
+-- name: DeleteJob :execrows
+-- CompleteJobs for one job, without its queue, where a rule of the user's is against
+-- deletes that return something.
+delete from graphile_worker._private_jobs j
+where j.id = @id::bigint
+  and j.locked_by = @worker_id::text
+  and j.locked_at = @locked_at::timestamptz
+  and (j.attempts = @attempt::int or (j.key is null and j.attempts >= j.max_attempts));
 
 -- name: UnlockJob :many
 -- For a run whose outcome the database refuses in every form: the lock of its job and
@@ -140,7 +151,7 @@ set locked_by = null,
     else j.run_at
   end
 where j.id = @id::bigint and j.locked_by = @worker_id::text and j.locked_at = @locked_at::timestamptz
-returning j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent;
+returning j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent, (j.locked_at is null)::boolean as unlocked;
 
 -- name: FreeQueue :many
 -- The lock that a claim has put on the queue of its job, whatever has become of the
@@ -165,6 +176,23 @@ where q.queue_name = l.queue and q.locked_by = @worker_id::text and q.locked_at 
     select from graphile_worker._private_jobs j
     where j.job_queue_id = q.id and j.locked_by = q.locked_by and j.locked_at = q.locked_at
   );
+
+-- name: FreeIdleQueues :execrows
+-- The locks of this worker's claims on queues of whose jobs they lock none. They are found
+-- beforehand: one that was written meanwhile is a later one.
+with idle as materialized (
+  select i.id, i.locked_at
+  from graphile_worker._private_job_queues i
+  where i.locked_by = @worker_id::text
+    and not exists (
+      select from graphile_worker._private_jobs j
+      where j.job_queue_id = i.id and j.locked_by = i.locked_by and j.locked_at = i.locked_at
+    )
+)
+update graphile_worker._private_job_queues q
+set locked_by = null, locked_at = null
+from idle i
+where q.id = i.id and q.locked_by = @worker_id::text and q.locked_at = i.locked_at;
 
 -- name: LockedRuns :many
 -- Those of runs that the statements above should have found.

@@ -88,10 +88,14 @@ with looked as materialized (
   update graphile_worker._private_job_queues q
   set locked_by = $7::text, locked_at = pg_catalog.now()
   where q.id = any (array(select r.job_queue_id from kept r))
+  returning q.id, q.locked_at
 ), held_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = $7::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
-  where j.id = any (array(select r.id from kept r))
+  where j.id = any (array(
+    select r.id from kept r
+    where r.job_queue_id is null or r.job_queue_id in (select h.id from held_queues h where h.locked_at is not null)
+  ))
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
 )
 select
@@ -103,10 +107,13 @@ select
     when h.job_queue_id is not null
     then (select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id)
   end as queue,
-  case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
+  case
+    when (select pg_catalog.count(*) from held_jobs w where w.locked_at is not null) < least(s.chosen, (select f.jobs from fits f)) then -1
+    when s.seen > 0 then s.seen::int
+  end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when false then 0 end as reached, h.locked_at
 from summary s
-left join held_jobs h on true
+left join held_jobs h on h.locked_at is not null
 order by h.priority, h.run_at, h.id
 `
 
@@ -175,6 +182,10 @@ type ClaimJobsRow struct {
 // ("kept"): who asks for many, as they will be over soon, does not know how large they
 // are. Where that leaves some out, "seen" is 1. Their size is that of the text; what is
 // stored is at least a 256th part of it, so mostly a look at that is enough.
+//
+// A trigger may keep a row as it was, by returning null or the old one. A job whose lock,
+// or whose queue's, is not written so is not among those that are taken, and "seen" is
+// -1; the lock of its queue stays then, see FreeIdleQueues.
 //
 // The window is one of rows: one of peers would read all jobs that were added together.
 //
@@ -297,10 +308,14 @@ with looked as materialized (
   update graphile_worker._private_job_queues q
   set locked_by = $8::text, locked_at = pg_catalog.now()
   where q.id = any (array(select r.job_queue_id from kept r))
+  returning q.id, q.locked_at
 ), held_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = $8::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
-  where j.id = any (array(select r.id from kept r))
+  where j.id = any (array(
+    select r.id from kept r
+    where r.job_queue_id is null or r.job_queue_id in (select h.id from held_queues h where h.locked_at is not null)
+  ))
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
 )
 select
@@ -312,10 +327,13 @@ select
     when h.job_queue_id is not null
     then (select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id)
   end as queue,
-  case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
+  case
+    when (select pg_catalog.count(*) from held_jobs w where w.locked_at is not null) < least(s.chosen, (select f.jobs from fits f)) then -1
+    when s.seen > 0 then s.seen::int
+  end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when s.reached > 0 then s.reached::int end as reached, h.locked_at
 from summary s
-left join held_jobs h on true
+left join held_jobs h on h.locked_at is not null
 order by h.priority, h.run_at, h.id
 `
 

@@ -28,7 +28,10 @@ with rooms as (
     and (j.flags ?| $7::text[]) is not true
     and (pg_catalog.cardinality($8::text[]) = 0 or j.flags ?| $8::text[])
     and (j.id = any ($9::bigint[])) is not true
-    and (pg_catalog.cardinality($10::bigint[]) > 0 and j.id <> all ($10::bigint[])) is not true
+    and (j.job_queue_id = any (array(
+      select q.id from graphile_worker._private_job_queues q where q.queue_name = any ($10::text[])
+    ))) is not true
+    and (pg_catalog.cardinality($11::bigint[]) > 0 and j.id <> all ($11::bigint[])) is not true
     and (
       j.job_queue_id is null
       or (
@@ -53,7 +56,10 @@ with rooms as (
       and (j.flags ?| $7::text[]) is not true
       and (pg_catalog.cardinality($8::text[]) = 0 or j.flags ?| $8::text[])
       and (j.id = any ($9::bigint[])) is not true
-      and (pg_catalog.cardinality($10::bigint[]) > 0 and j.id <> all ($10::bigint[])) is not true
+      and (j.job_queue_id = any (array(
+        select q.id from graphile_worker._private_job_queues q where q.queue_name = any ($10::text[])
+      ))) is not true
+      and (pg_catalog.cardinality($11::bigint[]) > 0 and j.id <> all ($11::bigint[])) is not true
       and (
         j.job_queue_id is null
         or (
@@ -136,9 +142,9 @@ with rooms as (
 ), fits as materialized (
   select
     case
-      when s.stored * 256 <= $11::bigint then s.chosen
+      when s.stored * 256 <= $12::bigint then s.chosen
       else (
-        select greatest(pg_catalog.count(*) filter (where w.bytes <= $11::bigint), 1)
+        select greatest(pg_catalog.count(*) filter (where w.bytes <= $12::bigint), 1)
         from (select pg_catalog.sum(pg_catalog.octet_length(z.payload::text)) over (order by z.position rows unbounded preceding) as bytes from sized z) w
       )
     end as jobs
@@ -147,14 +153,16 @@ with rooms as (
   select z.id, z.job_queue_id from sized z order by z.position limit (select f.jobs from fits f)
 ), held_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $12::text, locked_at = coalesce($13::timestamptz, pg_catalog.now())
+  set locked_by = $13::text, locked_at = coalesce($14::timestamptz, pg_catalog.now())
   from kept c
   where not $2::boolean and q.id = c.job_queue_id
+  returning q.id, q.locked_at
 ), held_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $12::text, locked_at = coalesce($13::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
+  set locked_by = $13::text, locked_at = coalesce($14::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
   from kept c
   where not $2::boolean and j.id = c.id
+    and (c.job_queue_id is null or c.job_queue_id in (select h.id from held_queues h where h.locked_at is not null))
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
 )
 select
@@ -172,12 +180,16 @@ from (
     w.id, w.payload, w.priority, w.run_at, w.attempts, w.max_attempts, w.last_error, w.created_at,
     w.updated_at, w.key, w.locked_at, w.revision, w.flags, w.task_id, w.job_queue_id
   from held_jobs w
+  where w.locked_at is not null
   union all
   select
     j.id, null::json, j.priority, j.run_at, j.attempts, j.max_attempts, null::text, j.created_at,
     j.updated_at, null::text, j.locked_at, j.revision, null::jsonb, j.task_id, j.job_queue_id
   from graphile_worker._private_jobs j
-  where $2::boolean and j.id = any (array(select c.id from kept c))
+  where j.id = any (array(
+    select c.id from kept c
+    where $2::boolean or not exists (select from held_jobs w where w.id = c.id and w.locked_at is not null)
+  ))
 ) h
 order by h.priority, h.run_at, h.id
 `
@@ -192,6 +204,7 @@ type ClaimSelectedJobsParams struct {
 	ForbiddenFlags []string
 	AcceptedFlags  []string
 	RefusedIds     []int64
+	RefusedQueues  []string
 	OnlyIds        []int64
 	MaxBytes       int64
 	WorkerID       string
@@ -239,9 +252,10 @@ type ClaimSelectedJobsRow struct {
 // stand still, whereas a clock that jobs' times are compared with may.
 //
 // "refused_ids" are jobs that are left alone, as if they were not there: the database
-// refuses their locks. To find these, a claim is asked first which jobs it would take
+// refuses their locks, and "refused_queues" queues of the same kind. To find these, a claim is asked first which jobs it would take
 // ("look": nothing is written, and no text of the user's is read), and then takes some
-// of these ("only_ids").
+// of these ("only_ids"). Those whose lock, or whose queue's, a trigger has kept from being
+// written without an error come without locked_at.
 func (q *Queries) ClaimSelectedJobs(ctx context.Context, arg ClaimSelectedJobsParams) ([]ClaimSelectedJobsRow, error) {
 	rows, err := q.db.Query(ctx, ClaimSelectedJobs,
 		arg.MaxJobs,
@@ -253,6 +267,7 @@ func (q *Queries) ClaimSelectedJobs(ctx context.Context, arg ClaimSelectedJobsPa
 		arg.ForbiddenFlags,
 		arg.AcceptedFlags,
 		arg.RefusedIds,
+		arg.RefusedQueues,
 		arg.OnlyIds,
 		arg.MaxBytes,
 		arg.WorkerID,
@@ -286,6 +301,44 @@ func (q *Queries) ClaimSelectedJobs(ctx context.Context, arg ClaimSelectedJobsPa
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const TryQueue = `-- name: TryQueue :many
+with tried as (
+  update graphile_worker._private_job_queues q
+  set locked_by = $2::text, locked_at = pg_catalog.now()
+  where q.queue_name = $1::text and q.is_available
+  returning q.id, q.locked_at
+)
+select coalesce((select t.locked_at is not null from tried t where t.id = f.id), false)::boolean as locked
+from graphile_worker._private_job_queues f
+where f.queue_name = $1::text and f.is_available
+`
+
+type TryQueueParams struct {
+	Queue    string
+	WorkerID string
+}
+
+// Locks a queue that is free, to find out whether that is refused. FreeIdleQueues frees it.
+func (q *Queries) TryQueue(ctx context.Context, arg TryQueueParams) ([]bool, error) {
+	rows, err := q.db.Query(ctx, TryQueue, arg.Queue, arg.WorkerID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []bool
+	for rows.Next() {
+		var locked bool
+		if err := rows.Scan(&locked); err != nil {
+			return nil, err
+		}
+		items = append(items, locked)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -117,8 +117,8 @@ func (q *Queries) CompleteHeldJobs(ctx context.Context, ids []int64) error {
 
 const FailHeldJobs = `-- name: FailHeldJobs :many
 with outcome as (
-  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::text[]) as error, pg_catalog.unnest($3::float8[]) as delay,
-    pg_catalog.unnest($4::boolean[]) as final, pg_catalog.unnest($5::boolean[]) as capped, pg_catalog.unnest($6::text[]) as payload
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::text[]) as error, pg_catalog.unnest($4::float8[]) as delay,
+    pg_catalog.unnest($5::boolean[]) as final, pg_catalog.unnest($6::boolean[]) as capped, pg_catalog.unnest($7::text[]) as payload
 )
 update graphile_worker._private_jobs j
 set last_error = o.error,
@@ -130,28 +130,32 @@ set last_error = o.error,
   updated_at = pg_catalog.statement_timestamp()
 from outcome o
 where j.id = o.id
-returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent
+returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent, (j.attempts >= o.attempt)::boolean as written
 `
 
 type FailHeldJobsParams struct {
-	Ids      []int64
-	Errors   []string
-	Delays   []float64
-	Finals   []bool
-	Capped   []bool
-	Payloads []string
+	Ids          []int64
+	HeldAttempts []int32
+	Errors       []string
+	Delays       []float64
+	Finals       []bool
+	Capped       []bool
+	Payloads     []string
 }
 
 type FailHeldJobsRow struct {
 	ID        int64
 	RunAt     pgtype.Timestamptz
 	Permanent bool
+	Written   bool
 }
 
 // As FailJobs. Waits are counted from now on, and now() is when the jobs were claimed.
+// Where a trigger keeps the old row, written is false.
 func (q *Queries) FailHeldJobs(ctx context.Context, arg FailHeldJobsParams) ([]FailHeldJobsRow, error) {
 	rows, err := q.db.Query(ctx, FailHeldJobs,
 		arg.Ids,
+		arg.HeldAttempts,
 		arg.Errors,
 		arg.Delays,
 		arg.Finals,
@@ -165,7 +169,12 @@ func (q *Queries) FailHeldJobs(ctx context.Context, arg FailHeldJobsParams) ([]F
 	var items []FailHeldJobsRow
 	for rows.Next() {
 		var i FailHeldJobsRow
-		if err := rows.Scan(&i.ID, &i.RunAt, &i.Permanent); err != nil {
+		if err := rows.Scan(
+			&i.ID,
+			&i.RunAt,
+			&i.Permanent,
+			&i.Written,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -259,10 +268,15 @@ with looked as materialized (
   update graphile_worker._private_job_queues q
   set locked_by = $8::text, locked_at = pg_catalog.now()
   where q.id = any (array(select s.job_queue_id from slow s))
+  returning q.id, q.locked_at
 ), written_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = $8::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
-  where j.id = any (array(select s.id from slow s))
+  where j.id = any (array(
+    select s.id from slow s
+    where s.job_queue_id is null or s.job_queue_id in (select w.id from written_queues w where w.locked_at is not null)
+  ))
+  returning j.locked_at
 )
 select
   r.id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error,
@@ -273,7 +287,10 @@ select
     when r.job_queue_id is not null
     then (select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id)
   end as queue,
-  case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
+  case
+    when (select pg_catalog.count(*) from written_jobs w where w.locked_at is not null) < (select pg_catalog.count(*) from slow) then -1
+    when s.seen > 0 then s.seen::int
+  end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when false then 0 end as reached
 from summary s
 left join kept r on true
@@ -314,7 +331,8 @@ type HoldJobsRow struct {
 // The walk and its order are those of ClaimJobs. Jobs of slow tasks get their lock
 // written at once; the others will get the same if it is written later. Its rows are
 // as those of ClaimJobs, but that attempts is without this one, whether it is written
-// or not, and that BeginHold tells locked_at.
+// or not, and that BeginHold tells locked_at. Where "seen" is -1 there are jobs whose lock
+// is not written although it should be, among the others.
 func (q *Queries) HoldJobs(ctx context.Context, arg HoldJobsParams) ([]HoldJobsRow, error) {
 	rows, err := q.db.Query(ctx, HoldJobs,
 		arg.FromPriority,
@@ -438,10 +456,15 @@ with looked as materialized (
   update graphile_worker._private_job_queues q
   set locked_by = $9::text, locked_at = pg_catalog.now()
   where q.id = any (array(select s.job_queue_id from slow s))
+  returning q.id, q.locked_at
 ), written_jobs as (
   update graphile_worker._private_jobs j
   set locked_by = $9::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
-  where j.id = any (array(select s.id from slow s))
+  where j.id = any (array(
+    select s.id from slow s
+    where s.job_queue_id is null or s.job_queue_id in (select w.id from written_queues w where w.locked_at is not null)
+  ))
+  returning j.locked_at
 )
 select
   r.id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error,
@@ -449,7 +472,10 @@ select
   case when r.updated_at <> r.created_at then r.updated_at end as updated_at,
   r.key, case when r.revision <> 0 then r.revision end as revision, r.flags, r.task_id,
   r.queue_name as queue,
-  case when s.seen > 0 then s.seen::int end as seen, case when s.looked > 0 then s.looked::int end as looked,
+  case
+    when (select pg_catalog.count(*) from written_jobs w where w.locked_at is not null) < (select pg_catalog.count(*) from slow) then -1
+    when s.seen > 0 then s.seen::int
+  end as seen, case when s.looked > 0 then s.looked::int end as looked,
   case when s.reached > 0 then s.reached::int end as reached
 from summary s
 left join kept r on true
@@ -539,32 +565,38 @@ func (q *Queries) HoldQueuedJobs(ctx context.Context, arg HoldQueuedJobsParams) 
 
 const LockUnchangedJobs = `-- name: LockUnchangedJobs :many
 with mine as (
-  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamptz[]) as run_at
 ), spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = $3::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
+  set locked_by = $4::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   from mine m
-  where j.id = m.id and j.attempts = m.attempt - 1
-  returning j.id, j.job_queue_id
+  where j.id = m.id and j.attempts = m.attempt - 1 and j.run_at <= m.run_at
+  returning j.id, j.job_queue_id, j.locked_at
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $3::text, locked_at = pg_catalog.now()
+  set locked_by = $4::text, locked_at = pg_catalog.now()
   from spilled s
-  where q.id = s.job_queue_id
+  where q.id = s.job_queue_id and s.locked_at is not null
 )
-select s.id from spilled s
+select s.id from spilled s where s.locked_at is not null
 `
 
 type LockUnchangedJobsParams struct {
 	Ids      []int64
 	Attempts []int32
+	RunAts   []pgtype.Timestamptz
 	WorkerID string
 }
 
-// SpillJobs for those of jobs that were to be deleted or to fail whose rows are still as
-// they were when they were held, because a trigger has kept them so.
+// SpillJobs for those of jobs that were to be deleted, to fail or to wait whose rows are
+// still as they were when they were held, because a trigger has kept them so.
 func (q *Queries) LockUnchangedJobs(ctx context.Context, arg LockUnchangedJobsParams) ([]int64, error) {
-	rows, err := q.db.Query(ctx, LockUnchangedJobs, arg.Ids, arg.Attempts, arg.WorkerID)
+	rows, err := q.db.Query(ctx, LockUnchangedJobs,
+		arg.Ids,
+		arg.Attempts,
+		arg.RunAts,
+		arg.WorkerID,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -654,7 +686,7 @@ func (q *Queries) OutcomesMayBeRefused(ctx context.Context, schema string) (bool
 	return may_be_refused, err
 }
 
-const PutBackHeldJobs = `-- name: PutBackHeldJobs :exec
+const PutBackHeldJobs = `-- name: PutBackHeldJobs :many
 with outcome as (
   select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::float8[]) as delay, pg_catalog.unnest($3::text[]) as payload
 )
@@ -667,6 +699,7 @@ set payload = coalesce(nullif(o.payload, '')::json, j.payload),
   updated_at = pg_catalog.statement_timestamp()
 from outcome o
 where j.id = o.id
+returning j.id, (o.delay <= 0::float8 or j.run_at > pg_catalog.statement_timestamp())::boolean as written
 `
 
 type PutBackHeldJobsParams struct {
@@ -675,28 +708,49 @@ type PutBackHeldJobsParams struct {
 	Payloads []string
 }
 
-// As ReturnJobs. The attempt was never counted.
-func (q *Queries) PutBackHeldJobs(ctx context.Context, arg PutBackHeldJobsParams) error {
-	_, err := q.db.Exec(ctx, PutBackHeldJobs, arg.Ids, arg.Delays, arg.Payloads)
-	return err
+type PutBackHeldJobsRow struct {
+	ID      int64
+	Written bool
+}
+
+// As ReturnJobs. The attempt was never counted. Where a trigger keeps the old
+// row, written is false.
+func (q *Queries) PutBackHeldJobs(ctx context.Context, arg PutBackHeldJobsParams) ([]PutBackHeldJobsRow, error) {
+	rows, err := q.db.Query(ctx, PutBackHeldJobs, arg.Ids, arg.Delays, arg.Payloads)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PutBackHeldJobsRow
+	for rows.Next() {
+		var i PutBackHeldJobsRow
+		if err := rows.Scan(&i.ID, &i.Written); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const RelockJobs = `-- name: RelockJobs :many
 with mine as (
-  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::int[]) as attempt, pg_catalog.unnest($4::int[]) as revision,
-    pg_catalog.unnest($5::timestamptz[]) as run_at, pg_catalog.unnest($6::timestamptz[]) as locked_at
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::int[]) as revision,
+    pg_catalog.unnest($4::timestamptz[]) as run_at, pg_catalog.unnest($5::timestamptz[]) as locked_at
 ), found as materialized (
   select j.id, j.job_queue_id, m.locked_at, m.attempt
   from graphile_worker._private_jobs j
   join mine m on m.id = j.id
   where (
       j.locked_at is null and j.attempts = m.attempt - 1 and j.revision = m.revision and j.run_at = m.run_at
-      or j.locked_by = $1::text and j.locked_at = m.locked_at
+      or j.locked_by = $6::text and j.locked_at = m.locked_at
     )
     and (
       j.job_queue_id is null
       or (
-        select q.locked_at is null or q.locked_by = $1::text and q.locked_at = m.locked_at
+        select q.locked_at is null or q.locked_by = $6::text and q.locked_at = m.locked_at
         from graphile_worker._private_job_queues q
         where q.id = j.job_queue_id
         for update
@@ -704,53 +758,60 @@ with mine as (
     )
   order by j.id
   for update of j
+), relocked as (
+  update graphile_worker._private_jobs j
+  set locked_by = $6::text, locked_at = f.locked_at,
+    attempts = case when j.locked_at is null then f.attempt else j.attempts end
+  from found f
+  where j.id = f.id
+  returning j.id, f.job_queue_id, f.locked_at, (j.locked_at is not null)::boolean as locked
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $1::text, locked_at = f.locked_at
-  from found f
-  where q.id = f.job_queue_id
+  set locked_by = $6::text, locked_at = r.locked_at
+  from relocked r
+  where q.id = r.job_queue_id and r.locked
 )
-update graphile_worker._private_jobs j
-set locked_by = $1::text, locked_at = f.locked_at,
-  attempts = case when j.locked_at is null then f.attempt else j.attempts end
-from found f
-where j.id = f.id
-returning j.id
+select f.id, coalesce((select r.locked from relocked r where r.id = f.id), false)::boolean as locked from found f
 `
 
 type RelockJobsParams struct {
-	WorkerID  string
 	Ids       []int64
 	Attempts  []int32
 	Revisions []int32
 	RunAts    []pgtype.Timestamptz
 	LockedAts []pgtype.Timestamptz
+	WorkerID  string
+}
+
+type RelockJobsRow struct {
+	ID     int64
+	Locked bool
 }
 
 // After a held claim was lost with its connection: locks those of its jobs that
 // are as they were when they were held, in the name of that claim, and finds those
 // whose lock was written after all. It waits for whoever holds such a row at this
 // moment, which may be the lost session, until the server notices its end.
-func (q *Queries) RelockJobs(ctx context.Context, arg RelockJobsParams) ([]int64, error) {
+func (q *Queries) RelockJobs(ctx context.Context, arg RelockJobsParams) ([]RelockJobsRow, error) {
 	rows, err := q.db.Query(ctx, RelockJobs,
-		arg.WorkerID,
 		arg.Ids,
 		arg.Attempts,
 		arg.Revisions,
 		arg.RunAts,
 		arg.LockedAts,
+		arg.WorkerID,
 	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []int64
+	var items []RelockJobsRow
 	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
+		var i RelockJobsRow
+		if err := rows.Scan(&i.ID, &i.Locked); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -784,18 +845,19 @@ func (q *Queries) RemainingJobs(ctx context.Context, ids []int64) ([]int64, erro
 }
 
 const SpillJobs = `-- name: SpillJobs :many
-with spilled as (
+with locked_queues as (
+  update graphile_worker._private_job_queues q
+  set locked_by = $1::text, locked_at = pg_catalog.now()
+  where q.id = any (array(select h.job_queue_id from graphile_worker._private_jobs h where h.id = any ($2::bigint[])))
+  returning q.id, q.locked_at
+), spilled as (
   update graphile_worker._private_jobs j
   set locked_by = $1::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any ($2::bigint[])
-  returning j.id, j.job_queue_id
-), locked_queues as (
-  update graphile_worker._private_job_queues q
-  set locked_by = $1::text, locked_at = pg_catalog.now()
-  from spilled s
-  where q.id = s.job_queue_id
+    and (j.job_queue_id is null or j.job_queue_id in (select q.id from locked_queues q where q.locked_at is not null))
+  returning j.id, j.locked_at
 )
-select s.id from spilled s
+select s.id from spilled s where s.locked_at is not null
 `
 
 type SpillJobsParams struct {
@@ -804,6 +866,7 @@ type SpillJobsParams struct {
 }
 
 // From held to locked: what the claim would have written otherwise. Tells which are.
+// Where a trigger keeps a row as it was the job is not locked; its queue may be then.
 func (q *Queries) SpillJobs(ctx context.Context, arg SpillJobsParams) ([]int64, error) {
 	rows, err := q.db.Query(ctx, SpillJobs, arg.WorkerID, arg.Ids)
 	if err != nil {

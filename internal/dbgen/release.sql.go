@@ -41,7 +41,8 @@ type CompleteJobsParams struct {
 
 // Releasing: the outcomes of runs. Every statement names the lock that the
 // claim wrote (worker, time, attempt) and returns the ids for which it still
-// held; for the others nothing is written. A job that was replaced or removed
+// held; for the others nothing is written. A row that is locked after all, as a trigger
+// has returned null or the old row, is not among them. A job that was replaced or removed
 // by its key while it ran has lost its key and used up its attempts, but its
 // lock is still the claim's. A queue is freed only where its lock is of the same
 // claim: it may have been freed before, and be another job's by now.
@@ -74,6 +75,36 @@ func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([]i
 	return items, nil
 }
 
+const DeleteJob = `-- name: DeleteJob :execrows
+delete from graphile_worker._private_jobs j
+where j.id = $1::bigint
+  and j.locked_by = $2::text
+  and j.locked_at = $3::timestamptz
+  and (j.attempts = $4::int or (j.key is null and j.attempts >= j.max_attempts))
+`
+
+type DeleteJobParams struct {
+	ID       int64
+	WorkerID string
+	LockedAt pgtype.Timestamptz
+	Attempt  int32
+}
+
+// CompleteJobs for one job, without its queue, where a rule of the user's is against
+// deletes that return something.
+func (q *Queries) DeleteJob(ctx context.Context, arg DeleteJobParams) (int64, error) {
+	result, err := q.db.Exec(ctx, DeleteJob,
+		arg.ID,
+		arg.WorkerID,
+		arg.LockedAt,
+		arg.Attempt,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const FailJobs = `-- name: FailJobs :many
 with outcome as (
   select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamptz[]) as locked_at,
@@ -104,14 +135,14 @@ with outcome as (
     and j.locked_at = o.locked_at
     and (j.attempts = o.attempt or (j.key is null and j.attempts >= j.max_attempts))
   returning j.id, j.job_queue_id, (o.locked_at)::timestamptz as locked_at, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent,
-    (case when j.last_error <> o.error then j.last_error else '' end)::text as kept_error
+    (case when j.last_error <> o.error then j.last_error else '' end)::text as kept_error, (j.locked_at is null)::boolean as unlocked
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from failed f
-  where q.id = f.job_queue_id and q.locked_by = $10::text and q.locked_at = f.locked_at
+  where f.unlocked and q.id = f.job_queue_id and q.locked_by = $10::text and q.locked_at = f.locked_at
 )
-select f.id, f.run_at, f.permanent, f.kept_error from failed f
+select f.id, f.run_at, f.permanent, f.kept_error from failed f where f.unlocked
 `
 
 type FailJobsParams struct {
@@ -173,6 +204,32 @@ func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsR
 		return nil, err
 	}
 	return items, nil
+}
+
+const FreeIdleQueues = `-- name: FreeIdleQueues :execrows
+with idle as materialized (
+  select i.id, i.locked_at
+  from graphile_worker._private_job_queues i
+  where i.locked_by = $1::text
+    and not exists (
+      select from graphile_worker._private_jobs j
+      where j.job_queue_id = i.id and j.locked_by = i.locked_by and j.locked_at = i.locked_at
+    )
+)
+update graphile_worker._private_job_queues q
+set locked_by = null, locked_at = null
+from idle i
+where q.id = i.id and q.locked_by = $1::text and q.locked_at = i.locked_at
+`
+
+// The locks of this worker's claims on queues of whose jobs they lock none. They are found
+// beforehand: one that was written meanwhile is a later one.
+func (q *Queries) FreeIdleQueues(ctx context.Context, workerID string) (int64, error) {
+	result, err := q.db.Exec(ctx, FreeIdleQueues, workerID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const FreeQueue = `-- name: FreeQueue :many
@@ -322,21 +379,22 @@ with outcome as (
     updated_at = pg_catalog.now()
   from held h
   where j.id = h.id
-  returning j.id, j.job_queue_id, (h.locked_at)::timestamptz as locked_at, (h.delay <= 0::float8 and j.attempts < j.max_attempts) as runnable,
+  returning j.id, j.job_queue_id, (h.locked_at)::timestamptz as locked_at, (j.locked_at is null)::boolean as unlocked,
+    (h.delay <= 0::float8 and j.attempts < j.max_attempts) as runnable,
     (j.attempts >= j.max_attempts)::boolean as retired, h.cancelled::boolean as cancelled,
     (case when h.cancelled then coalesce(j.last_error, '') else '' end)::text as reason
 ), freed as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from returned r
-  where q.id = r.job_queue_id and q.locked_by = $7::text and q.locked_at = r.locked_at
+  where r.unlocked and q.id = r.job_queue_id and q.locked_by = $7::text and q.locked_at = r.locked_at
 ), announced as (
   select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', pg_catalog.count(*))::text)
   from returned r
-  where r.runnable
+  where r.runnable and r.unlocked
   having pg_catalog.count(*) > 0
 )
-select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true
+select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true where r.unlocked
 `
 
 type ReturnJobsParams struct {
@@ -405,7 +463,7 @@ set locked_by = null,
     else j.run_at
   end
 where j.id = $3::bigint and j.locked_by = $4::text and j.locked_at = $5::timestamptz
-returning j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent
+returning j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent, (j.locked_at is null)::boolean as unlocked
 `
 
 type UnlockJobParams struct {
@@ -419,6 +477,7 @@ type UnlockJobParams struct {
 type UnlockJobRow struct {
 	RunAt     pgtype.Timestamptz
 	Permanent bool
+	Unlocked  bool
 }
 
 // For a run whose outcome the database refuses in every form: the lock of its job and
@@ -438,7 +497,7 @@ func (q *Queries) UnlockJob(ctx context.Context, arg UnlockJobParams) ([]UnlockJ
 	var items []UnlockJobRow
 	for rows.Next() {
 		var i UnlockJobRow
-		if err := rows.Scan(&i.RunAt, &i.Permanent); err != nil {
+		if err := rows.Scan(&i.RunAt, &i.Permanent, &i.Unlocked); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -57,7 +57,7 @@ func Of(err error) Class {
 			return r.class
 		case ended(answer):
 			return Connection // whatever ended the session, another one can be had
-		case raised(answer):
+		case raised(answer), ruled(answer):
 			return Answer
 		case r.class == No && answer.Where != "" && programs[answer.Code[:min(2, len(answer.Code))]]:
 			return Answer
@@ -97,6 +97,19 @@ func Raised(err error) bool {
 // translated.
 func raised(answer *pgconn.PgError) bool { return answer.Routine == "exec_stmt_raise" }
 
+// Ruled reports whether a rule of the user's on a table is against every statement of
+// the kind, whatever its values are.
+func Ruled(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && ruled(answer)
+}
+
+// ruled reports whether a rule is against a statement: the server does not rewrite those
+// of several parts, as ours are, for rules that replace them.
+func ruled(answer *pgconn.PgError) bool {
+	return answer.Code == "0A000" && answer.Routine == "RewriteQuery"
+}
+
 // ended reports whether the error was the end of its session.
 func ended(answer *pgconn.PgError) bool {
 	return answer.SeverityUnlocalized == "FATAL" || answer.SeverityUnlocalized == "PANIC"
@@ -127,7 +140,7 @@ func Refused(err error) bool {
 func Elsewhere(err error) bool {
 	var answer *pgconn.PgError
 	var connect *pgconn.ConnectError
-	return errors.As(err, &answer) && Refused(err) && !raised(answer) && ruleOf(answer.Code).elsewhere && !errors.As(err, &connect)
+	return errors.As(err, &answer) && Refused(err) && !raised(answer) && !ruled(answer) && ruleOf(answer.Code).elsewhere && !errors.As(err, &connect)
 }
 
 // AtOnce reports whether one more try is worthwhile at once, on another connection:

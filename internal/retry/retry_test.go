@@ -124,6 +124,7 @@ func TestSessionsThatAreToBeLeft(t *testing.T) {
 		{answer("25P03", "FATAL"), true, true},
 		{answer("0A000", "ERROR"), true, false},
 		{&pgconn.PgError{Code: "0A000", SeverityUnlocalized: "ERROR", Routine: "RevalidateCachedQuery"}, true, true},
+		{&pgconn.PgError{Code: "0A000", SeverityUnlocalized: "ERROR", Routine: "RewriteQuery"}, false, false},
 		{answer("42703", "ERROR"), true, false},
 		{answer("XX000", "ERROR"), true, false},
 		{raisedAs("XX000"), false, false},

@@ -120,12 +120,13 @@ func (c *claimer) carryOut(ctx context.Context, o *ordinary) {
 		return
 	case len(s.forbidden)+len(c.accepted)+len(s.limited) > 0 || len(s.tasks) < len(c.tasks) || c.clock.now != nil ||
 		c.refused.any():
-		o.jobs, o.more, o.err = c.choose(ctx, o.limit, s, nil, false)
-		o.answered = o.err == nil
+		var unlocked int
+		o.jobs, o.more, unlocked, o.err = c.choose(ctx, o.limit, s, nil, false)
+		o.answered, o.searched = o.err == nil, unlocked > 0
 	default:
 		c.walk(ctx, o)
 	}
-	if !o.answered && isRefusal(o.err) {
+	if !o.answered && refusesOne(o.err) {
 		c.search(ctx, o, o.err)
 	}
 	if !o.walked && o.more {
@@ -146,6 +147,13 @@ func (c *claimer) walk(ctx context.Context, o *ordinary) {
 	if err != nil {
 		o.err = err
 		return
+	}
+	if rows.unlocked {
+		c.refused.unlocked()
+		if len(rows.jobs) == 0 {
+			c.search(ctx, o, nil)
+			return
+		}
 	}
 	o.answered, o.err = true, c.names.name(ctx, rows, c.queries)
 	o.jobs, o.found, o.walked = rows.jobs, rows.found, true

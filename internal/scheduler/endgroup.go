@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
@@ -52,6 +53,7 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 			complete = append(complete, end.job.ID)
 		case job.Failed:
 			fail.Ids = append(fail.Ids, end.job.ID)
+			fail.HeldAttempts = append(fail.HeldAttempts, int32(end.job.Lock.Attempt))
 			fail.Errors = append(fail.Errors, errorText(o.Err))
 			fail.Delays = append(fail.Delays, delay(o, sharedBackoff))
 			fail.Finals = append(fail.Finals, o.Permanent)
@@ -84,15 +86,15 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 		batch.Queue(h.text(dbgen.CompleteHeldJobs), complete)
 	}
 	if len(fail.Ids) > 0 {
-		batch.Queue(h.text(dbgen.FailHeldJobs), fail.Ids, fail.Errors, fail.Delays, fail.Finals, fail.Capped, fail.Payloads)
-	}
-	lock := guarded && len(complete)+len(fail.Ids) > 0
-	if lock {
-		ids, attempts := unchangedArgs(e.finish)
-		batch.Queue(h.text(dbgen.LockUnchangedJobs), ids, attempts, h.workerID)
+		batch.Queue(h.text(dbgen.FailHeldJobs), fail.Ids, fail.HeldAttempts, fail.Errors, fail.Delays, fail.Finals, fail.Capped, fail.Payloads)
 	}
 	if len(back.Ids) > 0 {
 		batch.Queue(h.text(dbgen.PutBackHeldJobs), back.Ids, back.Delays, back.Payloads)
+	}
+	mayKeep := unchangedArgs(e.finish)
+	lock := guarded && len(mayKeep.Ids) > 0
+	if lock {
+		batch.Queue(h.text(dbgen.LockUnchangedJobs), mayKeep.Ids, mayKeep.Attempts, mayKeep.RunAts, h.workerID)
 	}
 	if len(spill) > 0 {
 		batch.Queue(h.text(dbgen.SpillJobs), h.workerID, spill)
@@ -129,13 +131,29 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 				w.unchanged = ofKind(e.finish, job.Completed)
 			}
 		}
+		unchanged := len(complete) - deleted // how many there must be
 		if len(fail.Ids) > 0 {
 			if err := readFailed(results, w.failed); err != nil {
 				return w, fmt.Errorf("statement FailHeldJobs: %w", err)
 			}
 			if len(w.failed) != len(fail.Ids) {
+				unchanged += len(fail.Ids) - len(w.failed)
 				for _, end := range ofKind(e.finish, job.Failed) {
 					if _, ok := w.failed[end.job.ID]; !ok {
+						w.unchanged = append(w.unchanged, end)
+					}
+				}
+			}
+		}
+		if len(back.Ids) > 0 {
+			written, err := readBack(results)
+			if err != nil {
+				return w, fmt.Errorf("statement PutBackHeldJobs: %w", err)
+			}
+			if len(written) != len(back.Ids) {
+				unchanged += len(back.Ids) - len(written)
+				for _, end := range e.finish {
+					if slices.Contains(back.Ids, end.job.ID) && !written[end.job.ID] {
 						w.unchanged = append(w.unchanged, end)
 					}
 				}
@@ -147,19 +165,8 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 				return w, fmt.Errorf("statement LockUnchangedJobs: %w", err)
 			}
 			w.unchanged = slices.DeleteFunc(w.unchanged, func(end ended) bool { return w.locked[end.job.ID] })
-			if len(w.locked) == len(complete)-deleted+len(fail.Ids)-len(w.failed) {
+			if len(w.locked) == unchanged {
 				w.unchanged = nil // they are all found
-			}
-		}
-		if len(back.Ids) > 0 {
-			tag, err := results.Exec()
-			if err != nil {
-				return w, fmt.Errorf("statement PutBackHeldJobs: %w", err)
-			}
-			if tag.RowsAffected() != int64(len(back.Ids)) {
-				// Which of them is of no matter: those that were written are not found
-				// as they were.
-				w.unchanged = append(append(w.unchanged, ofKind(e.finish, job.Returned)...), ofKind(e.finish, job.Snoozed)...)
 			}
 		}
 		if len(spill) > 0 {
@@ -191,15 +198,18 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 	}}
 }
 
-// unchangedArgs are the jobs that are deleted, or fail, as arguments of
-// LockUnchangedJobs.
-func unchangedArgs(runs []ended) (ids []int64, attempts []int32) {
+// unchangedArgs are the jobs that are deleted, fail, or wait, as arguments of
+// LockUnchangedJobs. Whether another payload was stored does not show.
+func unchangedArgs(runs []ended) (p dbgen.LockUnchangedJobsParams) {
 	for _, e := range runs {
-		if e.outcome.Kind == job.Completed || e.outcome.Kind == job.Failed {
-			ids, attempts = append(ids, e.job.ID), append(attempts, int32(e.job.Lock.Attempt))
+		switch kind := e.outcome.Kind; {
+		case kind == job.Completed, kind == job.Failed, (kind == job.Returned || kind == job.Snoozed) && delay(e.outcome, 0) > 0:
+			p.Ids = append(p.Ids, e.job.ID)
+			p.Attempts = append(p.Attempts, int32(e.job.Lock.Attempt))
+			p.RunAts = append(p.RunAts, pgtype.Timestamptz{Time: e.job.RunAt, Valid: true})
 		}
 	}
-	return ids, attempts
+	return p
 }
 
 func ofKind(runs []ended, kind job.Kind) (list []ended) {
@@ -236,12 +246,34 @@ func readFailed(results pgx.BatchResults, failed map[int64]written) error {
 	defer rows.Close()
 	for rows.Next() {
 		var r dbgen.FailHeldJobsRow
-		if err := rows.Scan(&r.ID, &r.RunAt, &r.Permanent); err != nil {
+		if err := rows.Scan(&r.ID, &r.RunAt, &r.Permanent, &r.Written); err != nil {
 			return err
 		}
-		failed[r.ID] = written{permanent: r.Permanent, runAt: r.RunAt.Time}
+		if r.Written {
+			failed[r.ID] = written{permanent: r.Permanent, runAt: r.RunAt.Time}
+		}
 	}
 	return rows.Err()
+}
+
+// readBack tells which jobs were put back.
+func readBack(results pgx.BatchResults) (map[int64]bool, error) {
+	rows, err := results.Query()
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	back := map[int64]bool{}
+	for rows.Next() {
+		var r dbgen.PutBackHeldJobsRow
+		if err := rows.Scan(&r.ID, &r.Written); err != nil {
+			return nil, err
+		}
+		if r.Written {
+			back[r.ID] = true
+		}
+	}
+	return back, rows.Err()
 }
 
 // errHoldLost is why a run ends whose held claim is gone.
@@ -303,6 +335,9 @@ func (l *lane) giveUp(g *group, gone []ended, lost []*job.Claimed, refused map[i
 			continue
 		}
 		h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: end.job, Err: end.outcome.Err, Unsure: unsure})
+	}
+	if len(refused) > 0 {
+		h.refused.leavesQueues(true)
 	}
 	for _, a := range g.jobs {
 		if refusal := refused[a.job.ID]; refusal != nil { // it has not ended

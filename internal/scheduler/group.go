@@ -175,15 +175,16 @@ func (p *pool) stopHolding() (withdrawn int) {
 	return withdrawn
 }
 
-// committed ends the group: those of its jobs that are left are locked now. What
+// committed ends the group: those of its jobs that are left are locked now, if locked
+// reports it. What
 // ended too late is handed on under the lock, as in finish.
-func (p *pool) committed(g *group, handOn func(ended)) {
+func (p *pool) committed(g *group, locked func(*active) bool, handOn func(ended)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range g.late {
 		handOn(e)
 	}
-	p.startFirm(g, func(*active) bool { return true }, handOn)
+	p.startFirm(g, locked, handOn)
 	p.closeGroup(g)
 }
 

@@ -411,6 +411,10 @@ func (h *holds) answered(a answer, more bool) bool {
 		h.suspect = h.suspect || retry.Of(a.err) == retry.Connection
 		return true
 	}
+	if a.void {
+		h.pool.claimEnded(a.number, nil, false)
+		return true
+	}
 	h.plentiful = a.more
 	h.survey.ended(a)
 	var jobs []*job.Claimed

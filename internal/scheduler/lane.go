@@ -63,6 +63,7 @@ type answer struct {
 	found found         // what the claim tells beside them
 	seen  int           // jobs that were there, if it took none
 	more  bool          // there may be further jobs
+	void  bool          // the claim was undone before anything came of it
 	freed bool          // jobs may have become runnable by the end of the group
 	err   error         // of the claim
 	took  time.Duration // without the survey
@@ -174,10 +175,23 @@ func (l *lane) endAndClaim(ctx context.Context, c command, a *answer) error {
 		return l.claim(l.h.claimCtx, c, a)
 	}
 	rows, err := l.readClaim(results)
-	if err = errors.Join(err, results.Close()); err == nil {
+	err = errors.Join(err, results.Close())
+	switch {
+	case err != nil:
+	case len(written.unchanged) > 0:
+		// It may have taken what has just run, and is to be locked.
+		err = l.undo(bounded, a)
+	default:
 		err = l.take(bounded, rows, c.claim, a)
 	}
 	return l.explain(bounded, c.claim, err)
+}
+
+// undo gives all back that a claim has taken.
+func (l *lane) undo(ctx context.Context, a *answer) error {
+	a.void = true
+	_, err := l.conn.Exec(ctx, "rollback")
+	return err
 }
 
 // endFailed sees to the jobs of a group whose end was refused, or lost. Then it claims,
@@ -254,6 +268,11 @@ func (l *lane) take(ctx context.Context, rows *claimedRows, asked int, a *answer
 		if err := l.conn.Ping(ctx); err != nil {
 			return fmt.Errorf("making sure of jobs whose claim took %s: %w", time.Since(l.sent), err)
 		}
+	}
+	if rows.unlocked {
+		// Whose locks are not written is found out by an ordinary claim.
+		l.h.refused.unlocked()
+		return l.undo(ctx, a)
 	}
 	if err := l.tasks.name(ctx, rows, l.h.config.Statements.On(l.conn)); err != nil {
 		return err
@@ -375,7 +394,13 @@ func (l *lane) settle(ctx context.Context, g *group, e ending, w groupWritten) (
 			l.h.estimates.lock(a.job.Task) // before the run may end
 		}
 	}
-	l.h.pool.committed(g, l.h.release)
+	unspilled := map[int64]bool{}
+	for _, j := range w.unspilled {
+		unspilled[j.ID] = true
+		l.h.refused.tell(l.h.events, l.h.workerID, j, errUnchanged)
+		l.h.refused.leavesQueues(true)
+	}
+	l.h.pool.committed(g, func(a *active) bool { return !unspilled[a.job.ID] }, l.h.release)
 	if len(e.spill) > 0 && l.h.events.WantsFrequent() {
 		l.h.events.Emit(event.JobsSpilled{WorkerID: l.h.workerID, Count: len(e.spill)})
 	}

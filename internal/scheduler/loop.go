@@ -125,7 +125,7 @@ func (l *loop) wait(ctx context.Context) {
 
 // fail notes that a claim or a poll has failed.
 func (l *loop) fail(ctx context.Context, err error) {
-	if isRefusal(err) && l.claims.refused.suspect() {
+	if refusesOne(err) && l.claims.refused.suspect() {
 		l.more = true // the next claim searches for the job that it is refused for
 		return
 	}
@@ -166,7 +166,7 @@ func (l *loop) polls(ctx context.Context) {
 func (l *loop) heldAnswered(ctx context.Context, a answer) {
 	l.more = l.holds.answered(a, l.more) || l.once && a.end != nil
 	switch {
-	case a.claim == 0:
+	case a.claim == 0, a.void:
 	case a.stale():
 	case a.err != nil:
 		l.fail(ctx, a.err)

@@ -75,6 +75,11 @@ func plainer(e ended, refusal error) []ended {
 // that the job's lock is given back, or was lost. err is an error other than a refusal.
 func (o *outcomes) instead(ctx context.Context, e *ended, refusal error) (ok, freed bool, err error) {
 	kind := e.outcome.Kind
+	if kind == job.Completed && retry.Ruled(refusal) {
+		if ok, freed, err := o.deletePlainly(ctx, e); ok || err != nil {
+			return ok, freed, err
+		}
+	}
 	for _, p := range plainer(*e, refusal) {
 		write := o.fail
 		if p.outcome.Kind != job.Failed {
@@ -100,6 +105,25 @@ func (o *outcomes) instead(ctx context.Context, e *ended, refusal error) (ok, fr
 	return o.unlock(ctx, e, refusal)
 }
 
+// deletePlainly completes a job although a rule is against the usual statement.
+func (o *outcomes) deletePlainly(ctx context.Context, e *ended) (ok, freed bool, err error) {
+	lockedAt := pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true}
+	rows, err := o.queries.DeleteJob(ctx, dbgen.DeleteJobParams{
+		ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt, Attempt: int32(e.job.Lock.Attempt),
+	})
+	switch {
+	case err != nil && !isRefusal(err):
+		return false, false, err
+	case err != nil || rows == 0:
+		return false, false, nil
+	}
+	o.report(*e, written{held: true})
+	// The job is gone, and what is left to do is what is done for lost ones.
+	e.outcome.Kind, e.reported = job.Lost, true
+	left, freed, err := o.lost(ctx, []ended{*e})
+	return len(left) == 0, freed, err
+}
+
 // unlock gives the lock back and writes nothing else.
 func (o *outcomes) unlock(ctx context.Context, e *ended, refusal error) (ok, freed bool, err error) {
 	lockedAt := pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true}
@@ -110,7 +134,7 @@ func (o *outcomes) unlock(ctx context.Context, e *ended, refusal error) (ok, fre
 		switch {
 		case err != nil && !isRefusal(err):
 			return false, false, err
-		case err != nil || len(rows) == 0:
+		case err != nil || len(rows) == 0 || !rows[0].Unlocked:
 			continue
 		}
 		_, err = o.queries.FreeQueue(ctx, dbgen.FreeQueueParams{ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt})

@@ -11,6 +11,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
 )
 
 // The database may refuse the lock of a job: a trigger or a constraint of the user's is
@@ -42,8 +43,10 @@ type refusedJobs struct {
 	count  atomic.Int32 // of jobs, and one more while a search is due
 	mu     sync.Mutex
 	jobs   map[int64]refusedJob
+	names  map[string]refusedJob // queues
 	search bool
 	vain   bool // the last search has found nothing
+	queues bool // there may be queues that are locked for the sake of such jobs only
 }
 
 type refusedJob struct {
@@ -52,7 +55,7 @@ type refusedJob struct {
 }
 
 func newRefusedJobs() *refusedJobs {
-	return &refusedJobs{now: time.Now, jobs: make(map[int64]refusedJob)}
+	return &refusedJobs{now: time.Now, jobs: make(map[int64]refusedJob), names: make(map[string]refusedJob)}
 }
 
 // any reports whether there are such jobs, or a search for them is due.
@@ -73,11 +76,16 @@ func (r *refusedJobs) prune() {
 			delete(r.jobs, id)
 		}
 	}
+	for name, j := range r.names {
+		if r.now().Sub(j.until) > refusedKept {
+			delete(r.names, name)
+		}
+	}
 	r.counted()
 }
 
 func (r *refusedJobs) counted() {
-	n := int32(len(r.jobs))
+	n := int32(len(r.jobs) + len(r.names))
 	if r.search {
 		n++
 	}
@@ -89,13 +97,24 @@ func (r *refusedJobs) counted() {
 func (r *refusedJobs) add(id int64) (wait time.Duration, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	j, known := r.jobs[id]
-	if !known && len(r.jobs) >= mostRefused {
+	return leaveOut(r, r.jobs, id)
+}
+
+// addQueue leaves a queue out.
+func (r *refusedJobs) addQueue(name string) (wait time.Duration, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return leaveOut(r, r.names, name)
+}
+
+func leaveOut[K comparable](r *refusedJobs, all map[K]refusedJob, which K) (wait time.Duration, ok bool) {
+	j, known := all[which]
+	if !known && len(all) >= mostRefused {
 		return 0, false
 	}
 	j.wait = min(max(2*j.wait, refusedFirst), refusedMost)
 	j.until = r.now().Add(j.wait)
-	r.jobs[id] = j
+	all[which] = j
 	r.counted()
 	return j.wait, true
 }
@@ -115,21 +134,27 @@ func (r *refusedJobs) remove(jobs []*job.Claimed) {
 	defer r.mu.Unlock()
 	for _, j := range jobs {
 		delete(r.jobs, j.ID)
+		delete(r.names, j.Queue)
 	}
 	r.counted()
 }
 
-// leftOut are the jobs that claims leave out now.
-func (r *refusedJobs) leftOut() []int64 {
+// leftOut are the jobs, and the queues, that claims leave out now.
+func (r *refusedJobs) leftOut() (ids []int64, queues []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ids := []int64{}
+	ids, queues = []int64{}, []string{}
 	for id, j := range r.jobs {
 		if r.now().Before(j.until) {
 			ids = append(ids, id)
 		}
 	}
-	return ids
+	for name, j := range r.names {
+		if r.now().Before(j.until) {
+			queues = append(queues, name)
+		}
+	}
+	return ids, queues
 }
 
 // next is when the first of them is to be tried again; zero for never.
@@ -140,6 +165,11 @@ func (r *refusedJobs) next() (next time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, j := range r.jobs {
+		if r.now().Before(j.until) {
+			next = earlier(next, j.until)
+		}
+	}
+	for _, j := range r.names {
 		if r.now().Before(j.until) {
 			next = earlier(next, j.until)
 		}
@@ -161,6 +191,24 @@ func (r *refusedJobs) suspect() bool {
 	return true
 }
 
+// unlocked notes that a claim has met jobs whose locks are not written, although nothing
+// has failed. The next one finds out which.
+func (r *refusedJobs) unlocked() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.search, r.queues = true, true
+	r.counted()
+}
+
+// leavesQueues notes whether queues may be locked for the sake of such jobs only, and
+// reports whether they were before.
+func (r *refusedJobs) leavesQueues(may bool) (before bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, r.queues = r.queues, may
+	return before
+}
+
 // searching reports whether the claim is to be a search, which it is to tell the end of.
 func (r *refusedJobs) searching() bool {
 	r.mu.Lock()
@@ -179,7 +227,7 @@ func (r *refusedJobs) searched(some int) {
 // search claims what it can where claims are refused, and finds out which jobs they are
 // refused for. cause is why, if this claim knows it.
 func (c *claimer) search(ctx context.Context, o *ordinary, cause error) {
-	looked, _, err := c.choose(ctx, min(o.limit, mostSearched), o.selection, nil, true)
+	looked, _, _, err := c.choose(ctx, min(o.limit, mostSearched), o.selection, nil, true)
 	if err != nil {
 		o.err = err
 		if cause != nil {
@@ -223,12 +271,14 @@ func (s *search) take(ctx context.Context, ids []int64) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	jobs, _, err := s.choose(ctx, len(ids), s.selection, ids, false)
+	jobs, _, unlocked, err := s.choose(ctx, len(ids), s.selection, ids, false)
+	s.taken, s.refused = append(s.taken, jobs...), s.refused+unlocked
 	switch {
 	case err == nil:
-		s.taken = append(s.taken, jobs...)
 		return nil
-	case !isRefusal(err):
+	case errors.Is(err, errTooManyRefused):
+		return err
+	case !refusesOne(err):
 		return err
 	case len(ids) > 1:
 		half := len(ids) / 2
@@ -237,43 +287,98 @@ func (s *search) take(ctx context.Context, ids []int64) error {
 		}
 		return s.take(ctx, ids[half:])
 	}
-	if !s.claimer.refused.tell(s.events, s.workerID, s.jobs[ids[0]], err) {
-		return errors.Join(errTooManyRefused, err)
-	}
 	s.refused++
-	return nil
+	return s.leaveOut(ctx, s.jobs[ids[0]], err)
 }
+
+// leaveOut leaves a job out whose lock is refused, or its queue if that is refused.
+func (c *claimer) leaveOut(ctx context.Context, j *job.Claimed, refusal error) error {
+	queue, err := c.refusedQueue(ctx, j)
+	switch {
+	case err != nil:
+		return err
+	case queue == nil && c.refused.tell(c.events, c.workerID, j, refusal):
+		return nil
+	case queue != nil:
+		refusal = fmt.Errorf("locking the queue %q: %w", j.Queue, queue)
+		if wait, ok := c.refused.addQueue(j.Queue); ok {
+			c.events.Emit(event.ClaimRefused{WorkerID: c.workerID, Job: j, Err: refusal, RetryIn: wait})
+			return nil
+		}
+	}
+	return errors.Join(errTooManyRefused, refusal)
+}
+
+// refusedQueue is the refusal of the lock of a job's queue, or nil.
+func (c *claimer) refusedQueue(ctx context.Context, j *job.Claimed) (refusal, err error) {
+	if j.Queue == "" {
+		return nil, nil
+	}
+	c.refused.leavesQueues(true)
+	rows, err := c.queries.TryQueue(ctx, dbgen.TryQueueParams{WorkerID: c.workerID, Queue: j.Queue})
+	switch {
+	case err != nil && isRefusal(err):
+		return err, nil
+	case err != nil:
+		return nil, fmt.Errorf("looking whether the queue %q may be locked: %w", j.Queue, err)
+	case len(rows) > 0 && !rows[0]:
+		return errQueueUnchanged, nil
+	}
+	return nil, nil
+}
+
+var errQueueUnchanged = errors.New("the queue's row is as it was, although the statement succeeded; " +
+	"look for a trigger on the queues table that returns null")
+
+// refusesOne reports whether a claim may have been refused for the sake of one job.
+func refusesOne(err error) bool { return isRefusal(err) && !retry.Ruled(err) }
 
 var errTooManyRefused = fmt.Errorf("the database refuses the locks of more than %d jobs; "+
 	"look for a trigger or a constraint on the tables of jobs and queues", mostRefused)
 
 // choose takes the first jobs of the selection, of only if that is not empty; look does
-// not take them, and tells of them but their texts.
+// not take them, and tells of them but their texts. Of unlocked ones the locks were not
+// written, although nothing has failed.
 func (c *claimer) choose(
 	ctx context.Context, limit int, s selection, only []int64, look bool,
-) (jobs []*job.Claimed, more bool, err error) {
+) (jobs []*job.Claimed, more bool, unlocked int, err error) {
+	if !look && c.refused.any() && c.refused.leavesQueues(false) {
+		if _, err := c.queries.FreeIdleQueues(ctx, c.workerID); err != nil {
+			c.refused.leavesQueues(true)
+			if !isRefusal(err) {
+				return nil, false, 0, fmt.Errorf("unlocking queues of jobs that could not be locked: %w", err)
+			}
+		}
+	}
 	at, lockAt := c.clock.claim()
-	leftOut := []int64{}
+	leftOut, queues := []int64{}, []string{}
 	if c.refused.any() {
-		leftOut = c.refused.leftOut()
+		leftOut, queues = c.refused.leftOut()
 	}
 	rows, err := c.queries.ClaimSelectedJobs(ctx, dbgen.ClaimSelectedJobsParams{
 		Tasks: orEmpty(s.tasks), MaxJobs: int32(limit), MaxBytes: int64(payloadRoom), WorkerID: c.workerID, At: at, LockAt: lockAt,
 		LimitedTasks: orEmpty(s.limited), Rooms: orEmpty(s.rooms),
 		ForbiddenFlags: orEmpty(s.forbidden), AcceptedFlags: c.accepted,
-		RefusedIds: leftOut, OnlyIds: orEmpty(only), Look: look,
+		RefusedIds: leftOut, RefusedQueues: queues, OnlyIds: orEmpty(only), Look: look,
 	})
 	for _, row := range rows {
-		jobs = append(jobs, c.held(dbgen.ListHeldJobsRow{
+		more = row.More
+		j := c.held(dbgen.ListHeldJobsRow{
 			ID: row.ID, Payload: row.Payload, Priority: row.Priority, RunAt: row.RunAt,
 			Attempts: row.Attempts, MaxAttempts: row.MaxAttempts, LastError: row.LastError,
 			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Key: row.Key, LockedAt: row.LockedAt,
 			Revision: row.Revision, Flags: row.Flags, Task: row.Task, Queue: row.Queue,
-		}))
-		more = row.More
+		})
+		if look || row.LockedAt.Valid {
+			jobs = append(jobs, j)
+			continue
+		}
+		unlocked, more = unlocked+1, true
+		c.refused.leavesQueues(true)
+		err = errors.Join(err, c.leaveOut(ctx, j, errUnchanged))
 	}
 	if !look && len(jobs) > 0 && c.refused.any() {
 		c.refused.remove(jobs)
 	}
-	return jobs, more, err
+	return jobs, more, unlocked, err
 }

@@ -120,10 +120,14 @@ var errOneByOne = errors.New("refused together")
 // relock is RelockJobs, one by one if they are refused together.
 func (h *holds) relock(ctx context.Context, p dbgen.RelockJobsParams) (kept map[int64]bool, refused map[int64]error, err error) {
 	kept, refused = map[int64]bool{}, map[int64]error{}
-	ids, err := h.queries.RelockJobs(ctx, p)
+	found, err := h.queries.RelockJobs(ctx, p)
 	if err == nil {
-		for _, id := range ids {
-			kept[id] = true
+		for _, row := range found {
+			if row.Locked {
+				kept[row.ID] = true
+			} else {
+				refused[row.ID] = errUnchanged
+			}
 		}
 		return kept, refused, nil
 	}

@@ -23,6 +23,8 @@ type claimedRows struct {
 	jobs  []*job.Claimed
 	tasks []int32 // ids of the jobs' tasks
 	found found
+	// unlocked says that there are jobs whose locks a trigger has kept from being written.
+	unlocked bool
 
 	chunk []job.Claimed
 	block []byte
@@ -47,8 +49,10 @@ type claimedRow struct {
 	lockedAt                        pgtype.Timestamptz
 }
 
-func (r *claimedRow) found() found {
-	return found{seen: int(r.seen.Int32), looked: int(r.looked.Int32), reached: int(r.reached.Int32)}
+// tell notes what a row tells beside its job.
+func (c *claimedRows) tell(r *claimedRow) {
+	c.unlocked = r.seen.Int32 < 0
+	c.found = found{seen: max(0, int(r.seen.Int32)), looked: int(r.looked.Int32), reached: int(r.reached.Int32)}
 }
 
 func (c *claimedRows) read(rows pgx.Rows) error {
@@ -72,13 +76,13 @@ func (c *claimedRows) read(rows pgx.Rows) error {
 			if err := rows.Scan(none...); err != nil {
 				return fmt.Errorf("reading the count of jobs: %w", err)
 			}
-			c.found = r.found()
+			c.tell(&r)
 			continue
 		}
 		if err := rows.Scan(into...); err != nil {
 			return fmt.Errorf("reading a job: %w", err)
 		}
-		c.found = r.found()
+		c.tell(&r)
 		c.tasks = append(c.tasks, r.task)
 		if !c.held {
 			c.lockedAt = r.lockedAt.Time
