@@ -90,7 +90,7 @@ func TestRefusedOutcomes(t *testing.T) {
 				}
 				client := newClient(t, pool)
 				held := make(chan struct{}, 100)
-				w := start(t, gworker.Config{Pool: pool, HoldTime: hold, Concurrency: 3, Tasks: []gworker.Task{
+				w := start(t, gworker.Config{Pool: pool, HoldTime: hold, Concurrency: 3, StatementTimeout: time.Hour, Tasks: []gworker.Task{
 					gworker.NewRawTask("poison", func(ctx context.Context, job *gworker.RawJob) error {
 						if string(job.Payload) == `{"bad":true}` {
 							return c.handler(ctx, job)
@@ -129,12 +129,8 @@ func TestRefusedOutcomes(t *testing.T) {
 				for _, job := range others {
 					waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
 				}
-				began := time.Now()
-				if err := w.stop(); err != nil {
+				if err := w.stop(); err != nil { // within less than a statement time-out
 					t.Error(err)
-				}
-				if took := time.Since(began); took > 20*time.Second {
-					t.Errorf("the shutdown took %s", took)
 				}
 				var attempts int
 				var locked, waits bool

@@ -21,14 +21,14 @@ type silent struct {
 }
 
 // endsWithin ends a worker and fails the test if that takes much longer than promised.
-// It is generous: a machine may be busy.
+// It is generous, as a machine may be busy; what it has to tell apart takes 30 s or more.
 func endsWithin(t *testing.T, w *running, promised time.Duration) {
 	t.Helper()
 	began := time.Now()
 	if err := w.stop(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	if took := time.Since(began); took > promised+8*time.Second {
+	if took := time.Since(began); took > promised+20*time.Second {
 		t.Errorf("the shutdown took %s, and %s are promised", took, promised)
 	}
 }
@@ -185,7 +185,7 @@ func TestShutdownTimeoutWhateverHooksDo(t *testing.T) {
 		if !errors.Is(err, gworker.ErrShutdownTimeout) {
 			t.Errorf("Run: %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Error("Run did not return")
 	}
 	close(release)
@@ -210,6 +210,19 @@ func TestCloseOfAClientWhileTheDatabaseIsSilent(t *testing.T) {
 		t.Skip("takes seconds")
 	}
 	t.Parallel()
+	// pgxpool itself gives up after 15 s. A busy machine only adds to the time: so one of
+	// three tries is enough.
+	var took time.Duration
+	for range 3 {
+		if took = silentClientCloses(t); took <= 14*time.Second {
+			return
+		}
+	}
+	t.Errorf("it took %s to close, and 5 s are promised", took)
+}
+
+func silentClientCloses(t *testing.T) time.Duration {
+	t.Helper()
 	proxy, url := testproxy.Start(t, testdb.Migrated(t))
 	client, err := gworker.NewClient(gworker.ClientConfig{DatabaseURL: url})
 	if err != nil {
@@ -224,7 +237,5 @@ func TestCloseOfAClientWhileTheDatabaseIsSilent(t *testing.T) {
 	}
 	began := time.Now()
 	client.Close()
-	if took := time.Since(began); took > 14*time.Second {
-		t.Errorf("it took %s to close, and 5 s are promised", took)
-	}
+	return time.Since(began)
 }

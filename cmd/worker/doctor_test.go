@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -85,13 +84,7 @@ func TestDoctorAsJSON(t *testing.T) {
 func TestDoctorErrors(t *testing.T) {
 	worker(t, "", "doctor", "extra").want(t, 2, `"extra"`)
 	worker(t, "", "doctor", "--what").want(t, 2, "worker doctor --help")
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := free.Addr().String()
-	_ = free.Close()
-	r := worker(t, "", "doctor", "-c", "postgres://u:hunter2@"+nobody+"/db")
+	r := worker(t, "", "doctor", "-c", "postgres://u:hunter2@127.0.0.1:1/db")
 	r.want(t, 1, "nothing listens there")
 	if r.out != "" || strings.Contains(r.err, "hunter2") {
 		t.Errorf("out: %s\nerr: %s", r.out, r.err)

@@ -186,19 +186,13 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := free.Addr().String()
-	_ = free.Close()
 	dir := tasksDir(t, map[string]string{"x.sql": "select 1"})
 	run := func(database string, more ...string) result {
 		return worker(t, "", append([]string{"run", "--once", "--tasks", dir, "--connect-timeout", "1s", "-c", database}, more...)...)
 	}
 
 	run("postgres://u:hunter2@no-such-host.invalid/db").want(t, 1, "no such host", "no-such-host.invalid", "check the host")
-	run("postgres://u:hunter2@"+nobody+"/db").want(t, 1, "gave up after 1s", "nothing listens")
+	run("postgres://u:hunter2@127.0.0.1:1/db").want(t, 1, "gave up after 1s", "nothing listens")
 	run("postgres://u:hunter2@"+answering(t, "HTTP/1.1 400 Bad Request\r\n\r\n")+"/db").want(t, 1, "is no PostgreSQL: check host and port")
 	run("postgres://u:hunter2@"+answering(t, "SSH-2.0-OpenSSH_9.9\r\n")+"/db").want(t, 1, "is no PostgreSQL: check host and port")
 	run("postgres://u:hunter2@"+answering(t, "")+"/db").want(t, 1, "ended before PostgreSQL answered")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -14,6 +15,9 @@ import (
 	"github.com/gworker/gworker/internal/schema"
 	"github.com/gworker/gworker/internal/testdb"
 )
+
+// patience is how long a test waits for what the server tells a moment later.
+const patience = time.Minute
 
 // patient is a database to examine.
 type patient struct {

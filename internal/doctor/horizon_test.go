@@ -55,7 +55,7 @@ func TestOldTransactions(t *testing.T) {
 	wantOthersOK(t, r, "old-transactions")
 	want(t, p.examine(doctor.Aged(2*time.Hour, 0)), "old-transactions", doctor.Problem, "for 2 h")
 	p.helps(r, "old-transactions")
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		r = p.examine(doctor.Aged(2*time.Hour, 0))
 		if r.Worst == doctor.OK {
 			break
@@ -110,7 +110,7 @@ func TestReplication(t *testing.T) {
 
 func (p patient) until(condition string) {
 	p.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !value[bool](p, condition); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !value[bool](p, condition); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			p.t.Fatalf("waited in vain for: %s", condition)
 		}

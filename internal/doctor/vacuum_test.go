@@ -31,7 +31,7 @@ func TestDeadRows(t *testing.T) {
 	p.do("delete from graphile_worker._private_jobs where id > 1")
 	var r doctor.Report
 	// The server counts a moment later.
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		r = p.examine()
 		if f, _ := r.Find("dead-rows"); f.Severity != doctor.OK {
 			break
@@ -40,7 +40,7 @@ func TestDeadRows(t *testing.T) {
 	want(t, r, "dead-rows", doctor.Warning, "_private_jobs has 60,000 dead rows", "never vacuumed", "autovacuum_vacuum_scale_factor = 0")
 	wantOthersOK(t, r, "dead-rows", "autovacuum")
 	p.helps(r, "dead-rows")
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		r = p.examine()
 		if f, _ := r.Find("dead-rows"); f.Severity == doctor.OK {
 			break
@@ -93,7 +93,7 @@ func TestBloat(t *testing.T) {
 	p.doAndLeave("delete from graphile_worker._private_jobs where id < 40000")
 	p.do("vacuum (analyze) graphile_worker._private_jobs")
 	var r doctor.Report
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		r = p.examine()
 		if f, _ := r.Find("bloat"); f.Severity != doctor.OK {
 			break

@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { testdb.Main(m) }
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 var errStop = errors.New("the test is over")
 

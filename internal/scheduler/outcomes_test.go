@@ -48,6 +48,7 @@ func TestOutcomeThatIsRefusedInEveryForm(t *testing.T) {
 		return coalesce(new, old); end $$`)
 	f.exec(t, `create trigger refuse before update or delete on graphile_worker._private_jobs for each row execute function refuse()`)
 	f.exec(t, "select graphile_worker.add_job('x', priority => 5, queue_name => 'q')")
+	f.config.StatementTimeout = time.Hour
 	s := scheduler.New(f.config)
 	stop := run(t, s)
 	if refused := wait[event.OutcomeRefused](t, f); refused.Stored != event.StoredQueueFreed {
@@ -71,11 +72,7 @@ func TestOutcomeThatIsRefusedInEveryForm(t *testing.T) {
 	f.exec(t, "select graphile_worker.add_job('x', priority => 5)")
 	s.Wake()
 	wait[event.OutcomeRefused](t, f)
-	began := time.Now()
-	stop()
-	if took := time.Since(began); took > f.config.StatementTimeout/2 {
-		t.Errorf("the shutdown waited for %s", took)
-	}
+	stop() // within less than a statement time-out
 	if abandoned := wait[event.OutcomesAbandoned](t, f); len(abandoned.JobIDs) != 1 || !strings.Contains(abandoned.Err.Error(), "not this one") {
 		t.Errorf("abandoned %v: %v", abandoned.JobIDs, abandoned.Err)
 	}
