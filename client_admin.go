@@ -203,7 +203,7 @@ func (a adder) ForceUnlockWorkers(ctx context.Context, workerIDs []string) ([]Wo
 	}
 	held, err := admin.ForceUnlock(ctx, a.queries, workerIDs)
 	if err != nil {
-		return nil, fmt.Errorf("unlocking %d workers: %w", len(workerIDs), err)
+		return nil, fmt.Errorf("unlocking workers by force: %w", err)
 	}
 	return held, nil
 }
