@@ -1,10 +1,15 @@
 package interop_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/tests/interop/node"
 	"github.com/gworker/gworker/tests/interop/rust"
 )
 
@@ -36,5 +41,289 @@ func TestRustCronWithoutPayload(t *testing.T) {
 	}
 	if got := payloads("full"); len(got) != 1 || !strings.Contains(got[0], `"T:00+00:00"`) {
 		t.Errorf("with a payload the jobs have %q, want a time that ends in +00:00", got)
+	}
+}
+
+// A Rust worker with recovery takes a job of Node's that just takes long, and runs
+// it beside Node.
+func TestRustSweepTakesLongJobsOfNode(t *testing.T) {
+	rust.Require(t, rust.V14)
+	node.Require(t)
+	t.Parallel()
+	db := gworkerDatabase(t)
+	open := db.closeGate()
+	h := &lockHolder{name: "node", side: nodeSide(node.V18)}
+	h.start(db, "slow")
+	db.await("Node to start the job", func() bool { return len(db.seen()) == 1 })
+	db.ageLocks()
+	j := newJournal()
+	p := startRust(t, db.url, j, withTasks("slow"), withRecovery)
+	j.await(t, "started", 1)
+	if runs := values[string](db, "select worker from interop.runs where ended_at is null order by id"); len(runs) != 2 {
+		t.Errorf("at work on the job: %v, want both", runs)
+	}
+	open()
+	j.await(t, "finished", 1)
+	p.stop(t)
+	h.process.stop(t)
+}
+
+// The local queue of 0.13.5 takes several jobs of one named queue at once, and they
+// run at the same time. 0.14.1 takes one.
+func TestRustBatchOfOneQueue(t *testing.T) {
+	for v, want := range map[rust.Version]int{rust.V13: 3, rust.V14: 1} {
+		t.Run(v.String(), func(t *testing.T) {
+			t.Parallel()
+			rust.Require(t, v)
+			db := gworkerDatabase(t)
+			open := db.closeGate()
+			for range 3 {
+				db.exec("select graphile_worker.add_job('slow', queue_name => 'one')")
+			}
+			db.exec("select graphile_worker.add_job('slow')") // claimed with them: it says when
+			j := newJournal()
+			p := startRustOf(t, v, db.url, j, withTasks("slow"), withConcurrency(4), withLocalQueue(10))
+			j.await(t, "started", want+1)
+			if locked := value[int](db, "select count(*)::int from graphile_worker._private_jobs where locked_by is not null and job_queue_id is not null"); locked != want {
+				t.Errorf("%d jobs of the queue are locked at once, want %d", locked, want)
+			}
+			open()
+			j.await(t, "finished", 4)
+			p.stop(t)
+		})
+	}
+}
+
+// Rust completes by the job's id alone: a worker that has lost its lock deletes what
+// another is running. That one's handler is told, and stores nothing.
+func TestRustCompletesWhatItHasLost(t *testing.T) {
+	rust.Require(t, rust.V14)
+	t.Parallel()
+	db := gworkerDatabase(t)
+	open := db.closeGate()
+	j := newJournal()
+	p := startRust(t, db.url, j, withTasks("slow"))
+	db.exec("select graphile_worker.add_job('slow')")
+	j.await(t, "started", 1)
+	db.exec("select graphile_worker.force_unlock_workers(array[$1])", db.lockedBy("slow"))
+
+	started, finish := make(chan struct{}), make(chan struct{})
+	lost := make(chan int64, 10)
+	observe := func(e gworker.Event) {
+		if e, ok := e.(gworker.JobLost); ok {
+			lost <- e.Job.ID
+		}
+	}
+	worker, err := gworker.NewWorker(gworker.Config{DatabaseURL: db.url, Concurrency: 1, Observers: []func(gworker.Event){observe}, Tasks: []gworker.Task{
+		gworker.NewRawTask("slow", func(context.Context, *gworker.RawJob) error {
+			close(started)
+			<-finish
+			return nil
+		}),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := worker.RunOnce(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	<-started
+	db.await("our lock", func() bool { return strings.HasPrefix(db.lockedBy("slow"), "gworker") })
+	open()
+	j.await(t, "finished", 1)
+	db.await("Rust to delete the job under us", func() bool { return len(db.jobs()) == 0 })
+	close(finish)
+	running.Wait()
+	p.stop(t)
+	select {
+	case <-lost:
+	default:
+		t.Error("our worker did not tell that its job was gone")
+	}
+}
+
+// An error of the database ends a Rust worker that claims job by job. With a local
+// queue it asks again and again, without a pause. Ours waits and goes on.
+func TestDatabaseErrorsInRust(t *testing.T) {
+	for _, localQueue := range []bool{false, true} {
+		t.Run(fmt.Sprintf("local queue %v", localQueue), func(t *testing.T) {
+			t.Parallel()
+			rust.Require(t, rust.V14)
+			db := gworkerDatabase(t)
+			j, ours := newJournal(), newJournal()
+			options := []rustOption{withTasks("work")}
+			if localQueue {
+				options = append(options, withLocalQueue(10))
+			}
+			p := startRust(t, db.url, j, options...)
+			db.exec("select graphile_worker.add_job('work')")
+			j.await(t, "finished", 1)
+			here := gworkerSide.startWorker(t, order{ConnectionString: db.url, Tasks: []string{"other"}, Concurrency: 1}, ours)
+			db.exec("select graphile_worker.add_job('other')")
+			ours.await(t, "finished", 1)
+
+			db.exec("alter table graphile_worker._private_jobs rename to away")
+			db.exec(`notify "jobs:insert", '{"count": 1}'`)
+			if localQueue {
+				db.await("errors", func() bool { return strings.Count(p.stderr.String(), "LocalQueue failed to fetch jobs") >= 10 })
+			} else if err := p.end(t); err == nil {
+				t.Errorf("it ended as if nothing had happened:\n%s", p.stderr)
+			}
+			db.exec("alter table graphile_worker.away rename to _private_jobs")
+			db.exec("select graphile_worker.add_job('other')")
+			ours.await(t, "finished", 2)
+			here.stop(t)
+			if localQueue {
+				db.exec("select graphile_worker.add_job('work')")
+				j.await(t, "finished", 2)
+				p.stop(t)
+			}
+		})
+	}
+}
+
+// A running Rust worker does not hear that the schema has been migrated beyond what
+// it knows, and goes on. Ours ends, with its own error.
+func TestRustIgnoresBreakingMigrations(t *testing.T) {
+	rust.Require(t, rust.V14)
+	t.Parallel()
+	db := gworkerDatabase(t)
+	j, ours := newJournal(), newJournal()
+	p := startRust(t, db.url, j, withTasks("work"))
+	j.await(t, "ready", 1)
+	here := gworkerSide.startWorker(t, order{ConnectionString: db.url, Tasks: []string{"other"}, Concurrency: 1}, ours)
+	db.exec("select graphile_worker.add_job('other')")
+	ours.await(t, "finished", 1)
+	db.exec(`with ledger as (insert into graphile_worker.migrations (id, breaking) values (30, true) returning id)
+		select pg_notify('worker:migrate', '{"migrationNumber":30,"breaking":true}') from ledger`)
+	if err := here.end(t); err == nil || !strings.Contains(here.stderr.String(), "30") {
+		t.Errorf("our worker: %v\n%s", err, here.stderr)
+	}
+	db.exec("select graphile_worker.add_job('work')")
+	j.await(t, "finished", 1)
+	p.stop(t)
+}
+
+// What one call adds has one mode for its keys: preserve_run_at for all if one asks
+// for it. unsafe_dedupe is refused there.
+func TestRustAddsJobsWithOneKeyMode(t *testing.T) {
+	rust.Require(t, rust.V14)
+	t.Parallel()
+	db := gworkerDatabase(t)
+	add := func(run time.Time, mode string) {
+		rustSide(rust.V14).add(t, db.url, call{AddJobs: []spec{
+			{Task: "keyed", Key: "a", RunAt: run, KeyMode: mode}, {Task: "keyed", Key: "b", RunAt: run},
+		}})
+	}
+	add(longAgo, "")
+	add(longAgo.Add(time.Hour), "preserve_run_at")
+	for _, job := range db.jobs() {
+		if !job.RunAt.Equal(longAgo) || job.Revision != 1 {
+			t.Errorf("%+v, want its first run_at kept", job)
+		}
+	}
+	j := newJournal()
+	o := order{ConnectionString: db.url, Calls: []call{{AddJobs: []spec{{Task: "keyed", Key: "a", KeyMode: "unsafe_dedupe"}}}}}
+	p := start(t, "rust client", rust.Command(t.Context(), t, rust.V14, "client"), o, j)
+	if err := p.end(t); err == nil || !strings.Contains(p.stderr.String(), "UnsafeDedupe job_key_mode is not supported") {
+		t.Errorf("unsafe_dedupe in a batch: %v\n%s", err, p.stderr)
+	}
+}
+
+// A cleanup that removes the row of a task makes a running Rust worker blind for new
+// jobs of it: it keeps the row's id.
+func TestRustKeepsTaskIDs(t *testing.T) {
+	rust.Require(t, rust.V14)
+	t.Parallel()
+	db := gworkerDatabase(t)
+	j := newJournal()
+	p := startRust(t, db.url, j, withTasks("work", "other"))
+	j.await(t, "ready", 1)
+	if _, err := db.client().Cleanup(t.Context(), gworker.CleanupOptions{
+		Tasks: []gworker.CleanupTask{gworker.GCTaskIdentifiers}, KeepTasks: []string{"other"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	db.exec("select graphile_worker.add_job('work', priority => -1)")
+	db.exec("select graphile_worker.add_job('other')")
+	j.await(t, "finished", 1)
+	if seen := db.seen(); len(seen) != 1 || seen[0].Task != "other" {
+		t.Errorf("it ran %+v, want it to pass the job of the task whose row is new", seen)
+	}
+	p.stop(t)
+	startRust(t, db.url, newJournal(), withTasks("work"), once).wait(t)
+	if left := db.jobs(); len(left) != 0 {
+		t.Errorf("a new worker left %+v", left)
+	}
+}
+
+// What ends the connections of a Rust worker, as a restart of the server does: while
+// it waits it goes on with new ones.
+func TestLostConnectionsInRust(t *testing.T) {
+	for _, localQueue := range []bool{false, true} {
+		t.Run(fmt.Sprintf("local queue %v", localQueue), func(t *testing.T) {
+			t.Parallel()
+			rust.Require(t, rust.V14)
+			db := gworkerDatabase(t)
+			j := newJournal()
+			options := []rustOption{withTasks("work"), withRecovery}
+			if localQueue {
+				options = append(options, withLocalQueue(10))
+			}
+			p := startRust(t, db.url, j, options...)
+			db.exec("select graphile_worker.add_job('work')")
+			j.await(t, "finished", 1)
+			db.exec("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
+			db.exec("select graphile_worker.add_job('work')")
+			j.await(t, "finished", 2)
+			p.stop(t)
+		})
+	}
+}
+
+// A panic is a failed attempt, and the worker goes on.
+func TestPanicInRust(t *testing.T) {
+	rust.Require(t, rust.V14)
+	t.Parallel()
+	db := gworkerDatabase(t)
+	j := newJournal()
+	p := startRust(t, db.url, j, withTasks("panicking", "fast"))
+	db.exec(`select graphile_worker.add_job('panicking', '{"panic": "no way"}'::json, queue_name => 'q')`)
+	db.exec(`select graphile_worker.add_job('fast', priority => 1)`)
+	j.await(t, "finished", 2)
+	p.stop(t)
+	jobs := db.jobs()
+	if len(jobs) != 1 || jobs[0].LastError == nil || *jobs[0].LastError != `TaskPanic("no way")` || jobs[0].Locked || jobs[0].QueueLocked || jobs[0].Attempts != 1 {
+		t.Errorf("left: %+v, want the panic as the error of one attempt", jobs)
+	}
+}
+
+// A shutdown drops a job that does not end within the grace period: it goes back
+// with its attempt, later, while what the job has begun is not undone.
+func TestShutdownOfRustReturnsTheJob(t *testing.T) {
+	rust.Require(t, rust.V14)
+	t.Parallel()
+	db := gworkerDatabase(t)
+	open := db.closeGate()
+	j := newJournal()
+	p := startRust(t, db.url, j, withTasks("slow"), func(o *order) { o.GraceMs = 1 })
+	db.exec("select graphile_worker.add_job('slow', queue_name => 'q')")
+	j.await(t, "started", 1)
+	p.stop(t)
+	jobs := db.jobs()
+	if len(jobs) != 1 || jobs[0].Locked || jobs[0].QueueLocked || jobs[0].Attempts != 0 || !jobs[0].Available {
+		t.Errorf("left: %+v, want the job back with its attempt", jobs)
+	}
+	if !value[bool](db, "select run_at > created_at + interval '25 seconds' from graphile_worker._private_jobs") {
+		t.Errorf("left: %+v, want it to wait for 30 s", jobs)
+	}
+	open()
+	db.exec("update graphile_worker._private_jobs set run_at = now()")
+	gworkerSide.runOnce(t, db.url, "slow")
+	if seen := db.seen(); len(seen) != 2 || seen[1].Attempts != 1 || len(db.jobs()) != 0 {
+		t.Errorf("runs: %+v, left: %+v", seen, db.jobs())
 	}
 }
