@@ -17,18 +17,19 @@ import (
 // what to do about each; a test that fails here says that a release has changed.
 
 // A line of a crontab without a payload makes jobs whose payload is null: without
-// the _cron member that Node and gworker give them.
+// the _cron member that Node and gworker give them. Node's options of job keys are
+// ignored.
 func TestRustCronWithoutPayload(t *testing.T) {
 	rust.Require(t, rust.V14)
 	t.Parallel()
 	db := gworkerDatabase(t)
 	now := time.Now()
-	for _, identifier := range []string{"bare", "full"} {
+	for _, identifier := range []string{"bare", "full", "keyed"} {
 		db.know(identifier, now.Add(-24*time.Hour), time.Time{})
 	}
 	j := newJournal()
 	p := startRust(t, db.url, j, withTasks("other"), func(o *order) {
-		o.Crontab = "* * * * * bare ?fill=5m\n* * * * * full ?fill=5m {}"
+		o.Crontab = "* * * * * bare ?fill=5m\n* * * * * full ?fill=5m {}\n* * * * * keyed ?fill=5m&jobKey=k {}"
 	})
 	payloads := func(task string) []string {
 		return values[string](db, `select distinct regexp_replace(j.payload::text, '\d{4}-\d\d-\d\dT\d\d:\d\d', 'T') from graphile_worker._private_jobs j
@@ -41,6 +42,9 @@ func TestRustCronWithoutPayload(t *testing.T) {
 	}
 	if got := payloads("full"); len(got) != 1 || !strings.Contains(got[0], `"T:00+00:00"`) {
 		t.Errorf("with a payload the jobs have %q, want a time that ends in +00:00", got)
+	}
+	if keys := value[int](db, "select count(*)::int from graphile_worker._private_jobs where key is not null"); keys != 0 {
+		t.Errorf("%d jobs have a key", keys)
 	}
 }
 
