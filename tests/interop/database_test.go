@@ -70,12 +70,7 @@ func (db *database) migrateWithRust(v rust.Version) *process {
 
 func (db *database) migrate() {
 	db.t.Helper()
-	pool, err := pgxpool.New(db.t.Context(), db.url)
-	if err != nil {
-		db.t.Fatalf("connecting: %v", err)
-	}
-	defer pool.Close()
-	if _, err := migrate.Up(db.t.Context(), pool, migrate.Options{}); err != nil {
+	if _, err := migrate.Up(db.t.Context(), db.pool(), migrate.Options{}); err != nil {
 		db.t.Fatalf("migrating: %v", err)
 	}
 }
@@ -84,6 +79,16 @@ func (db *database) migrateWithNode(v node.Version) *process {
 	db.t.Helper()
 	cmd := node.Require(db.t).Command(db.t.Context(), db.t, "migrate.mjs")
 	return start(db.t, v.String()+" migration", cmd, order{ConnectionString: db.url, Package: v.Package}, newJournal())
+}
+
+func (db *database) pool() *pgxpool.Pool {
+	db.t.Helper()
+	pool, err := pgxpool.New(db.t.Context(), db.url)
+	if err != nil {
+		db.t.Fatalf("connecting: %v", err)
+	}
+	db.t.Cleanup(pool.Close)
+	return pool
 }
 
 func (db *database) connect() *pgx.Conn {
