@@ -133,5 +133,6 @@ const (
 	StoredFailure    = event.StoredFailure
 	StoredUnlocked   = event.StoredUnlocked
 	StoredQueueFreed = event.StoredQueueFreed
+	StoredQueueKept  = event.StoredQueueKept
 	StoredNothing    = event.StoredNothing
 )

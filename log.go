@@ -43,7 +43,7 @@ func LogObserver(logger *slog.Logger) func(Event) {
 			line(level, "the run ended with an error after its job was completed in a transaction; the error is not stored",
 				append(jobFields(e.Job), errAttr(e.Err))...)
 		case event.OutcomeRefused:
-			line(level, "the database refused to store how the run ended; look for a constraint or a trigger on the jobs table",
+			line(level, "the database refused to store how the run ended; look for a constraint or a trigger on the tables of jobs and queues",
 				append(jobFields(e.Job), slog.String("stored", string(e.Stored)), errAttr(e.Err))...)
 		case event.ClaimRefused:
 			line(level, "the database refused to lock a job, so it does not run; look for a constraint or a trigger on the tables of jobs and queues",

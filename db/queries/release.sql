@@ -4,7 +4,9 @@
 -- has returned null or the old row, is not among them. A job that was replaced or removed
 -- by its key while it ran has lost its key and used up its attempts, but its
 -- lock is still the claim's. A queue is freed only where its lock is of the same
--- claim: it may have been freed before, and be another job's by now.
+-- claim: it may have been freed before, and be another job's by now. queue_kept is where it
+-- was not freed: because of that, because a trigger is against it, or because keep_queues
+-- asks for that, so that nothing against the queue's row stands in the outcome's way.
 --
 -- A job that somebody has cancelled (see cancel.sql) is complete if its run is;
 -- however else the run ends, the job stays failed, with the reason that stands
@@ -25,9 +27,12 @@ with outcome as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from done d
-  where q.id = d.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = d.locked_at
+  where not @keep_queues::boolean and q.id = d.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = d.locked_at
+  returning q.id, q.locked_at
 )
-select d.id from done d;
+select d.id,
+  (d.job_queue_id is not null and d.job_queue_id not in (select u.id from freed u where u.locked_at is null))::boolean as queue_kept
+from done d;
 
 -- name: FailJobs :many
 -- A negative delay stands for the shared backoff formula, '' for the payload as
@@ -69,9 +74,14 @@ with outcome as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from failed f
-  where f.unlocked and q.id = f.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = f.locked_at
+  where not @keep_queues::boolean and f.unlocked
+    and q.id = f.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = f.locked_at
+  returning q.id, q.locked_at
 )
-select f.id, f.run_at, f.permanent, f.kept_error from failed f where f.unlocked;
+select f.id, f.run_at, f.permanent, f.kept_error,
+  (f.job_queue_id is not null and f.job_queue_id not in (select u.id from freed u where u.locked_at is null))::boolean as queue_kept
+from failed f
+where f.unlocked;
 
 -- name: ReturnJobs :many
 -- The attempt goes back only where the row's key is still the one it was
@@ -121,14 +131,20 @@ with outcome as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from returned r
-  where r.unlocked and q.id = r.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = r.locked_at
+  where not @keep_queues::boolean and r.unlocked
+    and q.id = r.job_queue_id and q.locked_by = @worker_id::text and q.locked_at = r.locked_at
+  returning q.id, q.locked_at
 ), announced as (
   select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', pg_catalog.count(*))::text)
   from returned r
   where r.runnable and r.unlocked
   having pg_catalog.count(*) > 0
 )
-select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true where r.unlocked;
+select r.id, r.retired, r.cancelled, r.reason,
+  (r.job_queue_id is not null and r.job_queue_id not in (select u.id from freed u where u.locked_at is null))::boolean as queue_kept
+from returned r
+left join announced a on true
+where r.unlocked;
 
 -- name: DeleteJob :execrows
 -- CompleteJobs for one job, without its queue, where a rule of the user's is against
@@ -161,21 +177,33 @@ set locked_by = null, locked_at = null
 from graphile_worker._private_jobs j
 where j.id = @id::bigint and q.id = j.job_queue_id
   and q.locked_by = @worker_id::text and q.locked_at = @locked_at::timestamptz
-returning q.id;
+returning (q.locked_at is null)::boolean as freed;
 
--- name: FreeQueuesOfLostJobs :execrows
--- A claim whose job is gone may still lock the job's queue.
+-- name: FreeQueuesOfLostJobs :many
+-- A claim whose job is gone, or free, may still lock the job's queue. Tells which of these
+-- there were, and whether they are free now: a trigger may keep them as they were.
 with lost as (
   select pg_catalog.unnest(@queues::text[]) as queue, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at
+), locked as materialized (
+  select q.id, q.queue_name, q.locked_at
+  from graphile_worker._private_job_queues q
+  join lost l on q.queue_name = l.queue and q.locked_at = l.locked_at
+  where q.locked_by = @worker_id::text
+    and not exists (
+      select from graphile_worker._private_jobs j
+      where j.job_queue_id = q.id and j.locked_by = q.locked_by and j.locked_at = q.locked_at
+    )
+  order by q.id
+  for update of q
+), freed as (
+  update graphile_worker._private_job_queues q
+  set locked_by = null, locked_at = null
+  from locked k
+  where q.id = k.id
+  returning q.id, q.locked_at
 )
-update graphile_worker._private_job_queues q
-set locked_by = null, locked_at = null
-from lost l
-where q.queue_name = l.queue and q.locked_by = @worker_id::text and q.locked_at = l.locked_at
-  and not exists (
-    select from graphile_worker._private_jobs j
-    where j.job_queue_id = q.id and j.locked_by = q.locked_by and j.locked_at = q.locked_at
-  );
+select k.queue_name as queue, k.locked_at, (k.id in (select f.id from freed f where f.locked_at is null))::boolean as freed
+from locked k;
 
 -- name: FreeIdleQueues :execrows
 -- The locks of this worker's claims on queues of whose jobs they lock none. They are found

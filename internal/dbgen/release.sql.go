@@ -27,16 +27,25 @@ with outcome as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from done d
-  where q.id = d.job_queue_id and q.locked_by = $4::text and q.locked_at = d.locked_at
+  where not $5::boolean and q.id = d.job_queue_id and q.locked_by = $4::text and q.locked_at = d.locked_at
+  returning q.id, q.locked_at
 )
-select d.id from done d
+select d.id,
+  (d.job_queue_id is not null and d.job_queue_id not in (select u.id from freed u where u.locked_at is null))::boolean as queue_kept
+from done d
 `
 
 type CompleteJobsParams struct {
-	Ids       []int64
-	Attempts  []int32
-	LockedAts []pgtype.Timestamptz
-	WorkerID  string
+	Ids        []int64
+	Attempts   []int32
+	LockedAts  []pgtype.Timestamptz
+	WorkerID   string
+	KeepQueues bool
+}
+
+type CompleteJobsRow struct {
+	ID        int64
+	QueueKept bool
 }
 
 // Releasing: the outcomes of runs. Every statement names the lock that the
@@ -45,29 +54,32 @@ type CompleteJobsParams struct {
 // has returned null or the old row, is not among them. A job that was replaced or removed
 // by its key while it ran has lost its key and used up its attempts, but its
 // lock is still the claim's. A queue is freed only where its lock is of the same
-// claim: it may have been freed before, and be another job's by now.
+// claim: it may have been freed before, and be another job's by now. queue_kept is where it
+// was not freed: because of that, because a trigger is against it, or because keep_queues
+// asks for that, so that nothing against the queue's row stands in the outcome's way.
 //
 // A job that somebody has cancelled (see cancel.sql) is complete if its run is;
 // however else the run ends, the job stays failed, with the reason that stands
 // on the row.
-func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([]int64, error) {
+func (q *Queries) CompleteJobs(ctx context.Context, arg CompleteJobsParams) ([]CompleteJobsRow, error) {
 	rows, err := q.db.Query(ctx, CompleteJobs,
 		arg.Ids,
 		arg.Attempts,
 		arg.LockedAts,
 		arg.WorkerID,
+		arg.KeepQueues,
 	)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []int64
+	var items []CompleteJobsRow
 	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
+		var i CompleteJobsRow
+		if err := rows.Scan(&i.ID, &i.QueueKept); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -140,22 +152,28 @@ with outcome as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from failed f
-  where f.unlocked and q.id = f.job_queue_id and q.locked_by = $10::text and q.locked_at = f.locked_at
+  where not $11::boolean and f.unlocked
+    and q.id = f.job_queue_id and q.locked_by = $10::text and q.locked_at = f.locked_at
+  returning q.id, q.locked_at
 )
-select f.id, f.run_at, f.permanent, f.kept_error from failed f where f.unlocked
+select f.id, f.run_at, f.permanent, f.kept_error,
+  (f.job_queue_id is not null and f.job_queue_id not in (select u.id from freed u where u.locked_at is null))::boolean as queue_kept
+from failed f
+where f.unlocked
 `
 
 type FailJobsParams struct {
-	Ids       []int64
-	Attempts  []int32
-	LockedAts []pgtype.Timestamptz
-	Errors    []string
-	Delays    []float64
-	Finals    []bool
-	Capped    []bool
-	Payloads  []string
-	At        pgtype.Timestamptz
-	WorkerID  string
+	Ids        []int64
+	Attempts   []int32
+	LockedAts  []pgtype.Timestamptz
+	Errors     []string
+	Delays     []float64
+	Finals     []bool
+	Capped     []bool
+	Payloads   []string
+	At         pgtype.Timestamptz
+	WorkerID   string
+	KeepQueues bool
 }
 
 type FailJobsRow struct {
@@ -163,6 +181,7 @@ type FailJobsRow struct {
 	RunAt     pgtype.Timestamptz
 	Permanent bool
 	KeptError string
+	QueueKept bool
 }
 
 // A negative delay stands for the shared backoff formula, ” for the payload as
@@ -182,6 +201,7 @@ func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsR
 		arg.Payloads,
 		arg.At,
 		arg.WorkerID,
+		arg.KeepQueues,
 	)
 	if err != nil {
 		return nil, err
@@ -195,6 +215,7 @@ func (q *Queries) FailJobs(ctx context.Context, arg FailJobsParams) ([]FailJobsR
 			&i.RunAt,
 			&i.Permanent,
 			&i.KeptError,
+			&i.QueueKept,
 		); err != nil {
 			return nil, err
 		}
@@ -238,7 +259,7 @@ set locked_by = null, locked_at = null
 from graphile_worker._private_jobs j
 where j.id = $1::bigint and q.id = j.job_queue_id
   and q.locked_by = $2::text and q.locked_at = $3::timestamptz
-returning q.id
+returning (q.locked_at is null)::boolean as freed
 `
 
 type FreeQueueParams struct {
@@ -249,19 +270,19 @@ type FreeQueueParams struct {
 
 // The lock that a claim has put on the queue of its job, whatever has become of the
 // job's own.
-func (q *Queries) FreeQueue(ctx context.Context, arg FreeQueueParams) ([]int32, error) {
+func (q *Queries) FreeQueue(ctx context.Context, arg FreeQueueParams) ([]bool, error) {
 	rows, err := q.db.Query(ctx, FreeQueue, arg.ID, arg.WorkerID, arg.LockedAt)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []int32
+	var items []bool
 	for rows.Next() {
-		var id int32
-		if err := rows.Scan(&id); err != nil {
+		var freed bool
+		if err := rows.Scan(&freed); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, freed)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -269,33 +290,63 @@ func (q *Queries) FreeQueue(ctx context.Context, arg FreeQueueParams) ([]int32, 
 	return items, nil
 }
 
-const FreeQueuesOfLostJobs = `-- name: FreeQueuesOfLostJobs :execrows
+const FreeQueuesOfLostJobs = `-- name: FreeQueuesOfLostJobs :many
 with lost as (
-  select pg_catalog.unnest($2::text[]) as queue, pg_catalog.unnest($3::timestamptz[]) as locked_at
+  select pg_catalog.unnest($1::text[]) as queue, pg_catalog.unnest($2::timestamptz[]) as locked_at
+), locked as materialized (
+  select q.id, q.queue_name, q.locked_at
+  from graphile_worker._private_job_queues q
+  join lost l on q.queue_name = l.queue and q.locked_at = l.locked_at
+  where q.locked_by = $3::text
+    and not exists (
+      select from graphile_worker._private_jobs j
+      where j.job_queue_id = q.id and j.locked_by = q.locked_by and j.locked_at = q.locked_at
+    )
+  order by q.id
+  for update of q
+), freed as (
+  update graphile_worker._private_job_queues q
+  set locked_by = null, locked_at = null
+  from locked k
+  where q.id = k.id
+  returning q.id, q.locked_at
 )
-update graphile_worker._private_job_queues q
-set locked_by = null, locked_at = null
-from lost l
-where q.queue_name = l.queue and q.locked_by = $1::text and q.locked_at = l.locked_at
-  and not exists (
-    select from graphile_worker._private_jobs j
-    where j.job_queue_id = q.id and j.locked_by = q.locked_by and j.locked_at = q.locked_at
-  )
+select k.queue_name as queue, k.locked_at, (k.id in (select f.id from freed f where f.locked_at is null))::boolean as freed
+from locked k
 `
 
 type FreeQueuesOfLostJobsParams struct {
-	WorkerID  string
 	Queues    []string
 	LockedAts []pgtype.Timestamptz
+	WorkerID  string
 }
 
-// A claim whose job is gone may still lock the job's queue.
-func (q *Queries) FreeQueuesOfLostJobs(ctx context.Context, arg FreeQueuesOfLostJobsParams) (int64, error) {
-	result, err := q.db.Exec(ctx, FreeQueuesOfLostJobs, arg.WorkerID, arg.Queues, arg.LockedAts)
+type FreeQueuesOfLostJobsRow struct {
+	Queue    string
+	LockedAt pgtype.Timestamptz
+	Freed    bool
+}
+
+// A claim whose job is gone, or free, may still lock the job's queue. Tells which of these
+// there were, and whether they are free now: a trigger may keep them as they were.
+func (q *Queries) FreeQueuesOfLostJobs(ctx context.Context, arg FreeQueuesOfLostJobsParams) ([]FreeQueuesOfLostJobsRow, error) {
+	rows, err := q.db.Query(ctx, FreeQueuesOfLostJobs, arg.Queues, arg.LockedAts, arg.WorkerID)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	var items []FreeQueuesOfLostJobsRow
+	for rows.Next() {
+		var i FreeQueuesOfLostJobsRow
+		if err := rows.Scan(&i.Queue, &i.LockedAt, &i.Freed); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const LockedRuns = `-- name: LockedRuns :many
@@ -387,25 +438,32 @@ with outcome as (
   update graphile_worker._private_job_queues q
   set locked_by = null, locked_at = null
   from returned r
-  where r.unlocked and q.id = r.job_queue_id and q.locked_by = $7::text and q.locked_at = r.locked_at
+  where not $9::boolean and r.unlocked
+    and q.id = r.job_queue_id and q.locked_by = $7::text and q.locked_at = r.locked_at
+  returning q.id, q.locked_at
 ), announced as (
   select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_catalog.random(), 'count', pg_catalog.count(*))::text)
   from returned r
   where r.runnable and r.unlocked
   having pg_catalog.count(*) > 0
 )
-select r.id, r.retired, r.cancelled, r.reason from returned r left join announced a on true where r.unlocked
+select r.id, r.retired, r.cancelled, r.reason,
+  (r.job_queue_id is not null and r.job_queue_id not in (select u.id from freed u where u.locked_at is null))::boolean as queue_kept
+from returned r
+left join announced a on true
+where r.unlocked
 `
 
 type ReturnJobsParams struct {
-	Ids       []int64
-	Attempts  []int32
-	LockedAts []pgtype.Timestamptz
-	Keys      []string
-	Delays    []float64
-	Payloads  []string
-	WorkerID  string
-	At        pgtype.Timestamptz
+	Ids        []int64
+	Attempts   []int32
+	LockedAts  []pgtype.Timestamptz
+	Keys       []string
+	Delays     []float64
+	Payloads   []string
+	WorkerID   string
+	At         pgtype.Timestamptz
+	KeepQueues bool
 }
 
 type ReturnJobsRow struct {
@@ -413,6 +471,7 @@ type ReturnJobsRow struct {
 	Retired   bool
 	Cancelled bool
 	Reason    string
+	QueueKept bool
 }
 
 // The attempt goes back only where the row's key is still the one it was
@@ -429,6 +488,7 @@ func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]Retur
 		arg.Payloads,
 		arg.WorkerID,
 		arg.At,
+		arg.KeepQueues,
 	)
 	if err != nil {
 		return nil, err
@@ -442,6 +502,7 @@ func (q *Queries) ReturnJobs(ctx context.Context, arg ReturnJobsParams) ([]Retur
 			&i.Retired,
 			&i.Cancelled,
 			&i.Reason,
+			&i.QueueKept,
 		); err != nil {
 			return nil, err
 		}

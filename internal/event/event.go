@@ -152,7 +152,7 @@ type OutcomesDelayed struct {
 
 // OutcomeRefused: the database refused for good what a run's end was to be stored as: a
 // constraint or a trigger is against it, or its encoding cannot hold the text in any
-// form. Stored is what was stored instead. Where that is a failed attempt or the lock
+// form; or to unlock the job's queue. Stored is what was stored instead. Where that is a failed attempt or the lock
 // alone, JobFailed or JobPermanentlyFailed follows.
 type OutcomeRefused struct {
 	WorkerID string
@@ -173,6 +173,10 @@ const (
 	// StoredQueueFreed: the job stays locked, but its queue goes on. The outcome is
 	// kept, and tried again until the worker ends.
 	StoredQueueFreed Stored = "nothing but that the job's queue is unlocked"
+	// StoredQueueKept: the outcome itself, as its own event tells. But the job's queue
+	// stays locked, so that none of its jobs runs: a trigger or a constraint on the
+	// queues table is against the unlocking, which is tried again until the worker ends.
+	StoredQueueKept Stored = "the outcome, but the job's queue stays locked"
 	// StoredNothing: the job stays as it is. If it is locked, the outcome is kept, and
 	// tried again until the worker ends; if it was only held, it is free and runs again.
 	StoredNothing Stored = "nothing"

@@ -76,13 +76,16 @@ func (o *outcomes) step(
 ) (left []ended, freed bool, err error) {
 	done, err := o.together(ctx, part, write)
 	refusals := map[int64]error{}
-	var unchanged []ended
+	var unchanged, kept []ended
 	for _, e := range part {
 		w, ok := done[e.job.ID]
 		switch {
 		case ok && w.held:
 			freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned || e.outcome.Kind == job.Snoozed
 			o.report(e, w)
+			if w.queueKept {
+				kept = append(kept, e)
+			}
 		case ok && w.refusal != nil:
 			refusals[e.job.ID] = w.refusal
 		case ok:
@@ -91,6 +94,10 @@ func (o *outcomes) step(
 			e.unsure = e.unsure || !retry.Refused(err)
 			left = append(left, e)
 		}
+	}
+	if len(kept) > 0 {
+		locking, _, keptErr := o.freeKept(ctx, kept...)
+		left, err = append(left, locking...), worse(err, keptErr)
 	}
 	if len(unchanged) > 0 {
 		locked, lost, lookErr := o.stillLocked(ctx, unchanged)
@@ -173,6 +180,8 @@ type written struct {
 	held bool
 	// refusal is why it was not stored, if the database was against that one.
 	refusal   error
+	// queueKept says that the job's queue may be locked still.
+	queueKept bool
 	permanent bool
 	retired   bool
 	runAt     time.Time
@@ -249,14 +258,14 @@ func verdict(part []ended) map[int64]written {
 func (o *outcomes) complete(ctx context.Context, part []ended) (map[int64]written, error) {
 	ids, attempts, lockedAts := columns(part)
 	held, err := o.queries.CompleteJobs(ctx, dbgen.CompleteJobsParams{
-		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID,
+		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, KeepQueues: part[0].keepQueue,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("writing that %d jobs are complete: %w", len(part), err)
 	}
 	done := verdict(part)
-	for _, id := range held {
-		done[id] = written{held: true}
+	for _, row := range held {
+		done[row.ID] = written{held: true, queueKept: row.QueueKept}
 	}
 	return done, nil
 }
@@ -275,6 +284,7 @@ func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, e
 	rows, err := o.queries.FailJobs(ctx, dbgen.FailJobsParams{
 		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),
 		Errors: texts, Delays: delays, Finals: finals, Capped: capped, Payloads: payloads,
+		KeepQueues: part[0].keepQueue,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("writing that %d jobs failed: %w", len(part), err)
@@ -282,7 +292,7 @@ func (o *outcomes) fail(ctx context.Context, part []ended) (map[int64]written, e
 	done := verdict(part)
 	for _, row := range rows {
 		done[row.ID] = written{
-			held: true, permanent: row.Permanent, runAt: row.RunAt.Time, cancelled: cancelled(row.KeptError != "", row.KeptError),
+			held: true, queueKept: row.QueueKept, permanent: row.Permanent, runAt: row.RunAt.Time, cancelled: cancelled(row.KeptError != "", row.KeptError),
 		}
 	}
 	return done, nil
@@ -299,14 +309,14 @@ func (o *outcomes) giveBack(ctx context.Context, part []ended) (map[int64]writte
 	}
 	rows, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{
 		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),
-		Keys: keys, Delays: delays, Payloads: payloads,
+		Keys: keys, Delays: delays, Payloads: payloads, KeepQueues: part[0].keepQueue,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("returning %d jobs to the queue: %w", len(part), err)
 	}
 	done := verdict(part)
 	for _, row := range rows {
-		done[row.ID] = written{held: true, retired: row.Retired, cancelled: cancelled(row.Cancelled, row.Reason)}
+		done[row.ID] = written{held: true, queueKept: row.QueueKept, retired: row.Retired, cancelled: cancelled(row.Cancelled, row.Reason)}
 	}
 	return done, nil
 }

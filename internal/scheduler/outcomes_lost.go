@@ -30,9 +30,63 @@ func (o *outcomes) lost(ctx context.Context, lost []ended) (left []ended, freed 
 	if len(left) == 0 {
 		return nil, false, nil
 	}
-	queues, err := o.queries.FreeQueuesOfLostJobs(ctx, p)
+	return o.freeQueues(ctx, left, p)
+}
+
+// freeQueues unlocks the queues of what is listed, one by one if that is refused together.
+// left is what locks a queue still.
+func (o *outcomes) freeQueues(
+	ctx context.Context, locking []ended, p dbgen.FreeQueuesOfLostJobsParams,
+) (left []ended, freed bool, err error) {
+	rows, err := o.queries.FreeQueuesOfLostJobs(ctx, p)
 	if err != nil {
-		return left, false, fmt.Errorf("unlocking the queues of %d lost jobs: %w", len(left), err)
+		err = fmt.Errorf("unlocking the queues of %d jobs: %w", len(locking), err)
+		if !isRefusal(err) {
+			return locking, false, err
+		}
+		if len(locking) == 1 {
+			return []ended{o.queueRefused(locking[0], err)}, false, err
+		}
+		err = nil
+		for i := range locking {
+			someLeft, someFreed, someErr := o.freeQueues(ctx, locking[i:i+1], dbgen.FreeQueuesOfLostJobsParams{
+				WorkerID: p.WorkerID, Queues: p.Queues[i : i+1], LockedAts: p.LockedAts[i : i+1],
+			})
+			left, freed, err = append(left, someLeft...), freed || someFreed, worse(err, someErr)
+		}
+		return left, freed, err
 	}
-	return nil, queues > 0, nil
+	for _, row := range rows {
+		if row.Freed {
+			freed = true
+			continue
+		}
+		for _, e := range locking {
+			if e.job.Queue == row.Queue && e.job.Lock.At.Equal(row.LockedAt.Time) {
+				err = fmt.Errorf("unlocking the queue %q: %w", row.Queue, errQueueUnchanged)
+				left = append(left, o.queueRefused(e, err))
+				break
+			}
+		}
+	}
+	return left, freed, err
+}
+
+// queueRefused tells of a run whose outcome is stored, and the lock of whose queue is not
+// given back.
+func (o *outcomes) queueRefused(e ended, refusal error) ended {
+	if !e.refused {
+		o.tellRefused(e, refusal, event.StoredQueueKept)
+	}
+	e.refused = true
+	return e
+}
+
+// freeKept unlocks the queues of jobs whose outcomes are stored and reported.
+func (o *outcomes) freeKept(ctx context.Context, kept ...ended) (left []ended, freed bool, err error) {
+	for i := range kept {
+		kept[i].outcome.Kind, kept[i].reported = job.Lost, true
+		kept[i].refused = false
+	}
+	return o.lost(ctx, kept)
 }

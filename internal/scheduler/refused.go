@@ -24,6 +24,9 @@ import (
 //  4. the lock of the job's queue alone, so that the others of the queue go on. The
 //     outcome is kept, and tried again until the worker ends.
 //
+// Where the lock of the job's queue cannot be given back, the outcome is stored without
+// that, and what is tried again is the queue's lock.
+//
 // So a job whose completion is always refused has run, and runs again with growing waits
 // until it has no attempts left. It is never run without end, and stands in nobody's
 // way.
@@ -50,7 +53,7 @@ var errUnchanged = errors.New("the job's row is as it was, although the statemen
 // isRefusal reports whether err is an answer to an outcome, rather than the state of the
 // database.
 func isRefusal(err error) bool {
-	return errors.Is(err, errUnchanged) || retry.Refused(err) && retry.Of(err) == retry.Answer
+	return errors.Is(err, errUnchanged) || errors.Is(err, errQueueUnchanged) || retry.Refused(err) && retry.Of(err) == retry.Answer
 }
 
 // plainer lists what is written in place of an outcome that was refused.
@@ -80,10 +83,21 @@ func (o *outcomes) instead(ctx context.Context, e *ended, refusal error) (ok, fr
 			return ok, freed, err
 		}
 	}
-	for _, p := range plainer(*e, refusal) {
-		write := o.fail
-		if p.outcome.Kind != job.Failed {
-			write = o.giveBack
+	e.keepQueue = e.job.Queue != "" // it may be what is refused
+	list := plainer(*e, refusal)
+	if e.keepQueue && !errors.Is(refusal, errUnchanged) {
+		list = append([]ended{*e}, list...)
+	}
+	for _, p := range list {
+		write := o.giveBack
+		switch p.outcome.Kind {
+		case job.Completed:
+			write = o.complete
+		case job.Failed:
+			write = o.fail
+		}
+		if p.outcome.Kind == job.Failed && kind != job.Failed {
+			p.outcome.Err = &refusedOutcome{kind: kind, cause: refusal}
 		}
 		done, err := write(ctx, []ended{p})
 		switch {
@@ -99,6 +113,9 @@ func (o *outcomes) instead(ctx context.Context, e *ended, refusal error) (ok, fr
 				p.unstarted = false // it ends here, whether it began or not
 			}
 			o.report(p, w)
+			if w.queueKept {
+				return o.freeQueueOf(ctx, e)
+			}
 			return true, true, nil
 		}
 	}
@@ -118,10 +135,16 @@ func (o *outcomes) deletePlainly(ctx context.Context, e *ended) (ok, freed bool,
 		return false, false, nil
 	}
 	o.report(*e, written{held: true})
-	// The job is gone, and what is left to do is what is done for lost ones.
-	e.outcome.Kind, e.reported = job.Lost, true
-	left, freed, err := o.lost(ctx, []ended{*e})
-	return len(left) == 0, freed, err
+	return o.freeQueueOf(ctx, e)
+}
+
+// freeQueueOf is freeKept for one run, which is left to be tried again as it is then.
+func (o *outcomes) freeQueueOf(ctx context.Context, e *ended) (ok, freed bool, err error) {
+	left, freed, err := o.freeKept(ctx, *e)
+	if len(left) > 0 {
+		*e = left[0]
+	}
+	return len(left) == 0, true, err
 }
 
 // unlock gives the lock back and writes nothing else.
@@ -137,10 +160,6 @@ func (o *outcomes) unlock(ctx context.Context, e *ended, refusal error) (ok, fre
 		case err != nil || len(rows) == 0 || !rows[0].Unlocked:
 			continue
 		}
-		_, err = o.queries.FreeQueue(ctx, dbgen.FreeQueueParams{ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt})
-		if err != nil && !isRefusal(err) {
-			o.events.Emit(event.OutcomesDelayed{WorkerID: o.workerID, Count: 1, Err: err})
-		}
 		o.tellRefused(*e, refusal, event.StoredUnlocked)
 		failed := *e
 		failed.unstarted = false
@@ -148,6 +167,9 @@ func (o *outcomes) unlock(ctx context.Context, e *ended, refusal error) (ok, fre
 			failed.outcome = job.Outcome{Kind: job.Failed, Err: &refusedOutcome{kind: e.outcome.Kind, cause: refusal}}
 		}
 		o.report(failed, written{held: true, permanent: rows[0].Permanent, runAt: rows[0].RunAt.Time})
+		if e.job.Queue != "" {
+			return o.freeQueueOf(ctx, e)
+		}
 		return true, true, nil
 	}
 	queues, err := o.queries.FreeQueue(ctx, dbgen.FreeQueueParams{ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt})
@@ -155,14 +177,15 @@ func (o *outcomes) unlock(ctx context.Context, e *ended, refusal error) (ok, fre
 		return false, false, err
 	}
 	stored := event.StoredNothing
-	if len(queues) > 0 {
+	freed = len(queues) > 0 && queues[0]
+	if freed {
 		stored = event.StoredQueueFreed
 	}
 	if !e.refused {
 		o.tellRefused(*e, refusal, stored)
 	}
 	e.refused = true
-	return false, len(queues) > 0, refusal
+	return false, freed, refusal
 }
 
 func (o *outcomes) tellRefused(e ended, refusal error, stored event.Stored) {

@@ -27,6 +27,9 @@ type ended struct {
 	refused bool
 	// reported says of a lost one that its event was emitted.
 	reported bool
+	// keepQueue says that the queue's lock is given back by a statement of its own, after
+	// the outcome.
+	keepQueue bool
 }
 
 // lostError is the cause of a context that ends because its job is lost.
