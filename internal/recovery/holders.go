@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
 )
 
 // Metadata is what a worker says of itself when it registers. Other runtimes
@@ -94,12 +95,12 @@ func (s *sweep) holders(ctx context.Context, q *dbgen.Queries) ([]holder, error)
 			found = append(found, h)
 		}
 	}
-	return s.watched(ctx, q, found)
+	return s.watched(ctx, found)
 }
 
 // watched leaves those whose silence was watched for long enough, and notes that of
 // the others.
-func (s *sweep) watched(ctx context.Context, q *dbgen.Queries, silent []holder) ([]holder, error) {
+func (s *sweep) watched(ctx context.Context, silent []holder) ([]holder, error) {
 	if s.Watched == nil {
 		return silent, nil
 	}
@@ -118,10 +119,27 @@ func (s *sweep) watched(ctx context.Context, q *dbgen.Queries, silent []holder) 
 	if len(news) == 0 || s.DryRun {
 		return dead, nil
 	}
-	if err := q.NoteSilence(ctx, dbgen.NoteSilenceParams{Ids: news, Threshold: s.StaleAfter.Seconds()}); err != nil {
-		return nil, fmt.Errorf("noting that workers are silent: %w", err)
+	return dead, s.note(ctx, news)
+}
+
+// note notes the silence of workers. Where the database refuses that, they are taken for
+// dead by processes that live long enough to see the silence themselves.
+func (s *sweep) note(ctx context.Context, silent []string) error {
+	told := false
+	err := salvage(silent, func(ids []string) error {
+		return s.apart(ctx, func(q *dbgen.Queries) error {
+			return q.NoteSilence(ctx, dbgen.NoteSilenceParams{Ids: ids, Threshold: s.StaleAfter.Seconds()})
+		})
+	}, func(id string, err error) {
+		if !told {
+			s.refuse(event.SweepFailed{Err: fmt.Errorf("noting that worker %q is silent: %w", id, err)})
+		}
+		told = true
+	})
+	if err != nil {
+		return fmt.Errorf("noting that workers are silent: %w", err)
 	}
-	return dead, nil
+	return nil
 }
 
 // stillDead leaves those of whom nothing was heard while the jobs were locked,

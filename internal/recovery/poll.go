@@ -32,6 +32,11 @@ func (p *Poller) Poll(ctx context.Context) (runnable bool, err error) {
 		Beat: p.Keeper.dueWithin(p.Interval), Sweep: p.Loop.sweepWithin(p.Interval), Reset: p.Loop.resetWithin(p.Interval),
 	}
 	answer, err := p.Queries.Poll(ctx, ask)
+	if ask.Beat && refusal(err) {
+		// Something is against the heartbeat, which the keeper finds out and tells.
+		ask.Beat = false
+		answer, err = p.Queries.Poll(ctx, ask)
+	}
 	if err != nil {
 		return false, fmt.Errorf("asking whether there are jobs: %w", err)
 	}

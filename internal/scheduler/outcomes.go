@@ -179,7 +179,7 @@ type written struct {
 	// stored.
 	held bool
 	// refusal is why it was not stored, if the database was against that one.
-	refusal   error
+	refusal error
 	// queueKept says that the job's queue may be locked still.
 	queueKept bool
 	permanent bool
