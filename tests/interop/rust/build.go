@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -54,7 +55,7 @@ func build(v Version) (program string, err error) {
 	if err != nil {
 		return "", err
 	}
-	sum, err := digest(v, ".")
+	sum, err := digest(v)
 	if err != nil {
 		return "", err
 	}
@@ -68,12 +69,17 @@ func build(v Version) (program string, err error) {
 	if err != nil {
 		return "", err
 	}
-	// What other crates compile to serves until the lock file changes.
-	locked, err := digest(v, v.folder+"/Cargo.lock")
-	if err != nil {
-		return "", err
+	// What other crates compile to serves until a lock file changes. Nearly all are the
+	// same for every version.
+	locked := sha256.New()
+	for _, v := range Versions {
+		content, err := sources.ReadFile(path.Join(v.folder, "Cargo.lock"))
+		if err != nil {
+			return "", fmt.Errorf("reading the sources: %w", err)
+		}
+		locked.Write(content)
 	}
-	target := filepath.Join(dir, "rust-target-"+locked)
+	target := filepath.Join(dir, "rust-target-"+hex.EncodeToString(locked.Sum(nil)[:8]))
 	for range builders {
 		if err := compile(cargo, v, sum, dir, target); err != nil {
 			return "", err
@@ -146,11 +152,10 @@ func install(built, program, sum string) error {
 	return nil
 }
 
-// digest names the content of a file, or of every source that the version is built
-// from.
-func digest(v Version, root string) (string, error) {
+// digest names the content of every source that the version is built from.
+func digest(v Version) (string, error) {
 	sum := sha256.New()
-	err := fs.WalkDir(sources, filepath.Clean(root), func(path string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(sources, ".", func(path string, entry fs.DirEntry, err error) error {
 		other := entry != nil && entry.IsDir() && path != "." && path != "src" && path != v.folder
 		switch {
 		case err != nil:
