@@ -91,6 +91,15 @@ func (db *database) pool() *pgxpool.Pool {
 	return pool
 }
 
+// joinedBy has the side's migrations run, where it has some beyond ours: these wait
+// for the end of every claim that is held.
+func (db *database) joinedBy(s side) {
+	db.t.Helper()
+	if s.isRust() {
+		db.migrateWithRust(s.crate).wait(db.t)
+	}
+}
+
 func (db *database) connect() *pgx.Conn {
 	db.t.Helper()
 	conn, err := pgx.Connect(db.t.Context(), db.url)

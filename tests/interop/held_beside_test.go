@@ -20,6 +20,7 @@ import (
 func TestForceUnlockOfAHolder(t *testing.T) {
 	forEachSide(t, func(t *testing.T, s side) {
 		db := gworkerDatabase(t)
+		db.joinedBy(s)
 		h := hold(db, forAnHour, 1)
 		db.exec(`select graphile_worker.add_job('held', '"done"', queue_name => 'q', priority => 1)`)
 		h.take(1)

@@ -138,6 +138,7 @@ func TestHeldJobsArePassedOver(t *testing.T) {
 				continue // its runOnce ends before its local queue is empty
 			}
 			db := gworkerDatabase(t)
+			db.joinedBy(s)
 			h := hold(db, forAnHour, 2)
 			db.exec(`select graphile_worker.add_job('held', '"done"', queue_name => queue, priority => -1, job_key => key)
 				from (values ('q', 'in q'), (null, 'free')) v (queue, key)`)

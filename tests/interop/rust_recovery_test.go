@@ -82,20 +82,28 @@ func TestSweepersAndHolders(t *testing.T) {
 	defer db.closeGate()()
 	client := db.client()
 
-	ours := func() []string {
-		result, err := client.Sweep(t.Context(), gworker.SweepOptions{DryRun: true})
-		if err != nil {
-			t.Fatalf("our sweep: %v", err)
-		}
-		var ids []string
-		for _, w := range result.Workers {
-			ids = append(ids, w.ID)
-		}
+	// A worker's own sweep may be at it at the same moment: then there is no answer.
+	ours := func() (ids []string) {
+		db.await("our sweep", func() bool {
+			result, err := client.Sweep(t.Context(), gworker.SweepOptions{DryRun: true})
+			if err != nil {
+				t.Fatalf("our sweep: %v", err)
+			}
+			ids = nil
+			for _, w := range result.Workers {
+				ids = append(ids, w.ID)
+			}
+			return !result.Busy
+		})
 		return ids
 	}
-	theirs := func() []string {
-		answers := rustSide(rust.V14).utilities(t, db.url, []adminCall{{Method: "sweepStaleWorkers", Options: &adminOptions{DryRun: true}}})
-		return answers[0].Workers
+	theirs := func() (ids []string) {
+		db.await("Rust's sweep", func() bool {
+			answers := rustSide(rust.V14).utilities(t, db.url, []adminCall{{Method: "sweepStaleWorkers", Options: &adminOptions{DryRun: true}}})
+			ids = answers[0].Workers
+			return len(ids) > 0
+		})
+		return ids
 	}
 	ids := map[string]string{} // of a lock, the holder's name
 	check := func(when string, sweep func() []string, want ...string) {
