@@ -31,18 +31,26 @@ func init() {
 }
 
 // runHolder runs a job without a payload at once, and others until their context
-// ends. It tells of that on its standard output.
+// ends. It tells of that on its standard output, and whether it holds the former.
 func runHolder(url string) error {
 	hold, err := time.ParseDuration(os.Getenv(holdTimeEnv))
 	if err != nil {
 		return err
 	}
+	pool, err := pgxpool.New(context.Background(), url)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
 	worker, err := gworker.NewWorker(gworker.Config{
 		DatabaseURL: url, HoldTime: &hold, PollInterval: time.Hour, // a claim of a poll locks
 		Recovery: gworker.RecoveryConfig{Disabled: true},
 		Tasks: []gworker.Task{gworker.NewTask("x", func(ctx context.Context, job *gworker.Job[string]) error {
 			if job.Payload == "" {
-				return nil
+				var locked bool
+				err := pool.QueryRow(ctx, "select locked_at is not null from graphile_worker._private_jobs where id = $1", job.ID).Scan(&locked)
+				fmt.Println(map[bool]string{true: "locked", false: "held"}[locked])
+				return err
 			}
 			fmt.Println("started")
 			<-ctx.Done()
@@ -78,12 +86,22 @@ func startHolder(t *testing.T, hold time.Duration) *holder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	add(t, client, gworker.JobSpec{Task: "x", Payload: ""}) // the first job of a task is locked
 	if err := h.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.kill)
 	h.lines = bufio.NewScanner(out)
+	// The first job of a task is locked, and so are all before there is a connection to hold.
+	for deadline, held := time.Now().Add(patience), false; !held; {
+		if time.Now().After(deadline) {
+			t.Fatal("the process does not hold jobs")
+		}
+		add(t, client, gworker.JobSpec{Task: "x", Payload: ""})
+		if !h.lines.Scan() {
+			t.Fatalf("the process has ended: %v", h.lines.Err())
+		}
+		held = h.lines.Text() == "held"
+	}
 	for deadline := time.Now().Add(patience); jobCount(t, h.pool) > 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("the process does not work")
