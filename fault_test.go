@@ -405,6 +405,8 @@ func TestHeldJobOfAServerThatBecomesReadOnly(t *testing.T) {
 	t.Parallel()
 	before, after, pool, failOver := twoServers(t)
 	started, release := make(chan struct{}), make(chan struct{})
+	old := testdb.Pool(t, before.URL("postgres"))
+	locked := false // the job that ran last
 	w := start(t, gworker.Config{
 		Pool: pool, PollInterval: 50 * time.Millisecond, HoldTime: new(10 * time.Second), Recovery: quick,
 		Tasks: []gworker.Task{gworker.NewTask("x", func(_ context.Context, job *gworker.Job[string]) error {
@@ -412,13 +414,21 @@ func TestHeldJobOfAServerThatBecomesReadOnly(t *testing.T) {
 				close(started)
 				<-release
 			}
+			if job.Payload == "first" {
+				locked = lockIsWritten(t, old, job.ID)
+			}
 			return nil
 		})},
 	})
-	old := testdb.Pool(t, before.URL("postgres"))
 	client := newClient(t, old)
-	first := add(t, client, gworker.JobSpec{Task: "x", Payload: "first"}) // which is locked
-	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == first.ID })
+	// The first job is locked, and so are all before there is a connection to hold.
+	for patient, tries := time.Now().Add(patience), 0; tries == 0 || locked; tries++ {
+		if time.Now().After(patient) {
+			t.Fatal("no job was held")
+		}
+		first := add(t, client, gworker.JobSpec{Task: "x", Payload: "first"})
+		waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == first.ID })
+	}
 	held := add(t, client, gworker.JobSpec{Task: "x", Payload: "held"})
 	<-started
 	if lockIsWritten(t, old, held.ID) {

@@ -413,6 +413,9 @@ func onlySmallCalls(t *testing.T, pool *pgxpool.Pool) {
 // TestManyKeysHaveTheEffectOfTheFunction runs the same random adds in calls of more than
 // 100 keys, which the client makes itself, and in calls of the function.
 func TestManyKeysHaveTheEffectOfTheFunction(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 6))
 	byClient, byFunction := migrated(t), migrated(t)

@@ -154,15 +154,20 @@ func TestRefusedOutcomes(t *testing.T) {
 							t.Error("the refused completion was reported")
 						}
 					case gworker.JobLost:
-						if late && e.Job.ID == poison.ID {
-							continue // another claim of this worker may have been under way, and taken it
+						if !late {
+							t.Errorf("job %d was lost", e.Job.ID)
 						}
-						t.Errorf("job %d was lost", e.Job.ID)
 					}
 				}
+				// Without a savepoint the refusal sets the rows of all jobs of the claim free, and
+				// another claim of this worker may have been under way, and taken them.
+				most := 1
+				if late {
+					most = 2
+				}
 				for _, job := range others {
-					if runs[job.ID] != 1 {
-						t.Errorf("job %d, which was in order, ran %d times", job.ID, runs[job.ID])
+					if n := runs[job.ID]; n < 1 || n > most {
+						t.Errorf("job %d, which was in order, ran %d times", job.ID, n)
 					}
 				}
 			})
