@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/testdb"
@@ -87,5 +88,56 @@ func TestWhatIsGuarded(t *testing.T) {
 				t.Errorf("guarded is %t, want %t", got, c.want)
 			}
 		})
+	}
+}
+
+// TestLateRefusalsAreGuarded: what comes while the worker runs is known from its first
+// refusal on.
+func TestLateRefusalsAreGuarded(t *testing.T) {
+	for name, body := range map[string]string{"raises": "raise 'no'", "returns null": "return null"} {
+		for mode, hold := range map[string]bool{"held": true, "locked": false} {
+			t.Run(name+", "+mode, func(t *testing.T) {
+				var written func(id int64) bool
+				ran := make(chan bool, 1000)
+				f := newFixture(t, map[string]scheduler.Handler{"x": func(_ context.Context, j *job.Claimed) job.Outcome {
+					for !hold && !written(j.ID) {
+						time.Sleep(time.Millisecond)
+					}
+					ran <- written(j.ID)
+					return job.Outcome{Kind: job.Completed}
+				}})
+				written = func(id int64) (is bool) {
+					if err := f.pool.QueryRow(context.Background(), "select locked_at is not null from graphile_worker._private_jobs where id = $1", id).Scan(&is); err != nil {
+						t.Error(err)
+						return true
+					}
+					return is
+				}
+				f.holdFor(f.config.PollInterval)
+				s := scheduler.New(f.config)
+				defer run(t, s)()
+				for deadline := time.Now().Add(patience); ; {
+					f.exec(t, "select graphile_worker.add_job('x')")
+					s.Wake()
+					if is := <-ran; is != hold {
+						break
+					}
+					if time.Now().After(deadline) {
+						t.Fatal("no job was held")
+					}
+				}
+				if s.Guarded() {
+					t.Fatal("it is guarded although nothing is refused")
+				}
+				f.exec(t, `create function public.keep() returns trigger language plpgsql as $$ begin `+body+`; end $$;
+					create trigger keep before delete on graphile_worker._private_jobs for each row execute function public.keep();
+					select graphile_worker.add_job('x')`)
+				s.Wake()
+				wait[event.OutcomeRefused](t, f)
+				if !s.Guarded() {
+					t.Error("it is not guarded after a refusal")
+				}
+			})
+		}
 	}
 }

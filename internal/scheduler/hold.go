@@ -98,6 +98,8 @@ func newHolds(c Config, s *Scheduler) *holds {
 		release: func(e ended) { s.release.add(e) },
 		answers: make(chan answer, lanes), timer: stoppedTimer(),
 	}
+	// What refuses one outcome may refuse others.
+	h.out.onRefusal = func() { h.guarded.Store(true) }
 	h.pool.startWithin = c.Hold.Time + stoppedFor/2 // well before the session may end
 	for range lanes {
 		h.lanes = append(h.lanes, &lane{

@@ -24,6 +24,8 @@ type outcomes struct {
 	now      func() time.Time
 	policies map[string]Policy
 	snoozes  *snoozes
+	// onRefusal, if not nil, is told of refused outcomes.
+	onRefusal func()
 }
 
 // write writes a group. left is what is not known to be written; freed says that

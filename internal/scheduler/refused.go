@@ -189,6 +189,9 @@ func (o *outcomes) unlock(ctx context.Context, e *ended, refusal error) (ok, fre
 }
 
 func (o *outcomes) tellRefused(e ended, refusal error, stored event.Stored) {
+	if o.onRefusal != nil {
+		o.onRefusal()
+	}
 	o.events.Emit(event.OutcomeRefused{WorkerID: o.workerID, Job: e.job, Err: refusal, Stored: stored})
 }
 
