@@ -264,27 +264,31 @@ func TestRustKeepsTaskIDs(t *testing.T) {
 	}
 }
 
-// What ends the connections of a Rust worker, as a restart of the server does: while
-// it waits it goes on with new ones.
-func TestLostConnectionsInRust(t *testing.T) {
-	for _, localQueue := range []bool{false, true} {
-		t.Run(fmt.Sprintf("local queue %v", localQueue), func(t *testing.T) {
-			t.Parallel()
-			rust.Require(t, rust.V14)
-			db := gworkerDatabase(t)
-			j := newJournal()
-			options := []rustOption{withTasks("work"), withRecovery}
-			if localQueue {
-				options = append(options, withLocalQueue(10))
-			}
-			p := startRust(t, db.url, j, options...)
-			db.exec("select graphile_worker.add_job('work')")
-			j.await(t, "finished", 1)
-			db.exec("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
-			db.exec("select graphile_worker.add_job('work')")
-			j.await(t, "finished", 2)
-			p.stop(t)
-		})
+// A connection that is lost while a job is completed ends a Rust worker, as every
+// error of the database does; the job stays locked.
+func TestLostConnectionEndsRust(t *testing.T) {
+	rust.Require(t, rust.V14)
+	t.Parallel()
+	db := gworkerDatabase(t)
+	open := db.closeGate()
+	j := newJournal()
+	p := startRust(t, db.url, j, withTasks("slow"))
+	db.exec("select graphile_worker.add_job('slow')")
+	j.await(t, "started", 1)
+	keeper := db.connect() // of the job's row, so that its completion waits
+	if _, err := keeper.Exec(t.Context(), "begin; select from graphile_worker._private_jobs for update"); err != nil {
+		t.Fatal(err)
+	}
+	open()
+	db.await("the completion's connection to be cut", func() bool {
+		return value[bool](db, `select coalesce(bool_or(pg_terminate_backend(pid)), false) from pg_stat_activity
+			where datname = current_database() and wait_event_type = 'Lock' and query ~ 'delete\s+from'`)
+	})
+	if err := p.end(t); err == nil {
+		t.Errorf("it ended as if nothing had happened:\n%s", p.stderr)
+	}
+	if left := db.jobs(); len(left) != 1 || !left[0].Locked {
+		t.Errorf("left: %+v, want the job still locked", left)
 	}
 }
 
