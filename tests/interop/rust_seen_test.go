@@ -169,6 +169,7 @@ func TestDatabaseErrorsInRust(t *testing.T) {
 			db.exec("select graphile_worker.add_job('other')")
 			ours.await(t, "finished", 1)
 
+			db.await("both jobs to be completed", func() bool { return len(db.jobs()) == 0 })
 			db.exec("alter table graphile_worker._private_jobs rename to away")
 			db.exec(`notify "jobs:insert", '{"count": 1}'`)
 			if localQueue {
