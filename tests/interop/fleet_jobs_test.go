@@ -17,7 +17,7 @@ const (
 	fleetQueues     = 20
 	fleetKeyed      = 120 // more than all workers of the fleet take at once
 	fleetScheduled  = "x"
-	fleetCrontab    = "*/5 * * * * x ?id=fleet&fill=1h"
+	fleetCrontab    = "*/5 * * * * x ?id=fleet&fill=1h {}" // without a payload Rust leaves out the time
 	fleetChurnKeys  = 20
 	fleetLateBefore = 9 // attempts that a late job had before
 )
