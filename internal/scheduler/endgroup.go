@@ -79,9 +79,7 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 	if len(e.ask) > 0 {
 		batch.Queue(h.text(dbgen.AwaitedJobs), e.ask)
 	}
-	if guarded {
-		batch.Queue(savepointHeld)
-	}
+	batch.Queue(savepointHeld)
 	if len(complete) > 0 {
 		batch.Queue(h.text(dbgen.CompleteHeldJobs), complete)
 	}
@@ -91,8 +89,11 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 	if len(back.Ids) > 0 {
 		batch.Queue(h.text(dbgen.PutBackHeldJobs), back.Ids, back.Delays, back.Payloads)
 	}
-	mayKeep := unchangedArgs(e.finish)
-	lock := guarded && len(mayKeep.Ids) > 0
+	var mayKeep dbgen.LockUnchangedJobsParams
+	if guarded {
+		mayKeep = unchangedArgs(e.finish)
+	}
+	lock := len(mayKeep.Ids) > 0
 	if lock {
 		batch.Queue(h.text(dbgen.LockUnchangedJobs), mayKeep.Ids, mayKeep.Attempts, mayKeep.RunAts, h.workerID)
 	}
@@ -112,10 +113,8 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 				return w, fmt.Errorf("statement AwaitedJobs: %w", err)
 			}
 		}
-		if guarded {
-			if _, err := results.Exec(); err != nil {
-				return w, fmt.Errorf("setting a savepoint: %w", err)
-			}
+		if _, err := results.Exec(); err != nil {
+			return w, fmt.Errorf("setting a savepoint: %w", err)
 		}
 		deleted := 0
 		if len(complete) > 0 {

@@ -79,7 +79,7 @@ type holds struct {
 	access    access
 	underWay  underWay // the ordinary claim
 
-	guarded  atomic.Bool  // something may refuse what the end of a group writes
+	guarded  atomic.Bool  // something may keep rows that the end of a group writes
 	blind    atomic.Bool  // the database does not tell who waits for rows
 	rescuing atomic.Int32 // lanes whose group is lost, and not locked again yet
 }

@@ -145,6 +145,9 @@ func (l *loop) claimed(recheck time.Duration) {
 // polls looks for jobs that nobody has told of.
 func (l *loop) polls(ctx context.Context) {
 	l.poll.Reset(l.config.PollInterval)
+	if l.asking {
+		return // the answer is under way
+	}
 	if l.more || !l.asks(l.once, l.pausing) {
 		l.more, l.polled = true, l.holds != nil && l.pool.running() == 0 && !l.claims.survey.partial()
 		return

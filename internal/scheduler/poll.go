@@ -26,7 +26,7 @@ func (s *Scheduler) PollBy(ask func(context.Context) (runnable bool, err error))
 // asks reports whether a poll is to ask before it claims: not where something is in
 // doubt or expected.
 func (s *Scheduler) asks(once bool, p *pausing) bool {
-	return s.askFirst != nil && !s.asking && !once && p.failures == 0 && s.idle() && s.holds.trusted() &&
+	return s.askFirst != nil && !once && p.failures == 0 && s.idle() && s.holds.trusted() &&
 		!s.claims.doubt() && s.claims.lookout.next.IsZero() && s.overlap.count == 0
 }
 

@@ -35,6 +35,7 @@ func TestIdleWorkerAsksBeforeItClaims(t *testing.T) {
 				return yes.Load(), nil
 			})
 			defer run(t, s)()
+			wait[event.ClaimEmpty](t, f) // the first claim is not asked for
 			for range 20 {
 				<-asked
 			}
