@@ -42,9 +42,20 @@ func (c *Client) reach(ctx context.Context) error {
 }
 
 // ping is Ping without the words around it.
-func ping(ctx context.Context, pool *pgxpool.Pool) error {
+func ping(ctx context.Context, pool *pgxpool.Pool) error { return probe(ctx, pool, pool.Ping) }
+
+// transact asks for what every worker needs and a proxy that pools single statements
+// does not have: a transaction.
+func transact(ctx context.Context, pool *pgxpool.Pool) error {
+	return probe(ctx, pool, func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, pool, func(pgx.Tx) error { return nil })
+	})
+}
+
+// probe asks something of the database, and says where nobody answers.
+func probe(ctx context.Context, pool *pgxpool.Pool, ask func(context.Context) error) error {
 	began := time.Now()
-	err := pool.Ping(ctx)
+	err := ask(ctx)
 	if isSilence(err) {
 		return &silentServerError{address: addressOf(pool.Config().ConnConfig), after: time.Since(began), err: err}
 	}
@@ -89,8 +100,8 @@ func address(host string, port uint16) string {
 	return net.JoinHostPort(host, fmt.Sprint(port))
 }
 
-// connect waits until the database answers, for as long as limit. It gives up
-// at once where waiting cannot help.
+// connect waits until the database has a transaction for us, for as long as limit. It
+// gives up at once where waiting cannot help.
 func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *event.Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -98,7 +109,7 @@ func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, event
 	var said error // the last that says more than that nobody answers
 	for {
 		try, cancel := context.WithTimeout(ctx, tryTimeout)
-		err := ping(try, pool)
+		err := transact(try, pool)
 		cancel()
 		if err == nil {
 			return nil

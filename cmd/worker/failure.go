@@ -222,6 +222,10 @@ func answerHint(answer *pgconn.PgError) string {
 	case "25006":
 		return "the database is read-only: it is a standby, or default_transaction_read_only is on: connect to the primary, " +
 			"as with target_session_attrs=read-write"
+	case "08P01":
+		if strings.Contains(answer.Message, "statement pooling mode") { // PgBouncer's words
+			return "the proxy pools single statements: use session pooling, or transaction pooling with --no-prepared-statements"
+		}
 	case "42P05", "26000":
 		return "behind a proxy that pools transactions, such as PgBouncer, add --no-prepared-statements"
 	case "3F000", "42P01", "42883", "42703":

@@ -138,9 +138,10 @@ func (o *outcomes) deletePlainly(ctx context.Context, e *ended) (ok, freed bool,
 	return o.freeQueueOf(ctx, e)
 }
 
-// freeQueueOf is freeKept for one run, which is left to be tried again as it is then.
+// freeQueueOf is freeKept for one run, which is left to be tried again as it is then. Its
+// job is free in any case.
 func (o *outcomes) freeQueueOf(ctx context.Context, e *ended) (ok, freed bool, err error) {
-	left, freed, err := o.freeKept(ctx, *e)
+	left, _, err := o.freeKept(ctx, *e)
 	if len(left) > 0 {
 		*e = left[0]
 	}

@@ -44,6 +44,9 @@ type Options struct {
 	// Sessions keeps a client's server connection for as long as it stays,
 	// where transactions are pooled otherwise.
 	Sessions bool
+	// Statements gives a client a server connection for single statements, so that it
+	// can have no transactions.
+	Statements bool
 }
 
 // A Bouncer is a PgBouncer that runs, until Stop or the test's end.
@@ -56,6 +59,7 @@ type Bouncer struct {
 	cmd     *exec.Cmd
 	open    io.Closer // closing it ends the pooler
 	size    int
+	single  bool // it has no transactions
 	log     *os.File
 }
 
@@ -118,6 +122,9 @@ func (b *Bouncer) configure(database string, o Options) {
 	mode := "transaction"
 	if o.Sessions {
 		mode = "session"
+	}
+	if b.single = o.Statements; b.single {
+		mode = "statement"
 	}
 	login := fmt.Sprintf("host=%s port=%d user=%s", server.Host, server.Port, server.User)
 	if server.Password != "" {
@@ -200,6 +207,9 @@ func (b *Bouncer) fill(ctx context.Context) error {
 			return err
 		}
 		defer conn.Close(ctx)
+		if b.single {
+			return conn.Ping(ctx)
+		}
 		if _, err := conn.Exec(ctx, "begin"); err != nil {
 			return err
 		}
