@@ -175,7 +175,7 @@ func TestLogFormat(t *testing.T) {
 	run("xml").want(t, 2, "--log-format", "xml", fmt.Sprintf("%s, %s or %s", formatAuto, formatConsole, formatJSON))
 }
 
-// An empty text is one that somebody forgot: nothing else is taken in its place.
+// An empty text is one that was left out by mistake: nothing else is taken in its place.
 func TestEmptyTextsAreRefused(t *testing.T) {
 	database := testdb.Migrated(t)
 	pool := testdb.Pool(t, database)

@@ -188,7 +188,7 @@ func (r Runner) begin(ctx context.Context, conn *pgxpool.Conn, j *job.Claimed) (
 // leave takes from the session what outlives a file's transaction: a lock that stayed
 // would keep out whoever waits for it for as long as the connection lives, and a table or
 // cursor would be in the way of the file's next run. It goes together with the end of
-// the transaction, at which a proxy may give the session to somebody else, and costs no
+// the transaction, at which a proxy may give the session to another client, and costs no
 // round trip of its own.
 const leave = "; select pg_catalog.pg_advisory_unlock_all(); close all; discard temp; unlisten *"
 

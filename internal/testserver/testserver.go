@@ -122,8 +122,8 @@ func Create(ctx context.Context, name, template string) (string, error) {
 }
 
 // copying is added to the making of a database on a server of our own: copies of files
-// take half of the time of PostgreSQL's default, which goes through the log. On somebody
-// else's server they would cost it a checkpoint.
+// take half of the time of PostgreSQL's default, which goes through the log. On another
+// server they would cost it a checkpoint.
 const copying = " strategy file_copy"
 
 // noCopying says that the server is older than that.

@@ -65,7 +65,7 @@ func (db *database) ageLocks() {
 	}
 }
 
-// Who is taken for dead by whose sweep, while all live and have been at one job
+// Which worker is dead to which sweep, while all live and have been at one job
 // for three hours, and when all are dead. The sweeps are those of our client and of
 // Rust's utilities, with the defaults of each.
 func TestSweepersAndHolders(t *testing.T) {
@@ -114,7 +114,7 @@ func TestSweepersAndHolders(t *testing.T) {
 		}
 		slices.Sort(got)
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s, taken for dead (-want +got):\n%s", when, diff)
+			t.Errorf("%s, dead to the sweeps (-want +got):\n%s", when, diff)
 		}
 	}
 

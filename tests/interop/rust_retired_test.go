@@ -185,7 +185,7 @@ func TestOurWorkOnRevision22(t *testing.T) {
 }
 
 // A job that kills its worker. Rust's sweeps restore the attempt each time and count
-// nothing, so that it is started for ever where only they sweep; ours end it after
+// nothing, so that it is started without end where only they sweep; ours end it after
 // max_attempts starts.
 func TestPoisonJob(t *testing.T) {
 	const maxAttempts, deaths = 2, 4
