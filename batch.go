@@ -35,7 +35,7 @@ type BatchJob[T any] = Job[[]T]
 // A list whose length is not that of job.Payload fails the whole job with its
 // payload unchanged, as in Rust's workers. (Node's warn and take it for full
 // success.) So does an error as second result, and the list does not count then;
-// that is the place for Snooze and Cancel. An element's Snooze or Cancel counts
+// that is the place for Snooze and Discard. An element's Snooze or Discard counts
 // for the job where all elements that failed say the same: the longest wait, or
 // the permanent failure. Otherwise those elements are failures like the others
 // and come to the handler again with them: an element leaves the row only when

@@ -25,7 +25,7 @@ func failures(job *gworker.BatchJob[note]) []error {
 		case 1:
 			results[i] = errors.New("one\nmore line")
 		case 2:
-			results[i] = fmt.Errorf("two: %w", gworker.Cancel(errors.New("never")))
+			results[i] = fmt.Errorf("two: %w", gworker.Discard(errors.New("never")))
 		case 3:
 			results[i] = gworker.Snooze(time.Minute)
 		case 4:
@@ -60,7 +60,7 @@ func TestBatchKeepsWhatFailed(t *testing.T) {
 		"too many":      {`[{"n":0}]`, whole(make([]error, 2), nil), "0", "1/3|the batch handler returned 2 results for 1 elements: it must return one for each, or nil|again", `[{"n":0}]`, 2718 * time.Millisecond},
 		"whole fails":   {`[{"n":0},"x"]`, whole([]error{nil}, errors.New("offline")), "0", "1/3|offline|again", `[{"n":0},"x"]`, 2718 * time.Millisecond},
 		"whole snoozes": {`[{"n":0}]`, whole(nil, gworker.Snooze(time.Hour)), "0", "0/3|-|again", `[{"n":0}]`, time.Hour},
-		"whole cancels": {`[{"n":0}]`, whole(nil, gworker.Cancel(errors.New("no"))), "0", "3/3|no|failed", `[{"n":0}]`, 2718 * time.Millisecond},
+		"whole cancels": {`[{"n":0}]`, whole(nil, gworker.Discard(errors.New("no"))), "0", "3/3|no|failed", `[{"n":0}]`, 2718 * time.Millisecond},
 		"all snooze":    {`[{"n":4},{"n":0},{"n":3}]`, each, "4 0 3", "0/3|-|again", `[{"n":4},{"n":3}]`, time.Hour},
 		"some snooze":   {`[{"n":4},{"n":1}]`, each, "4 1", "1/3|Batch failures:\nsnoozed for 1h0m0s\none\nmore line|again", `[{"n":4},{"n":1}]`, 2718 * time.Millisecond},
 		"all cancel":    {`[{"n":2},{"n":0},{"n":2}]`, each, "2 0 2", "3/3|Batch failures:\ntwo: never\ntwo: never|failed", `[{"n":2},{"n":2}]`, 2718 * time.Millisecond},

@@ -27,12 +27,12 @@ func checkInterceptors(field string, before []func(context.Context, *JobSpec) er
 // beforeAdd asks the interceptors about a job and returns the spec as they leave
 // it. The error wraps ErrAddSkipped if the job is to be skipped. Everything that
 // adds jobs for this client calls it first.
-func (a adder) beforeAdd(ctx context.Context, spec JobSpec) (JobSpec, error) {
-	if len(a.before) == 0 {
+func (c *operations) beforeAdd(ctx context.Context, spec JobSpec) (JobSpec, error) {
+	if len(c.before) == 0 {
 		return spec, nil
 	}
 	spec.Flags = slices.Clone(spec.Flags) // the caller's slice stays the caller's
-	for i, intercept := range a.before {
+	for i, intercept := range c.before {
 		if err := protect(ctx, intercept, &spec); err != nil {
 			return JobSpec{}, fmt.Errorf("BeforeAdd[%d]: %w", i, err)
 		}
@@ -43,9 +43,9 @@ func (a adder) beforeAdd(ctx context.Context, spec JobSpec) (JobSpec, error) {
 // beforeAddAll is beforeAdd for the specs of one call. It returns those that are
 // to be added, with their places among specs. An interceptor that fails one of
 // them fails all.
-func (a adder) beforeAddAll(ctx context.Context, specs []JobSpec) (kept []JobSpec, places []int, err error) {
+func (c *operations) beforeAddAll(ctx context.Context, specs []JobSpec) (kept []JobSpec, places []int, err error) {
 	for i, spec := range specs {
-		spec, err := a.beforeAdd(ctx, spec)
+		spec, err := c.beforeAdd(ctx, spec)
 		switch {
 		case contain.Is(err, ErrAddSkipped):
 			continue

@@ -42,10 +42,10 @@ const (
 	CancelNotFound = cancel.NotFound
 )
 
-// CancelResult is what CancelRunning did.
+// CancelResult is what Client.Cancel did.
 type CancelResult = cancel.Result
 
-// CancelRunning cancels a job, from any process, whether it runs or waits. The
+// Cancel cancels a job, from any process, whether it runs or waits. The
 // result's State tells what became of it; a job that does not exist is a state,
 // not an error.
 //
@@ -53,7 +53,7 @@ type CancelResult = cancel.Result
 // row, so that it cannot be lost, and announced. The worker ends the context of
 // the job's handler, with ErrJobCancelled and the reason as its cause, mostly
 // within milliseconds, and after its next heartbeat at the latest (10 s, see
-// RecoveryConfig.HeartbeatInterval). From the moment that CancelRunning returns
+// RecoveryConfig.HeartbeatInterval). From the moment that Cancel returns
 // the job is not tried again by any worker, whatever becomes of the run or its
 // worker. A run that is complete before it hears of it stays complete, and a
 // handler that ignores its context goes on to its end.
@@ -62,7 +62,7 @@ type CancelResult = cancel.Result
 // becomes its last error, in ASCII with escapes (\u65e5) where the database's encoding
 // cannot hold it; "" means a general text. Cancelling a job again
 // announces it again, and its first reason stays.
-func (c *Client) CancelRunning(ctx context.Context, id int64, reason string) (CancelResult, error) {
+func (c *Client) Cancel(ctx context.Context, id int64, reason string) (CancelResult, error) {
 	if err := checkText("reason", reason, maxReasonLength); err != nil {
 		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)
 	}

@@ -79,7 +79,7 @@ func (r *runningJob) cancelUnheard(t *testing.T, reason string) {
 
 func cancelJob(t *testing.T, client *gworker.Client, id int64, reason string, want gworker.CancelState) gworker.CancelResult {
 	t.Helper()
-	result, err := client.CancelRunning(t.Context(), id, reason)
+	result, err := client.Cancel(t.Context(), id, reason)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func (r *runningJob) wantComplete(t *testing.T) {
 }
 
 // The worker looks once an hour: it is the notification that tells it.
-func TestCancelRunning(t *testing.T) {
+func TestCancel(t *testing.T) {
 	t.Parallel()
 	r := startRunning(t, false, gworker.JobSpec{Queue: "q", Key: "k", Flags: []string{"f"}}, deaf)
 	next := add(t, r.client, gworker.JobSpec{Task: "slow", Queue: "q"})
@@ -170,7 +170,7 @@ func TestCancelJobThatDoesNotRun(t *testing.T) {
 	if want := "25|k|the job was cancelled"; got != want {
 		t.Errorf("the row is %q, want %q", got, want)
 	}
-	if _, err := client.CancelRunning(t.Context(), job.ID, "a\x00b"); !isFieldError(err) {
+	if _, err := client.Cancel(t.Context(), job.ID, "a\x00b"); !isFieldError(err) {
 		t.Errorf("a reason with a NUL: %v", err)
 	}
 	if _, err := client.AddJob(t.Context(), gworker.JobSpec{Task: "x", Flags: []string{"gworker:cancel"}}); !isFieldError(err) {
@@ -412,7 +412,7 @@ func TestCancelAsTheOutcomeIsWritten(t *testing.T) {
 		waitForWaiting(t, r.pool, 1)
 		results := make(chan gworker.CancelResult, 1)
 		go func() {
-			result, err := r.client.CancelRunning(context.Background(), r.job.ID, "too late to interrupt")
+			result, err := r.client.Cancel(context.Background(), r.job.ID, "too late to interrupt")
 			if err != nil {
 				t.Error(err)
 			}

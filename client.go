@@ -68,7 +68,7 @@ type JobAdder interface {
 // Client adds, removes, lists and changes jobs, and looks after the queue. It is
 // safe for concurrent use.
 type Client struct {
-	adder
+	operations
 	pool       *pgxpool.Pool
 	ownsPool   bool
 	dialer     *dial.Dialer   // of its own pool
@@ -83,7 +83,7 @@ type Client struct {
 // TxClient adds, removes, lists and changes jobs inside one transaction: they
 // exist exactly if it commits, and workers hear of them then. It may be used as its transaction
 // may be, by one goroutine at a time.
-type TxClient struct{ adder }
+type TxClient struct{ operations }
 
 var (
 	_ JobAdder = (*Client)(nil)
@@ -128,11 +128,11 @@ func newClient(pool *pgxpool.Pool, options statement.Options, trouble func(error
 	set := statement.NewSet(options)
 	state := &schemaState{name: options.Schema.String(), asText: options.Unprepared || goesAsText(pool)}
 	checked := set.Checked(state.check)
-	queries := adder{queries: checked.OnPool(pool, trouble), reads: reads{set: checked, db: pool, schema: state}}
+	queries := operations{queries: checked.OnPool(pool, trouble), reads: reads{set: checked, db: pool, schema: state}}
 	announcer := announce.New(pool, set)
 	queries.own = store.NewOwn(checked.OnPool(announcer.DB(), trouble), announcer)
 	return &Client{
-		adder: queries, pool: pool, statements: checked, unchecked: set, schema: state, options: options, announcer: announcer,
+		operations: queries, pool: pool, statements: checked, unchecked: set, schema: state, options: options, announcer: announcer,
 	}
 }
 
@@ -155,7 +155,7 @@ const closeTimeout = 5 * time.Second
 // WithTx returns a client for the transaction tx, which may be of any pool or
 // connection to the client's database.
 func (c *Client) WithTx(tx pgx.Tx) *TxClient {
-	return &TxClient{adder{
+	return &TxClient{operations{
 		queries: c.statements.On(tx), reads: reads{set: c.statements, db: tx, schema: c.schema},
 		now: c.now, before: c.before, holder: c.holder,
 	}}
@@ -163,15 +163,15 @@ func (c *Client) WithTx(tx pgx.Tx) *TxClient {
 
 // WithSQLTx is WithTx for a database/sql transaction, of any PostgreSQL driver.
 func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
-	return &TxClient{adder{
+	return &TxClient{operations{
 		queries: c.statements.OnSQL(tx), reads: reads{set: c.statements, sql: tx, schema: c.schema},
 		now: c.now, before: c.before, holder: c.holder,
 	}}
 }
 
-// adder is the one implementation of JobAdder, and of what client_admin.go and
+// operations is the one implementation of JobAdder, and of what client_admin.go and
 // client_list.go add to it, on whatever queries run.
-type adder struct {
+type operations struct {
 	queries *dbgen.Queries
 	reads   reads
 	own     *store.Own // adds outside a transaction of the caller's; nil inside
@@ -182,26 +182,26 @@ type adder struct {
 
 // due fills in the run time of a job that is due now, where that is not the
 // database's to say.
-func (a adder) due(s *store.Spec) {
-	if a.now != nil && s.RunAt.IsZero() {
-		s.RunAt = a.now()
+func (c *operations) due(s *store.Spec) {
+	if c.now != nil && s.RunAt.IsZero() {
+		s.RunAt = c.now()
 	}
 }
 
-func (a adder) addOne(ctx context.Context, s store.Spec) (*JobRow, error) {
-	a.hurryKeys(s)
-	if a.own != nil {
-		return a.own.Add(ctx, s)
+func (c *operations) addOne(ctx context.Context, s store.Spec) (*JobRow, error) {
+	c.hurryKeys(s)
+	if c.own != nil {
+		return c.own.Add(ctx, s)
 	}
-	return store.Add(ctx, a.queries, s)
+	return store.Add(ctx, c.queries, s)
 }
 
-func (a adder) addAll(ctx context.Context, specs []store.Spec, preserve bool) ([]*JobRow, error) {
-	a.hurryKeys(specs...)
-	if a.own != nil {
-		return a.own.AddAll(ctx, specs, preserve)
+func (c *operations) addAll(ctx context.Context, specs []store.Spec, preserve bool) ([]*JobRow, error) {
+	c.hurryKeys(specs...)
+	if c.own != nil {
+		return c.own.AddAll(ctx, specs, preserve)
 	}
-	return store.AddAll(ctx, a.queries, specs, preserve)
+	return store.AddAll(ctx, c.queries, specs, preserve)
 }
 
 // AddJob adds a job and returns it as stored. If a job with the spec's key
@@ -213,8 +213,8 @@ func (a adder) addAll(ctx context.Context, specs []store.Spec, preserve bool) ([
 // or, while this client adds many, within a few milliseconds, together with the
 // others (docs/adding.md). A notification that cannot be sent is no error: workers
 // find the job by polling.
-func (a adder) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
-	spec, err := a.beforeAdd(ctx, spec)
+func (c *operations) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
+	spec, err := c.beforeAdd(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("adding a job: %w", err)
 	}
@@ -222,8 +222,8 @@ func (a adder) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
 	if err != nil {
 		return nil, fmt.Errorf("adding a job: %w", err)
 	}
-	a.due(&encoded)
-	row, err := a.addOne(ctx, encoded)
+	c.due(&encoded)
+	row, err := c.addOne(ctx, encoded)
 	if err != nil {
 		return nil, fmt.Errorf("adding a job of task %q: %w", spec.Task, err)
 	}
@@ -242,11 +242,11 @@ func (a adder) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
 // There are fewer rows, too, if interceptors skip some of the specs (see
 // ClientConfig.BeforeAdd). The error is ErrAddSkipped then, and the other jobs
 // were added.
-func (a adder) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error) {
+func (c *operations) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error) {
 	if len(specs) == 0 {
 		return nil, nil
 	}
-	kept, places, err := a.beforeAddAll(ctx, specs)
+	kept, places, err := c.beforeAddAll(ctx, specs)
 	if err != nil {
 		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)
 	}
@@ -263,9 +263,9 @@ func (a adder) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error) 
 	}
 	preserve := KeyMode(encoded[0].KeyMode) == KeyPreserveRunAt
 	for i := range encoded {
-		a.due(&encoded[i])
+		c.due(&encoded[i])
 	}
-	rows, err := a.addAll(ctx, encoded, preserve)
+	rows, err := c.addAll(ctx, encoded, preserve)
 	if err != nil {
 		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)
 	}
@@ -278,12 +278,12 @@ func (a adder) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error) 
 // RemoveJob removes the job with the given key and returns it as it was. A job
 // that runs at that moment cannot be removed: it loses its key, and if it fails
 // it is not tried again. Without such a job the error is ErrJobNotFound.
-func (a adder) RemoveJob(ctx context.Context, key string) (*JobRow, error) {
+func (c *operations) RemoveJob(ctx context.Context, key string) (*JobRow, error) {
 	if err := checkText("key", key, maxKeyLength); err != nil {
 		return nil, fmt.Errorf("removing a job: %w", err)
 	}
-	a.hurryKeys(store.Spec{Key: key})
-	row, err := store.Remove(ctx, a.queries, key)
+	c.hurryKeys(store.Spec{Key: key})
+	row, err := store.Remove(ctx, c.queries, key)
 	if err != nil {
 		return nil, fmt.Errorf("removing the job with key %q: %w", key, err)
 	}

@@ -27,7 +27,7 @@ type UntouchedReason = admin.Reason
 
 // The reasons.
 const (
-	// UntouchedLocked: a worker has held the job for less than 4 hours.
+	// UntouchedLocked: the job has been locked by a worker for less than 4 hours.
 	UntouchedLocked = admin.Locked
 	// UntouchedNotFound: there is no job with this id.
 	UntouchedNotFound = admin.NotFound
@@ -40,10 +40,10 @@ const (
 //
 // A job that has been locked for more than 4 hours does not count as running
 // here, in PermanentlyFailJobs and in RescheduleJobs.
-func (a adder) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
-	held := a.held() // before the transactions that hold them end
-	a.hurryIDs(ids...)
-	result, err := admin.Complete(ctx, a.queries, ids, held)
+func (c *operations) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
+	held := c.held() // before the transactions that hold them end
+	c.hurryIDs(ids...)
+	result, err := admin.Complete(ctx, c.queries, ids, held)
 	return result, doing(err, "completing", ids)
 }
 
@@ -51,16 +51,16 @@ func (a adder) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs, erro
 // not run again, with reason as their last error. "" means the schema's own
 // text, "Manually marked as failed". What the database's encoding cannot hold of it is
 // stored in escapes (\u65e5), outside of transactions of yours. What runs is left alone; see CompleteJobs.
-func (a adder) PermanentlyFailJobs(ctx context.Context, ids []int64, reason string) (ChangedJobs, error) {
+func (c *operations) PermanentlyFailJobs(ctx context.Context, ids []int64, reason string) (ChangedJobs, error) {
 	if err := checkText("reason", reason, math.MaxInt); err != nil {
 		return ChangedJobs{}, doing(err, "failing", ids)
 	}
-	held := a.held() // before the transactions that hold them end
-	a.hurryIDs(ids...)
-	result, err := admin.Fail(ctx, a.queries, ids, reason, held)
+	held := c.held() // before the transactions that hold them end
+	c.hurryIDs(ids...)
+	result, err := admin.Fail(ctx, c.queries, ids, reason, held)
 	if retry.Unencodable(err) {
 		// In a transaction of the caller's this fails, too, as that is lost then.
-		if again, againErr := admin.Fail(ctx, a.queries, ids, contain.ASCII(reason), held); againErr == nil {
+		if again, againErr := admin.Fail(ctx, c.queries, ids, contain.ASCII(reason), held); againErr == nil {
 			result, err = again, nil
 		}
 	}
@@ -130,14 +130,14 @@ func checkTime(field string, at time.Time) error {
 // RescheduleJobs changes when jobs run, their priority and their attempts, and
 // wakes workers for those that can run now. What runs is left alone; see
 // CompleteJobs. A failed job has used up its attempts: RetryJobs runs it again.
-func (a adder) RescheduleJobs(ctx context.Context, ids []int64, options RescheduleOptions) (ChangedJobs, error) {
+func (c *operations) RescheduleJobs(ctx context.Context, ids []int64, options RescheduleOptions) (ChangedJobs, error) {
 	to, err := options.encode()
 	if err != nil {
 		return ChangedJobs{}, doing(err, "rescheduling", ids)
 	}
-	held := a.held() // before the transactions that hold them end
-	a.hurryIDs(ids...)
-	result, err := admin.RescheduleAll(ctx, a.queries, ids, to, held)
+	held := c.held() // before the transactions that hold them end
+	c.hurryIDs(ids...)
+	result, err := admin.RescheduleAll(ctx, c.queries, ids, to, held)
 	return result, doing(err, "rescheduling", ids)
 }
 
@@ -145,25 +145,25 @@ func (a adder) RescheduleJobs(ctx context.Context, ids []int64, options Reschedu
 // failed ones, and those that wait for their next attempt or their time. It is
 // RescheduleJobs with RunAt now and Attempts 0; what runs is left alone. The last
 // error stays until there is another.
-func (a adder) RetryJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
-	held := a.held() // before the transactions that hold them end
-	a.hurryIDs(ids...)
-	result, err := admin.RescheduleAll(ctx, a.queries, ids, admin.Reschedule{RunAt: new(time.Time), Attempts: new(int32)}, held)
+func (c *operations) RetryJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
+	held := c.held() // before the transactions that hold them end
+	c.hurryIDs(ids...)
+	result, err := admin.RescheduleAll(ctx, c.queries, ids, admin.Reschedule{RunAt: new(time.Time), Attempts: new(int32)}, held)
 	return result, doing(err, "retrying", ids)
 }
 
 // PreviewJobs tells what RetryJobs, CompleteJobs, PermanentlyFailJobs and RescheduleJobs
 // would do to these jobs at this moment, and changes nothing: the result's Jobs
 // are those that would be changed, as they are.
-func (a adder) PreviewJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
-	result, err := admin.Preview(ctx, a.reads.jobs(ctx), ids, a.held())
+func (c *operations) PreviewJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
+	result, err := admin.Preview(ctx, c.reads.jobs(ctx), ids, c.held())
 	return result, doing(err, "looking at", ids)
 }
 
 // GetJob returns the job with the given id, or ErrJobNotFound: completed jobs
 // are not kept. The Payload is nil if the client's role may not read payloads.
-func (a adder) GetJob(ctx context.Context, id int64) (*JobInfo, error) {
-	found, err := admin.Get(ctx, a.reads.jobs(ctx), id, a.heldFor(func(j *job.Claimed) bool { return j.ID == id }))
+func (c *operations) GetJob(ctx context.Context, id int64) (*JobInfo, error) {
+	found, err := admin.Get(ctx, c.reads.jobs(ctx), id, c.heldFor(func(j *job.Claimed) bool { return j.ID == id }))
 	if err != nil {
 		return nil, fmt.Errorf("reading job %d: %w", id, err)
 	}
@@ -171,25 +171,25 @@ func (a adder) GetJob(ctx context.Context, id int64) (*JobInfo, error) {
 }
 
 // GetJobByKey returns the job with the given key, or ErrJobNotFound.
-func (a adder) GetJobByKey(ctx context.Context, key string) (*JobInfo, error) {
+func (c *operations) GetJobByKey(ctx context.Context, key string) (*JobInfo, error) {
 	if err := checkText("key", key, maxKeyLength); err != nil {
 		return nil, fmt.Errorf("reading a job: %w", err)
 	}
-	found, err := admin.GetByKey(ctx, a.reads.jobs(ctx), key, a.heldFor(func(j *job.Claimed) bool { return j.Key == key }))
+	found, err := admin.GetByKey(ctx, c.reads.jobs(ctx), key, c.heldFor(func(j *job.Claimed) bool { return j.Key == key }))
 	if err != nil {
 		return nil, fmt.Errorf("reading the job with key %q: %w", key, err)
 	}
 	return found, nil
 }
 
-// WorkerLocks are the jobs and queues that a worker holds.
+// WorkerLocks are the jobs and queues that a worker has locked.
 type WorkerLocks = admin.Locks
 
-// HeldJob is a job that a worker holds.
-type HeldJob = admin.HeldJob
+// LockedJob is a job that a worker has locked.
+type LockedJob = admin.LockedJob
 
 // ForceUnlockWorkers takes the locks of workers away, whatever their age, and
-// returns what each of them held. It is for workers that are dead for certain;
+// returns what each of them had locked. It is for workers that are dead for certain;
 // Client.Sweep finds out by itself which registered workers are.
 //
 // It does not stop what runs. A job that its worker still runs can be started by
@@ -197,27 +197,27 @@ type HeldJob = admin.HeldJob
 // with ErrJobLost and stores nothing; Node's and Rust's workers delete a
 // finished job by its id, also under the hands of the second. The attempt that
 // was interrupted stays counted: a job that was on its last one is failed then.
-func (a adder) ForceUnlockWorkers(ctx context.Context, workerIDs []string) ([]WorkerLocks, error) {
+func (c *operations) ForceUnlockWorkers(ctx context.Context, workerIDs []string) ([]WorkerLocks, error) {
 	if err := checkWorkerIDs(workerIDs); err != nil {
 		return nil, fmt.Errorf("unlocking workers: %w", err)
 	}
-	held, err := admin.ForceUnlock(ctx, a.queries, workerIDs)
+	locks, err := admin.ForceUnlock(ctx, c.queries, workerIDs)
 	if err != nil {
 		return nil, fmt.Errorf("unlocking workers by force: %w", err)
 	}
-	return held, nil
+	return locks, nil
 }
 
-// HeldLocks returns what workers hold: what ForceUnlockWorkers would take away.
-func (a adder) HeldLocks(ctx context.Context, workerIDs []string) ([]WorkerLocks, error) {
+// LockedBy returns what workers have locked: what ForceUnlockWorkers would unlock.
+func (c *operations) LockedBy(ctx context.Context, workerIDs []string) ([]WorkerLocks, error) {
 	if err := checkWorkerIDs(workerIDs); err != nil {
 		return nil, fmt.Errorf("looking for locks: %w", err)
 	}
-	held, err := admin.HeldBy(ctx, a.queries, workerIDs)
+	locks, err := admin.LockedBy(ctx, c.queries, workerIDs)
 	if err != nil {
 		return nil, fmt.Errorf("looking for the locks of %d workers: %w", len(workerIDs), err)
 	}
-	return held, nil
+	return locks, nil
 }
 
 func checkWorkerIDs(ids []string) error {

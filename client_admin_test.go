@@ -25,7 +25,7 @@ type administrator interface {
 	GetJobByKey(context.Context, string) (*gworker.JobInfo, error)
 	ListJobs(context.Context, gworker.JobFilter) (gworker.JobPage, error)
 	ForceUnlockWorkers(context.Context, []string) ([]gworker.WorkerLocks, error)
-	HeldLocks(context.Context, []string) ([]gworker.WorkerLocks, error)
+	LockedBy(context.Context, []string) ([]gworker.WorkerLocks, error)
 }
 
 var (
@@ -465,12 +465,12 @@ func TestForceUnlockWorkers(t *testing.T) {
 		before := snapshot(t, pool)
 		asked := []string{"gworker_x", "nobody", "gworker_x"}
 		want := []gworker.WorkerLocks{
-			{WorkerID: "gworker_x", Queues: []string{"held"}, Jobs: []gworker.HeldJob{
+			{WorkerID: "gworker_x", Queues: []string{"held"}, Jobs: []gworker.LockedJob{
 				{ID: idRunning, Task: "b", Attempts: 1, MaxAttempts: 5}, {ID: idLastAttempt, Task: "b", Attempts: 5, MaxAttempts: 5},
 			}},
 			{WorkerID: "nobody"},
 		}
-		sameLocks(t, c.HeldLocks, asked, want)
+		sameLocks(t, c.LockedBy, asked, want)
 		sameLocks(t, c.ForceUnlockWorkers, asked, want)
 		end()
 		after := snapshot(t, pool)

@@ -19,7 +19,7 @@ const (
 	// kept, since workers may have cached them; name what workers of other
 	// runtimes run in CleanupOptions.KeepTasks.
 	GCTaskIdentifiers CleanupTask = admin.GCTaskIdentifiers
-	// GCJobQueues deletes queues that have no job and that nobody holds.
+	// GCJobQueues deletes queues that have no job and that nobody has locked.
 	GCJobQueues CleanupTask = admin.GCJobQueues
 	// DeletePermafailedJobs deletes jobs that have permanently failed. Also those
 	// are that somebody may still want to look at, so it is not done by default.

@@ -21,33 +21,33 @@ type holder interface {
 }
 
 // held is what the worker holds at this moment.
-func (a adder) held() admin.Held { return a.heldFor(func(*job.Claimed) bool { return true }) }
+func (c *operations) held() admin.Held { return c.heldFor(func(*job.Claimed) bool { return true }) }
 
 // heldFor leaves out jobs without a queue that do not concern the caller.
-func (a adder) heldFor(concerns func(*job.Claimed) bool) admin.Held {
-	if a.holder == nil {
+func (c *operations) heldFor(concerns func(*job.Claimed) bool) admin.Held {
+	if c.holder == nil {
 		return admin.Held{}
 	}
-	return admin.HeldJobs(slices.DeleteFunc(a.holder.Held(), func(j *job.Claimed) bool {
+	return admin.HeldJobs(slices.DeleteFunc(c.holder.Held(), func(j *job.Claimed) bool {
 		return j.Queue == "" && !concerns(j)
 	}))
 }
 
 // hurryIDs is called before jobs are changed.
-func (a adder) hurryIDs(ids ...int64) {
-	if a.holder == nil || len(ids) == 0 {
+func (c *operations) hurryIDs(ids ...int64) {
+	if c.holder == nil || len(ids) == 0 {
 		return
 	}
 	named := make(map[int64]bool, len(ids))
 	for _, id := range ids {
 		named[id] = true
 	}
-	a.holder.Hurry(func(j *job.Claimed) bool { return named[j.ID] })
+	c.holder.Hurry(func(j *job.Claimed) bool { return named[j.ID] })
 }
 
 // hurryKeys is called before jobs are changed by their keys.
-func (a adder) hurryKeys(specs ...store.Spec) {
-	if a.holder == nil {
+func (c *operations) hurryKeys(specs ...store.Spec) {
+	if c.holder == nil {
 		return
 	}
 	named := make(map[string]bool)
@@ -57,6 +57,6 @@ func (a adder) hurryKeys(specs ...store.Spec) {
 		}
 	}
 	if len(named) > 0 {
-		a.holder.Hurry(func(j *job.Claimed) bool { return j.Key != "" && named[j.Key] })
+		c.holder.Hurry(func(j *job.Claimed) bool { return j.Key != "" && named[j.Key] })
 	}
 }

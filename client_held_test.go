@@ -278,8 +278,8 @@ func TestChangesToHeldJobs(t *testing.T) {
 			_, err := c.RemoveJob(ctx, "k")
 			return err
 		}, "25/25 - locked"},
-		"CancelRunning": {func(ctx context.Context, c changer, id int64, worker string) error {
-			result, err := c.(*gworker.Client).CancelRunning(ctx, id, "no more")
+		"Cancel": {func(ctx context.Context, c changer, id int64, worker string) error {
+			result, err := c.(*gworker.Client).Cancel(ctx, id, "no more")
 			if err == nil && (result.State != gworker.CancelRequested || worker != "" && result.WorkerID != worker) {
 				err = fmt.Errorf("the result is %+v", result)
 			}
@@ -295,7 +295,7 @@ func TestChangesToHeldJobs(t *testing.T) {
 	}
 	for name, c := range cases {
 		for _, tx := range []bool{false, true} {
-			if tx && name == "CancelRunning" {
+			if tx && name == "Cancel" {
 				continue // it has a transaction of its own
 			}
 			t.Run(fmt.Sprintf("%s, in a transaction %t", name, tx), func(t *testing.T) {

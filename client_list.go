@@ -24,9 +24,9 @@ const (
 	// several ready jobs in one queue one starts at a time. What another process
 	// holds without a lock (see Config.HoldTime) counts as ready, too.
 	StateReady = job.StateReady
-	// StateBlocked: its time has come, and its queue is held for another job.
+	// StateBlocked: its time has come, and its queue is locked by another job.
 	StateBlocked = job.StateBlocked
-	// StateRunning: a worker holds its lock, or it is one that the worker whose
+	// StateRunning: a worker has locked it, or it is one that the worker whose
 	// client this is holds without. Whether a worker lives the row does not tell;
 	// see Client.Workers.
 	StateRunning = job.StateRunning
@@ -70,7 +70,7 @@ type JobFilter struct {
 	Queues []string
 	// Keys are job keys.
 	Keys []string
-	// Workers are ids of workers that hold the jobs.
+	// Workers are ids of workers that have locked the jobs.
 	Workers []string
 	// Flags must all be set on the job.
 	Flags []string
@@ -209,13 +209,13 @@ func pageSize(field string, limit int) (int, error) {
 // and does not change is listed once, whatever is added and deleted meanwhile; a
 // job that moves in the order, as a rescheduled one in OrderNext, may come twice
 // or not at all.
-func (a adder) ListJobs(ctx context.Context, filter JobFilter) (JobPage, error) {
+func (c *operations) ListJobs(ctx context.Context, filter JobFilter) (JobPage, error) {
 	encoded, err := filter.encode()
 	if err != nil {
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
 	}
-	encoded.Held = a.held()
-	page, err := admin.List(ctx, a.reads.list(encoded.Payload), encoded)
+	encoded.Held = c.held()
+	page, err := admin.List(ctx, c.reads.list(encoded.Payload), encoded)
 	if err != nil {
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
 	}

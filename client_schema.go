@@ -91,7 +91,7 @@ func (s *schemaState) check(ctx context.Context, db statement.DB) error {
 	return nil
 }
 
-// reads are the statements with which an adder looks at jobs.
+// reads are the statements with which operations look at jobs.
 type reads struct {
 	set    *statement.Set
 	db     dbgen.DBTX // of pgx, or

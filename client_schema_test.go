@@ -62,14 +62,14 @@ func operations(client *gworker.Client) map[string]func(context.Context) error {
 			_, err := client.AddJobs(ctx, []gworker.JobSpec{{Task: "x", Key: "k"}})
 			return err
 		},
-		"RemoveJob":     func(ctx context.Context) error { _, err := client.RemoveJob(ctx, "k"); return err },
-		"ListJobs":      func(ctx context.Context) error { _, err := client.ListJobs(ctx, gworker.JobFilter{}); return err },
-		"GetJob":        func(ctx context.Context) error { _, err := client.GetJob(ctx, 1); return err },
-		"Stats":         func(ctx context.Context) error { _, err := client.Stats(ctx, gworker.StatsOptions{}); return err },
-		"Sweep":         func(ctx context.Context) error { _, err := client.Sweep(ctx, gworker.SweepOptions{}); return err },
-		"Cleanup":       func(ctx context.Context) error { _, err := client.Cleanup(ctx, gworker.CleanupOptions{}); return err },
-		"CompleteJobs":  func(ctx context.Context) error { _, err := client.CompleteJobs(ctx, []int64{1}); return err },
-		"CancelRunning": func(ctx context.Context) error { _, err := client.CancelRunning(ctx, 1, "r"); return err },
+		"RemoveJob":    func(ctx context.Context) error { _, err := client.RemoveJob(ctx, "k"); return err },
+		"ListJobs":     func(ctx context.Context) error { _, err := client.ListJobs(ctx, gworker.JobFilter{}); return err },
+		"GetJob":       func(ctx context.Context) error { _, err := client.GetJob(ctx, 1); return err },
+		"Stats":        func(ctx context.Context) error { _, err := client.Stats(ctx, gworker.StatsOptions{}); return err },
+		"Sweep":        func(ctx context.Context) error { _, err := client.Sweep(ctx, gworker.SweepOptions{}); return err },
+		"Cleanup":      func(ctx context.Context) error { _, err := client.Cleanup(ctx, gworker.CleanupOptions{}); return err },
+		"CompleteJobs": func(ctx context.Context) error { _, err := client.CompleteJobs(ctx, []int64{1}); return err },
+		"Cancel":       func(ctx context.Context) error { _, err := client.Cancel(ctx, 1, "r"); return err },
 	}
 }
 

@@ -46,7 +46,7 @@ func (c *Client) Stats(ctx context.Context, options StatsOptions) (Stats, error)
 	return stats, nil
 }
 
-// QueueInfo is a named queue: who holds it, and its jobs by state.
+// QueueInfo is a named queue: who has locked it, and its jobs by state.
 type QueueInfo = admin.Queue
 
 // QueuePage is a page of Client.Queues.
@@ -57,7 +57,7 @@ type QueuePage = admin.QueuePage
 type QueueFilter struct {
 	// Names are the queues to list. Empty means all.
 	Names []string
-	// LockedOnly leaves out queues that nobody holds.
+	// LockedOnly leaves out queues that nobody has locked.
 	LockedOnly bool
 	// Limit is how many queues a page has: 1 to 10,000. 0 means 100.
 	Limit int
@@ -95,10 +95,10 @@ func (c *Client) queuePage(ctx context.Context, filter QueueFilter) (QueuePage, 
 	return admin.ListQueues(ctx, c.reads.list(false), f)
 }
 
-// WorkerInfo is a worker of any runtime that is registered or holds locks.
+// WorkerInfo is a worker of any runtime that is registered or has locks.
 type WorkerInfo = admin.Worker
 
-// Workers returns the workers that are registered and those that hold locks, of
+// Workers returns the workers that are registered and those that have locks, of
 // every runtime, by id. Node's workers do not register, so one that is idle is
 // not to be seen; where the schema is from before the recovery tables, that is
 // so for all.

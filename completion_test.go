@@ -79,7 +79,7 @@ func TestCompletionIsTheTransactions(t *testing.T) {
 			"rollback":              {row: "1/2|the handler completed its job in a transaction that was rolled back|k|again"},
 			"rollback and an error": {result: late, row: "1/2|late|k|again"},
 			"rollback and a snooze": {result: gworker.Snooze(time.Hour), row: "0/2|-|k|again"},
-			"rollback and a cancel": {result: gworker.Cancel(late), row: "2/2|late|k|failed"},
+			"rollback and a cancel": {result: gworker.Discard(late), row: "2/2|late|k|failed"},
 		} {
 			t.Run(name+"/"+what, func(t *testing.T) {
 				sample.Take(t)

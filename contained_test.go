@@ -95,9 +95,9 @@ func poisons() map[string]poison {
 		"Error":              {task: returning(bad), lastError: errorPanics, also: "contained_test.go"},
 		"Error in wrapped":   {task: returning(fmt.Errorf("sending: %w", bad)), lastError: "sending: %!v(PANIC=Error method: boom)"},
 		"Error in joined":    {task: returning(errors.Join(boom, bad)), lastError: "the error's Error method panicked: boom"},
-		"Error in cancelled": {task: returning(gworker.Cancel(bad)), lastError: "the error's Error method panicked: boom", permanent: true},
-		"nil in cancelled":   {task: returning(gworker.Cancel(missing)), lastError: "the error's Error method panicked: runtime error", permanent: true},
-		"nil CancelError":    {task: returning((*gworker.CancelError)(nil)), lastError: "the error's Error method panicked: runtime error"},
+		"Error in cancelled": {task: returning(gworker.Discard(bad)), lastError: "the error's Error method panicked: boom", permanent: true},
+		"nil in cancelled":   {task: returning(gworker.Discard(missing)), lastError: "the error's Error method panicked: runtime error", permanent: true},
+		"nil DiscardError":   {task: returning((*gworker.DiscardError)(nil)), lastError: "the error's Error method panicked: runtime error"},
 		"nil SnoozeError":    {task: returning((*gworker.SnoozeError)(nil)), lastError: "the error's Error method panicked: runtime error"},
 		"nil BatchError":     {task: returning((*gworker.BatchError)(nil)), lastError: "the error's Error method panicked: runtime error"},
 		"Error and Snooze":   {task: returning(errors.Join(gworker.Snooze(time.Hour), bad)), snoozed: true},
@@ -110,7 +110,7 @@ func poisons() map[string]poison {
 		"wraps itself":             {task: returning(&wrapsItself{}), lastError: "round and round"},
 		"wraps itself twice":       {task: returning(&wrapsItselfTwice{}), lastError: "round and round"},
 		"no text":                  {task: returning(errors.New("")), lastError: "the handler returned an error without a text"},
-		"no text in cancelled":     {task: returning(gworker.Cancel(errors.New(" "))), lastError: "the handler returned an error without a text", permanent: true},
+		"no text in cancelled":     {task: returning(gworker.Discard(errors.New(" "))), lastError: "the handler returned an error without a text", permanent: true},
 		"huge and not UTF-8":       {task: returning(errors.New("a\xff\x00" + strings.Repeat("é", 1<<20))), lastError: "a\uFFFD\uFFFDéé", also: "é [cut]"},
 
 		"panic":             {task: handled(func() error { panic("boom") }), lastError: "panic: boom\n\ngoroutine ", also: "contained_test.go"},
@@ -143,7 +143,7 @@ func poisons() map[string]poison {
 		}, lastError: "Batch failures:\nboom\n" + nilText + "\nthe handler returned an error without a text"},
 		"elements of one mind": {task: func(name string) gworker.Task {
 			return gworker.NewBatchTask(name, func(_ context.Context, job *gworker.BatchJob[int]) ([]error, error) {
-				return []error{gworker.Cancel(bad), gworker.Cancel(missing), gworker.Cancel(boom), nil}, nil
+				return []error{gworker.Discard(bad), gworker.Discard(missing), gworker.Discard(boom), nil}, nil
 			})
 		}, lastError: "Batch failures:\nthe error's Error method panicked: boom", permanent: true},
 	}

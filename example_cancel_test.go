@@ -12,7 +12,7 @@ import (
 
 // A job is cancelled while it runs. Its handler hears of it through its context,
 // and learns the reason from the context's cause.
-func ExampleClient_CancelRunning() {
+func ExampleClient_Cancel() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	databaseURL, drop := testdb.Example() // postgres://localhost/app
@@ -51,7 +51,7 @@ func ExampleClient_CancelRunning() {
 	if _, err := client.AddJob(ctx, gworker.JobSpec{Task: "import"}); err != nil {
 		log.Fatal(err)
 	}
-	result, err := client.CancelRunning(ctx, <-started, "wrong file")
+	result, err := client.Cancel(ctx, <-started, "wrong file")
 	if err != nil {
 		log.Fatal(err)
 	}

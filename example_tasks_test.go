@@ -65,7 +65,7 @@ func ExampleSnooze() {
 			case "busy":
 				return gworker.Snooze(time.Minute) // the attempt does not count
 			case "gone":
-				return gworker.Cancel(errors.New("404 not found")) // no further attempt
+				return gworker.Discard(errors.New("404 not found")) // no further attempt
 			}
 			return nil
 		})},

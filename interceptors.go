@@ -17,7 +17,7 @@ import (
 // BeforeJobRun: continue, skip, and fail.
 type BeforeRunDecision struct {
 	// Err ends the run before the handler is called, as if the handler had
-	// returned it: the attempt fails, and Snooze and Cancel count.
+	// returned it: the attempt fails, and Snooze and Discard count.
 	Err error
 
 	// Skip completes the job without calling its handler: its row is deleted.
@@ -42,7 +42,7 @@ type RunResult struct {
 // has run. The zero value leaves the result as it is.
 type AfterRunDecision struct {
 	// Err takes the place of the run's own result: the attempt fails, and Snooze
-	// and Cancel count. To keep what is left of a batch, it must wrap the
+	// and Discard count. To keep what is left of a batch, it must wrap the
 	// *BatchError.
 	Err error
 

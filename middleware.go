@@ -26,7 +26,7 @@ type Handler func(ctx context.Context, job *RawJob) error
 //	}
 //
 // What it returns is what the job's handler returned: nil completes the job, an
-// error fails the attempt, Snooze and Cancel count. It may leave out next, or
+// error fails the attempt, Snooze and Discard count. It may leave out next, or
 // call it again after a failure; it may give it another context, and set
 // job.Payload before, which is decoded inside. It must hand on the job that it
 // was given. It is around tasks of every kind, executables and SQL files

@@ -162,7 +162,7 @@ func TestInterceptorsDecide(t *testing.T) {
 		"skip":          {before: before{Skip: true}, result: no, row: "gone"},
 		"fail":          {before: before{Err: no}, row: "1/2|no|again"},
 		"snooze":        {before: before{Err: gworker.Snooze(time.Hour)}, row: "0/2|-|again"},
-		"cancel":        {before: before{Err: gworker.Cancel(no)}, row: "2/2|no|failed"},
+		"cancel":        {before: before{Err: gworker.Discard(no)}, row: "2/2|no|failed"},
 		"payload":       {before: before{Payload: json.RawMessage(`"changed"`)}, calls: 1, afters: 1, row: "gone"},
 		"bad payload":   {before: before{Payload: json.RawMessage(`{`)}, afters: 1, row: "1/2|decoding the payload: unexpected end of JSON input|again"},
 		"after fails":   {after: after{Err: errors.New("audit")}, calls: 1, afters: 1, row: "1/2|audit|again"},

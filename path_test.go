@@ -134,7 +134,7 @@ func runAmongTraps(t *testing.T, owner, pool *pgxpool.Pool, hold time.Duration) 
 			gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error { return nil }),
 			gworker.NewRawTask("fails", func(context.Context, *gworker.RawJob) error { return errors.New("not today") }),
 			gworker.NewRawTask("snoozes", func(context.Context, *gworker.RawJob) error { return gworker.Snooze(time.Hour) }),
-			gworker.NewRawTask("cancels", func(context.Context, *gworker.RawJob) error { return gworker.Cancel(errors.New("never")) }),
+			gworker.NewRawTask("cancels", func(context.Context, *gworker.RawJob) error { return gworker.Discard(errors.New("never")) }),
 			gworker.NewRawTask("tick", func(context.Context, *gworker.RawJob) error { return nil })),
 		Cron: gworker.CronConfig{Crontab: "* * * * * tick ?id=traps&fill=2m"},
 	}
@@ -148,7 +148,7 @@ func runAmongTraps(t *testing.T, owner, pool *pgxpool.Pool, hold time.Duration) 
 	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.Task == "tick" })
 	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.Task == "sql" })
 	waitForMany[gworker.JobFailed](t, w.events, 2)
-	ok(client.CancelRunning(t.Context(), spare.ID, "no"))
+	ok(client.Cancel(t.Context(), spare.ID, "no"))
 	add(t, client, gworker.JobSpec{Task: "x", Key: "heard"})
 	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.Key == "heard" })
 	ok(nil, w.stop())
@@ -171,7 +171,7 @@ func runAmongTraps(t *testing.T, owner, pool *pgxpool.Pool, hold time.Duration) 
 	ok(client.Stats(t.Context(), gworker.StatsOptions{}))
 	ok(client.Queues(t.Context(), gworker.QueueFilter{}))
 	ok(client.Workers(t.Context()))
-	ok(client.HeldLocks(t.Context(), []string{"nobody"}))
+	ok(client.LockedBy(t.Context(), []string{"nobody"}))
 	ok(client.ForceUnlockWorkers(t.Context(), []string{"nobody"}))
 	ok(client.CompleteJobs(t.Context(), []int64{c.ID}))
 	ok(client.RemoveJob(t.Context(), "a"))

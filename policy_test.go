@@ -58,9 +58,9 @@ func TestSnoozeAndCancel(t *testing.T) {
 	tasks := []gworker.Task{
 		gworker.NewRawTask("snooze", fails(gworker.Snooze(90*time.Minute))),
 		gworker.NewRawTask("wrapped", fails(fmt.Errorf("no quota: %w", gworker.Snooze(time.Minute)))),
-		gworker.NewRawTask("cancel", fails(gworker.Cancel(declined))),
-		gworker.NewRawTask("wrapped cancel", fails(fmt.Errorf("paying: %w", gworker.Cancel(declined)))),
-		gworker.NewRawTask("cancel nil", fails(gworker.Cancel(nil))),
+		gworker.NewRawTask("cancel", fails(gworker.Discard(declined))),
+		gworker.NewRawTask("wrapped cancel", fails(fmt.Errorf("paying: %w", gworker.Discard(declined)))),
+		gworker.NewRawTask("cancel nil", fails(gworker.Discard(nil))),
 	}
 	var specs []gworker.JobSpec
 	for _, task := range tasks {
@@ -76,7 +76,7 @@ func TestSnoozeAndCancel(t *testing.T) {
 		"wrapped":        "0/3|-|again",
 		"cancel":         "3/3|card declined|failed",
 		"wrapped cancel": "3/3|paying: card declined|failed",
-		"cancel nil":     "3/3|cancelled|failed",
+		"cancel nil":     "3/3|discarded|failed",
 	} {
 		if got := rowOf(t, pool, ids[task]); got != want {
 			t.Errorf("%s left %q, want %q", task, got, want)
@@ -93,7 +93,7 @@ func TestSnoozeAndCancel(t *testing.T) {
 		t.Errorf("event %+v", snoozed)
 	}
 	failed := waitFor(t, e, func(e gworker.JobPermanentlyFailed) bool { return e.Job.Task == "cancel" })
-	var cancelled *gworker.CancelError
+	var cancelled *gworker.DiscardError
 	if !errors.As(failed.Err, &cancelled) || !errors.Is(failed.Err, declined) {
 		t.Errorf("event %+v", failed)
 	}
@@ -357,7 +357,7 @@ func TestTimeoutOfTheTask(t *testing.T) {
 	options := gworker.TaskOptions{Timeout: 20 * time.Millisecond}
 	tasks := []gworker.Task{
 		gworker.NewRawTask("slow", waits(nil)).With(options),
-		gworker.NewRawTask("cancels", waits(gworker.Cancel(errors.New("too slow")))).With(options),
+		gworker.NewRawTask("cancels", waits(gworker.Discard(errors.New("too slow")))).With(options),
 		gworker.NewRawTask("finishes", func(ctx context.Context, _ *gworker.RawJob) error {
 			<-ctx.Done()
 			return nil
@@ -409,7 +409,7 @@ func TestDecisionsOutliveAShutdown(t *testing.T) {
 	}
 	tasks := []gworker.Task{
 		cut("cut off", errors.New("interrupted")), cut("snoozes", gworker.Snooze(time.Hour)),
-		cut("cancels", gworker.Cancel(errors.New("no more"))), cut("completes", nil),
+		cut("cancels", gworker.Discard(errors.New("no more"))), cut("completes", nil),
 		gworker.NewRawTask("timed out", func(ctx context.Context, _ *gworker.RawJob) error {
 			<-ctx.Done()
 			err := context.Cause(ctx)

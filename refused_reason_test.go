@@ -18,7 +18,7 @@ func TestReasonsFitEveryEncoding(t *testing.T) {
 			pool := inEncoding(t, encoding)
 			client := newClient(t, pool)
 			cancelled, failed := add(t, client, gworker.JobSpec{Task: "x"}), add(t, client, gworker.JobSpec{Task: "x"})
-			if _, err := client.CancelRunning(t.Context(), cancelled.ID, "no 😀"); err != nil {
+			if _, err := client.Cancel(t.Context(), cancelled.ID, "no 😀"); err != nil {
 				t.Error(err)
 			}
 			if _, err := client.PermanentlyFailJobs(t.Context(), []int64{failed.ID}, "no 😀"); err != nil {

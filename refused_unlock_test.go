@@ -28,7 +28,7 @@ func TestRefusedUnlockingOfQueues(t *testing.T) {
 	}{
 		"complete": {nil, ""},
 		"fail":     {errors.New("of its own"), "1 true of its own"},
-		"final":    {gworker.Cancel(errors.New("of its own")), "25 true of its own"},
+		"final":    {gworker.Discard(errors.New("of its own")), "25 true of its own"},
 		"snooze":   {gworker.Snooze(time.Hour), "0 true "},
 	}
 	for _, c := range []struct{ name, sql string }{

@@ -156,7 +156,7 @@ var changes = map[string]struct {
 	"RescheduleJobs": {do: func(r *rowRace, ctx context.Context, c changingClient, _ *dbgen.Queries) (string, error) {
 		return changed(c.RescheduleJobs(ctx, []int64{r.id}, gworker.RescheduleOptions{RunAt: new(time.Time), Attempts: new(int)}))
 	}, after: "locked", afterComplete: "locked", before: "locked"},
-	"CancelRunning": {do: func(r *rowRace, ctx context.Context, _ changingClient, q *dbgen.Queries) (string, error) {
+	"Cancel": {do: func(r *rowRace, ctx context.Context, _ changingClient, q *dbgen.Queries) (string, error) {
 		result, err := cancel.InTx(ctx, q, r.id, "not wanted")
 		return string(result.State), err
 	}, after: "failed", afterRow: "25 k - x not wanted", afterComplete: "not_found", before: "requested", beforeRow: map[string]string{

@@ -60,7 +60,7 @@ func (e *environment) jobLogger(j *job.Claimed) *slog.Logger {
 // MaxAttempts. A panic is a failure like any other. A payload that does not
 // decode as T fails that job alone, without the handler being called.
 //
-// Snooze and Cancel make errors that say otherwise, and [Task.With] sets how
+// Snooze and Discard make errors that say otherwise, and [Task.With] sets how
 // often and how soon the task's jobs are tried again.
 //
 // ctx ends when the worker shuts down and has waited as long as it may (the cause

@@ -34,7 +34,7 @@ type TaskOptions struct {
 	// run again, counted from the failure, or from its run_at if that is later.
 	// Below 0 counts as 0. nil means exp(min(attempts, 10)) seconds, as in all
 	// Graphile Workers. It is not asked about a failure that is permanent, and
-	// not for Snooze or Cancel. It is called from many goroutines at once, and
+	// not for Snooze or Discard. It is called from many goroutines at once, and
 	// outcomes may wait for it, so it should be quick. If it panics, the shared
 	// formula is used and BackoffPanicked reports it.
 	Backoff func(BackoffInput) time.Duration

@@ -76,7 +76,7 @@ func TestRunSaysHowTheRunEnded(t *testing.T) {
 	}{
 		"failed":             {t.Context(), returns(no), gworkertest.Call{}, gworkertest.Failed, func(err error) bool { return err == no }},
 		"permanently failed": {t.Context(), returns(no), gworkertest.Call{Job: last}, gworkertest.PermanentlyFailed, func(err error) bool { return err == no }},
-		"cancelled": {t.Context(), returns(gworker.Cancel(no)), gworkertest.Call{}, gworkertest.PermanentlyFailed,
+		"cancelled": {t.Context(), returns(gworker.Discard(no)), gworkertest.Call{}, gworkertest.PermanentlyFailed,
 			func(err error) bool { return errors.Is(err, no) && err.Error() == "no ink" }},
 		"snoozed in its last attempt": {t.Context(), returns(gworker.Snooze(time.Hour)), gworkertest.Call{Job: last}, gworkertest.Snoozed,
 			func(err error) bool { var s *gworker.SnoozeError; return errors.As(err, &s) && s.For == time.Hour }},

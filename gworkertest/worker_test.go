@@ -72,7 +72,7 @@ func TestWaitForJobsThatDecideTheirEnd(t *testing.T) {
 			}
 			return nil
 		}),
-		gworker.NewRawTask("cancels", func(context.Context, *gworker.RawJob) error { return gworker.Cancel(no) }),
+		gworker.NewRawTask("cancels", func(context.Context, *gworker.RawJob) error { return gworker.Discard(no) }),
 		gworker.NewRawTask("removed", func(ctx context.Context, job *gworker.RawJob) error {
 			if _, err := job.Client().RemoveJob(ctx, job.Key); err != nil {
 				return err

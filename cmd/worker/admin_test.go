@@ -73,7 +73,7 @@ func TestList(t *testing.T) {
 	}
 	database, _ := adminQueue(t)
 	r := worker(t, "", "list", "-c", database)
-	r.want(t, 0, "id  state", "1   ready ", "2   scheduled ", "in 2 h", "3   running ", "by gworker_x for 5 min", "4   blocked ", "queue held by gworker_x",
+	r.want(t, 0, "id  state", "1   ready ", "2   scheduled ", "in 2 h", "3   running ", "by gworker_x for 5 min", "4   blocked ", "queue locked by gworker_x",
 		"5   failed ", "25/25", "boom \\u001b[31mred\\u202e", "6   retrying ", "timeout")
 	if n := strings.Count(r.out, "\n"); n != 7 {
 		t.Errorf("%d lines:\n%s", n, r.out)
@@ -130,7 +130,7 @@ func TestShow(t *testing.T) {
 	r := worker(t, "", "show", "5", "-c", database)
 	r.want(t, 0, "job 5\n", "state        failed", "attempts     25 of 25", "last error\n    boom\n    \\u001b[31mred\\u202e\n", "payload\n    {\n      \"n\": 5\n    }\n", "run at       never", "worker retry 5")
 	r.lacks(t, "\x1b", "\u202e", "locked")
-	worker(t, "", "show", "3", "4", "-c", database).want(t, 0, "locked by    gworker_x", "(5 min ago)", "\n\njob 4\n", "queue held   by gworker_x since ")
+	worker(t, "", "show", "3", "4", "-c", database).want(t, 0, "locked by    gworker_x", "(5 min ago)", "\n\njob 4\n", "queue locked by gworker_x since ")
 	r = worker(t, "", "show", "--key", "key 6", "1", "--json", "-c", database)
 	r.want(t, 0)
 	lines := strings.Split(strings.TrimSpace(r.out), "\n")
@@ -208,7 +208,7 @@ func TestForceUnlock(t *testing.T) {
 	database, pool := adminQueue(t)
 	before := jobsText(t, pool)
 	worker(t, "", "force-unlock", "gworker_x", "nobody", "--dry-run", "-c", database).want(t, 1,
-		"would unlock what gworker_x holds:\n  job 3 (send, attempt 1 of 25), locked for 5 min\n  queue: q\n", "nobody holds nothing", "1 of 2 workers held nothing")
+		"would unlock what gworker_x has locked:\n  job 3 (send, attempt 1 of 25), locked for 5 min\n  queue: q\n", "nobody has no locks", "1 of 2 workers had no locks")
 	if after := jobsText(t, pool); after != before {
 		t.Errorf("a dry run changed something:\n%s\n%s", before, after)
 	}
@@ -251,7 +251,7 @@ func TestStatsQueuesWorkers(t *testing.T) {
 	if stats.Jobs.Total != 6 || stats.Jobs.Blocked != 1 || len(stats.Tasks) != 1 || stats.Tasks[0].Task != "send" || len(stats.Queues) != 1 || stats.Queues[0].Running != 1 {
 		t.Errorf("%s", r.out)
 	}
-	worker(t, "", "queues", "-c", database).want(t, 0, "queue  held by    for    blocked  running\nq      gworker_x  5 min  1        1")
+	worker(t, "", "queues", "-c", database).want(t, 0, "queue  locked by  for    blocked  running\nq      gworker_x  5 min  1        1")
 	r = worker(t, "", "queues", "q", "--locked", "--json", "-c", database)
 	queues := parsed[queuesJSON](t, r.out)
 	if len(queues.Queues) != 1 || queues.Queues[0].LockedBy != "gworker_x" || queues.Queues[0].Jobs.Blocked != 1 {

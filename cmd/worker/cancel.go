@@ -60,7 +60,7 @@ func cancelJobs(ctx context.Context, client *gworker.Client, out io.Writer, ids 
 	}
 	missing := 0
 	for _, id := range ids {
-		result, err := client.CancelRunning(ctx, id, reason)
+		result, err := client.Cancel(ctx, id, reason)
 		if err != nil {
 			return err
 		}

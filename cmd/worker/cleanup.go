@@ -24,7 +24,7 @@ func newCleanupCommand(shared *sharedFlags) *cobra.Command {
 		Long: `cleanup deletes what is not used any more. Its tasks are:
 
   GC_TASK_IDENTIFIERS      task identifiers that have no job
-  GC_JOB_QUEUES            queues that have no job and that nobody holds
+  GC_JOB_QUEUES            queues that have no job and that nobody has locked
   DELETE_PERMAFAILED_JOBS  jobs that have permanently failed
 
 Without any, it does the first two. It can run at any time.

@@ -32,7 +32,7 @@ another one at once, beside the first run.`,
 			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
 				unlock := client.ForceUnlockWorkers
 				if dryRun {
-					unlock = client.HeldLocks
+					unlock = client.LockedBy
 				}
 				return forceUnlock(cmd.Context(), shared.std.out, unlock, args, dryRun, asJSON)
 			})
@@ -46,17 +46,17 @@ another one at once, beside the first run.`,
 func forceUnlock(
 	ctx context.Context, out io.Writer, unlock func(context.Context, []string) ([]gworker.WorkerLocks, error), workers []string, dryRun, asJSON bool,
 ) error {
-	held, err := unlock(ctx, workers)
+	locks, err := unlock(ctx, workers)
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		if err := printJSON(out, unlockedJSON(dryRun, held)); err != nil {
+		if err := printJSON(out, unlockedJSON(dryRun, locks)); err != nil {
 			return err
 		}
 	}
 	idle := 0
-	for _, w := range held {
+	for _, w := range locks {
 		if len(w.Jobs)+len(w.Queues) == 0 {
 			idle++
 		}
@@ -65,21 +65,21 @@ func forceUnlock(
 		}
 	}
 	if idle > 0 {
-		return fmt.Errorf("%d of %s held nothing", idle, counted(len(held), "worker"))
+		return fmt.Errorf("%d of %s had no locks", idle, counted(len(locks), "worker"))
 	}
 	return nil
 }
 
 func printUnlocked(out io.Writer, w gworker.WorkerLocks, dryRun bool) {
 	if len(w.Jobs)+len(w.Queues) == 0 {
-		terminal.Fprintf(out, "%s holds nothing: check the id\n", cell(w.WorkerID, 60))
+		terminal.Fprintf(out, "%s has no locks: check the id\n", cell(w.WorkerID, 60))
 		return
 	}
 	did := "unlocked"
 	if dryRun {
 		did = "would unlock"
 	}
-	terminal.Fprintf(out, "%s what %s holds:\n", did, cell(w.WorkerID, 60))
+	terminal.Fprintf(out, "%s what %s has locked:\n", did, cell(w.WorkerID, 60))
 	for _, job := range w.Jobs {
 		terminal.Fprintf(out, "  job %d (%s, attempt %d of %d), locked for %s\n", job.ID, cell(job.Task, 60), job.Attempts, job.MaxAttempts, span(job.LockedFor))
 	}
@@ -98,12 +98,12 @@ type forceUnlockJSON struct {
 }
 
 type unlockedWorkerJSON struct {
-	ID     string        `json:"id"`
-	Jobs   []heldJobJSON `json:"jobs"`
-	Queues []string      `json:"queues"`
+	ID     string          `json:"id"`
+	Jobs   []lockedJobJSON `json:"jobs"`
+	Queues []string        `json:"queues"`
 }
 
-type heldJobJSON struct {
+type lockedJobJSON struct {
 	ID               int64   `json:"id"`
 	Task             string  `json:"task_identifier"`
 	Attempts         int     `json:"attempts"`
@@ -111,12 +111,12 @@ type heldJobJSON struct {
 	LockedForSeconds float64 `json:"locked_for_seconds"`
 }
 
-func unlockedJSON(dryRun bool, held []gworker.WorkerLocks) forceUnlockJSON {
+func unlockedJSON(dryRun bool, locks []gworker.WorkerLocks) forceUnlockJSON {
 	printed := forceUnlockJSON{DryRun: dryRun, Workers: []unlockedWorkerJSON{}}
-	for _, w := range held {
-		one := unlockedWorkerJSON{ID: w.WorkerID, Jobs: []heldJobJSON{}, Queues: append([]string{}, w.Queues...)}
+	for _, w := range locks {
+		one := unlockedWorkerJSON{ID: w.WorkerID, Jobs: []lockedJobJSON{}, Queues: append([]string{}, w.Queues...)}
 		for _, j := range w.Jobs {
-			one.Jobs = append(one.Jobs, heldJobJSON{
+			one.Jobs = append(one.Jobs, lockedJobJSON{
 				ID: j.ID, Task: j.Task, Attempts: j.Attempts, MaxAttempts: j.MaxAttempts, LockedForSeconds: j.LockedFor.Seconds(),
 			})
 		}

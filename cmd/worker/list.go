@@ -44,8 +44,8 @@ quotes (--key '"user 7, mail"').
 The states are:
   scheduled  its time has not come, and it has not been tried
   ready      a worker that has the task can start it now
-  blocked    its time has come, and its queue is held for another job
-  running    a worker holds its lock
+  blocked    its time has come, and its queue is locked by another job
+  running    a worker has locked it
   retrying   it has been tried, and waits for its next time
   failed     it has used up its attempts, and nobody will run it
 
@@ -84,7 +84,7 @@ tell that it runs.`,
 	listVar(cmd.Flags(), &f.queues, "queue", "named queue")
 	flags.BoolVar(&f.noQueue, "no-queue", false, "jobs without a queue")
 	listVar(cmd.Flags(), &f.keys, "key", "job key")
-	listVar(cmd.Flags(), &f.workers, "worker", "id of a worker that holds the job")
+	listVar(cmd.Flags(), &f.workers, "worker", "id of a worker that has locked the job")
 	listVar(cmd.Flags(), &f.flags, "flag", "flag of the job, of which it must have all")
 	flags.StringVar(&f.errorContains, "error", "", "part of the last error, in whichever case")
 	flags.IntVar(&f.minPriority, "min-priority", 0, "lowest number of the priority")
@@ -254,7 +254,7 @@ func note(job *gworker.JobInfo) string {
 		if job.QueueLockedBy == "" {
 			return "the row of its queue is missing"
 		}
-		return "queue held by " + job.QueueLockedBy
+		return "queue locked by " + job.QueueLockedBy
 	}
 	return oneLine(job.LastError)
 }

@@ -18,9 +18,9 @@ func newQueuesCommand(shared *sharedFlags) *cobra.Command {
 	var filter gworker.QueueFilter
 	cmd := &cobra.Command{
 		Use:   "queues [NAME...]",
-		Short: "List named queues, who holds them and their jobs",
-		Long: `queues prints named queues by name, 100 at most unless --limit says otherwise: who
-holds them, for how long, and their jobs by state. "worker list --help" explains
+		Short: "List named queues, who has locked them, and their jobs",
+		Long: `queues prints named queues by name, 100 at most unless --limit says otherwise: who has
+locked them, for how long, and their jobs by state. "worker list --help" explains
 the states. The exit status is 1 if a queue that is named is not there.`,
 		Example: `  worker queues --locked
   worker queues 'user 7' --json`,
@@ -43,7 +43,7 @@ the states. The exit status is 1 if a queue that is named is not there.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&filter.LockedOnly, "locked", false, "only queues that a worker holds")
+	cmd.Flags().BoolVar(&filter.LockedOnly, "locked", false, "only queues that a worker has locked")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 0, fmt.Sprintf("most queues to print (default %d)", gworker.DefaultPageSize))
 	cmd.Flags().StringVar(&filter.Cursor, "cursor", "", "go on where a listing ended")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the queues as JSON")
@@ -75,13 +75,13 @@ func printQueues(shared *sharedFlags, page gworker.QueuePage) error {
 		_, err := fmt.Fprintln(out, "no queues")
 		return err
 	}
-	t := table{head: append([]string{"queue", "held by", "for"}, countsHead...)}
+	t := table{head: append([]string{"queue", "locked by", "for"}, countsHead...)}
 	for _, q := range page.Queues {
-		held := ""
+		locked := ""
 		if !q.LockedAt.IsZero() {
-			held = span(q.LockedFor)
+			locked = span(q.LockedFor)
 		}
-		t.add(append([]string{cell(q.Name, 40), cell(q.LockedBy, 60), held}, countsCells(q.Counts, q.LongestWait)...)...)
+		t.add(append([]string{cell(q.Name, 40), cell(q.LockedBy, 60), locked}, countsCells(q.Counts, q.LongestWait)...)...)
 	}
 	if err := t.print(out); err != nil {
 		return fmt.Errorf("printing queues: %w", err)

@@ -25,15 +25,12 @@ func newRescheduleCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "reschedule ID...",
 		Short: "Change when jobs run, their priority or their attempts",
 		Long: `reschedule changes when jobs run, their priority or their attempts. A failed job
-has used up its attempts: to run it again, give --attempts 0, too, as "worker retry"
-does.
-- reads ids from standard input.
+has used up its attempts: "worker retry" runs it again. - reads ids from standard input.
 
 A job that a worker runs is left alone, unless it has been locked for more than
 4 hours. The exit status is 1 if a job was left out.`,
-		Example: `  worker reschedule 17 --run-at now --attempts 0
-  worker reschedule 17 --run-at 2h --priority -10
-  worker list --state failed --updated-since 24h --all --ids | worker reschedule - --run-at now --attempts 0`,
+		Example: `  worker reschedule 17 --run-at 2h --priority -10
+  worker list --state retrying --task send_email --all --ids | worker reschedule - --max-attempts 50`,
 		Args:              someArgs("the ids of the jobs"),
 		ValidArgsFunction: completeJobIDs(shared),
 	}
@@ -90,7 +87,7 @@ func (f rescheduleFlags) options(given func(string) bool) (gworker.RescheduleOpt
 
 // tellRescheduled says what becomes of a job, or would.
 func tellRescheduled(job *gworker.JobInfo, o gworker.RescheduleOptions, dryRun bool) string {
-	const stays = "it stays failed, since it has used up its attempts: give --attempts 0, too"
+	const stays = "it stays failed, since it has used up its attempts: \"worker retry\" runs it again, or give --attempts 0, too"
 	if !dryRun {
 		if job.State == gworker.StateFailed {
 			return stays

@@ -115,7 +115,7 @@ func printJob(out io.Writer, job *gworker.JobInfo, apart bool) error {
 		line("locked at", absolute(job.LockedAt, job.ReadAt))
 	}
 	if job.QueueLockedBy != "" && job.State != gworker.StateRunning {
-		line("queue held", fmt.Sprintf("by %s since %s", job.QueueLockedBy, absolute(job.QueueLockedAt, job.ReadAt)))
+		line("queue locked", fmt.Sprintf("by %s since %s", job.QueueLockedBy, absolute(job.QueueLockedAt, job.ReadAt)))
 	}
 	if job.LastError != "" {
 		b.WriteString("  last error\n" + indented(job.LastError))

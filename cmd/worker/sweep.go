@@ -59,7 +59,7 @@ job of a dead worker. Their locks are left alone for 4 hours, unless
 	flags.Var(newDuration(&f.staleAfter, gworker.DefaultStaleAfter), "stale-after", "silence after which a worker counts as dead")
 	flags.Var(newDuration(&f.delay, 0), "delay", "how long recovered jobs wait before they can run")
 	flags.Var(newDuration(&f.nodeLocks, 0), "include-node-locks-older-than",
-		"also take jobs whose locks Node's workers have held for longer (default: never)")
+		"also take jobs whose locks Node's workers have had for longer (default: never)")
 	return cmd
 }
 
@@ -86,7 +86,7 @@ func printSweep(out io.Writer, dryRun bool, result gworker.SweepResult) {
 			terminal.Fprintf(out, "  job %d (%s, attempt %d of %d) %s%s\n", j.ID, j.Task, j.Attempts, j.MaxAttempts, would, fate(j))
 		}
 		if len(w.Jobs) == 0 {
-			fmt.Fprintln(out, "  it holds no job")
+			fmt.Fprintln(out, "  it has locked no job")
 		}
 	}
 }

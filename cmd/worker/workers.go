@@ -16,8 +16,8 @@ func newWorkersCommand(shared *sharedFlags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "workers",
-		Short: "List workers of every runtime, and what they hold",
-		Long: `workers prints the workers that are registered and those that hold locks, of every
+		Short: "List workers of every runtime, and what they have locked",
+		Long: `workers prints the workers that are registered and those that have locks, of every
 runtime. Node's workers do not register, and Rust's only if recovery is on, so
 one of those that is idle is not to be seen. What a worker runs,
 "worker list --worker ID" prints. Jobs that a gworker holds without a lock, for its
@@ -43,7 +43,7 @@ hold time at most, are in neither.`,
 
 func printWorkers(out io.Writer, workers []gworker.WorkerInfo) error {
 	if len(workers) == 0 {
-		_, err := fmt.Fprintln(out, "no workers are registered, and none holds a lock")
+		_, err := fmt.Fprintln(out, "no workers are registered, and none has a lock")
 		return err
 	}
 	t := table{head: []string{"worker", "runtime", "heartbeat", "host", "pid", "jobs", "queues", "oldest lock", "tasks"}}

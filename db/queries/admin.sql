@@ -561,7 +561,7 @@ from (
 group by 1
 order by 1;
 
--- name: AdminHeldJobs :many
+-- name: AdminLockedJobs :many
 select j.id, j.locked_by::text as worker, coalesce(t.identifier, '')::text as task, j.attempts, j.max_attempts,
   extract(epoch from pg_catalog.now() - j.locked_at)::float8 as locked_for
 from graphile_worker._private_jobs j
@@ -569,7 +569,7 @@ left join graphile_worker._private_tasks t on t.id = j.task_id
 where j.locked_by = any (@workers::text[])
 order by j.locked_by, j.id;
 
--- name: AdminHeldQueues :many
+-- name: AdminLockedQueues :many
 select q.queue_name, q.locked_by::text as worker
 from graphile_worker._private_job_queues q
 where q.locked_by = any (@workers::text[])

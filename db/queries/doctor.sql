@@ -233,7 +233,7 @@ where d.classid = 'pg_catalog.pg_class'::regclass::oid
 order by 1, 2;
 
 -- name: DoctorJobs :one
--- One walk over all jobs. A job is runnable unless its queue is held by another;
+-- One walk over all jobs. A job is runnable unless its queue is locked by another;
 -- it waits since its time came, or since it was added if that was later.
 select
   pg_catalog.count(*)::bigint as total,

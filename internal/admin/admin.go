@@ -4,7 +4,7 @@
 //	jobs.go     jobs by id or key, and the schema's functions that change them
 //	list.go     listings in pages
 //	stats.go    counts by state, task and queue, and queues one by one
-//	workers.go  who is registered and who holds locks, and taking locks away
+//	workers.go  who is registered, who has locked what, and taking locks away
 //	cleanup.go  the three cleanup tasks
 //	held.go     what the worker of this process holds without a lock on the rows
 //

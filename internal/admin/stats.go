@@ -24,13 +24,14 @@ func (c Counts) Total() int64 {
 	return c.Scheduled + c.Ready + c.Blocked + c.Running + c.Retrying + c.Failed
 }
 
-func (c *Counts) add(o Counts) {
+func (c Counts) plus(o Counts) Counts {
 	c.Scheduled += o.Scheduled
 	c.Ready += o.Ready
 	c.Blocked += o.Blocked
 	c.Running += o.Running
 	c.Retrying += o.Retrying
 	c.Failed += o.Failed
+	return c
 }
 
 // Stats are the numbers of a queue's jobs at one moment.
@@ -70,7 +71,7 @@ func CountJobs(ctx context.Context, q *dbgen.Queries, queues int, held Held) (St
 			Task: r.Task, LongestWait: seconds(r.LongestWait),
 			Counts: Counts{Scheduled: r.Scheduled, Ready: r.Ready, Blocked: r.Blocked, Running: r.Running, Retrying: r.Retrying, Failed: r.Failed},
 		}
-		stats.add(t.Counts)
+		stats.Counts = stats.plus(t.Counts)
 		stats.LongestWait = max(stats.LongestWait, t.LongestWait)
 		stats.Tasks = append(stats.Tasks, t)
 	}

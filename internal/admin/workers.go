@@ -107,15 +107,15 @@ func registeredWorkers(ctx context.Context, q *dbgen.Queries) ([]dbgen.AdminRegi
 	return rows, err
 }
 
-// Locks are what one worker holds.
+// Locks are what one worker has locked.
 type Locks struct {
-	WorkerID string    `json:"worker_id,omitempty"`
-	Jobs     []HeldJob `json:"jobs"`
-	Queues   []string  `json:"queues"`
+	WorkerID string      `json:"worker_id,omitempty"`
+	Jobs     []LockedJob `json:"jobs"`
+	Queues   []string    `json:"queues"`
 }
 
-// HeldJob is a job that a worker holds.
-type HeldJob struct {
+// LockedJob is a job that a worker has locked.
+type LockedJob struct {
 	ID          int64         `json:"id"`
 	Task        string        `json:"task_identifier"`
 	Attempts    int           `json:"attempts"`
@@ -123,52 +123,52 @@ type HeldJob struct {
 	LockedFor   time.Duration `json:"locked_for_ns"`
 }
 
-// HeldBy tells what workers hold, each of those that were asked for, once.
-func HeldBy(ctx context.Context, q *dbgen.Queries, workers []string) ([]Locks, error) {
-	var held []Locks
+// LockedBy tells what workers have locked, each of those that were asked for, once.
+func LockedBy(ctx context.Context, q *dbgen.Queries, workers []string) ([]Locks, error) {
+	var locked []Locks
 	at := make(map[string]int, len(workers))
 	for _, id := range workers {
 		if _, twice := at[id]; !twice {
-			at[id] = len(held)
-			held = append(held, Locks{WorkerID: id})
+			at[id] = len(locked)
+			locked = append(locked, Locks{WorkerID: id})
 		}
 	}
-	if len(held) == 0 {
+	if len(locked) == 0 {
 		return nil, nil
 	}
-	jobs, err := q.AdminHeldJobs(ctx, workers)
+	jobs, err := q.AdminLockedJobs(ctx, workers)
 	if err != nil {
 		return nil, err
 	}
 	for _, j := range jobs {
-		l := &held[at[j.Worker]]
-		l.Jobs = append(l.Jobs, HeldJob{
+		l := &locked[at[j.Worker]]
+		l.Jobs = append(l.Jobs, LockedJob{
 			ID: j.ID, Task: j.Task, Attempts: int(j.Attempts), MaxAttempts: int(j.MaxAttempts), LockedFor: seconds(j.LockedFor),
 		})
 	}
-	queues, err := q.AdminHeldQueues(ctx, workers)
+	queues, err := q.AdminLockedQueues(ctx, workers)
 	if err != nil {
 		return nil, err
 	}
 	for _, row := range queues {
-		l := &held[at[row.Worker]]
+		l := &locked[at[row.Worker]]
 		l.Queues = append(l.Queues, row.QueueName)
 	}
-	return held, nil
+	return locked, nil
 }
 
-// ForceUnlock takes the locks of workers away, and tells what they held.
+// ForceUnlock takes the locks of workers away, and tells what they were.
 func ForceUnlock(ctx context.Context, q *dbgen.Queries, workers []string) ([]Locks, error) {
-	held, err := HeldBy(ctx, q, workers)
+	locked, err := LockedBy(ctx, q, workers)
 	if err != nil {
 		return nil, err
 	}
 	locks := 0
-	for _, l := range held {
+	for _, l := range locked {
 		locks += len(l.Jobs) + len(l.Queues)
 	}
 	if locks == 0 {
-		return held, nil
+		return locked, nil
 	}
-	return held, q.AdminForceUnlock(ctx, dbgen.AdminForceUnlockParams{Workers: workers, Jobs: int32(locks)})
+	return locked, q.AdminForceUnlock(ctx, dbgen.AdminForceUnlockParams{Workers: workers, Jobs: int32(locks)})
 }

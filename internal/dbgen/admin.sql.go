@@ -623,83 +623,6 @@ func (q *Queries) AdminGetJobs(ctx context.Context, arg AdminGetJobsParams) ([]A
 	return items, nil
 }
 
-const AdminHeldJobs = `-- name: AdminHeldJobs :many
-select j.id, j.locked_by::text as worker, coalesce(t.identifier, '')::text as task, j.attempts, j.max_attempts,
-  extract(epoch from pg_catalog.now() - j.locked_at)::float8 as locked_for
-from graphile_worker._private_jobs j
-left join graphile_worker._private_tasks t on t.id = j.task_id
-where j.locked_by = any ($1::text[])
-order by j.locked_by, j.id
-`
-
-type AdminHeldJobsRow struct {
-	ID          int64
-	Worker      string
-	Task        string
-	Attempts    int16
-	MaxAttempts int16
-	LockedFor   float64
-}
-
-func (q *Queries) AdminHeldJobs(ctx context.Context, workers []string) ([]AdminHeldJobsRow, error) {
-	rows, err := q.db.Query(ctx, AdminHeldJobs, workers)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []AdminHeldJobsRow
-	for rows.Next() {
-		var i AdminHeldJobsRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Worker,
-			&i.Task,
-			&i.Attempts,
-			&i.MaxAttempts,
-			&i.LockedFor,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const AdminHeldQueues = `-- name: AdminHeldQueues :many
-select q.queue_name, q.locked_by::text as worker
-from graphile_worker._private_job_queues q
-where q.locked_by = any ($1::text[])
-order by q.locked_by, q.queue_name
-`
-
-type AdminHeldQueuesRow struct {
-	QueueName string
-	Worker    string
-}
-
-func (q *Queries) AdminHeldQueues(ctx context.Context, workers []string) ([]AdminHeldQueuesRow, error) {
-	rows, err := q.db.Query(ctx, AdminHeldQueues, workers)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []AdminHeldQueuesRow
-	for rows.Next() {
-		var i AdminHeldQueuesRow
-		if err := rows.Scan(&i.QueueName, &i.Worker); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const AdminListByID = `-- name: AdminListByID :many
 select
   true as touched,
@@ -1389,6 +1312,83 @@ select pg_catalog.set_config('lock_timeout', $1::text, true)
 func (q *Queries) AdminLockTimeout(ctx context.Context, timeout string) error {
 	_, err := q.db.Exec(ctx, AdminLockTimeout, timeout)
 	return err
+}
+
+const AdminLockedJobs = `-- name: AdminLockedJobs :many
+select j.id, j.locked_by::text as worker, coalesce(t.identifier, '')::text as task, j.attempts, j.max_attempts,
+  extract(epoch from pg_catalog.now() - j.locked_at)::float8 as locked_for
+from graphile_worker._private_jobs j
+left join graphile_worker._private_tasks t on t.id = j.task_id
+where j.locked_by = any ($1::text[])
+order by j.locked_by, j.id
+`
+
+type AdminLockedJobsRow struct {
+	ID          int64
+	Worker      string
+	Task        string
+	Attempts    int16
+	MaxAttempts int16
+	LockedFor   float64
+}
+
+func (q *Queries) AdminLockedJobs(ctx context.Context, workers []string) ([]AdminLockedJobsRow, error) {
+	rows, err := q.db.Query(ctx, AdminLockedJobs, workers)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AdminLockedJobsRow
+	for rows.Next() {
+		var i AdminLockedJobsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Worker,
+			&i.Task,
+			&i.Attempts,
+			&i.MaxAttempts,
+			&i.LockedFor,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const AdminLockedQueues = `-- name: AdminLockedQueues :many
+select q.queue_name, q.locked_by::text as worker
+from graphile_worker._private_job_queues q
+where q.locked_by = any ($1::text[])
+order by q.locked_by, q.queue_name
+`
+
+type AdminLockedQueuesRow struct {
+	QueueName string
+	Worker    string
+}
+
+func (q *Queries) AdminLockedQueues(ctx context.Context, workers []string) ([]AdminLockedQueuesRow, error) {
+	rows, err := q.db.Query(ctx, AdminLockedQueues, workers)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AdminLockedQueuesRow
+	for rows.Next() {
+		var i AdminLockedQueuesRow
+		if err := rows.Scan(&i.QueueName, &i.Worker); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const AdminQueues = `-- name: AdminQueues :many

@@ -393,7 +393,7 @@ type DoctorJobsRow struct {
 	NewestFailure float64
 }
 
-// One walk over all jobs. A job is runnable unless its queue is held by another;
+// One walk over all jobs. A job is runnable unless its queue is locked by another;
 // it waits since its time came, or since it was added if that was later.
 func (q *Queries) DoctorJobs(ctx context.Context) (DoctorJobsRow, error) {
 	row := q.db.QueryRow(ctx, DoctorJobs)

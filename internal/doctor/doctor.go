@@ -118,7 +118,8 @@ func (e *exam) run(ctx context.Context, report *Report) error {
 			found = notChecked(err)
 		}
 		found.ID = c.id
-		report.add(found)
+		report.Findings = append(report.Findings, found)
+		report.Worst = max(report.Worst, found.Severity)
 	}
 	return nil
 }

@@ -95,8 +95,3 @@ func (r Report) Count(s Severity) int {
 	}
 	return n
 }
-
-func (r *Report) add(f Finding) {
-	r.Findings = append(r.Findings, f)
-	r.Worst = max(r.Worst, f.Severity)
-}

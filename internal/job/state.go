@@ -12,9 +12,9 @@ const (
 	StateScheduled State = "scheduled"
 	// StateRetrying: it has been tried, and its time has not come again.
 	StateRetrying State = "retrying"
-	// StateRunning: a worker holds its lock, alive or not.
+	// StateRunning: a worker has locked it, alive or not.
 	StateRunning State = "running"
-	// StateBlocked: its time has come, and its queue is held for another job.
+	// StateBlocked: its time has come, and its queue is locked by another job.
 	StateBlocked State = "blocked"
 	// StateFailed: it has used up its attempts, and nobody will run it.
 	StateFailed State = "failed"

@@ -70,7 +70,7 @@ var poisons = map[string]poison{
 	"nil pointer":            {end: returns((*mayBeNil)(nil)), stored: "the error's Error method panicked: runtime error"},
 	"nil pointer, joined":    {end: returns(errors.Join(errors.New("a"), (*mayBeNil)(nil))), stored: "the error's Error method panicked: runtime error"},
 	"nil pointer, wrapped":   {end: returns(fmt.Errorf("sending: %w", panics{"Error"})), stored: "sending: "},
-	"nil pointer, final":     {end: returns(gworker.Cancel((*mayBeNil)(nil))), stored: "the error's Error method panicked: runtime error", once: true},
+	"nil pointer, final":     {end: returns(gworker.Discard((*mayBeNil)(nil))), stored: "the error's Error method panicked: runtime error", once: true},
 	"Unwrap panics":          {end: returns(panics{"Unwrap"}), stored: "broken; the error's Unwrap method panicked: no Unwrap"},
 	"Is and As panic":        {end: returns(panics{"Is As"}), stored: "broken"},
 	"Error exits":            {end: returns(exits{}), stored: "the error's Error method ended its goroutine"},

@@ -43,7 +43,7 @@ func testCancelOfNode(t *testing.T, runner side, failure string) {
 	p := runner.startWorker(t, order{ConnectionString: db.url, Tasks: []string{"slow"}, Concurrency: 1, Once: true}, j)
 	j.await(t, "started", 1)
 
-	result, err := client.CancelRunning(t.Context(), job.ID, "not wanted")
+	result, err := client.Cancel(t.Context(), job.ID, "not wanted")
 	if err != nil || result.State != gworker.CancelKeptFromRetrying {
 		t.Fatalf("cancelling: %+v, %v", result, err)
 	}

@@ -49,25 +49,25 @@ type SnoozeError struct {
 
 func (e *SnoozeError) Error() string { return fmt.Sprintf("snoozed for %s", e.For) }
 
-// Cancel returns an error for a handler to return when its job has failed and
+// Discard returns an error for a handler to return when its job has failed and
 // trying again is pointless: the job is permanently failed now, with err's text
 // as its last error, whatever attempts it has left. Its row stays, with
 // attempts = max_attempts, as after permanently_fail_jobs.
-func Cancel(err error) error { return &CancelError{Err: err} }
+func Discard(err error) error { return &DiscardError{Err: err} }
 
-// A CancelError is what Cancel returns. Wrapped, it counts just as much; the
+// A DiscardError is what Discard returns. Wrapped, it counts just as much; the
 // whole text becomes the job's last error.
-type CancelError struct{ Err error }
+type DiscardError struct{ Err error }
 
-func (e *CancelError) Error() string {
+func (e *DiscardError) Error() string {
 	if e.Err == nil {
-		return "cancelled"
+		return "discarded"
 	}
 	return e.Err.Error()
 }
 
 // Unwrap returns the reason.
-func (e *CancelError) Unwrap() error { return e.Err }
+func (e *DiscardError) Unwrap() error { return e.Err }
 
 // A BatchError is the failure of a batch job of which some or all elements
 // failed. Its text is the job's last error, as Node's workers write it.
@@ -132,7 +132,7 @@ func outcomeOf(err error) job.Outcome {
 		outcome.Kind, outcome.Delay = job.Snoozed, delayOf(snooze)
 		return outcome
 	}
-	_, outcome.Permanent = contain.As[*CancelError](err)
+	_, outcome.Permanent = contain.As[*DiscardError](err)
 	return outcome
 }
 
@@ -160,8 +160,8 @@ func (e *BatchError) decide(outcome *job.Outcome) {
 		return
 	}
 	outcome.Permanent = !slices.ContainsFunc(e.Failed, func(failed BatchFailure) bool {
-		_, cancelled := contain.As[*CancelError](failed.Err)
-		return !cancelled
+		_, discarded := contain.As[*DiscardError](failed.Err)
+		return !discarded
 	})
 }
 
