@@ -225,7 +225,9 @@ type Config struct {
 	// error; docs/events.md has all of them. nil means slog.Default(), as it is
 	// when NewWorker is called. For no log at all, give
 	// slog.New(slog.DiscardHandler). Its handler is called from many goroutines
-	// at once, as slog requires of handlers.
+	// at once, as slog requires of handlers. A panic in it, or a runtime.Goexit, is
+	// caught and reported to observers as ObserverPanicked. A handler that is not
+	// slog's own is asked every 10 ms at most whether it takes a level.
 	Logger *slog.Logger
 
 	// Observers get every event (see Event), from many goroutines at once. The

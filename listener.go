@@ -45,7 +45,7 @@ type ListenerConfig struct {
 
 	// Logger gets each change too: lost connections at warn, the others at debug.
 	// nil means slog.Default(), as it is when NewListener is called. For no log at
-	// all, give slog.New(slog.DiscardHandler).
+	// all, give slog.New(slog.DiscardHandler). A panic in its handler costs the line.
 	Logger *slog.Logger
 
 	// Buffer is how many distinct notifications are kept while the consumer is
@@ -121,7 +121,7 @@ func (c ListenerConfig) onState() func(ListenerState) {
 	line := func(level slog.Level, message string, attrs ...slog.Attr) {
 		if log.enabled(level) {
 			attrs = append(attrs, listAttr("channels", channels))
-			log.write(context.Background(), level, message, attrs...)
+			_ = log.write(context.Background(), level, message, attrs...) // nobody else is there to be told
 		}
 	}
 	return func(s ListenerState) {

@@ -15,57 +15,75 @@ import (
 // and with the attributes that docs/events.md gives. Config.Logger installs it; on
 // its own it is for programs that log only some events, or in several places. A nil
 // logger is slog.Default() at the time of the call; slog.New(slog.DiscardHandler)
-// is one that writes nothing.
+// is one that writes nothing. Where the logger's handler panics, the observer panics
+// with the same value; where it ends its goroutine, with an error that says so.
 func LogObserver(logger *slog.Logger) func(Event) {
 	log := newEventLog(logger)
-	line := func(level slog.Level, message string, attrs ...slog.Attr) {
-		log.write(context.Background(), level, message, attrs...)
-	}
 	return func(e Event) {
-		level := levelOf(e)
-		if !log.enabled(level) {
-			return // an event whose level is off costs the look at its type
-		}
-		switch e := e.(type) {
-		case event.JobStarted:
-			line(level, "job started", jobFields(e.Job)...)
-		case event.JobCompleted:
-			line(level, "job completed", ended(e.Job, e.Duration, nil)...)
-		case event.JobFailed:
-			line(level, "job failed", append(ended(e.Job, e.Duration, e.Err), slog.Time("next_run_at", e.NextRunAt))...)
-		case event.JobPermanentlyFailed:
-			line(level, "job failed permanently", ended(e.Job, e.Duration, e.Err)...)
-		case event.JobReturned:
-			line(level, returnedMessage(e), ended(e.Job, e.Duration, e.Err)...)
-		case event.JobSnoozed:
-			line(level, snoozedMessage(e), snoozedFields(e)...)
-		case event.ErrorAfterCompletion:
-			line(level, "the run ended with an error after its job was completed in a transaction; the error is not stored",
-				append(jobFields(e.Job), errAttr(e.Err))...)
-		case event.OutcomeRefused:
-			line(level, "the database refused to store how the run ended; look for a constraint or a trigger on the tables of jobs and queues",
-				append(jobFields(e.Job), slog.String("stored", string(e.Stored)), errAttr(e.Err))...)
-		case event.ClaimRefused:
-			line(level, "the database refused to lock a job, so it does not run; look for a constraint or a trigger on the tables of jobs and queues",
-				append(jobFields(e.Job), errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))...)
-		case event.BackoffPanicked:
-			line(level, "a task's Backoff panicked; using the shared formula",
-				append(jobFields(e.Job), slog.String("value", contain.TextOf(e.Value)), slog.String("stack", e.Stack))...)
-		case event.JobLost:
-			line(level, lostMessage(e), append(jobFields(e.Job), errAttr(e.Err))...)
-		case event.JobInterrupted:
-			line(level, "ended the context of a running job", append(jobFields(e.Job), slog.Any("cause", e.Cause))...)
-		case event.TaskOutput:
-			line(level, e.Line, jobFields(e.Job)...)
-		default:
-			logWorker(level, line, e)
+		if err := log.observe(e); err != nil {
+			value, _ := contain.Cause(err)
+			panic(value)
 		}
 	}
 }
 
+// observe writes the line of an event. The error is what the log's handler has done
+// instead of returning.
+func (l *eventLog) observe(e Event) (failure error) {
+	level := levelOf(e)
+	if !l.enabled(level) {
+		return nil // an event whose level is off costs the look at its type
+	}
+	if failure = l.writeEvent(level, e); failure == nil {
+		failure = l.unreported()
+	}
+	return failure
+}
+
+func (l *eventLog) writeEvent(level slog.Level, e Event) (failure error) {
+	line := func(level slog.Level, message string, attrs ...slog.Attr) {
+		failure = l.write(context.Background(), level, message, attrs...)
+	}
+	switch e := e.(type) {
+	case event.JobStarted:
+		line(level, "job started", jobFields(e.Job)...)
+	case event.JobCompleted:
+		line(level, "job completed", ended(e.Job, e.Duration, nil)...)
+	case event.JobFailed:
+		line(level, "job failed", append(ended(e.Job, e.Duration, e.Err), slog.Time("next_run_at", e.NextRunAt))...)
+	case event.JobPermanentlyFailed:
+		line(level, "job failed permanently", ended(e.Job, e.Duration, e.Err)...)
+	case event.JobReturned:
+		line(level, returnedMessage(e), ended(e.Job, e.Duration, e.Err)...)
+	case event.JobSnoozed:
+		line(level, snoozedMessage(e), snoozedFields(e)...)
+	case event.ErrorAfterCompletion:
+		line(level, "the run ended with an error after its job was completed in a transaction; the error is not stored",
+			append(jobFields(e.Job), errAttr(e.Err))...)
+	case event.OutcomeRefused:
+		line(level, "the database refused to store how the run ended; look for a constraint or a trigger on the tables of jobs and queues",
+			append(jobFields(e.Job), slog.String("stored", string(e.Stored)), errAttr(e.Err))...)
+	case event.ClaimRefused:
+		line(level, "the database refused to lock a job, so it does not run; look for a constraint or a trigger on the tables of jobs and queues",
+			append(jobFields(e.Job), errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))...)
+	case event.BackoffPanicked:
+		line(level, "a task's Backoff panicked; using the shared formula",
+			append(jobFields(e.Job), slog.String("value", contain.TextOf(e.Value)), slog.String("stack", e.Stack))...)
+	case event.JobLost:
+		line(level, lostMessage(e), append(jobFields(e.Job), errAttr(e.Err))...)
+	case event.JobInterrupted:
+		line(level, "ended the context of a running job", append(jobFields(e.Job), slog.Any("cause", e.Cause))...)
+	case event.TaskOutput:
+		line(level, e.Line, jobFields(e.Job)...)
+	default:
+		logWorker(level, line, e)
+	}
+	return failure
+}
+
 func panickedMessage(e event.ObserverPanicked) string {
 	if e.On == nil {
-		return "Config.Now or Recovery.Decide panicked; going by the default"
+		return "Config.Now, Recovery.Decide or the log of LogMiddleware panicked; going on without it"
 	}
 	return "an observer panicked"
 }

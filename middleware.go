@@ -57,18 +57,27 @@ func TimeoutMiddleware(limit time.Duration) Middleware {
 // or snooze (info) of each call of what is inside of it. The worker's own log has
 // a line for each stored outcome; this one tells what the handler did, wherever
 // in the middleware it stands. Its lines have the attributes job_id, task and attempt,
-// and their handler gets the context of the call. A nil logger means the job's own, which is that of
-// Config.Logger.
+// and their handler gets the context of the call. A nil logger means that of
+// Config.Logger. A panic of the log's handler is reported as ObserverPanicked, and the
+// job goes on.
 func LogMiddleware(logger *slog.Logger) Middleware {
+	var own *eventLog
+	if logger != nil {
+		own = newEventLog(logger)
+	}
 	return func(next Handler) Handler {
 		return func(ctx context.Context, raw *RawJob) error {
-			log := newEventLog(raw.Logger())
-			if logger != nil {
-				log = newEventLog(withJob(logger, &raw.JobRow))
+			log := own
+			if log == nil {
+				log = raw.env.eventLog()
 			}
 			line := func(level slog.Level, message string, attrs ...slog.Attr) {
-				if log.handler.Enabled(ctx, level) {
-					log.write(ctx, level, message, attrs...)
+				enabled, failure := log.enabledIn(ctx, level)
+				raw.env.tellOf(failure)
+				if enabled {
+					id, task, attempt := namesJob(&raw.JobRow)
+					attrs = append([]slog.Attr{id, task, attempt}, attrs...)
+					raw.env.tellOf(log.write(ctx, level, message, attrs...))
 				}
 			}
 			line(slog.LevelDebug, "handler called")

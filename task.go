@@ -36,6 +36,7 @@ type environment struct {
 	client *Client
 	events *event.Stream
 	logger *slog.Logger
+	log    *eventLog // on logger
 	worker string
 	// locked waits until the job's lock is written, if the job is held.
 	locked func(context.Context, *job.Claimed) (held bool, err error)
@@ -45,6 +46,23 @@ type environment struct {
 
 func (e *environment) jobLogger(j *job.Claimed) *slog.Logger {
 	return withJob(e.logger, &j.Row)
+}
+
+// eventLog is the worker's log, or slog's default for a job that no worker made.
+func (e *environment) eventLog() *eventLog {
+	if e == nil {
+		return newEventLog(nil)
+	}
+	return e.log
+}
+
+// tellOf reports what a log's handler has done instead of returning.
+func (e *environment) tellOf(failure error) {
+	if e == nil || failure == nil {
+		return
+	}
+	value, stack := contain.Cause(failure)
+	e.events.Emit(event.ObserverPanicked{Value: value, Stack: stack})
 }
 
 // NewTask returns a task whose handler gets the payload decoded as T by

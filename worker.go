@@ -129,7 +129,7 @@ func newStream(logger *slog.Logger, observers []event.Observer) *event.Stream {
 		return event.NewStream(observers...)
 	}
 	log := newEventLog(logger)
-	return event.NewStreamWithLog(LogObserver(logger), event.LogLevels{
+	return event.NewStreamWithLog(log.observe, event.LogLevels{
 		Debug: func() bool { return log.enabled(slog.LevelDebug) },
 		Info:  func() bool { return log.enabled(slog.LevelInfo) },
 	}, observers...)
@@ -149,9 +149,10 @@ func newWorkerID(unregistered bool) string {
 
 func (w *Worker) handlers() map[string]scheduler.Handler {
 	handlers := make(map[string]scheduler.Handler, len(w.config.Tasks))
+	log := newEventLog(w.config.Logger)
 	for _, task := range w.config.Tasks {
 		env := &environment{
-			client: w.client, events: w.events, logger: w.config.Logger, worker: w.id, locked: w.locked, maxAttempts: task.options.MaxAttempts,
+			client: w.client, events: w.events, logger: w.config.Logger, log: log, worker: w.id, locked: w.locked, maxAttempts: task.options.MaxAttempts,
 		}
 		handlers[task.identifier] = w.config.handler(env, task)
 	}

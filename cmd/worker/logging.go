@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/terminal"
 )
 
@@ -72,7 +73,13 @@ func (e lineEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*
 // and with its encoder. Stack traces of the worker's own code say nothing, so none is
 // added to errors.
 func bridge(logger *zap.Logger) *slog.Logger {
-	return slog.New(zapslog.NewHandler(logger.Core(), zapslog.AddStacktraceAt(slog.Level(math.MaxInt))))
+	return slog.New(bridged{Handler: zapslog.NewHandler(logger.Core(), zapslog.AddStacktraceAt(slog.Level(math.MaxInt)))})
+}
+
+// bridged is a handler that the worker may call as it is.
+type bridged struct {
+	slog.Handler
+	contain.Ours
 }
 
 // silence is for a worker whose events an observer writes.

@@ -7,6 +7,7 @@
 //	failure.go  an error of the user's, read once
 //	tree.go     what such an error wraps
 //	clock.go    a clock of the user's
+//	ours.go     what is not the user's, although it could be
 //
 // What cannot be contained ends the process, as in any Go program: a stack
 // overflow, concurrent writes to a map, running out of memory, os.Exit.

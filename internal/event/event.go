@@ -238,7 +238,7 @@ type BreakingMigration struct {
 	Revision int
 }
 
-// ObserverPanicked: an observer, or another hook, panicked or ended its goroutine
+// ObserverPanicked: an observer, a log, or another hook, panicked or ended its goroutine
 // (runtime.Goexit). On is the event that it was told; nil if it was none.
 type ObserverPanicked struct {
 	Value any

@@ -16,7 +16,8 @@ type Observer func(Event)
 // and go. A nil *Stream has none of them.
 type Stream struct {
 	observers []Observer
-	log       *LogLevels // nil: observers[0] is no log
+	log       Log // nil: there is none
+	levels    LogLevels
 
 	mu            sync.Mutex // guards changes of what follows
 	closed        bool
@@ -26,15 +27,19 @@ type Stream struct {
 // NewStream returns a stream to the given observers.
 func NewStream(observers ...Observer) *Stream { return &Stream{observers: observers} }
 
-// LogLevels tells what a log takes at present.
+// Log writes a line for an event, in a way that always returns. It returns what its
+// handler has done instead, if that is the user's.
+type Log func(Event) error
+
+// LogLevels tells what a log takes at present. They return always.
 type LogLevels struct {
 	Debug func() bool // events of every kind
 	Info  func() bool // at least what happens as it should
 }
 
 // NewStreamWithLog is NewStream with a log that comes first.
-func NewStreamWithLog(log Observer, levels LogLevels, observers ...Observer) *Stream {
-	return &Stream{observers: append([]Observer{log}, observers...), log: &levels}
+func NewStreamWithLog(log Log, levels LogLevels, observers ...Observer) *Stream {
+	return &Stream{observers: observers, log: log, levels: levels}
 }
 
 // WantsFrequent reports whether anybody is interested in the events that the log
@@ -45,43 +50,24 @@ func NewStreamWithLog(log Observer, levels LogLevels, observers ...Observer) *St
 //		stream.Emit(event.ClaimStarted{...})
 //	}
 func (s *Stream) WantsFrequent() bool {
-	return s != nil && s.anybody(func(l *LogLevels) bool { return l.Debug() })
+	return s != nil && (s.listeners() || s.log != nil && s.levels.Debug())
 }
 
 // WantsRoutine is WantsFrequent for events that the log takes from the level info on.
 func (s *Stream) WantsRoutine() bool {
-	return s != nil && s.anybody(func(l *LogLevels) bool { return l.Info() })
+	return s != nil && (s.listeners() || s.log != nil && s.levels.Info())
 }
 
-// anybody reports whether there is somebody to be told: the log, if it wants to be.
-func (s *Stream) anybody(logWants func(*LogLevels) bool) bool {
-	observers := len(s.observers)
-	if s.log != nil {
-		if s.log.asked(logWants) {
-			return true
-		}
-		observers--
-	}
-	return observers > 0 || s.subscriptions.Load() != nil
-}
-
-// asked asks the log. Its logger may be the user's own, and panic: then the log
-// is written to, which reports it.
-func (l *LogLevels) asked(wants func(*LogLevels) bool) (yes bool) {
-	defer func() {
-		if recover() != nil {
-			yes = true
-		}
-	}()
-	return wants(l)
-}
+// listeners reports whether there is anybody beside the log.
+func (s *Stream) listeners() bool { return len(s.observers) > 0 || s.subscriptions.Load() != nil }
 
 // Emit hands e to the log, to the observers and to the subscriptions, in order.
 func (s *Stream) Emit(e Event) {
 	if s == nil {
 		return
 	}
-	s.tell(s.logged(e), e)
+	s.write(e)
+	s.tell(s.observers, e)
 }
 
 // EmitHere is Emit on the present goroutine, which is cheaper. Everybody is told of e,
@@ -91,7 +77,8 @@ func (s *Stream) EmitHere(e Event) {
 	if s == nil {
 		return
 	}
-	observers, called, ok := s.logged(e), 0, false
+	s.write(e)
+	observers, called, ok := s.observers, 0, false
 	defer func() {
 		if !ok {
 			err := contain.ErrGoexit
@@ -107,15 +94,6 @@ func (s *Stream) EmitHere(e Event) {
 		observer(e)
 	}
 	ok = true
-}
-
-// logged hands e to the log, and returns those who come after it.
-func (s *Stream) logged(e Event) []Observer {
-	if s.log == nil {
-		return s.observers
-	}
-	s.write(s.observers[0], e)
-	return s.observers[1:]
 }
 
 // tell hands e to observers, and to the subscriptions.
@@ -138,14 +116,11 @@ func (s *Stream) tell(observers []Observer, e Event) {
 	}
 }
 
-// write hands e to the log, which is ours but for its logger.
-func (s *Stream) write(log Observer, e Event) {
-	defer func() {
-		if value := recover(); value != nil {
-			s.report(e, contain.Recovered(value))
-		}
-	}()
-	log(e)
+// write hands e to the log.
+func (s *Stream) write(e Event) {
+	if s.log != nil {
+		s.report(e, s.log(e))
+	}
 }
 
 // offer gives e to a subscription that wants it.

@@ -134,17 +134,17 @@ func TestSubscriptionsComeAndGo(t *testing.T) {
 }
 
 func TestWhoWantsFrequentEvents(t *testing.T) {
-	ignore := func(event.Event) {}
+	ignore, log := func(event.Event) {}, func(event.Event) error { return nil }
 	var none *event.Stream
 	var debug, info bool
 	levels := event.LogLevels{Debug: func() bool { return debug }, Info: func() bool { return info }}
-	withLog := event.NewStreamWithLog(ignore, levels)
+	withLog := event.NewStreamWithLog(log, levels)
 	for name, c := range map[string]struct {
 		stream *event.Stream
 		want   bool
 	}{
 		"nil": {none, false}, "nobody": {event.NewStream(), false}, "an observer": {event.NewStream(ignore), true},
-		"a quiet log": {withLog, false}, "a quiet log and an observer": {event.NewStreamWithLog(ignore, levels, ignore), true},
+		"a quiet log": {withLog, false}, "a quiet log and an observer": {event.NewStreamWithLog(log, levels, ignore), true},
 	} {
 		if frequent, routine := c.stream.WantsFrequent(), c.stream.WantsRoutine(); frequent != c.want || routine != c.want {
 			t.Errorf("%s: %v and %v", name, frequent, routine)
