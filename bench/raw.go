@@ -81,7 +81,7 @@ func rawLocked(ctx context.Context, conn *pgx.Conn, id string, batch int, t *tal
 			LockedAts: make([]pgtype.Timestamptz, len(jobs)),
 		}
 		for i, job := range jobs {
-			done.Ids[i], done.Attempts[i], done.LockedAts[i] = *job.ID, int32(*job.Attempts), job.LockedAt
+			done.Ids[i], done.Attempts[i], done.LockedAts[i] = *job.ID, *job.Attempts, job.LockedAt
 		}
 		gone, err := queries.CompleteJobs(ctx, done)
 		if err != nil {
@@ -102,7 +102,7 @@ func rawLocked(ctx context.Context, conn *pgx.Conn, id string, batch int, t *tal
 func rawHeld(ctx context.Context, conn *pgx.Conn, id string, size int, t *tally, stopped *atomic.Bool) error {
 	return rawHold(ctx, conn, size, t, stopped, dbgen.CompleteHeldJobs, func(batch *pgx.Batch) {
 		batch.Queue(dbgen.BeginHold, "60000")
-		batch.Queue(dbgen.HoldJobs, nil, nil, []string{taskName}, nil, int32(size), int64(16<<20), []string{}, id)
+		batch.Queue(dbgen.ClaimJobs, nil, nil, []string{taskName}, nil, int32(size), int64(16<<20), []string{}, id)
 	})
 }
 

@@ -33,7 +33,7 @@ with looked as materialized (
   where l.job_queue_id is not null
   order by l.job_queue_id, l.position
 ), runnable as materialized (
-  select j.id, j.job_queue_id, j.payload
+  select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
   from graphile_worker._private_jobs j
   where j.is_available
     and j.run_at <= pg_catalog.now()
@@ -68,7 +68,7 @@ with looked as materialized (
     end as jobs
   from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
 ), kept as not materialized (
-  select r.id, r.job_queue_id, r.payload from runnable r limit (select f.jobs from fits f)
+  select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen,
     case
@@ -84,37 +84,63 @@ with looked as materialized (
       else 0
     end as looked
   from (select f.chosen from fits f) s
-), held_queues as (
+), to_lock as (
+  select r.id, r.job_queue_id
+  from kept r
+  where coalesce(pg_catalog.cardinality($7::text[]), 1) > 0
+    and (
+      $7::text[] is null
+      or r.task_id = any (array(
+        select t.id from graphile_worker._private_tasks t where t.identifier = any ($7::text[])
+      ))
+    )
+), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $7::text, locked_at = pg_catalog.now()
-  where q.id = any (array(select r.job_queue_id from kept r))
+  set locked_by = $8::text, locked_at = pg_catalog.now()
+  where q.id = any (array(select l.job_queue_id from to_lock l))
   returning q.id, q.locked_at
-), held_jobs as (
+), locked_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $7::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
+  set locked_by = $8::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any (array(
-    select r.id from kept r
-    where r.job_queue_id is null or r.job_queue_id in (select h.id from held_queues h where h.locked_at is not null)
+    select l.id from to_lock l
+    where l.job_queue_id is null or l.job_queue_id in (select w.id from locked_queues w where w.locked_at is not null)
   ))
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
+), claimed as (
+  select
+    r.id, r.payload, r.priority, r.run_at, r.attempts + 1 as attempts, r.max_attempts, r.last_error, r.created_at,
+    r.updated_at, r.key, r.revision, r.flags, r.task_id, case
+      when r.job_queue_id is not null
+      then (select q.queue_name from graphile_worker._private_job_queues q where q.id = r.job_queue_id)
+    end as queue, null::timestamptz as locked_at
+  from kept r
+  where $7::text[] is not null
+    and (pg_catalog.cardinality($7::text[]) = 0 or r.id not in (select l.id from to_lock l))
+  union all
+  select
+    w.id, w.payload, w.priority, w.run_at, w.attempts, w.max_attempts, w.last_error, w.created_at,
+    w.updated_at, w.key, w.revision, w.flags, w.task_id,
+    case
+      when w.job_queue_id is not null
+      then (select q.queue_name from graphile_worker._private_job_queues q where q.id = w.job_queue_id)
+    end as queue, w.locked_at
+  from locked_jobs w
+  where w.locked_at is not null
 )
 select
-  h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error,
-  case when h.created_at <> h.run_at then h.created_at end as created_at,
-  case when h.updated_at <> h.created_at then h.updated_at end as updated_at,
-  h.key, case when h.revision <> 0 then h.revision end as revision, h.flags, h.task_id,
+  c.id, c.payload, c.priority, c.run_at, c.attempts, c.max_attempts, c.last_error,
+  case when c.created_at <> c.run_at then c.created_at end as created_at,
+  case when c.updated_at <> c.created_at then c.updated_at end as updated_at,
+  c.key, case when c.revision <> 0 then c.revision end as revision, c.flags, c.task_id, c.queue,
   case
-    when h.job_queue_id is not null
-    then (select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id)
-  end as queue,
-  case
-    when (select pg_catalog.count(*) from held_jobs w where w.locked_at is not null) < least(s.chosen, (select f.jobs from fits f)) then -1
+    when (select pg_catalog.count(*) from locked_jobs w where w.locked_at is not null) < (select pg_catalog.count(*) from to_lock) then -1
     when s.seen > 0 then s.seen::int
   end as seen, case when s.looked > 0 then s.looked::int end as looked,
-  case when false then 0 end as reached, h.locked_at
+  case when false then 0 end as reached, c.locked_at
 from summary s
-left join held_jobs h on h.locked_at is not null
-order by h.priority, h.run_at, h.id
+left join claimed c on true
+order by c.priority, c.run_at, c.id
 `
 
 type ClaimJobsParams struct {
@@ -124,6 +150,7 @@ type ClaimJobsParams struct {
 	Blocked      []int32
 	MaxJobs      int32
 	MaxBytes     int64
+	LockTasks    []string
 	WorkerID     string
 }
 
@@ -132,7 +159,7 @@ type ClaimJobsRow struct {
 	Payload     []byte
 	Priority    *int16
 	RunAt       pgtype.Timestamptz
-	Attempts    *int16
+	Attempts    *int32
 	MaxAttempts *int16
 	LastError   *string
 	CreatedAt   interface{}
@@ -148,49 +175,53 @@ type ClaimJobsRow struct {
 	LockedAt    pgtype.Timestamptz
 }
 
-// Claiming: from runnable rows to rows that this worker holds.
-// The claim for jobs of which few or none have a queue: "runnable" walks the jobs in
-// their order and locks up to max_jobs of them; "held_queues" and "held_jobs" write
-// the locks.
+// Claiming: from runnable rows to rows that belong to this worker.
+// The claim for jobs of which few or none have a queue. In this order:
+//
+// "runnable" walks the jobs in their order and takes the row locks of up to max_jobs of
+// them, skipping what others have locked. "kept" are as many of these as have max_bytes of
+// payloads together, but at least one: whoever asks for many, because they will end soon,
+// does not know how large they are. The size is that of the text; what is stored is at
+// least a 256th part of it, so a look at that is mostly enough.
+//
+// "to_lock" are those whose lock is written: of the tasks in lock_tasks, or all of them
+// where lock_tasks is null (a locked claim). The rest are held: nothing but the row locks
+// of this transaction keeps them, until it ends. locked_at is null for them; BeginHold
+// tells when they count as locked. "attempts" counts this attempt, written or not.
 //
 // A job of a named queue passes only if it is the queue's first as the statement sees
 // the table ("firsts") and its queue row is free, which the walk locks before the job:
-// other claimers then skip the whole queue, so none can start its second job before
-// its first. That the first is found beforehand, without looking at locks, matters:
-// the walk takes its time, and a queue that somebody held when it came by the first
-// job may be free again when it comes by a later one. "firsts" are found among the
-// next thousand jobs only, and only if the walk meets a queued job at all; where that
-// is not enough ClaimQueuedJobs is the better claim.
+// other claims then skip the whole queue, so none can start its second job before its
+// first. It matters that the first is found beforehand, without regard to locks: the walk
+// takes time, and a queue that was locked at its first job may be free at a later one.
+// "firsts" are found among the next thousand jobs only, and only if the walk meets a queued
+// job; where that is not enough ClaimQueuedJobs is the better claim.
 //
-// Where much lies ahead of what can run, the walk begins at a place (from_priority,
-// from_run_at) and leaves the queues in "blocked" out; FindPlace and
-// ListBlockedQueues find them. Without them (null) it walks everything. The
-// comparison of rows is a condition of the index, so what lies before the place is
-// not looked at. (With an upper bound of that kind the index would be read to the end
-// of the priority all the same: only its first column stops a scan.)
+// Where many jobs lie before the first that can run, the walk begins at a place
+// (from_priority, from_run_at) and leaves the queues in "blocked" out; FindPlace and
+// ListBlockedQueues find them. Without them (null) it walks everything. The comparison of
+// rows is a condition of the index, so what lies before the place is not read. (An upper
+// bound of that kind would not end the scan before the end of the priority: only the
+// first column of an index does.)
 //
-// What is written goes by arrays of ids, not by joins: then every plan looks each id up,
-// also one that was made when the tables were empty and is kept.
+// Locks are written by arrays of ids, not by joins: then every plan looks each id up,
+// even one that was made for empty tables and is kept.
 //
-// Beside the jobs it tells what it saw. "looked" is how many queued ones it looked at,
-// if it took fewer than it might have. Where nothing was taken there is one row
-// without a job, and "seen" counts the queues of which somebody else had a row in his
-// hands: as soon as he lets go the next of their jobs can run, and nobody tells of
-// that. Both are null for 0.
+// Three columns tell what the claim saw. "looked" is how many queued jobs it looked at,
+// if it took fewer than it might have. Where it took nothing there is one row without a
+// job, and "seen" counts the queues of which another session has a row locked: when that
+// ends the next of their jobs can run, and no notification says so. "seen" is 1 where
+// max_bytes left jobs out. Both are null for 0.
 //
-// As many of these are taken as have max_bytes of payloads together, but at least one
-// ("kept"): who asks for many, as they will be over soon, does not know how large they
-// are. Where that leaves some out, "seen" is 1. Their size is that of the text; what is
-// stored is at least a 256th part of it, so mostly a look at that is enough.
+// A user's trigger may keep a row as it was, by returning null or the old row. Where the
+// lock of a job or of its queue is not written for that reason, the job is not among
+// those that are claimed, and "seen" is -1; the lock of its queue may stay, see
+// FreeIdleQueues.
 //
-// A trigger may keep a row as it was, by returning null or the old one. A job whose lock,
-// or whose queue's, is not written so is not among those that are taken, and "seen" is
-// -1; the lock of its queue stays then, see FreeIdleQueues.
+// The window counts rows: one that counts peers would read all jobs of one transaction.
 //
-// The window is one of rows: one of peers would read all jobs that were added together.
-//
-// Tasks come as their ids, which always mean the same: looking their names up for every
-// row would be a quarter of the cost of finding it. For the same reason created_at,
+// Tasks come as ids, which never change their meaning: looking their names up for every
+// row would take a quarter of the time of finding it. For the same reason created_at,
 // updated_at and revision are null where they are run_at, created_at and 0.
 func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJobsRow, error) {
 	rows, err := q.db.Query(ctx, ClaimJobs,
@@ -200,6 +231,7 @@ func (q *Queries) ClaimJobs(ctx context.Context, arg ClaimJobsParams) ([]ClaimJo
 		arg.Blocked,
 		arg.MaxJobs,
 		arg.MaxBytes,
+		arg.LockTasks,
 		arg.WorkerID,
 	)
 	if err != nil {
@@ -259,7 +291,7 @@ with looked as materialized (
   from looked l
   order by coalesce(l.job_queue_id::bigint, -l.id), l.position
 ), runnable as materialized (
-  select j.id, j.job_queue_id, f.position, j.payload
+  select j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available, f.position, q.queue_name
   from (select f.id, f.job_queue_id, f.task_id, f.position from firsts f order by f.position) f
   left join lateral (
     select q.queue_name
@@ -291,7 +323,7 @@ with looked as materialized (
     end as jobs
   from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(r.payload)) as stored from runnable r) s
 ), kept as not materialized (
-  select r.id, r.job_queue_id, r.position, r.payload from runnable r limit (select f.jobs from fits f)
+  select r.id, r.job_queue_id, r.task_id, r.payload, r.priority, r.run_at, r.attempts, r.max_attempts, r.last_error, r.created_at, r.updated_at, r.key, r.locked_at, r.locked_by, r.revision, r.flags, r.is_available, r.position, r.queue_name from runnable r limit (select f.jobs from fits f)
 ), summary as materialized (
   select s.chosen, s.reached,
     case
@@ -304,37 +336,60 @@ with looked as materialized (
     end as seen,
     (select pg_catalog.count(*) from looked) as looked
   from (select pg_catalog.count(*) as chosen, pg_catalog.percentile_disc(0.75) within group (order by r.position) as reached from runnable r) s
-), held_queues as (
+), to_lock as (
+  select r.id, r.job_queue_id
+  from kept r
+  where coalesce(pg_catalog.cardinality($8::text[]), 1) > 0
+    and (
+      $8::text[] is null
+      or r.task_id = any (array(
+        select t.id from graphile_worker._private_tasks t where t.identifier = any ($8::text[])
+      ))
+    )
+), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $8::text, locked_at = pg_catalog.now()
-  where q.id = any (array(select r.job_queue_id from kept r))
+  set locked_by = $9::text, locked_at = pg_catalog.now()
+  where q.id = any (array(select l.job_queue_id from to_lock l))
   returning q.id, q.locked_at
-), held_jobs as (
+), locked_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $8::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
+  set locked_by = $9::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
   where j.id = any (array(
-    select r.id from kept r
-    where r.job_queue_id is null or r.job_queue_id in (select h.id from held_queues h where h.locked_at is not null)
+    select l.id from to_lock l
+    where l.job_queue_id is null or l.job_queue_id in (select w.id from locked_queues w where w.locked_at is not null)
   ))
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
+), claimed as (
+  select
+    r.id, r.payload, r.priority, r.run_at, r.attempts + 1 as attempts, r.max_attempts, r.last_error, r.created_at,
+    r.updated_at, r.key, r.revision, r.flags, r.task_id, r.queue_name as queue, null::timestamptz as locked_at
+  from kept r
+  where $8::text[] is not null
+    and (pg_catalog.cardinality($8::text[]) = 0 or r.id not in (select l.id from to_lock l))
+  union all
+  select
+    w.id, w.payload, w.priority, w.run_at, w.attempts, w.max_attempts, w.last_error, w.created_at,
+    w.updated_at, w.key, w.revision, w.flags, w.task_id,
+    case
+      when w.job_queue_id is not null
+      then (select q.queue_name from graphile_worker._private_job_queues q where q.id = w.job_queue_id)
+    end as queue, w.locked_at
+  from locked_jobs w
+  where w.locked_at is not null
 )
 select
-  h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error,
-  case when h.created_at <> h.run_at then h.created_at end as created_at,
-  case when h.updated_at <> h.created_at then h.updated_at end as updated_at,
-  h.key, case when h.revision <> 0 then h.revision end as revision, h.flags, h.task_id,
+  c.id, c.payload, c.priority, c.run_at, c.attempts, c.max_attempts, c.last_error,
+  case when c.created_at <> c.run_at then c.created_at end as created_at,
+  case when c.updated_at <> c.created_at then c.updated_at end as updated_at,
+  c.key, case when c.revision <> 0 then c.revision end as revision, c.flags, c.task_id, c.queue,
   case
-    when h.job_queue_id is not null
-    then (select q.queue_name from graphile_worker._private_job_queues q where q.id = h.job_queue_id)
-  end as queue,
-  case
-    when (select pg_catalog.count(*) from held_jobs w where w.locked_at is not null) < least(s.chosen, (select f.jobs from fits f)) then -1
+    when (select pg_catalog.count(*) from locked_jobs w where w.locked_at is not null) < (select pg_catalog.count(*) from to_lock) then -1
     when s.seen > 0 then s.seen::int
   end as seen, case when s.looked > 0 then s.looked::int end as looked,
-  case when s.reached > 0 then s.reached::int end as reached, h.locked_at
+  case when s.reached > 0 then s.reached::int end as reached, c.locked_at
 from summary s
-left join held_jobs h on h.locked_at is not null
-order by h.priority, h.run_at, h.id
+left join claimed c on true
+order by c.priority, c.run_at, c.id
 `
 
 type ClaimQueuedJobsParams struct {
@@ -345,6 +400,7 @@ type ClaimQueuedJobsParams struct {
 	LookAt       int32
 	MaxJobs      int32
 	MaxBytes     int64
+	LockTasks    []string
 	WorkerID     string
 }
 
@@ -353,7 +409,7 @@ type ClaimQueuedJobsRow struct {
 	Payload     []byte
 	Priority    *int16
 	RunAt       pgtype.Timestamptz
-	Attempts    *int16
+	Attempts    *int32
 	MaxAttempts *int16
 	LastError   *string
 	CreatedAt   interface{}
@@ -362,7 +418,7 @@ type ClaimQueuedJobsRow struct {
 	Revision    interface{}
 	Flags       []byte
 	TaskID      *int32
-	Queue       interface{}
+	Queue       *string
 	Seen        interface{}
 	Looked      interface{}
 	Reached     interface{}
@@ -370,14 +426,14 @@ type ClaimQueuedJobsRow struct {
 }
 
 // The claim for jobs of which many have a queue: it looks at the first look_at jobs
-// without locking any, keeps the first of each queue and all that have none, and locks
-// these in their order, up to max_jobs. ClaimJobs would walk by all the others, too.
-// Queue row before job, and only the queue's first as the statement sees the table, as
-// there: what somebody has changed meanwhile is for the next claim. That a job still is
-// what was looked at has to be asked of its row, in its latest version.
+// without locking any, keeps the first of each queue and all that have no queue, and
+// locks these in their order, up to max_jobs. ClaimJobs would walk past all the others,
+// too. Everything else is as there: the queue's row before the job's, only the queue's
+// first as the statement sees the table, and what changes meanwhile is left to the next
+// claim. Whether a job still is what was looked at is asked of its row's latest version.
 //
-// "looked" is how many jobs it looked at: look_at of them mean that there may be more
-// behind. "reached" is the position up to which three quarters of those lay that it took.
+// "looked" is how many jobs it looked at: look_at of them mean that there may be more.
+// "reached" is the position within which three quarters of the taken jobs lay.
 func (q *Queries) ClaimQueuedJobs(ctx context.Context, arg ClaimQueuedJobsParams) ([]ClaimQueuedJobsRow, error) {
 	rows, err := q.db.Query(ctx, ClaimQueuedJobs,
 		arg.FromPriority,
@@ -387,6 +443,7 @@ func (q *Queries) ClaimQueuedJobs(ctx context.Context, arg ClaimQueuedJobsParams
 		arg.LookAt,
 		arg.MaxJobs,
 		arg.MaxBytes,
+		arg.LockTasks,
 		arg.WorkerID,
 	)
 	if err != nil {

@@ -95,8 +95,6 @@ var Texts = []string{
 	HandOver,
 	Heartbeat,
 	HeldJobs,
-	HoldJobs,
-	HoldQueuedJobs,
 	HoldsJob,
 	InsertLedgerRow,
 	KnownCrontabs,

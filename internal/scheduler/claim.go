@@ -213,11 +213,8 @@ func (c *claimer) took(
 
 // rows takes jobs by the statement that suits them.
 func (c *claimer) rows(ctx context.Context, limit int, from place) (*claimedRows, error) {
-	text, args := dbgen.ClaimJobs, []any{from.priority, from.runAt, c.tasks, from.blocked}
-	if from.lookAt > 0 {
-		text, args = dbgen.ClaimQueuedJobs, append(args, from.lookAt)
-	}
-	rows, err := c.db.QueryByIndex(ctx, text, append(args, int32(limit), int64(payloadRoom), c.workerID)...)
+	text, args := claimStatement(from, c.tasks, limit, lockAll, c.workerID)
+	rows, err := c.db.QueryByIndex(ctx, text, args...)
 	if err != nil {
 		return nil, err
 	}

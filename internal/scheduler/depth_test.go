@@ -1,14 +1,10 @@
 package scheduler
 
 import (
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
-	"github.com/gworker/gworker/internal/statement"
 )
 
 func queuedJobs(n int) []*job.Claimed {
@@ -148,24 +144,6 @@ func TestClaimForQueuedJobsIsForThem(t *testing.T) {
 		if d.queued != c.queued || p.more(c.asked, len(c.jobs), c.found) != c.more || p.missed(c.asked, len(c.jobs), c.found) > 0 != c.missed {
 			t.Errorf("%s: queued %t, more %t, missed %d", c.name, d.queued,
 				p.more(c.asked, len(c.jobs), c.found), p.missed(c.asked, len(c.jobs), c.found))
-		}
-	}
-}
-
-// TestHeldAndLockedClaimsWalkAlike: what HoldJobs finds is found as in ClaimJobs,
-// but that it takes the whole rows along; and so for queued jobs.
-func TestHeldAndLockedClaimsWalkAlike(t *testing.T) {
-	walk := func(sql string) string {
-		from, to := strings.Index(sql, "looked as"), strings.Index(sql, "summary as materialized")
-		if from < 0 || to < from {
-			t.Fatalf("no walk in %s", sql)
-		}
-		columns := regexp.MustCompile(`(?s)(runnable as materialized|kept as not materialized) \(\s*select .*?\s+from `)
-		return columns.ReplaceAllString(sql[from:to], "$1 (select from ")
-	}
-	for locked, held := range map[string]string{dbgen.ClaimJobs: dbgen.HoldJobs, dbgen.ClaimQueuedJobs: dbgen.HoldQueuedJobs} {
-		if a, b := walk(locked), walk(held); a != b {
-			t.Errorf("%s and %s differ:\n%s\n%s", statement.Name(locked), statement.Name(held), a, b)
 		}
 	}
 }

@@ -231,13 +231,8 @@ func (l *lane) queueClaim(batch *pgx.Batch, jobs int, from place) {
 	l.sent, l.slow = time.Now(), h.estimates.slowTasks(h.config.Time)
 	batch.Queue(beginHeld)
 	batch.Queue(h.text(dbgen.BeginHold), h.idleTimeout)
-	if from.lookAt > 0 {
-		batch.Queue(h.text(dbgen.HoldQueuedJobs), from.priority, from.runAt, h.tasks, from.blocked,
-			from.lookAt, int32(jobs), int64(payloadRoom), l.slow, h.workerID)
-		return
-	}
-	batch.Queue(h.text(dbgen.HoldJobs), from.priority, from.runAt, h.tasks, from.blocked, int32(jobs), int64(payloadRoom),
-		l.slow, h.workerID)
+	text, args := claimStatement(from, h.tasks, jobs, orEmpty(l.slow), h.workerID)
+	batch.Queue(h.text(text), args...)
 }
 
 // readClaim reads the answers to what queueClaim asked.
@@ -251,11 +246,11 @@ func (l *lane) readClaim(results pgx.BatchResults) (*claimedRows, error) {
 	}
 	rows, err := results.Query()
 	if err != nil {
-		return nil, fmt.Errorf("statement HoldJobs: %w", err)
+		return nil, fmt.Errorf("statement ClaimJobs: %w", err)
 	}
-	claimed := &claimedRows{workerID: l.h.workerID, held: true, lockedAt: lockedAt}
+	claimed := &claimedRows{workerID: l.h.workerID, lockedAt: lockedAt}
 	if err := claimed.read(rows); err != nil {
-		return nil, fmt.Errorf("statement HoldJobs: %w", err)
+		return nil, fmt.Errorf("statement ClaimJobs: %w", err)
 	}
 	return claimed, nil
 }
@@ -307,7 +302,7 @@ func (l *lane) explain(ctx context.Context, jobs int, err error) error {
 		return nil
 	}
 	if errors.Is(context.Cause(ctx), errNoAnswer) {
-		err = &statement.TimeoutError{Statement: "HoldJobs", After: l.h.timeout, Err: err}
+		err = &statement.TimeoutError{Statement: "ClaimJobs", After: l.h.timeout, Err: err}
 	}
 	if l.h.config.Trouble != nil && (statement.IsReadOnly(err) || statement.Unanswered(err)) {
 		l.h.config.Trouble(err)

@@ -30,26 +30,38 @@ type from struct {
 
 func locked(f from) oneClaim {
 	return func(ctx context.Context, _ *pgxpool.Pool, q *dbgen.Queries, worker string, took func(int64)) error {
-		var rows []dbgen.ClaimJobsRow
-		var err error
-		if f.lookAt == 0 {
-			rows, err = q.ClaimJobs(ctx, dbgen.ClaimJobsParams{
-				Tasks: []string{"x"}, MaxJobs: 1, MaxBytes: 1 << 40, WorkerID: worker, FromPriority: f.priority, FromRunAt: f.runAt,
-			})
-		} else {
-			var queued []dbgen.ClaimQueuedJobsRow
-			queued, err = q.ClaimQueuedJobs(ctx, dbgen.ClaimQueuedJobsParams{
-				Tasks: []string{"x"}, MaxJobs: 1, MaxBytes: 1 << 40, WorkerID: worker, FromPriority: f.priority, FromRunAt: f.runAt, LookAt: f.lookAt,
-			})
-			for _, row := range queued {
-				rows = append(rows, dbgen.ClaimJobsRow{ID: row.ID, LockedAt: row.LockedAt, Seen: row.Seen})
-			}
-		}
-		if err != nil || rows[0].ID == nil {
+		row, err := claimOne(ctx, q, worker, f, nil)
+		if err != nil || row.ID == nil {
 			return err
 		}
-		return complete(ctx, q, worker, *rows[0].ID, rows[0].LockedAt, took)
+		return complete(ctx, q, worker, *row.ID, row.LockedAt, took)
 	}
+}
+
+// claimOne claims a job, and writes its lock if it is of one of the tasks in lock, or if
+// lock is nil. Without a job the row has no ID.
+func claimOne(ctx context.Context, q *dbgen.Queries, worker string, f from, lock []string) (dbgen.ClaimJobsRow, error) {
+	if f.lookAt == 0 {
+		rows, err := q.ClaimJobs(ctx, dbgen.ClaimJobsParams{
+			Tasks: []string{"x"}, MaxJobs: 1, MaxBytes: 1 << 40, LockTasks: lock, WorkerID: worker,
+			FromPriority: f.priority, FromRunAt: f.runAt,
+		})
+		return first(rows), err
+	}
+	rows, err := q.ClaimQueuedJobs(ctx, dbgen.ClaimQueuedJobsParams{
+		Tasks: []string{"x"}, MaxJobs: 1, MaxBytes: 1 << 40, LockTasks: lock, WorkerID: worker,
+		FromPriority: f.priority, FromRunAt: f.runAt, LookAt: f.lookAt,
+	})
+	row := first(rows)
+	return dbgen.ClaimJobsRow{ID: row.ID, LockedAt: row.LockedAt}, err
+}
+
+// first is the first of rows, if there is one.
+func first[T any](rows []T) (row T) {
+	if len(rows) > 0 {
+		row = rows[0]
+	}
+	return row
 }
 
 func complete(ctx context.Context, q *dbgen.Queries, worker string, id int64, lockedAt pgtype.Timestamptz, took func(int64)) error {
@@ -67,31 +79,15 @@ func held(f from) oneClaim {
 			if _, err := q.BeginHold(ctx, "60000"); err != nil {
 				return err
 			}
-			var id *int64
-			if f.lookAt == 0 {
-				rows, err := q.HoldJobs(ctx, dbgen.HoldJobsParams{
-					Tasks: []string{"x"}, MaxJobs: 1, MaxBytes: 1 << 40, SlowTasks: []string{}, WorkerID: worker,
-					FromPriority: f.priority, FromRunAt: f.runAt,
-				})
-				if err != nil {
-					return err
-				}
-				id = rows[0].ID
-			} else {
-				rows, err := q.HoldQueuedJobs(ctx, dbgen.HoldQueuedJobsParams{
-					Tasks: []string{"x"}, MaxJobs: 1, MaxBytes: 1 << 40, SlowTasks: []string{}, WorkerID: worker,
-					FromPriority: f.priority, FromRunAt: f.runAt, LookAt: f.lookAt,
-				})
-				if err != nil {
-					return err
-				}
-				id = rows[0].ID
+			row, err := claimOne(ctx, q, worker, f, []string{})
+			if err != nil || row.ID == nil {
+				return err
 			}
-			if id == nil {
-				return nil
+			if row.LockedAt.Valid {
+				return fmt.Errorf("job %d, which is to be held, is locked", *row.ID)
 			}
-			took(*id)
-			return q.CompleteHeldJobs(ctx, []int64{*id})
+			took(*row.ID)
+			return q.CompleteHeldJobs(ctx, []int64{*row.ID})
 		})
 	}
 }

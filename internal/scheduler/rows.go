@@ -13,12 +13,25 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
+// lockAll has a claim write the locks of all that it takes.
+var lockAll []string
+
+// claimStatement is the claim of up to limit jobs of tasks that suits the place from where
+// it begins. It writes the locks of jobs of the tasks in lock, see lockAll; the others are
+// held by the transaction that it runs in.
+func claimStatement(from place, tasks []string, limit int, lock []string, workerID string) (text string, args []any) {
+	text, args = dbgen.ClaimJobs, []any{from.priority, from.runAt, tasks, from.blocked}
+	if from.lookAt > 0 {
+		text, args = dbgen.ClaimQueuedJobs, append(args, from.lookAt)
+	}
+	return text, append(args, int32(limit), int64(payloadRoom), lock, workerID)
+}
+
 // claimedRows are the answers to a claim. As there may be hundreds, they share their
 // memory: jobs come in chunks, and short payloads in blocks.
 type claimedRows struct {
 	workerID string
-	held     bool      // nothing is written about them yet
-	lockedAt time.Time // of all; held ones do not tell it
+	lockedAt time.Time // of those whose locks are not written
 
 	jobs  []*job.Claimed
 	tasks []int32 // ids of the jobs' tasks
@@ -36,17 +49,18 @@ const (
 	longPayload  = 1 << 10 // has memory of its own
 )
 
-// claimedRow is a row of ClaimJobs, ClaimQueuedJobs, HoldJobs and HoldQueuedJobs.
+// claimedRow is a row of ClaimJobs and ClaimQueuedJobs.
 type claimedRow struct {
-	id                              int64
-	flags                           []byte
-	priority, attempts, maxAttempts int16
-	runAt, createdAt, updatedAt     pgtype.Timestamptz // createdAt and updatedAt may be null
-	revision                        pgtype.Int4
-	task                            int32
-	seen, looked, reached           pgtype.Int4
-	lastError, key, queue           *string
-	lockedAt                        pgtype.Timestamptz
+	id                          int64
+	flags                       []byte
+	priority, maxAttempts       int16
+	attempts                    int32              // with this one
+	runAt, createdAt, updatedAt pgtype.Timestamptz // createdAt and updatedAt may be null
+	revision                    pgtype.Int4
+	task                        int32
+	seen, looked, reached       pgtype.Int4
+	lastError, key, queue       *string
+	lockedAt                    pgtype.Timestamptz
 }
 
 // tell notes what a row tells beside its job.
@@ -62,12 +76,9 @@ func (c *claimedRows) read(rows pgx.Rows) error {
 	into := []any{
 		&r.id, nil, &r.priority, &r.runAt, &r.attempts, &r.maxAttempts, &r.lastError, &r.createdAt,
 		&r.updatedAt, &r.key, &r.revision, &r.flags, &r.task, &r.queue,
-		&r.seen, &r.looked, &r.reached,
+		&r.seen, &r.looked, &r.reached, &r.lockedAt,
 	}
-	counts := len(into) - 3
-	if !c.held {
-		into = append(into, &r.lockedAt)
-	}
+	counts := len(into) - 4
 	none := make([]any, len(into))
 	copy(none[counts:], into[counts:])
 	for rows.Next() {
@@ -84,9 +95,6 @@ func (c *claimedRows) read(rows pgx.Rows) error {
 		}
 		c.tell(&r)
 		c.tasks = append(c.tasks, r.task)
-		if !c.held {
-			c.lockedAt = r.lockedAt.Time
-		}
 		c.jobs = append(c.jobs, c.fill(&r, raw[1]))
 	}
 	return rows.Err()
@@ -99,9 +107,9 @@ func (c *claimedRows) fill(r *claimedRow, payload []byte) *job.Claimed {
 	}
 	j := &c.chunk[0]
 	c.chunk = c.chunk[1:]
-	attempt := int(r.attempts)
-	if c.held {
-		attempt++
+	attempt, lockedAt := int(r.attempts), c.lockedAt
+	if r.lockedAt.Valid {
+		lockedAt = r.lockedAt.Time
 	}
 	created := r.runAt.Time
 	if r.createdAt.Valid {
@@ -117,9 +125,9 @@ func (c *claimedRows) fill(r *claimedRow, payload []byte) *job.Claimed {
 		Attempts: attempt, MaxAttempts: int(r.maxAttempts), LastError: text(r.lastError),
 		CreatedAt: created, UpdatedAt: updated,
 		Key: text(r.key), Revision: int(r.revision.Int32), Flags: job.FlagNames(r.flags),
-		LockedAt: c.lockedAt, LockedBy: c.workerID,
+		LockedAt: lockedAt, LockedBy: c.workerID,
 	}
-	j.Lock = job.Lock{By: c.workerID, At: c.lockedAt, Attempt: attempt}
+	j.Lock = job.Lock{By: c.workerID, At: lockedAt, Attempt: attempt}
 	return j
 }
 
