@@ -130,7 +130,7 @@ func newClient(pool *pgxpool.Pool, options statement.Options, trouble func(error
 	checked := set.Checked(state.check)
 	queries := operations{queries: checked.OnPool(pool, trouble), reads: reads{set: checked, db: pool, schema: state}}
 	announcer := announce.New(pool, set)
-	queries.own = store.NewOwn(checked.OnPool(announcer.DB(), trouble), announcer)
+	queries.inserter = store.NewInserter(checked.OnPool(announcer.DB(), trouble), announcer)
 	return &Client{
 		operations: queries, pool: pool, statements: checked, unchecked: set, schema: state, options: options, announcer: announcer,
 	}
@@ -172,12 +172,12 @@ func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
 // operations is the one implementation of JobAdder, and of what client_admin.go and
 // client_list.go add to it, on whatever queries run.
 type operations struct {
-	queries *dbgen.Queries
-	reads   reads
-	own     *store.Own // adds outside a transaction of the caller's; nil inside
-	before  []func(context.Context, *JobSpec) error
-	now     func() time.Time // of a worker that goes by its own clock; else nil
-	holder  holder           // the worker whose client it is; else nil
+	queries  *dbgen.Queries
+	reads    reads
+	inserter *store.Inserter // adds outside a transaction of the caller's; nil inside
+	before   []func(context.Context, *JobSpec) error
+	now      func() time.Time // of a worker that goes by its own clock; else nil
+	holder   holder           // the worker whose client it is; else nil
 }
 
 // due fills in the run time of a job that is due now, where that is not the
@@ -190,16 +190,16 @@ func (c *operations) due(s *store.Spec) {
 
 func (c *operations) addOne(ctx context.Context, s store.Spec) (*JobRow, error) {
 	c.hurryKeys(s)
-	if c.own != nil {
-		return c.own.Add(ctx, s)
+	if c.inserter != nil {
+		return c.inserter.Add(ctx, s)
 	}
 	return store.Add(ctx, c.queries, s)
 }
 
 func (c *operations) addAll(ctx context.Context, specs []store.Spec, preserve bool) ([]*JobRow, error) {
 	c.hurryKeys(specs...)
-	if c.own != nil {
-		return c.own.AddAll(ctx, specs, preserve)
+	if c.inserter != nil {
+		return c.inserter.AddAll(ctx, specs, preserve)
 	}
 	return store.AddAll(ctx, c.queries, specs, preserve)
 }

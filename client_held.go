@@ -28,7 +28,7 @@ func (c *operations) heldFor(concerns func(*job.Claimed) bool) admin.Held {
 	if c.holder == nil {
 		return admin.Held{}
 	}
-	return admin.HeldJobs(slices.DeleteFunc(c.holder.Held(), func(j *job.Claimed) bool {
+	return admin.NewHeld(slices.DeleteFunc(c.holder.Held(), func(j *job.Claimed) bool {
 		return j.Queue == "" && !concerns(j)
 	}))
 }

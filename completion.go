@@ -73,7 +73,7 @@ func completionError(row *JobRow, err error) error {
 // complete notes the completion before it can take effect, so that nobody who
 // finds the row gone takes the job for lost.
 func complete(ctx context.Context, env *environment, queries *dbgen.Queries, claimed *job.Claimed) error {
-	held, err := env.locked(ctx, claimed)
+	wasHeld, err := env.locked(ctx, claimed)
 	if err != nil {
 		return completionError(&claimed.Row, err)
 	}
@@ -90,7 +90,7 @@ func complete(ctx context.Context, env *environment, queries *dbgen.Queries, cla
 	case err == nil && row.Transaction == before:
 		claimed.SetCompletion(before)
 		return nil // the second call in one transaction
-	case err == nil && held:
+	case err == nil && wasHeld:
 		err = errOldSnapshot
 	case err == nil:
 		err = whyGone(ctx, queries, before)
@@ -117,19 +117,19 @@ func whyGone(ctx context.Context, queries *dbgen.Queries, before int64) error {
 
 // locked waits until a job's lock is written, if it is not, since another
 // transaction is to end its row.
-func (w *Worker) locked(ctx context.Context, claimed *job.Claimed) (held bool, err error) {
+func (w *Worker) locked(ctx context.Context, claimed *job.Claimed) (wasHeld bool, err error) {
 	return w.scheduler.Write(ctx, claimed)
 }
 
-// heldJobs are the running jobs whose rows must be there: those that complete in
+// lockedJobs are the running jobs whose rows must be there: those that complete in
 // transactions of their own may be gone already.
-func (w *Worker) heldJobs() []*job.Claimed {
+func (w *Worker) lockedJobs() []*job.Claimed {
 	running := w.scheduler.Locked()
-	held := running[:0]
+	locked := running[:0]
 	for _, j := range running {
 		if j.Completion() == 0 {
-			held = append(held, j)
+			locked = append(locked, j)
 		}
 	}
-	return held
+	return locked
 }

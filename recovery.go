@@ -183,7 +183,7 @@ func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
 	}
 	locks := recovery.NewLocks(&recovery.Locks{
 		WorkerID: w.id, Interval: c.HeartbeatInterval, Queries: w.client.queries, Events: w.events,
-		Running: w.heldJobs, Lose: w.scheduler.Lose, Cancel: w.scheduler.Cancel,
+		Running: w.lockedJobs, Lose: w.scheduler.Lose, Cancel: w.scheduler.Cancel,
 	})
 	w.locks = locks
 	if keeper != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gworker/gworker/internal/cancel"
 	"github.com/gworker/gworker/internal/event"
@@ -149,6 +150,21 @@ func (w *Worker) checkLedger(ctx context.Context, before migrate.Ledger, stop co
 			})
 			stop(fmt.Errorf("%w: revision %d of schema %q", ErrBreakingMigration, revision.ID, w.options.Schema))
 			return
+		}
+	}
+}
+
+// watchLedger stops the worker for a breaking migration of which, without a
+// listener, it does not hear.
+func (w *Worker) watchLedger(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) {
+	ticker := time.NewTicker(w.config.Recovery.HeartbeatInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			w.checkLedger(ctx, before, stop)
 		}
 	}
 }

@@ -1,7 +1,7 @@
 // Command worker runs Graphile Worker jobs from a PostgreSQL database.
 //
 // Each subcommand is a file; what they share is in flags.go (connection,
-// schema), logging.go and failure.go (exit status and the one line that a
+// schema), logging.go and exit.go (exit status and the one line that a
 // person reads). The work itself is in package gworker.
 package main
 

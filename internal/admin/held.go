@@ -24,8 +24,8 @@ type Held struct {
 	jobAts, queueAts []pgtype.Timestamptz
 }
 
-// HeldJobs makes one of the jobs that are held.
-func HeldJobs(claimed []*job.Claimed) Held {
+// NewHeld makes one of the jobs that are held.
+func NewHeld(claimed []*job.Claimed) Held {
 	if len(claimed) == 0 {
 		return Held{}
 	}

@@ -46,12 +46,12 @@ const (
 type Announcer struct {
 	pool *pgxpool.Pool
 	set  *statement.Set
-	// handOver takes connections of adds that have just ended. It has no buffer:
+	// handOff takes connections of adds that have just ended. It has no buffer:
 	// a connection goes this way only if somebody waits for it.
-	handOver chan *pgxpool.Conn
-	closing  chan struct{}
-	sending  context.Context // ends when Close has waited long enough
-	giveUp   context.CancelFunc
+	handOff chan *pgxpool.Conn
+	closing chan struct{}
+	sending context.Context // ends when Close has waited long enough
+	giveUp  context.CancelFunc
 
 	mu       sync.Mutex
 	closed   bool
@@ -64,7 +64,7 @@ type Announcer struct {
 
 // New makes an announcer. Whoever uses it closes it before the pool.
 func New(pool *pgxpool.Pool, set *statement.Set) *Announcer {
-	a := &Announcer{pool: pool, set: set, handOver: make(chan *pgxpool.Conn), closing: make(chan struct{})}
+	a := &Announcer{pool: pool, set: set, handOff: make(chan *pgxpool.Conn), closing: make(chan struct{})}
 	a.sending, a.giveUp = context.WithCancel(context.Background())
 	return a
 }

@@ -84,8 +84,8 @@ func TestQuietAddNotifiesInItsOwnCommit(t *testing.T) {
 	closed.Close()
 	mute := announce.New(closed, set())
 	defer mute.Close(t.Context())
-	own := store.NewOwn(set().On(a.DB()), mute)
-	if _, err := own.Add(t.Context(), store.Spec{Task: "x", Payload: []byte("{}"), KeyMode: "replace"}); err != nil {
+	inserter := store.NewInserter(set().On(a.DB()), mute)
+	if _, err := inserter.Add(t.Context(), store.Spec{Task: "x", Payload: []byte("{}"), KeyMode: "replace"}); err != nil {
 		t.Fatal(err)
 	}
 	ear.until(t, 1)
@@ -108,7 +108,7 @@ func TestBurst(t *testing.T) {
 	}
 	defer pool.Close()
 	a := announce.New(pool, set())
-	own := store.NewOwn(set().On(a.DB()), a)
+	inserter := store.NewInserter(set().On(a.DB()), a)
 	var done sync.WaitGroup
 	for i := range adders {
 		done.Go(func() {
@@ -122,9 +122,9 @@ func TestBurst(t *testing.T) {
 				}
 				var err error
 				if n%4 == 3 {
-					_, err = own.AddAll(context.Background(), []store.Spec{spec}, false)
+					_, err = inserter.AddAll(context.Background(), []store.Spec{spec}, false)
 				} else {
-					_, err = own.Add(context.Background(), spec)
+					_, err = inserter.Add(context.Background(), spec)
 				}
 				if err != nil {
 					t.Error(err)
@@ -147,9 +147,9 @@ func TestNotificationFollowsTheCommit(t *testing.T) {
 	pool, ear := testdb.Pool(t, url), listen(t, url)
 	a := announce.New(pool, set())
 	defer a.Close(context.Background())
-	own := store.NewOwn(set().On(a.DB()), a)
+	inserter := store.NewInserter(set().On(a.DB()), a)
 	for i := 1; i <= 50; i++ {
-		if _, err := own.Add(t.Context(), store.Spec{Task: "x", Payload: []byte("{}"), KeyMode: "replace"}); err != nil {
+		if _, err := inserter.Add(t.Context(), store.Spec{Task: "x", Payload: []byte("{}"), KeyMode: "replace"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -157,7 +157,7 @@ func TestNotificationFollowsTheCommit(t *testing.T) {
 	// What an existing job of unsafe_dedupe does is nothing to tell.
 	spec := store.Spec{Task: "x", Payload: []byte("{}"), Key: "k", KeyMode: "unsafe_dedupe"}
 	for range 5 {
-		if _, err := own.Add(t.Context(), spec); err != nil {
+		if _, err := inserter.Add(t.Context(), spec); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // DB runs adds on connections of the pool. While all of them are in use and many
 // callers wait for one, the announcement need not stand in that line: it takes the
 // connection of the next add that ends.
-func (a *Announcer) DB() dbgen.DBTX { return statement.Lend(lending{a}) }
+func (a *Announcer) DB() dbgen.DBTX { return statement.PerStatement(returningPool{a}) }
 
 // connection is a connection of the pool, or of an add that ends, whichever is
 // there first.
@@ -31,7 +31,7 @@ func (a *Announcer) connection(ctx context.Context) (*pgxpool.Conn, error) {
 	select {
 	case r := <-acquired:
 		return r.conn, r.err
-	case conn := <-a.handOver:
+	case conn := <-a.handOff:
 		cancel()
 		if r := <-acquired; r.err == nil {
 			r.conn.Release()
@@ -42,30 +42,33 @@ func (a *Announcer) connection(ctx context.Context) (*pgxpool.Conn, error) {
 
 // release gives back the connection of an add.
 func (a *Announcer) release(conn *pgxpool.Conn) {
-	if !a.offer(conn) {
+	if !a.hand(conn) {
 		conn.Release()
 	}
 }
 
-// offer hands a connection that is fit for it to an announcement that waits for
+// hand hands a connection that is fit for it to an announcement that waits for
 // one, and reports whether it did.
-func (a *Announcer) offer(conn *pgxpool.Conn) bool {
+func (a *Announcer) hand(conn *pgxpool.Conn) bool {
 	if c := conn.Conn().PgConn(); c.IsClosed() || c.TxStatus() != 'I' {
 		return false
 	}
 	select {
-	case a.handOver <- conn:
+	case a.handOff <- conn:
 		return true
 	default:
 		return false
 	}
 }
 
-// lending is the pool, but for where its connections go afterwards.
-type lending struct{ a *Announcer }
+// returningPool is the pool, but offers a connection that comes back to an
+// announcement first.
+type returningPool struct{ a *Announcer }
 
-func (l lending) Acquire(ctx context.Context) (*pgxpool.Conn, error) { return l.a.pool.Acquire(ctx) }
+func (p returningPool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	return p.a.pool.Acquire(ctx)
+}
 
-func (l lending) Release(conn *pgxpool.Conn) { l.a.release(conn) }
+func (p returningPool) Release(conn *pgxpool.Conn) { p.a.release(conn) }
 
-func (l lending) Most() int { return int(l.a.pool.Stat().MaxConns()) }
+func (p returningPool) Most() int { return int(p.a.pool.Stat().MaxConns()) }

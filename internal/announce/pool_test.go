@@ -34,7 +34,7 @@ func TestAnnouncementTakesAnAddsConnection(t *testing.T) {
 	}
 	a.Begin()
 	a.End(1)
-	for deadline := time.Now().Add(time.Minute); !a.offer(conn); runtime.Gosched() {
+	for deadline := time.Now().Add(time.Minute); !a.hand(conn); runtime.Gosched() {
 		if time.Now().After(deadline) {
 			conn.Release()
 			t.Fatal("nobody took the connection")

@@ -15,7 +15,7 @@ type check struct {
 	reads []string
 	// bare says that the check needs no schema.
 	bare bool
-	run  func(context.Context, *exam) (Finding, error)
+	run  func(context.Context, *checker) (Finding, error)
 }
 
 const (
@@ -26,8 +26,8 @@ const (
 )
 
 // checks are all there are, in the order of the report.
-func (e *exam) checks() []check {
-	if e.tooOld() {
+func (c *checker) checks() []check {
+	if c.tooOld() {
 		return []check{{id: "server-version", bare: true, run: checkVersion}}
 	}
 	jobs := []string{tableJobs, tableTasks, tableQueues}
@@ -72,15 +72,15 @@ func (e *exam) checks() []check {
 	}
 }
 
-func (e *exam) applies(c check) bool {
-	if c.bare {
+func (c *checker) applies(one check) bool {
+	if one.bare {
 		return true
 	}
-	if len(e.tables) == 0 {
+	if len(c.tables) == 0 {
 		return false
 	}
-	for _, name := range c.reads {
-		if !e.readable(name) {
+	for _, name := range one.reads {
+		if !c.readable(name) {
 			return false
 		}
 	}
@@ -88,12 +88,12 @@ func (e *exam) applies(c check) bool {
 }
 
 // readable says that the rows of a table can be seen, all of them.
-func (e *exam) readable(name string) bool {
-	table, exists := e.tables[name]
-	if !exists || !table.MaySelect || table.Secured || e.inspected != nil {
+func (c *checker) readable(name string) bool {
+	table, exists := c.tables[name]
+	if !exists || !table.MaySelect || table.Secured || c.inspected != nil {
 		return false
 	}
-	return !slices.ContainsFunc(e.status.Missing, func(object string) bool {
+	return !slices.ContainsFunc(c.status.Missing, func(object string) bool {
 		return strings.HasPrefix(object, "column "+name+".")
 	})
 }

@@ -11,13 +11,13 @@ import (
 // clockSamples is how often the clocks are compared; the quickest answer counts.
 const clockSamples = 5
 
-func checkClock(ctx context.Context, e *exam) (Finding, error) {
+func checkClock(ctx context.Context, c *checker) (Finding, error) {
 	var best struct{ ahead, trip time.Duration }
 	for i := range clockSamples {
 		var ahead, trip time.Duration
-		err := e.read(ctx, func(ctx context.Context, q *dbgen.Queries) error {
+		err := c.read(ctx, func(ctx context.Context, q *dbgen.Queries) error {
 			start := time.Now()
-			before := e.options.Now()
+			before := c.options.Now()
 			row, err := q.DoctorClock(ctx)
 			// By the monotonic clock, so that a clock that is set meanwhile
 			// makes no negative trip.

@@ -56,21 +56,21 @@ func Examine(ctx context.Context, pool *pgxpool.Pool, o Options) (Report, error)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	e := &exam{
+	c := &checker{
 		options: o,
 		pool:    pool,
 		// Unprepared, so that a pooler does not matter to the doctor itself.
 		set: statement.NewSet(statement.Options{Schema: o.Schema, Timeout: o.Timeout, Unprepared: true}),
 	}
 	report := Report{Schema: o.Schema.String()}
-	if err := e.run(ctx, &report); err != nil {
+	if err := c.run(ctx, &report); err != nil {
 		return report, fmt.Errorf("examining schema %q: %w", o.Schema, err)
 	}
 	return report, nil
 }
 
-// exam is one examination, and what its checks share.
-type exam struct {
+// checker carries out one examination, and has what its checks share.
+type checker struct {
 	options Options
 	pool    *pgxpool.Pool
 	set     *statement.Set
@@ -83,41 +83,41 @@ type exam struct {
 	inspected error
 	// tables are those of the schema.
 	tables map[string]dbgen.DoctorTablesRow
-	seen   seen
+	cache  cache
 }
 
-func (e *exam) run(ctx context.Context, report *Report) error {
+func (c *checker) run(ctx context.Context, report *Report) error {
 	// Before a connection is held, since it takes one by itself.
-	e.status, e.inspected = migrate.Inspect(ctx, e.pool, e.options.Schema)
-	if err := fatal(e.inspected); err != nil {
+	c.status, c.inspected = migrate.Inspect(ctx, c.pool, c.options.Schema)
+	if err := fatal(c.inspected); err != nil {
 		return err
 	}
-	report.Revision = e.status.Ledger.Newest
+	report.Revision = c.status.Ledger.Newest
 
-	conn, err := e.pool.Acquire(ctx)
+	conn, err := c.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	e.conn = conn
-	if err := e.prepare(ctx); err != nil {
+	c.conn = conn
+	if err := c.prepare(ctx); err != nil {
 		return err
 	}
-	report.Server = e.server.Version
-	report.CheckedAt = time.UnixMicro(e.server.NowUs).UTC()
+	report.Server = c.server.Version
+	report.CheckedAt = time.UnixMicro(c.server.NowUs).UTC()
 
-	for _, c := range e.checks() {
-		if !e.applies(c) {
+	for _, one := range c.checks() {
+		if !c.applies(one) {
 			continue
 		}
-		found, err := c.run(ctx, e)
+		found, err := one.run(ctx, c)
 		if err := fatal(err); err != nil {
 			return err
 		}
 		if err != nil {
 			found = notChecked(err)
 		}
-		found.ID = c.id
+		found.ID = one.id
 		report.Findings = append(report.Findings, found)
 		report.Worst = max(report.Worst, found.Severity)
 	}
@@ -125,38 +125,38 @@ func (e *exam) run(ctx context.Context, report *Report) error {
 }
 
 // prepare reads what the checks share.
-func (e *exam) prepare(ctx context.Context) error {
-	return e.read(ctx, func(ctx context.Context, q *dbgen.Queries) error {
+func (c *checker) prepare(ctx context.Context) error {
+	return c.read(ctx, func(ctx context.Context, q *dbgen.Queries) error {
 		var err error
-		e.server, err = q.DoctorServer(ctx)
-		if err != nil || e.tooOld() {
+		c.server, err = q.DoctorServer(ctx)
+		if err != nil || c.tooOld() {
 			return err
 		}
 		// Distributions add their own.
-		e.server.Version, _, _ = strings.Cut(e.server.Version, " ")
+		c.server.Version, _, _ = strings.Cut(c.server.Version, " ")
 		settings, err := q.DoctorSettings(ctx)
 		if err != nil {
 			return err
 		}
-		e.settings = make(map[string]setting, len(settings))
+		c.settings = make(map[string]setting, len(settings))
 		for _, s := range settings {
-			e.settings[s.Name] = setting{text: s.Setting, unit: s.Unit, source: s.Source}
+			c.settings[s.Name] = setting{text: s.Setting, unit: s.Unit, source: s.Source}
 		}
-		tables, err := q.DoctorTables(ctx, e.options.Schema.String())
+		tables, err := q.DoctorTables(ctx, c.options.Schema.String())
 		if err != nil {
 			return err
 		}
-		e.tables = make(map[string]dbgen.DoctorTablesRow, len(tables))
+		c.tables = make(map[string]dbgen.DoctorTablesRow, len(tables))
 		for _, t := range tables {
-			e.tables[t.Name] = t
+			c.tables[t.Name] = t
 		}
 		return nil
 	})
 }
 
 // read runs statements in a transaction that can do nothing else.
-func (e *exam) read(ctx context.Context, f func(context.Context, *dbgen.Queries) error) error {
-	return readOnly(ctx, e.conn.Conn(), func(tx pgx.Tx) error { return f(ctx, e.set.On(tx)) })
+func (c *checker) read(ctx context.Context, f func(context.Context, *dbgen.Queries) error) error {
+	return readOnly(ctx, c.conn.Conn(), func(tx pgx.Tx) error { return f(ctx, c.set.On(tx)) })
 }
 
 func readOnly(ctx context.Context, conn *pgx.Conn, f func(pgx.Tx) error) error {
@@ -164,9 +164,9 @@ func readOnly(ctx context.Context, conn *pgx.Conn, f func(pgx.Tx) error) error {
 }
 
 // get runs one statement and returns what it found.
-func get[T any](ctx context.Context, e *exam, f func(*dbgen.Queries, context.Context) (T, error)) (T, error) {
+func get[T any](ctx context.Context, c *checker, f func(*dbgen.Queries, context.Context) (T, error)) (T, error) {
 	var found T
-	err := e.read(ctx, func(ctx context.Context, q *dbgen.Queries) error {
+	err := c.read(ctx, func(ctx context.Context, q *dbgen.Queries) error {
 		var err error
 		found, err = f(q, ctx)
 		return err
@@ -175,11 +175,11 @@ func get[T any](ctx context.Context, e *exam, f func(*dbgen.Queries, context.Con
 }
 
 // getIn is get for a statement about the schema.
-func getIn[T any](ctx context.Context, e *exam, f func(*dbgen.Queries, context.Context, string) (T, error)) (T, error) {
-	return get(ctx, e, func(q *dbgen.Queries, ctx context.Context) (T, error) { return f(q, ctx, e.options.Schema.String()) })
+func getIn[T any](ctx context.Context, c *checker, f func(*dbgen.Queries, context.Context, string) (T, error)) (T, error) {
+	return get(ctx, c, func(q *dbgen.Queries, ctx context.Context) (T, error) { return f(q, ctx, c.options.Schema.String()) })
 }
 
-func (e *exam) tooOld() bool { return e.server.VersionNum < 120000 }
+func (c *checker) tooOld() bool { return c.server.VersionNum < 120000 }
 
 // fatal is the error if it ends the examination: all but a statement that the
 // server refused, or that took too long.

@@ -49,8 +49,8 @@ type judged struct {
 // functions compares the functions with what our migrations make. Where our
 // revisions 19 and 20 were the last to run, they have made all there are; other
 // runtimes' come in more versions than anybody could list.
-func (e *exam) functions(ctx context.Context) (judged, error) {
-	rows, err := getIn(ctx, e, (*dbgen.Queries).DoctorFunctions)
+func (c *checker) functions(ctx context.Context) (judged, error) {
+	rows, err := getIn(ctx, c, (*dbgen.Queries).DoctorFunctions)
 	if err != nil {
 		return judged{}, err
 	}
@@ -59,11 +59,11 @@ func (e *exam) functions(ctx context.Context) (judged, error) {
 		return judged{}, err
 	}
 	isMarked := func(r dbgen.DoctorFunctionsRow) bool { return strings.Contains(r.Body, ownMark) }
-	allOurs := e.status.Ledger.Newest <= migrate.Newest && slices.ContainsFunc(rows, isMarked)
+	allOurs := c.status.Ledger.Newest <= migrate.Newest && slices.ContainsFunc(rows, isMarked)
 	var found judged
 	for _, r := range rows {
 		switch {
-		case slices.ContainsFunc(bodies[r.Name], func(body string) bool { return e.options.Schema.Render(body) == r.Body }):
+		case slices.ContainsFunc(bodies[r.Name], func(body string) bool { return c.options.Schema.Render(body) == r.Body }):
 			found.unchanged++
 		case isMarked(r) || allOurs && bodies[r.Name] != nil:
 			found.changed = append(found.changed, r.Name)
@@ -74,8 +74,8 @@ func (e *exam) functions(ctx context.Context) (judged, error) {
 	return found, nil
 }
 
-func checkFunctions(ctx context.Context, e *exam) (Finding, error) {
-	found, err := e.functions(ctx)
+func checkFunctions(ctx context.Context, c *checker) (Finding, error) {
+	found, err := c.functions(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -94,7 +94,7 @@ func checkFunctions(ctx context.Context, e *exam) (Finding, error) {
 		Why: "Somebody has changed them, the schema was renamed, or another version of gworker made them. What jobs go through is then not what was tested.",
 		Help: []string{
 			fmt.Sprintf("select prosrc from pg_proc where pronamespace = %s::regnamespace and proname = %s;",
-				literal(e.options.Schema.Quoted()), literal(changed[0])),
+				literal(c.options.Schema.Quoted()), literal(changed[0])),
 			"-- gworker's own text is in its folder db/migrations: the functions of revisions 19 and 20 can be created again from there.",
 		},
 	}, nil

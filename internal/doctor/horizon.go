@@ -12,16 +12,16 @@ import (
 const whyHorizon = "Vacuum removes no row that was deleted after it began, in no table. Finished jobs and old versions of " +
 	"locked ones pile up, and each claim walks over more of them."
 
-func checkOldTransactions(ctx context.Context, e *exam) (Finding, error) {
-	rows, err := get(ctx, e, (*dbgen.Queries).DoctorOldTransactions)
+func checkOldTransactions(ctx context.Context, c *checker) (Finding, error) {
+	rows, err := get(ctx, c, (*dbgen.Queries).DoctorOldTransactions)
 	if err != nil {
 		return Finding{}, err
 	}
 	for i := range rows {
 		if rows[i].Seconds >= 0 {
-			rows[i].Seconds += e.options.aged.by.Seconds()
+			rows[i].Seconds += c.options.aged.by.Seconds()
 		}
-		rows[i].Horizon += e.options.aged.transactions
+		rows[i].Horizon += c.options.aged.transactions
 	}
 	found := Finding{Why: whyHorizon}
 	var named []string
@@ -44,16 +44,16 @@ func checkOldTransactions(ctx context.Context, e *exam) (Finding, error) {
 		found.Help = append(found.Help, "-- For those that idle: alter role ... set idle_in_transaction_session_timeout = '5min';")
 		return found, nil
 	}
-	hidden, err := get(ctx, e, (*dbgen.Queries).DoctorHiddenSessions)
+	hidden, err := get(ctx, c, (*dbgen.Queries).DoctorHiddenSessions)
 	if err != nil {
 		return Finding{}, err
 	}
 	if hidden > 0 {
 		return Finding{
 			Severity: Note,
-			What:     fmt.Sprintf("No old transaction was found, but the role %s may not look into %s of other roles.", e.server.Role, count(hidden, "session")),
+			What:     fmt.Sprintf("No old transaction was found, but the role %s may not look into %s of other roles.", c.server.Role, count(hidden, "session")),
 			Why:      "A transaction of theirs that holds back vacuum shows only once a million others have come after it.",
-			Help:     []string{"grant pg_read_all_stats to " + identifier(e.server.Role) + ";"},
+			Help:     []string{"grant pg_read_all_stats to " + identifier(c.server.Role) + ";"},
 		}, nil
 	}
 	return ok("No old transaction holds back vacuum."), nil
@@ -75,15 +75,15 @@ func transactionText(r dbgen.DoctorOldTransactionsRow) string {
 	return strings.Join(parts, ", ") + ", for " + age(seconds(r.Seconds))
 }
 
-func checkPreparedTransactions(ctx context.Context, e *exam) (Finding, error) {
-	rows, err := get(ctx, e, (*dbgen.Queries).DoctorPreparedTransactions)
+func checkPreparedTransactions(ctx context.Context, c *checker) (Finding, error) {
+	rows, err := get(ctx, c, (*dbgen.Queries).DoctorPreparedTransactions)
 	if err != nil {
 		return Finding{}, err
 	}
 	found := Finding{Why: whyHorizon + " A prepared transaction also keeps its locks, and survives restarts."}
 	var named []string
 	for _, r := range rows {
-		held := seconds(r.Seconds) + e.options.aged.by
+		held := seconds(r.Seconds) + c.options.aged.by
 		severity := byAge(held, oldTransaction, veryOldTransaction)
 		if severity == OK {
 			continue
@@ -101,15 +101,15 @@ func checkPreparedTransactions(ctx context.Context, e *exam) (Finding, error) {
 	return found, nil
 }
 
-func checkReplicationSlots(ctx context.Context, e *exam) (Finding, error) {
-	rows, err := get(ctx, e, (*dbgen.Queries).DoctorReplicationSlots)
+func checkReplicationSlots(ctx context.Context, c *checker) (Finding, error) {
+	rows, err := get(ctx, c, (*dbgen.Queries).DoctorReplicationSlots)
 	if err != nil {
 		return Finding{}, err
 	}
 	found := Finding{Why: whyHorizon}
 	var named []string
 	for _, r := range rows {
-		r.Horizon += e.options.aged.transactions
+		r.Horizon += c.options.aged.transactions
 		severity := byHorizon(r.Horizon)
 		if severity == OK {
 			continue
@@ -132,15 +132,15 @@ func checkReplicationSlots(ctx context.Context, e *exam) (Finding, error) {
 	return found, nil
 }
 
-func checkStandbys(ctx context.Context, e *exam) (Finding, error) {
-	rows, err := get(ctx, e, (*dbgen.Queries).DoctorStandbys)
+func checkStandbys(ctx context.Context, c *checker) (Finding, error) {
+	rows, err := get(ctx, c, (*dbgen.Queries).DoctorStandbys)
 	if err != nil {
 		return Finding{}, err
 	}
 	found := Finding{Why: whyHorizon}
 	var named []string
 	for _, r := range rows {
-		r.Horizon += e.options.aged.transactions
+		r.Horizon += c.options.aged.transactions
 		severity := byHorizon(r.Horizon)
 		if severity == OK {
 			continue

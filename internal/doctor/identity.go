@@ -7,8 +7,8 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-func checkIdentities(ctx context.Context, e *exam) (Finding, error) {
-	rows, err := getIn(ctx, e, (*dbgen.Queries).DoctorIdentities)
+func checkIdentities(ctx context.Context, c *checker) (Finding, error) {
+	rows, err := getIn(ctx, c, (*dbgen.Queries).DoctorIdentities)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -34,7 +34,7 @@ func checkIdentities(ctx context.Context, e *exam) (Finding, error) {
 		}
 		found.Severity = max(found.Severity, severity)
 		said = append(said, text)
-		table := e.qualified(r.TableName)
+		table := c.qualified(r.TableName)
 		found.Help = append(found.Help,
 			fmt.Sprintf("select %s from %s order by %s; -- where are numbers free? Begin again there:", r.ColumnName, table, r.ColumnName),
 			fmt.Sprintf("alter table %s alter column %s restart with ...;", table, r.ColumnName))
@@ -45,6 +45,6 @@ func checkIdentities(ctx context.Context, e *exam) (Finding, error) {
 	found.What = listed(said, "; ") + "."
 	found.Why = "After the last number, no job of a new queue or task, or no job at all, can be added. Older schemas use up a number with every job " +
 		"that is added, and so do Node's before revision 20 and Rust's before 21."
-	found.Help = append(found.Help, e.command("migrate"))
+	found.Help = append(found.Help, c.command("migrate"))
 	return found, nil
 }

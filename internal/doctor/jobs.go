@@ -7,15 +7,15 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-func checkFailedJobs(ctx context.Context, e *exam) (Finding, error) {
-	row, err := e.jobs(ctx)
+func checkFailedJobs(ctx context.Context, c *checker) (Finding, error) {
+	row, err := c.jobs(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
 	if row.Failed == 0 {
 		return ok("No job has failed permanently."), nil
 	}
-	tasks, err := get(ctx, e, func(q *dbgen.Queries, ctx context.Context) ([]dbgen.DoctorFailedTasksRow, error) {
+	tasks, err := get(ctx, c, func(q *dbgen.Queries, ctx context.Context) ([]dbgen.DoctorFailedTasksRow, error) {
 		return q.DoctorFailedTasks(ctx, namedThings+1)
 	})
 	if err != nil {
@@ -33,28 +33,28 @@ func checkFailedJobs(ctx context.Context, e *exam) (Finding, error) {
 		severity = Warning
 	}
 	const failed = "attempts >= max_attempts and locked_at is null"
-	ids := fmt.Sprintf("array(select id from %s where %s)", e.qualified("jobs"), failed)
+	ids := fmt.Sprintf("array(select id from %s where %s)", c.qualified("jobs"), failed)
 	return Finding{
 		Severity: severity,
 		What: fmt.Sprintf("%s failed permanently, the first %s ago and the last %s ago: %s.",
 			plural64(row.Failed, "job has", "jobs have"), age(seconds(row.OldestFailure)), age(seconds(row.NewestFailure)), join(said)),
 		Why: "They have used up their attempts and stay until somebody decides. Among them may be jobs that were replaced or removed by key while they ran.",
 		Help: []string{
-			fmt.Sprintf("select task_identifier, count(*), min(last_error) from %s where %s group by 1;", e.qualified("jobs"), failed),
+			fmt.Sprintf("select task_identifier, count(*), min(last_error) from %s where %s group by 1;", c.qualified("jobs"), failed),
 			"-- To run them again:",
-			fmt.Sprintf("select %s(%s, run_at => now(), attempts => 0);", e.qualified("reschedule_jobs"), ids),
+			fmt.Sprintf("select %s(%s, run_at => now(), attempts => 0);", c.qualified("reschedule_jobs"), ids),
 			"-- To delete them:",
-			fmt.Sprintf("select %s(%s);", e.qualified("complete_jobs"), ids),
+			fmt.Sprintf("select %s(%s);", c.qualified("complete_jobs"), ids),
 		},
 	}, nil
 }
 
-func checkLatency(ctx context.Context, e *exam) (Finding, error) {
-	row, err := e.jobs(ctx)
+func checkLatency(ctx context.Context, c *checker) (Finding, error) {
+	row, err := c.jobs(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
-	waiting, err := e.waiting(ctx)
+	waiting, err := c.waiting(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -80,11 +80,11 @@ func checkLatency(ctx context.Context, e *exam) (Finding, error) {
 		Help: []string{
 			"Start workers, or give them more --jobs.",
 			fmt.Sprintf("select task_identifier, count(*), min(run_at) from %s where locked_at is null and attempts < max_attempts and run_at <= now() group by 1 order by 3;",
-				e.qualified("jobs")),
+				c.qualified("jobs")),
 		},
 	}
-	if e.readable(tableWorkers) {
-		alive, _, err := e.workers(ctx)
+	if c.readable(tableWorkers) {
+		alive, _, err := c.workers(ctx)
 		if err != nil {
 			return Finding{}, err
 		}

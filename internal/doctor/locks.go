@@ -56,12 +56,12 @@ func unregistered(locks []dbgen.DoctorLocksRow, alive, stale []dbgen.DoctorWorke
 	return rest
 }
 
-func checkUnknownWorkers(ctx context.Context, e *exam) (Finding, error) {
-	alive, stale, err := e.workers(ctx)
+func checkUnknownWorkers(ctx context.Context, c *checker) (Finding, error) {
+	alive, stale, err := c.workers(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
-	locks, err := e.locks(ctx)
+	locks, err := c.locks(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -70,7 +70,7 @@ func checkUnknownWorkers(ctx context.Context, e *exam) (Finding, error) {
 	explained := map[kind]bool{}
 	for _, l := range unregistered(locks, alive, stale) {
 		k := kindOf(l.Worker)
-		severity := judgeLock(k, l, e.readable(tableWorkers))
+		severity := judgeLock(k, l, c.readable(tableWorkers))
 		if severity == OK {
 			continue
 		}
@@ -82,10 +82,10 @@ func checkUnknownWorkers(ctx context.Context, e *exam) (Finding, error) {
 		}
 		switch {
 		case severity == Note:
-		case k == own && e.readable(tableWorkers):
-			help = appendNew(help, e.command("sweep"))
-		case k == node && e.readable(tableWorkers):
-			help = appendNew(help, e.command("sweep --include-node-locks-older-than 4h"))
+		case k == own && c.readable(tableWorkers):
+			help = appendNew(help, c.command("sweep"))
+		case k == node && c.readable(tableWorkers):
+			help = appendNew(help, c.command("sweep --include-node-locks-older-than 4h"))
 		default:
 			seize = append(seize, l.Worker)
 		}
@@ -97,7 +97,7 @@ func checkUnknownWorkers(ctx context.Context, e *exam) (Finding, error) {
 	found.Why = strings.Join(why, " ")
 	if len(seize) > 0 {
 		help = append(help, fmt.Sprintf("select %s(%s); -- once it is certain that they are dead",
-			e.qualified("force_unlock_workers"), textArray(first(seize))))
+			c.qualified("force_unlock_workers"), textArray(first(seize))))
 	}
 	found.Help = help
 	return found, nil
@@ -137,8 +137,8 @@ func appendNew(list []string, text string) []string {
 	return append(list, text)
 }
 
-func checkOldLocks(ctx context.Context, e *exam) (Finding, error) {
-	locks, err := e.locks(ctx)
+func checkOldLocks(ctx context.Context, c *checker) (Finding, error) {
+	locks, err := c.locks(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -159,8 +159,8 @@ func checkOldLocks(ctx context.Context, e *exam) (Finding, error) {
 			"If one does run such a job all that time, the reset makes it run twice: split the job.",
 		Help: []string{
 			"-- As workers do it:",
-			fmt.Sprintf("update %s set locked_at = null, locked_by = null, run_at = greatest(run_at, now()) where locked_at < now() - interval '4 hours';", e.qualified(tableJobs)),
-			fmt.Sprintf("update %s set locked_at = null, locked_by = null where locked_at < now() - interval '4 hours';", e.qualified(tableQueues)),
+			fmt.Sprintf("update %s set locked_at = null, locked_by = null, run_at = greatest(run_at, now()) where locked_at < now() - interval '4 hours';", c.qualified(tableJobs)),
+			fmt.Sprintf("update %s set locked_at = null, locked_by = null where locked_at < now() - interval '4 hours';", c.qualified(tableQueues)),
 		},
 	}, nil
 }
@@ -172,8 +172,8 @@ func are(subject string, n int64) string {
 	return subject + " are"
 }
 
-func checkIdleQueues(ctx context.Context, e *exam) (Finding, error) {
-	rows, err := get(ctx, e, func(q *dbgen.Queries, ctx context.Context) ([]dbgen.DoctorIdleQueuesRow, error) {
+func checkIdleQueues(ctx context.Context, c *checker) (Finding, error) {
+	rows, err := get(ctx, c, func(q *dbgen.Queries, ctx context.Context) ([]dbgen.DoctorIdleQueuesRow, error) {
 		return q.DoctorIdleQueues(ctx, idleQueueLock.Seconds())
 	})
 	if err != nil {
@@ -193,6 +193,6 @@ func checkIdleQueues(ctx context.Context, e *exam) (Finding, error) {
 		Why:      "No job of such a queue starts until the lock is reset, 4 hours after it was taken.",
 		Help: []string{fmt.Sprintf("update %s q set locked_at = null, locked_by = null where q.id in (%s) and not exists "+
 			"(select from %s j where j.job_queue_id = q.id and j.locked_at is not null);",
-			e.qualified(tableQueues), strings.Join(first(ids), ", "), e.qualified(tableJobs))},
+			c.qualified(tableQueues), strings.Join(first(ids), ", "), c.qualified(tableJobs))},
 	}, nil
 }

@@ -12,16 +12,16 @@ import (
 // checkSearchPath looks for schemas in which others can put a function or an operator
 // that a call without an exact match in pg_catalog finds first. gworker's statements and
 // functions make no such call. Others do.
-func checkSearchPath(ctx context.Context, e *exam) (Finding, error) {
-	creators, err := getIn(ctx, e, (*dbgen.Queries).DoctorCreators)
+func checkSearchPath(ctx context.Context, c *checker) (Finding, error) {
+	creators, err := getIn(ctx, c, (*dbgen.Queries).DoctorCreators)
 	if err != nil || len(creators) == 0 {
 		return ok("Only their owners may create in schemas."), err
 	}
-	searched, err := e.searched(ctx)
+	searched, err := c.searched(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
-	f, err := e.functions(ctx)
+	f, err := c.functions(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -60,12 +60,12 @@ func checkSearchPath(ctx context.Context, e *exam) (Finding, error) {
 
 // searched are the schemas of this session's search path, and of those that are set for
 // others that use the queue.
-func (e *exam) searched(ctx context.Context) ([]string, error) {
-	names, err := get(ctx, e, (*dbgen.Queries).DoctorSearchPath)
+func (c *checker) searched(ctx context.Context) ([]string, error) {
+	names, err := get(ctx, c, (*dbgen.Queries).DoctorSearchPath)
 	if err != nil {
 		return nil, err
 	}
-	set, err := e.roleSettings(ctx, "search_path")
+	set, err := c.roleSettings(ctx, "search_path")
 	if err != nil {
 		return nil, err
 	}

@@ -21,16 +21,16 @@ const secondConnection = 5 * time.Second
 // client that is told another process id than its server process has talks to a
 // pooler. To see whether that gives every transaction any server process, a
 // second connection occupies one meanwhile.
-func checkPooler(ctx context.Context, e *exam) (Finding, error) {
-	if e.conn.Conn().PgConn().PID() == uint32(e.server.Pid) {
+func checkPooler(ctx context.Context, c *checker) (Finding, error) {
+	if c.conn.Conn().PgConn().PID() == uint32(c.server.Pid) {
 		return ok("No pooler stands between this machine and the server."), nil
 	}
-	p := prober{exam: e}
+	p := prober{checker: c}
 	if err := p.probe(ctx); err != nil {
 		return Finding{}, err
 	}
 	switch {
-	case p.prepared && p.lost && !e.options.Unprepared:
+	case p.prepared && p.lost && !c.options.Unprepared:
 		return Finding{
 			Severity: Problem,
 			What:     "A pooler gives each transaction any server process, and prepared statements do not survive that.",
@@ -67,7 +67,7 @@ func checkPooler(ctx context.Context, e *exam) (Finding, error) {
 }
 
 type prober struct {
-	*exam
+	*checker
 	occupied bool // a second connection held a server process
 	shared   bool // transactions of one client had different processes
 	prepared bool // a statement could be prepared
@@ -82,13 +82,13 @@ func (p *prober) probe(ctx context.Context) error {
 		return err
 	}
 	p.prepared = err == nil
-	before, err := get(ctx, p.exam, (*dbgen.Queries).DoctorClock)
+	before, err := get(ctx, p.checker, (*dbgen.Queries).DoctorClock)
 	if err != nil {
 		return err
 	}
 	err = p.occupy(ctx, func(other int32) error {
 		p.occupied = true
-		now, err := get(ctx, p.exam, (*dbgen.Queries).DoctorClock)
+		now, err := get(ctx, p.checker, (*dbgen.Queries).DoctorClock)
 		if err != nil {
 			return err
 		}

@@ -8,23 +8,23 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-func checkRights(ctx context.Context, e *exam) (Finding, error) {
-	rights, err := getIn(ctx, e, (*dbgen.Queries).DoctorRights)
+func checkRights(ctx context.Context, c *checker) (Finding, error) {
+	rights, err := getIn(ctx, c, (*dbgen.Queries).DoctorRights)
 	if err != nil {
 		return Finding{}, err
 	}
-	functions, err := getIn(ctx, e, (*dbgen.Queries).DoctorFunctions)
+	functions, err := getIn(ctx, c, (*dbgen.Queries).DoctorFunctions)
 	if err != nil {
 		return Finding{}, err
 	}
-	role, schema := identifier(e.server.Role), e.options.Schema.Quoted()
+	role, schema := identifier(c.server.Role), c.options.Schema.Quoted()
 	var lacks, help []string
 	if !rights.Usage {
 		lacks = append(lacks, "usage of the schema")
 		help = append(help, "grant usage on schema "+schema+" to "+role+";")
 	}
 	before := len(lacks)
-	for _, t := range e.byName() {
+	for _, t := range c.byName() {
 		if missing := missingRights(t); len(missing) > 0 {
 			lacks = append(lacks, strings.Join(missing, ", ")+" on "+t.Name)
 		}
@@ -42,12 +42,12 @@ func checkRights(ctx context.Context, e *exam) (Finding, error) {
 		help = append(help, "grant execute on all functions in schema "+schema+" to "+role+";")
 	}
 	if len(lacks) == 0 {
-		return ok(fmt.Sprintf("Role %s has the rights that a worker needs.", e.server.Role)), nil
+		return ok(fmt.Sprintf("Role %s has the rights that a worker needs.", c.server.Role)), nil
 	}
 	help = append(help, "-- Or connect as the schema's owner, or give the role a worker's rights (worker grant worker), which includes row-security.")
 	return Finding{
 		Severity: Problem,
-		What:     fmt.Sprintf("Role %s lacks rights: %s.", e.server.Role, listed(lacks, "; ")),
+		What:     fmt.Sprintf("Role %s lacks rights: %s.", c.server.Role, listed(lacks, "; ")),
 		Why:      "Statements of workers and clients fail with SQLSTATE 42501. What cannot be read was not checked either.",
 		Help:     help,
 	}, nil
@@ -74,24 +74,24 @@ func missingRights(t dbgen.DoctorTablesRow) []string {
 	return missing
 }
 
-func checkRowSecurity(_ context.Context, e *exam) (Finding, error) {
+func checkRowSecurity(_ context.Context, c *checker) (Finding, error) {
 	var hidden []string
-	for _, t := range e.byName() {
+	for _, t := range c.byName() {
 		if t.Secured {
 			hidden = append(hidden, t.Name)
 		}
 	}
 	if len(hidden) == 0 {
-		return ok(fmt.Sprintf("Role %s sees all rows.", e.server.Role)), nil
+		return ok(fmt.Sprintf("Role %s sees all rows.", c.server.Role)), nil
 	}
 	return Finding{
 		Severity: Problem,
-		What:     fmt.Sprintf("Row level security hides rows from role %s in %s.", e.server.Role, strings.Join(hidden, ", ")),
+		What:     fmt.Sprintf("Row level security hides rows from role %s in %s.", c.server.Role, strings.Join(hidden, ", ")),
 		Why: "No policy lets the role read the private tables, and it is neither their owner nor has bypassrls: it sees no job. " +
 			"What the rows would tell was not checked.",
 		Help: []string{
 			"-- Connect as the schema's owner, or give the role a worker's or a reader's rights (worker grant), or:",
-			"alter role " + identifier(e.server.Role) + " bypassrls;",
+			"alter role " + identifier(c.server.Role) + " bypassrls;",
 		},
 	}, nil
 }

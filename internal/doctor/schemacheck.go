@@ -11,35 +11,35 @@ import (
 	"github.com/gworker/gworker/internal/migrate"
 )
 
-func checkSchema(_ context.Context, e *exam) (Finding, error) {
-	if e.inspected != nil {
-		return Finding{}, e.inspected
+func checkSchema(_ context.Context, c *checker) (Finding, error) {
+	if c.inspected != nil {
+		return Finding{}, c.inspected
 	}
-	ledger := e.status.Ledger
+	ledger := c.status.Ledger
 	if !ledger.Installed {
 		return Finding{
 			Severity: Problem,
-			What:     fmt.Sprintf("Schema %q is not installed in database %s.", e.options.Schema, e.server.Database),
+			What:     fmt.Sprintf("Schema %q is not installed in database %s.", c.options.Schema, c.server.Database),
 			Why:      "There is no queue here. A worker installs it when it starts, if it may.",
-			Help:     []string{e.command("migrate"), "-- Or look elsewhere: --schema, --database-url."},
+			Help:     []string{c.command("migrate"), "-- Or look elsewhere: --schema, --database-url."},
 		}, nil
 	}
 	var incompatible *migrate.IncompatibleError
 	var locked *migrate.LockedJobsError
 	switch {
-	case errors.As(e.status.Refusal, &incompatible):
+	case errors.As(c.status.Refusal, &incompatible):
 		return Finding{
 			Severity: Problem,
 			What:     incompatible.Error(),
 			Why:      "This version of gworker would damage the queue, so it refuses to work on it (exit status 57).",
 			Help:     []string{"Update gworker."},
 		}, nil
-	case errors.As(e.status.Refusal, &locked):
+	case errors.As(c.status.Refusal, &locked):
 		return Finding{
 			Severity: Problem,
 			What:     fmt.Sprintf("The schema is at revision %d, and jobs are locked. %s", ledger.Newest, locked.Error()),
 			Why:      "Workers of this version cannot start here.",
-			Help:     []string{"Shut the old workers down, then:", e.command("migrate")},
+			Help:     []string{"Shut the old workers down, then:", c.command("migrate")},
 		}, nil
 	case ledger.Newest > migrate.Known:
 		return Finding{
@@ -49,21 +49,21 @@ func checkSchema(_ context.Context, e *exam) (Finding, error) {
 			Help:     []string{"Update gworker when you can."},
 		}, nil
 	}
-	if pending := e.status.Pending(); len(pending) > 0 {
-		return e.pending(pending), nil
+	if pending := c.status.Pending(); len(pending) > 0 {
+		return c.pending(pending), nil
 	}
-	return ok(fmt.Sprintf("Schema %q is at revision %d%s, with nothing to migrate.", e.options.Schema, ledger.Newest, e.lineage())), nil
+	return ok(fmt.Sprintf("Schema %q is at revision %d%s, with nothing to migrate.", c.options.Schema, ledger.Newest, c.lineage())), nil
 }
 
-func (e *exam) pending(ids []int) Finding {
+func (c *checker) pending(ids []int) Finding {
 	f := Finding{
 		Severity: Warning,
 		What: fmt.Sprintf("The schema is at revision %d%s, and a migration would apply %s.",
-			e.status.Ledger.Newest, e.lineage(), revisions(ids)),
+			c.status.Ledger.Newest, c.lineage(), revisions(ids)),
 		Why:  "Workers migrate when they start, unless they were told not to. Until then, what needs the new objects does not work.",
-		Help: []string{e.command("migrate"), e.command("migrate --status")},
+		Help: []string{c.command("migrate"), c.command("migrate --status")},
 	}
-	if _, recovers := e.tables[tableWorkers]; !recovers {
+	if _, recovers := c.tables[tableWorkers]; !recovers {
 		f.Why += " Without revision 20's, the jobs of a worker that dies wait for 4 hours."
 	}
 	return f
@@ -77,8 +77,8 @@ func revisions(ids []int) string {
 }
 
 // lineage says whose the newest revision is, where that differs.
-func (e *exam) lineage() string {
-	for _, r := range slices.Backward(e.status.Revisions) {
+func (c *checker) lineage() string {
+	for _, r := range slices.Backward(c.status.Revisions) {
 		if !r.Recorded || r.Lineage == migrate.Shared {
 			continue
 		}
@@ -95,34 +95,34 @@ func (e *exam) lineage() string {
 	return ""
 }
 
-func checkObjects(_ context.Context, e *exam) (Finding, error) {
-	if e.inspected != nil {
-		return Finding{}, e.inspected
+func checkObjects(_ context.Context, c *checker) (Finding, error) {
+	if c.inspected != nil {
+		return Finding{}, c.inspected
 	}
-	missing := e.status.Missing
+	missing := c.status.Missing
 	switch {
-	case !e.status.Ledger.Installed:
+	case !c.status.Ledger.Installed:
 		return Finding{
 			Severity: Problem,
-			What:     fmt.Sprintf("Schema %q has tables and no ledger (the table migrations).", e.options.Schema),
+			What:     fmt.Sprintf("Schema %q has tables and no ledger (the table migrations).", c.options.Schema),
 			Why:      "Either it is not a queue's, or somebody has damaged it. A migration would fail on what is there.",
 			Help:     []string{"Restore the ledger from a backup, or choose another schema."},
 		}, nil
 	case len(missing) == 0:
 		return ok("Every table, column, index, constraint and function is there."), nil
-	case len(e.status.Pending()) > 0:
+	case len(c.status.Pending()) > 0:
 		return ok(fmt.Sprintf("%s missing, which the pending migration brings.", plural(len(missing), "object is", "objects are"))), nil
 	}
 	return Finding{
 		Severity: Problem,
 		What:     "Objects are missing or have another type than they should, although the ledger has their revisions: " + listed(missing, "; ") + ".",
 		Why:      "Statements of the workers fail, or run without their index.",
-		Help:     []string{"Restore them, or let the worker that made the newest revision migrate first.", e.command("migrate --status")},
+		Help:     []string{"Restore them, or let the worker that made the newest revision migrate first.", c.command("migrate --status")},
 	}, nil
 }
 
-func checkTriggers(ctx context.Context, e *exam) (Finding, error) {
-	rows, err := getIn(ctx, e, (*dbgen.Queries).DoctorTriggers)
+func checkTriggers(ctx context.Context, c *checker) (Finding, error) {
+	rows, err := getIn(ctx, c, (*dbgen.Queries).DoctorTriggers)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -131,19 +131,19 @@ func checkTriggers(ctx context.Context, e *exam) (Finding, error) {
 		named = append(named, r.Name+" on "+r.TableName)
 	}
 	// Revisions before 18 had triggers of their own.
-	if len(named) == 0 || e.status.Ledger.Newest < 18 {
+	if len(named) == 0 || c.status.Ledger.Newest < 18 {
 		return ok("No trigger is on the queue's tables."), nil
 	}
 	return Finding{
 		Severity: Note,
 		What:     fmt.Sprintf("%s on the queue's tables: %s.", plural(len(named), "trigger is", "triggers are"), listed(named, "; ")),
 		Why:      "No runtime has triggers there. Each takes part in every claim and outcome, and its errors make them fail.",
-		Help:     []string{"drop trigger " + identifier(rows[0].Name) + " on " + e.qualified(rows[0].TableName) + "; -- if nobody needs it"},
+		Help:     []string{"drop trigger " + identifier(rows[0].Name) + " on " + c.qualified(rows[0].TableName) + "; -- if nobody needs it"},
 	}, nil
 }
 
-func checkIndexes(ctx context.Context, e *exam) (Finding, error) {
-	names, err := getIn(ctx, e, (*dbgen.Queries).DoctorInvalidIndexes)
+func checkIndexes(ctx context.Context, c *checker) (Finding, error) {
+	names, err := getIn(ctx, c, (*dbgen.Queries).DoctorInvalidIndexes)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -156,13 +156,13 @@ func checkIndexes(ctx context.Context, e *exam) (Finding, error) {
 		Why:      "A create or reindex that was cut off leaves an index that is kept up to date and used by nobody.",
 	}
 	for _, name := range first(names) {
-		f.Help = append(f.Help, "reindex index concurrently "+e.qualified(name)+"; -- or drop index, if its name ends in _ccnew or _ccold")
+		f.Help = append(f.Help, "reindex index concurrently "+c.qualified(name)+"; -- or drop index, if its name ends in _ccnew or _ccold")
 	}
 	return f, nil
 }
 
-func checkForeignKeys(ctx context.Context, e *exam) (Finding, error) {
-	rows, err := getIn(ctx, e, (*dbgen.Queries).DoctorForeignKeys)
+func checkForeignKeys(ctx context.Context, c *checker) (Finding, error) {
+	rows, err := getIn(ctx, c, (*dbgen.Queries).DoctorForeignKeys)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -172,7 +172,7 @@ func checkForeignKeys(ctx context.Context, e *exam) (Finding, error) {
 		name := identifier(r.SchemaName) + "." + identifier(r.TableName)
 		severity, text := Warning, fmt.Sprintf("%s of %s, which has an index for it", r.Name, name)
 		switch {
-		case r.SchemaName == e.options.Schema.String() && r.TableName == "_private_job_retirements":
+		case r.SchemaName == c.options.Schema.String() && r.TableName == "_private_job_retirements":
 			severity, text = Note, fmt.Sprintf("%s of Rust's revision 22", r.Name)
 			found.Help = append(found.Help, "-- Leave Rust's as it is: its functions rely on it, and the table is small.")
 		case !r.Indexed:
@@ -193,13 +193,13 @@ func checkForeignKeys(ctx context.Context, e *exam) (Finding, error) {
 	return found, nil
 }
 
-func checkUnlogged(_ context.Context, e *exam) (Finding, error) {
+func checkUnlogged(_ context.Context, c *checker) (Finding, error) {
 	f := Finding{Severity: Warning, Why: "A crash of the server empties unlogged tables, and standbys do not have their rows: jobs are lost."}
 	var names []string
-	for _, t := range e.byName() {
+	for _, t := range c.byName() {
 		if t.Unlogged {
 			names = append(names, t.Name)
-			f.Help = append(f.Help, "alter table "+e.qualified(t.Name)+" set logged;")
+			f.Help = append(f.Help, "alter table "+c.qualified(t.Name)+" set logged;")
 		}
 	}
 	if len(names) == 0 {

@@ -22,8 +22,8 @@ var endOfSupport = map[int]time.Time{
 	18: time.Date(2030, time.November, 14, 0, 0, 0, 0, time.UTC),
 }
 
-func checkVersion(_ context.Context, e *exam) (Finding, error) {
-	return judgeVersion(int(e.server.VersionNum), e.server.Version, time.UnixMicro(e.server.NowUs)), nil
+func checkVersion(_ context.Context, c *checker) (Finding, error) {
+	return judgeVersion(int(c.server.VersionNum), c.server.Version, time.UnixMicro(c.server.NowUs)), nil
 }
 
 func judgeVersion(number int, version string, now time.Time) Finding {
@@ -48,28 +48,28 @@ func judgeVersion(number int, version string, now time.Time) Finding {
 	return ok(fmt.Sprintf("PostgreSQL %s.", version))
 }
 
-func checkReadOnly(_ context.Context, e *exam) (Finding, error) {
+func checkReadOnly(_ context.Context, c *checker) (Finding, error) {
 	const why = "Workers can neither claim jobs nor store outcomes here."
 	switch {
-	case e.server.Standby:
+	case c.server.Standby:
 		return Finding{Severity: Problem, What: "This server is a standby: it can only be read.", Why: why,
 			Help: []string{"Connect to the primary; with several hosts in the connection string, add target_session_attrs=read-write."}}, nil
-	case e.server.ReadOnly:
+	case c.server.ReadOnly:
 		return Finding{Severity: Problem, What: "Transactions are read-only by default for this role in this database.", Why: why,
 			Help: []string{
-				"alter role " + identifier(e.server.Role) + " reset default_transaction_read_only;",
-				"alter database " + identifier(e.server.Database) + " reset default_transaction_read_only;",
+				"alter role " + identifier(c.server.Role) + " reset default_transaction_read_only;",
+				"alter database " + identifier(c.server.Database) + " reset default_transaction_read_only;",
 			}}, nil
 	}
 	return ok("The server can be written to."), nil
 }
 
-func checkConnections(ctx context.Context, e *exam) (Finding, error) {
-	row, err := get(ctx, e, (*dbgen.Queries).DoctorConnections)
+func checkConnections(ctx context.Context, c *checker) (Finding, error) {
+	row, err := get(ctx, c, (*dbgen.Queries).DoctorConnections)
 	if err != nil {
 		return Finding{}, err
 	}
-	free := e.number("max_connections") - e.number("superuser_reserved_connections") - e.number("reserved_connections")
+	free := c.number("max_connections") - c.number("superuser_reserved_connections") - c.number("reserved_connections")
 	found := ok("")
 	for _, limit := range []struct {
 		of        string
@@ -77,9 +77,9 @@ func checkConnections(ctx context.Context, e *exam) (Finding, error) {
 		help      string
 	}{
 		{"the server", row.ServerUsed, free, "alter system set max_connections = ...; -- needs a restart"},
-		{"database " + e.server.Database, row.DatabaseUsed, row.DatabaseLimit,
-			"alter database " + identifier(e.server.Database) + " connection limit ...;"},
-		{"role " + e.server.Role, row.RoleUsed, row.RoleLimit, "alter role " + identifier(e.server.Role) + " connection limit ...;"},
+		{"database " + c.server.Database, row.DatabaseUsed, row.DatabaseLimit,
+			"alter database " + identifier(c.server.Database) + " connection limit ...;"},
+		{"role " + c.server.Role, row.RoleUsed, row.RoleLimit, "alter role " + identifier(c.server.Role) + " connection limit ...;"},
 	} {
 		if limit.has <= 0 {
 			continue // no limit

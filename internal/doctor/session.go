@@ -33,12 +33,12 @@ func together(remarks []remark, why string, otherwise Finding) Finding {
 
 // checkEncoding looks at the database's encoding, and at what sessions have if they do
 // not ask for one. Ours ask for UTF8, so that what is set shows in the catalog only.
-func checkEncoding(ctx context.Context, e *exam) (Finding, error) {
-	set, err := e.roleSettings(ctx, "client_encoding")
+func checkEncoding(ctx context.Context, c *checker) (Finding, error) {
+	set, err := c.roleSettings(ctx, "client_encoding")
 	if err != nil {
 		return Finding{}, err
 	}
-	database := e.settings["server_encoding"].text
+	database := c.settings["server_encoding"].text
 	var remarks []remark
 	var why []string
 	switch database {
@@ -57,9 +57,9 @@ func checkEncoding(ctx context.Context, e *exam) (Finding, error) {
 		if !garbles(s.Value, database) {
 			continue
 		}
-		remarks = append(remarks, e.remarkOn(s, fmt.Sprintf("%s have client_encoding %s, unless they ask for another.", e.sessionsOf(s), s.Value)))
+		remarks = append(remarks, c.remarkOn(s, fmt.Sprintf("%s have client_encoding %s, unless they ask for another.", c.sessionsOf(s), s.Value)))
 	}
-	if now := e.settings["client_encoding"]; now.source == "configuration file" && garbles(now.text, database) {
+	if now := c.settings["client_encoding"]; now.source == "configuration file" && garbles(now.text, database) {
 		remarks = append(remarks, remark{Warning, fmt.Sprintf("The server's configuration has client_encoding %s.", now.text),
 			[]string{"alter system reset client_encoding; -- or remove it from postgresql.conf", "select pg_reload_conf();"}})
 	}
@@ -86,9 +86,9 @@ func garbles(client, database string) bool {
 	return true
 }
 
-func checkIsolation(ctx context.Context, e *exam) (Finding, error) {
+func checkIsolation(ctx context.Context, c *checker) (Finding, error) {
 	const name = "default_transaction_isolation"
-	set, err := e.roleSettings(ctx, name)
+	set, err := c.roleSettings(ctx, name)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -97,9 +97,9 @@ func checkIsolation(ctx context.Context, e *exam) (Finding, error) {
 		if !strict(s.Value) {
 			continue
 		}
-		remarks = append(remarks, e.remarkOn(s, fmt.Sprintf("Transactions of %s are %s, unless they ask for another isolation.", lowerFirst(e.sessionsOf(s)), s.Value)))
+		remarks = append(remarks, c.remarkOn(s, fmt.Sprintf("Transactions of %s are %s, unless they ask for another isolation.", lowerFirst(c.sessionsOf(s)), s.Value)))
 	}
-	if now := e.settings[name]; strict(now.text) {
+	if now := c.settings[name]; strict(now.text) {
 		switch now.source {
 		case "client":
 			remarks = append(remarks, remark{Warning, "This connection asks for transactions that are " + now.text + ".",
@@ -111,7 +111,7 @@ func checkIsolation(ctx context.Context, e *exam) (Finding, error) {
 	}
 	return together(remarks, "Statements of adders and workers that meet at one row fail with SQLSTATE 40001 then. gworker tries its own again, which costs "+
 		"time; SQL tasks count a failed attempt, and the program has to try its own transactions again, adds in them included.",
-		ok("Transactions are "+e.settings[name].text+" by default.")), nil
+		ok("Transactions are "+c.settings[name].text+" by default.")), nil
 }
 
 func strict(isolation string) bool {
@@ -124,8 +124,8 @@ func strict(isolation string) bool {
 
 // roleSettings are the values that are set for all roles, for this one and for others
 // that can use the schema.
-func (e *exam) roleSettings(ctx context.Context, name string) ([]dbgen.DoctorRoleSettingsRow, error) {
-	rows, err := getIn(ctx, e, (*dbgen.Queries).DoctorRoleSettings)
+func (c *checker) roleSettings(ctx context.Context, name string) ([]dbgen.DoctorRoleSettingsRow, error) {
+	rows, err := getIn(ctx, c, (*dbgen.Queries).DoctorRoleSettings)
 	if err != nil {
 		return nil, err
 	}
@@ -140,12 +140,12 @@ func (e *exam) roleSettings(ctx context.Context, name string) ([]dbgen.DoctorRol
 
 // remarkOn is a note if the setting is one of another role, of which nobody knows
 // whether it adds jobs or runs them.
-func (e *exam) remarkOn(s dbgen.DoctorRoleSettingsRow, what string) remark {
+func (c *checker) remarkOn(s dbgen.DoctorRoleSettingsRow, what string) remark {
 	severity := Warning
 	if s.Role != "" && !s.Own {
 		severity = Note
 	}
-	database := identifier(e.server.Database)
+	database := identifier(c.server.Database)
 	var help string
 	switch {
 	case s.Role == "" && s.InDatabase:
@@ -160,12 +160,12 @@ func (e *exam) remarkOn(s dbgen.DoctorRoleSettingsRow, what string) remark {
 	return remark{severity, what, []string{help}}
 }
 
-func (e *exam) sessionsOf(s dbgen.DoctorRoleSettingsRow) string {
+func (c *checker) sessionsOf(s dbgen.DoctorRoleSettingsRow) string {
 	switch {
 	case s.Role != "":
 		return "Sessions of role " + s.Role
 	case s.InDatabase:
-		return "Sessions of database " + e.server.Database
+		return "Sessions of database " + c.server.Database
 	}
 	return "Sessions of all roles"
 }

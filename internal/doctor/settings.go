@@ -11,8 +11,8 @@ import (
 type setting struct{ text, unit, source string }
 
 // number is the value of a setting that is one; 0 if there is no such setting.
-func (e *exam) number(name string) int64 {
-	n, err := strconv.ParseInt(e.settings[name].text, 10, 64)
+func (c *checker) number(name string) int64 {
+	n, err := strconv.ParseInt(c.settings[name].text, 10, 64)
 	if err != nil {
 		return 0
 	}
@@ -20,9 +20,9 @@ func (e *exam) number(name string) int64 {
 }
 
 // duration is the value of a setting that is a time; 0 is "off" to all of them.
-func (e *exam) duration(name string) time.Duration {
+func (c *checker) duration(name string) time.Duration {
 	unit := time.Millisecond
-	switch e.settings[name].unit {
+	switch c.settings[name].unit {
 	case "us":
 		unit = time.Microsecond
 	case "s":
@@ -30,7 +30,7 @@ func (e *exam) duration(name string) time.Duration {
 	case "min":
 		unit = time.Minute
 	}
-	return time.Duration(e.number(name)) * unit
+	return time.Duration(c.number(name)) * unit
 }
 
 // timeouts are the settings that end what a worker does.
@@ -49,10 +49,10 @@ var timeouts = []struct {
 		"it ends the connection that listens for new jobs whenever the queue is quiet"},
 }
 
-func checkTimeouts(_ context.Context, e *exam) (Finding, error) {
+func checkTimeouts(_ context.Context, c *checker) (Finding, error) {
 	found := ok("No time-out of the server is so short that it ends a worker's statements.")
 	for _, t := range timeouts {
-		value := e.duration(t.name)
+		value := c.duration(t.name)
 		if value <= 0 || value >= t.short {
 			continue
 		}
@@ -67,10 +67,10 @@ func checkTimeouts(_ context.Context, e *exam) (Finding, error) {
 			severity = Problem
 		}
 		found.Severity = max(found.Severity, severity)
-		found.What += fmt.Sprintf("%s is %s for this role in this database (source: %s).", t.name, age(value), e.settings[t.name].source)
+		found.What += fmt.Sprintf("%s is %s for this role in this database (source: %s).", t.name, age(value), c.settings[t.name].source)
 		found.Why += fmt.Sprintf("%s: %s.", t.name, t.why)
-		help := fmt.Sprintf("alter role %s in database %s set %s = 0;", identifier(e.server.Role), identifier(e.server.Database), t.name)
-		if e.settings[t.name].source == "client" {
+		help := fmt.Sprintf("alter role %s in database %s set %s = 0;", identifier(c.server.Role), identifier(c.server.Database), t.name)
+		if c.settings[t.name].source == "client" {
 			help = "Remove " + t.name + " from the connection string, or from PGOPTIONS."
 		}
 		found.Help = append(found.Help, help)
@@ -78,17 +78,17 @@ func checkTimeouts(_ context.Context, e *exam) (Finding, error) {
 	return found, nil
 }
 
-func checkAutovacuum(_ context.Context, e *exam) (Finding, error) {
+func checkAutovacuum(_ context.Context, c *checker) (Finding, error) {
 	const why = "A queue leaves a dead row behind for every job and every lock. Without vacuum, claims walk over more of " +
 		"them with each job, and the table only grows."
-	if e.settings["autovacuum"].text == "off" {
+	if c.settings["autovacuum"].text == "off" {
 		return Finding{Severity: Problem, What: "Autovacuum is off on this server.", Why: why,
 			Help: []string{"alter system set autovacuum = on;", "select pg_reload_conf();"}}, nil
 	}
 	var off []string
-	for _, t := range e.byName() {
+	for _, t := range c.byName() {
 		if t.Unvacuumed {
-			off = append(off, e.qualified(t.Name))
+			off = append(off, c.qualified(t.Name))
 		}
 	}
 	if len(off) == 0 {
@@ -101,8 +101,8 @@ func checkAutovacuum(_ context.Context, e *exam) (Finding, error) {
 	return f, nil
 }
 
-func checkTrackCounts(_ context.Context, e *exam) (Finding, error) {
-	if e.settings["track_counts"].text != "off" {
+func checkTrackCounts(_ context.Context, c *checker) (Finding, error) {
+	if c.settings["track_counts"].text != "off" {
 		return ok("track_counts is on."), nil
 	}
 	return Finding{

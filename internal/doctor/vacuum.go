@@ -11,47 +11,47 @@ import (
 )
 
 // byName are the schema's tables in order.
-func (e *exam) byName() []dbgen.DoctorTablesRow {
+func (c *checker) byName() []dbgen.DoctorTablesRow {
 	var tables []dbgen.DoctorTablesRow
-	for _, name := range slices.Sorted(maps.Keys(e.tables)) {
-		tables = append(tables, e.tables[name])
+	for _, name := range slices.Sorted(maps.Keys(c.tables)) {
+		tables = append(tables, c.tables[name])
 	}
 	return tables
 }
 
 // qualified is a name in the schema as SQL.
-func (e *exam) qualified(name string) string {
+func (c *checker) qualified(name string) string {
 	if strings.ToLower(name) == name && !strings.ContainsAny(name, ` "`) {
-		return e.options.Schema.Quoted() + "." + name
+		return c.options.Schema.Quoted() + "." + name
 	}
-	return e.options.Schema.Quoted() + "." + identifier(name)
+	return c.options.Schema.Quoted() + "." + identifier(name)
 }
 
 // command is a command line of the worker binary for this schema.
-func (e *exam) command(words string) string {
+func (c *checker) command(words string) string {
 	line := "worker " + words
-	if !e.options.Schema.IsDefault() {
-		line += " --schema '" + strings.ReplaceAll(e.options.Schema.String(), "'", `'\''`) + "'"
+	if !c.options.Schema.IsDefault() {
+		line += " --schema '" + strings.ReplaceAll(c.options.Schema.String(), "'", `'\''`) + "'"
 	}
 	return line
 }
 
-func checkDeadRows(_ context.Context, e *exam) (Finding, error) {
+func checkDeadRows(_ context.Context, c *checker) (Finding, error) {
 	found := Finding{Why: "Claims walk over dead rows until vacuum has removed them, and each job leaves some: the more there are, the slower is a claim."}
 	var said []string
-	for _, t := range e.byName() {
+	for _, t := range c.byName() {
 		severity := judgeDead(t.Live, t.Dead)
 		if severity == OK {
 			continue
 		}
 		found.Severity = max(found.Severity, severity)
 		said = append(said, fmt.Sprintf("%s has %s, %s live ones, and was %s", t.Name, count(t.Dead, "dead row"), grouped(t.Live), vacuumed(t)))
-		name := e.qualified(t.Name)
+		name := c.qualified(t.Name)
 		found.Help = append(found.Help, "vacuum (verbose, analyze) "+name+";",
 			"alter table "+name+" set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);")
 	}
 	if len(said) == 0 {
-		jobs := e.tables[tableJobs]
+		jobs := c.tables[tableJobs]
 		return ok(fmt.Sprintf("%s in %s; it was %s.", count(jobs.Dead, "dead row"), tableJobs, vacuumed(jobs))), nil
 	}
 	found.What = strings.Join(said, "; ") + "."
@@ -80,10 +80,10 @@ func judgeDead(live, dead int64) Severity {
 	return OK
 }
 
-func checkBloat(_ context.Context, e *exam) (Finding, error) {
+func checkBloat(_ context.Context, c *checker) (Finding, error) {
 	found := Finding{Why: "Space once taken by a backlog stays in the table and its indexes. Scans, vacuum and backups go over it, and it fills the cache."}
 	var said []string
-	for _, t := range e.byName() {
+	for _, t := range c.byName() {
 		// What is dead is another finding. Without a vacuum since the
 		// statistics began, they do not tell how many rows there are.
 		rows := max(t.Live, t.Counted) + t.Dead
@@ -92,10 +92,10 @@ func checkBloat(_ context.Context, e *exam) (Finding, error) {
 		}
 		found.Severity = Warning
 		said = append(said, fmt.Sprintf("%s takes %s for %s", t.Name, size(t.Bytes), count(rows, "row")))
-		found.Help = append(found.Help, "vacuum (full, analyze) "+e.qualified(t.Name)+"; -- locks the table while it runs; pg_repack does not")
+		found.Help = append(found.Help, "vacuum (full, analyze) "+c.qualified(t.Name)+"; -- locks the table while it runs; pg_repack does not")
 	}
 	if len(said) == 0 {
-		return ok(fmt.Sprintf("%s takes %s.", tableJobs, size(e.tables[tableJobs].Bytes))), nil
+		return ok(fmt.Sprintf("%s takes %s.", tableJobs, size(c.tables[tableJobs].Bytes))), nil
 	}
 	found.What = strings.Join(said, "; ") + "."
 	return found, nil

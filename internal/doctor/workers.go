@@ -11,12 +11,12 @@ import (
 
 // workers are those that are registered, and whether they live. A worker may say
 // for how long it wants to be waited for.
-func (e *exam) workers(ctx context.Context) (alive, stale []dbgen.DoctorWorkersRow, err error) {
-	if !e.readable(tableWorkers) {
+func (c *checker) workers(ctx context.Context) (alive, stale []dbgen.DoctorWorkersRow, err error) {
+	if !c.readable(tableWorkers) {
 		return nil, nil, nil
 	}
-	rows, err := remember(&e.seen.workers, func() ([]dbgen.DoctorWorkersRow, error) {
-		return get(ctx, e, (*dbgen.Queries).DoctorWorkers)
+	rows, err := remember(&c.cache.workers, func() ([]dbgen.DoctorWorkersRow, error) {
+		return get(ctx, c, (*dbgen.Queries).DoctorWorkers)
 	})
 	for _, r := range rows {
 		if seconds(r.Seconds) >= max(staleWorker, seconds(min(r.StaleAfter, expiredLock.Seconds()))) {
@@ -28,8 +28,8 @@ func (e *exam) workers(ctx context.Context) (alive, stale []dbgen.DoctorWorkersR
 	return alive, stale, err
 }
 
-func checkStaleWorkers(ctx context.Context, e *exam) (Finding, error) {
-	alive, stale, err := e.workers(ctx)
+func checkStaleWorkers(ctx context.Context, c *checker) (Finding, error) {
+	alive, stale, err := c.workers(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -39,7 +39,7 @@ func checkStaleWorkers(ctx context.Context, e *exam) (Finding, error) {
 	case len(stale) == 0:
 		return ok(fmt.Sprintf("%s registered, and all of them give signs of life.", plural(len(alive), "worker is", "workers are"))), nil
 	}
-	locks, err := e.locks(ctx)
+	locks, err := c.locks(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -59,10 +59,10 @@ func checkStaleWorkers(ctx context.Context, e *exam) (Finding, error) {
 	}
 	f.What = fmt.Sprintf("%s without a sign of life: %s.", plural(len(stale), "registered worker is", "registered workers are"), listed(said, "; "))
 	f.Help = []string{
-		e.command("sweep"),
+		c.command("sweep"),
 		"-- Or, once it is certain that they are dead:",
-		fmt.Sprintf("select %s(%s);", e.qualified("recover_dead_worker_jobs"), textArray(first(ids))),
-		fmt.Sprintf("select %s(%s);", e.qualified("delete_stale_workers"), textArray(first(ids))),
+		fmt.Sprintf("select %s(%s);", c.qualified("recover_dead_worker_jobs"), textArray(first(ids))),
+		fmt.Sprintf("select %s(%s);", c.qualified("delete_stale_workers"), textArray(first(ids))),
 	}
 	return f, nil
 }
@@ -89,8 +89,8 @@ func holding(l dbgen.DoctorLocksRow) string {
 
 // checkUnservedTasks looks for tasks that wait because nobody has them. It can
 // know that only where every worker that lives says what it runs.
-func checkUnservedTasks(ctx context.Context, e *exam) (Finding, error) {
-	alive, _, err := e.workers(ctx)
+func checkUnservedTasks(ctx context.Context, c *checker) (Finding, error) {
+	alive, _, err := c.workers(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -106,7 +106,7 @@ func checkUnservedTasks(ctx context.Context, e *exam) (Finding, error) {
 	if len(served) == 0 {
 		return ok("No worker is registered that says which tasks it has."), nil
 	}
-	waiting, err := e.waiting(ctx)
+	waiting, err := c.waiting(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -123,9 +123,9 @@ func checkUnservedTasks(ctx context.Context, e *exam) (Finding, error) {
 		Severity: Warning,
 		What:     fmt.Sprintf("No registered worker has %s: %s.", plural(len(said), "task that jobs wait for", "tasks that jobs wait for"), listed(said, "; ")),
 		Why:      "Their jobs wait for ever: a task was renamed, or the workers that have it are not running.",
-		Help:     []string{"Start a worker that has them, or delete the jobs:", e.deleteTasks(waiting, served)},
+		Help:     []string{"Start a worker that has them, or delete the jobs:", c.deleteTasks(waiting, served)},
 	}
-	locks, err := e.locks(ctx)
+	locks, err := c.locks(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
@@ -136,7 +136,7 @@ func checkUnservedTasks(ctx context.Context, e *exam) (Finding, error) {
 	return f, nil
 }
 
-func (e *exam) deleteTasks(waiting []dbgen.DoctorWaitingTasksRow, served map[string]bool) string {
+func (c *checker) deleteTasks(waiting []dbgen.DoctorWaitingTasksRow, served map[string]bool) string {
 	var names []string
 	for _, t := range waiting {
 		if !served[t.Task] && len(names) < namedThings {
@@ -144,7 +144,7 @@ func (e *exam) deleteTasks(waiting []dbgen.DoctorWaitingTasksRow, served map[str
 		}
 	}
 	return fmt.Sprintf("select %s(array(select id from %s where task_identifier = any (%s)));",
-		e.qualified("complete_jobs"), e.qualified("jobs"), textArray(names))
+		c.qualified("complete_jobs"), c.qualified("jobs"), textArray(names))
 }
 
 // kinds names the runtimes of lock holders, each once.

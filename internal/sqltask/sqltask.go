@@ -39,8 +39,8 @@ var (
 	errOwnJob = errors.New("the file deleted or unlocked its own job, or changed its attempts, so everything was rolled back: " +
 		"leave the job to the worker, which completes it in the same transaction")
 	errLost = errors.New("the job was no longer locked by this worker, so everything was rolled back")
-	// errNotHeld: it was one of the two.
-	errNotHeld = errors.New("the job is not locked by this worker")
+	// errNotLocked: it was one of the two.
+	errNotLocked = errors.New("the job is not locked by this worker")
 )
 
 // Runner runs SQL tasks on a pool.
@@ -99,20 +99,20 @@ func (r Runner) failure(ctx context.Context, j *job.Claimed, begun *begun, state
 		}); endErr != nil {
 			err = fmt.Errorf("%w (and its session may go on, it could not be ended: %w)", err, endErr)
 		}
-	case errors.Is(err, errNotHeld), errors.Is(err, errLeftTransaction):
+	case errors.Is(err, errNotLocked), errors.Is(err, errLeftTransaction):
 		holds, holdsErr := queries.HoldsJob(ctx, dbgen.HoldsJobParams{
 			ID: j.ID, WorkerID: j.Lock.By, Attempt: int32(j.Lock.Attempt),
 			LockedAt: pgtype.Timestamptz{Time: j.Lock.At, Valid: true},
 		})
-		notHeld := errors.Is(err, errNotHeld)
+		notLocked := errors.Is(err, errNotLocked)
 		switch {
-		case holdsErr != nil && notHeld:
-			return failed(fmt.Errorf("%w: asking whether the file did that: %w", errNotHeld, holdsErr))
-		case holdsErr != nil || holds && !notHeld:
+		case holdsErr != nil && notLocked:
+			return failed(fmt.Errorf("%w: asking whether the file did that: %w", errNotLocked, holdsErr))
+		case holdsErr != nil || holds && !notLocked:
 			return failed(err)
 		case holds:
 			return failed(errOwnJob)
-		case notHeld:
+		case notLocked:
 			return job.Outcome{Kind: job.Lost, Err: errLost}
 		}
 		// The file may have unlocked its job and committed that.
@@ -247,7 +247,7 @@ func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, b *begun, j *jo
 		return fmt.Errorf("completing the job: %w", err)
 	}
 	if len(done) == 0 {
-		return errNotHeld
+		return errNotLocked
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func (d DB) QueryByIndex(ctx context.Context, sql string, args ...any) (pgx.Rows
 	case pooled:
 		ctx, cancel := d.begin(ctx)
 		for tries := 0; ; tries++ {
-			conn, err := db.lender.Acquire(ctx)
+			conn, err := db.pool.Acquire(ctx)
 			if err != nil {
 				err = d.explain(ctx, sql, err)
 				cancel()
@@ -108,10 +108,10 @@ func (d DB) QueryByIndex(ctx context.Context, sql string, args ...any) (pgx.Rows
 			}
 			rows, err := d.byIndex(ctx, conn, sql, args)
 			if err == nil {
-				rows.release = func(err error) { db.giveBack(ctx, conn, err, tries) }
+				rows.release = func(err error) { db.release(ctx, conn, err, tries) }
 				return &boundRows{Rows: rows, db: d, ctx: ctx, cancel: cancel, sql: sql}, nil
 			}
-			if !db.giveBack(ctx, conn, err, tries) {
+			if !db.release(ctx, conn, err, tries) {
 				err = d.explain(ctx, sql, err)
 				cancel()
 				return nil, err

@@ -11,8 +11,8 @@ import (
 	"github.com/gworker/gworker/internal/retry"
 )
 
-// Lender gives out a connection for each statement.
-type Lender interface {
+// Pool gives out connections.
+type Pool interface {
 	Acquire(context.Context) (*pgxpool.Conn, error)
 	// Release takes the connection back, which may be closed.
 	Release(*pgxpool.Conn)
@@ -20,54 +20,54 @@ type Lender interface {
 	Most() int
 }
 
-// Lend runs each statement on a connection of its own of the lender's. A connection
+// PerStatement runs each statement on a connection of its own from the pool. A connection
 // whose session cannot carry out what others can, because its prepared statements
 // are gone or outdated or because the server has ended it while it was idle, is
 // closed, and the statement runs again on another one.
-func Lend(l Lender) dbgen.DBTX { return pooled{l} }
+func PerStatement(p Pool) dbgen.DBTX { return pooled{p} }
 
-type poolLender struct{ *pgxpool.Pool }
+type pgxPool struct{ *pgxpool.Pool }
 
-func (poolLender) Release(conn *pgxpool.Conn) { conn.Release() }
+func (pgxPool) Release(conn *pgxpool.Conn) { conn.Release() }
 
-func (l poolLender) Most() int { return int(l.Stat().MaxConns()) }
+func (p pgxPool) Most() int { return int(p.Stat().MaxConns()) }
 
-// pooled is a Lender as a dbgen.DBTX.
-type pooled struct{ lender Lender }
+// pooled is a Pool as a dbgen.DBTX.
+type pooled struct{ pool Pool }
 
-// giveBack gives a connection back after a statement that ended with err, and reports
+// release gives a connection back after a statement that ended with err, and reports
 // whether to run it again on another connection. tries is how often that was done.
-func (p pooled) giveBack(ctx context.Context, conn *pgxpool.Conn, err error, tries int) (again bool) {
+func (p pooled) release(ctx context.Context, conn *pgxpool.Conn, err error, tries int) (again bool) {
 	if !retry.Elsewhere(err) {
-		p.lender.Release(conn)
+		p.pool.Release(conn)
 		return false
 	}
 	// DDL outdates the statements of every connection, so each may be met once. What
 	// is also the answer to a statement that is wrong anywhere is tried once more.
 	most := 1
 	if retry.SessionOnly(err) {
-		most = p.lender.Most()
+		most = p.pool.Most()
 	}
 	_ = conn.Conn().Close(ctx)
-	p.lender.Release(conn)
+	p.pool.Release(conn)
 	return tries < most && ctx.Err() == nil
 }
 
 func (p pooled) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
 	for tries := 0; ; tries++ {
-		conn, err := p.lender.Acquire(ctx)
+		conn, err := p.pool.Acquire(ctx)
 		if err != nil {
 			return tag, err
 		}
 		tag, err = conn.Exec(ctx, sql, args...)
-		if !p.giveBack(ctx, conn, err, tries) {
+		if !p.release(ctx, conn, err, tries) {
 			return tag, err
 		}
 	}
 }
 
 func (p pooled) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	rows := &lentRows{pooled: p, ctx: ctx, sql: sql, args: args}
+	rows := &pooledRows{pooled: p, ctx: ctx, sql: sql, args: args}
 	if err := rows.begin(); err != nil {
 		return nil, err
 	}
@@ -75,32 +75,32 @@ func (p pooled) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, e
 }
 
 func (p pooled) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return &lentRow{pooled: p, ctx: ctx, sql: sql, args: args}
+	return &pooledRow{pooled: p, ctx: ctx, sql: sql, args: args}
 }
 
-type lentRow struct {
+type pooledRow struct {
 	pooled
 	ctx  context.Context
 	sql  string
 	args []any
 }
 
-func (r *lentRow) Scan(dest ...any) error {
+func (r *pooledRow) Scan(dest ...any) error {
 	for tries := 0; ; tries++ {
-		conn, err := r.lender.Acquire(r.ctx)
+		conn, err := r.pool.Acquire(r.ctx)
 		if err != nil {
 			return err
 		}
 		err = conn.QueryRow(r.ctx, r.sql, r.args...).Scan(dest...)
-		if !r.giveBack(r.ctx, conn, err, tries) {
+		if !r.release(r.ctx, conn, err, tries) {
 			return err
 		}
 	}
 }
 
-// lentRows are the rows of a query, which begins again on another connection if it
+// pooledRows are the rows of a query, which begins again on another connection if it
 // fails for its session's sake before its first row.
-type lentRows struct {
+type pooledRows struct {
 	pgx.Rows
 	pooled
 	ctx   context.Context
@@ -111,9 +111,9 @@ type lentRows struct {
 	some  bool // rows were read
 }
 
-func (r *lentRows) begin() error {
+func (r *pooledRows) begin() error {
 	for {
-		conn, err := r.lender.Acquire(r.ctx)
+		conn, err := r.pool.Acquire(r.ctx)
 		if err != nil {
 			return err
 		}
@@ -121,14 +121,14 @@ func (r *lentRows) begin() error {
 			r.conn = conn
 			return nil
 		}
-		if !r.giveBack(r.ctx, conn, err, r.tries) {
+		if !r.release(r.ctx, conn, err, r.tries) {
 			return err
 		}
 		r.tries++
 	}
 }
 
-func (r *lentRows) Next() bool {
+func (r *pooledRows) Next() bool {
 	for {
 		if r.Rows.Next() {
 			r.some = true
@@ -146,14 +146,14 @@ func (r *lentRows) Next() bool {
 }
 
 // end gives the connection back, and reports whether to begin again.
-func (r *lentRows) end() (again bool) {
+func (r *pooledRows) end() (again bool) {
 	r.Rows.Close()
 	conn := r.conn
 	r.conn = nil
-	return conn != nil && r.giveBack(r.ctx, conn, r.Rows.Err(), r.tries)
+	return conn != nil && r.release(r.ctx, conn, r.Rows.Err(), r.tries)
 }
 
-func (r *lentRows) Close() { r.end() }
+func (r *pooledRows) Close() { r.end() }
 
 // noRows are the closed rows of a query that could not begin again.
 type noRows struct {

@@ -81,7 +81,7 @@ func (s *Set) OnPool(pool dbgen.DBTX, trouble func(error)) *dbgen.Queries {
 // may be nil.
 func (s *Set) Bind(db dbgen.DBTX, trouble func(error)) DB {
 	if pool, ok := db.(*pgxpool.Pool); ok {
-		db = Lend(poolLender{pool})
+		db = PerStatement(pgxPool{pool})
 	}
 	return DB{set: s, db: db, trouble: trouble}
 }

@@ -13,7 +13,7 @@ import (
 // again, on another connection, where its session cannot carry out what others can:
 // then nothing of it was committed.
 func (s *Set) Transaction(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) (commit bool, err error)) error {
-	lender := pooled{poolLender{pool}}
+	conns := pooled{pgxPool{pool}}
 	for tries := 0; ; tries++ {
 		begin, cancel := context.WithTimeout(ctx, s.options.Timeout)
 		conn, err := pool.Acquire(begin)
@@ -22,7 +22,7 @@ func (s *Set) Transaction(ctx context.Context, pool *pgxpool.Pool, do func(pgx.T
 			return fmt.Errorf("beginning the transaction: %w", err)
 		}
 		err = s.transaction(ctx, conn, do)
-		if !lender.giveBack(ctx, conn, err, tries) {
+		if !conns.release(ctx, conn, err, tries) {
 			return err
 		}
 	}

@@ -2,7 +2,7 @@
 // arguments of generated statements and rows into jobs, in a pool, a pgx
 // transaction or a database/sql transaction alike.
 //
-// Inside a caller's transaction the schema's functions add; outside, Own does, by
+// Inside a caller's transaction the schema's functions add; outside, an Inserter does, by
 // statements that have the functions' effect and do not notify each by itself (see
 // internal/announce for why). Each of them is one statement of one snapshot, so it
 // tries, and adds nothing where another session was in the way, to be tried again.
@@ -100,7 +100,7 @@ func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
 // spec whose key is busy has none.
 func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) ([]*job.Row, error) {
 	if manyKeys(specs) {
-		for range ownTries {
+		for range insertTries {
 			if rows, err := addManyKeyed(ctx, q, specs, preserve); err != nil || len(rows) > 0 {
 				return rows, err
 			}

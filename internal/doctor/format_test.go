@@ -8,7 +8,7 @@ import (
 	"github.com/gworker/gworker/internal/doctor"
 )
 
-func TestWords(t *testing.T) {
+func TestFormat(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		123456 * time.Nanosecond: "120µs", 250 * time.Millisecond: "250ms", 1234 * time.Millisecond: "1.2s", -90 * time.Second: "1 min 30 s",
 		59960 * time.Millisecond: "1 min", 119999 * time.Millisecond: "2 min",

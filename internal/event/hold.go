@@ -1,22 +1,8 @@
 package event
 
-import "time"
-
-// ClaimStarted: the worker asks for up to Asked jobs.
-type ClaimStarted struct {
-	WorkerID string
-	Asked    int
-}
-
-// ClaimEmpty: a claim found nothing to run.
-type ClaimEmpty struct {
-	WorkerID string
-	Asked    int
-	Duration time.Duration
-}
-
-func (ClaimStarted) event() {}
-func (ClaimEmpty) event()   {}
+import (
+	"time"
+)
 
 // JobsSpilled: jobs that a claim held ran longer than it could be kept open, so
 // their locks were written and they run on. It is a frequent event.

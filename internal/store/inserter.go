@@ -17,12 +17,12 @@ import (
 	"github.com/gworker/gworker/internal/retry"
 )
 
-// ownTries is how often an add is tried by a statement of ours while other sessions
+// insertTries is how often an add is tried by a statement of ours while other sessions
 // insert its tasks and queues in just that moment. Then the schema's function does
 // it, which sees what was committed since it began.
-const ownTries = 5
+const insertTries = 5
 
-// Own adds jobs in transactions of their own, by the statements of db/queries/add.sql,
+// An Inserter adds jobs in transactions of their own, by the statements of db/queries/add.sql,
 // and has them announced.
 //
 // They do what add_job and add_jobs do, except in two cases, which are left to the
@@ -30,21 +30,23 @@ const ownTries = 5
 // statement of its own that retires it, and that happens once in a run of a keyed
 // job; and specs with a few keys in AddAll, whose rows have to be locked in the order
 // of the keys before the first is changed, and which notify once for many jobs anyhow.
-type Own struct {
+type Inserter struct {
 	q        *dbgen.Queries
 	announce *announce.Announcer
 }
 
-// NewOwn makes an Own. The queries run on connections of the announcer's.
-func NewOwn(q *dbgen.Queries, a *announce.Announcer) *Own { return &Own{q: q, announce: a} }
+// NewInserter makes an Inserter. The queries run on connections of the announcer's.
+func NewInserter(q *dbgen.Queries, a *announce.Announcer) *Inserter {
+	return &Inserter{q: q, announce: a}
+}
 
 // Add is the function Add in a transaction of its own.
-func (o *Own) Add(ctx context.Context, s Spec) (row *job.Row, err error) {
-	notify, silent := o.announce.Begin(), 0
-	defer func() { o.announce.End(silent) }()
-	for range ownTries {
-		var found ownRow
-		found, err = o.insert(ctx, s, notify)
+func (ins *Inserter) Add(ctx context.Context, s Spec) (row *job.Row, err error) {
+	notify, silent := ins.announce.Begin(), 0
+	defer func() { ins.announce.End(silent) }()
+	for range insertTries {
+		var found insertedRow
+		found, err = ins.insert(ctx, s, notify)
 		if unsettled(err) && !notify {
 			silent = 1
 		}
@@ -53,16 +55,16 @@ func (o *Own) Add(ctx context.Context, s Spec) (row *job.Row, err error) {
 			if !notify && !(s.KeyMode == dedupeMode && found.Revision > 0) {
 				silent = 1
 			}
-			return o.named(ctx, s, found)
+			return ins.named(ctx, s, found)
 		case errors.Is(err, pgx.ErrNoRows) && s.Key != "" && s.KeyMode != dedupeMode:
-			return Add(ctx, o.q, s)
+			return Add(ctx, ins.q, s)
 		case errors.Is(err, pgx.ErrNoRows) || retry.Of(err) == retry.Contention:
 			continue
 		default:
 			return nil, explained(err)
 		}
 	}
-	return Add(ctx, o.q, s)
+	return Add(ctx, ins.q, s)
 }
 
 const dedupeMode = "unsafe_dedupe"
@@ -73,13 +75,13 @@ func unsettled(err error) bool {
 	return err != nil && !errors.Is(err, pgx.ErrNoRows) && !errors.As(err, &answer) && !pgconn.SafeToRetry(err)
 }
 
-// ownRow is what the statements for one job return.
-type ownRow dbgen.AddPlainRow
+// insertedRow is what the statements for one job return.
+type insertedRow dbgen.AddPlainRow
 
-func (o *Own) insert(ctx context.Context, s Spec, notify bool) (ownRow, error) {
+func (ins *Inserter) insert(ctx context.Context, s Spec, notify bool) (insertedRow, error) {
 	flags, err := flagsObject(s.Flags)
 	if err != nil {
-		return ownRow{}, err
+		return insertedRow{}, err
 	}
 	plain := dbgen.AddPlainParams{
 		Announce: notify, Task: s.Task, Queue: given(s.Queue), Payload: string(s.Payload),
@@ -88,27 +90,27 @@ func (o *Own) insert(ctx context.Context, s Spec, notify bool) (ownRow, error) {
 	}
 	switch {
 	case s.Key == "":
-		row, err := o.q.AddPlain(ctx, plain)
-		return ownRow(row), err
+		row, err := ins.q.AddPlain(ctx, plain)
+		return insertedRow(row), err
 	case s.KeyMode == dedupeMode:
-		row, err := o.q.AddDeduped(ctx, dbgen.AddDedupedParams{
+		row, err := ins.q.AddDeduped(ctx, dbgen.AddDedupedParams{
 			Announce: plain.Announce, Key: s.Key, Task: plain.Task, Queue: plain.Queue, Payload: plain.Payload,
 			RunAt: plain.RunAt, MaxAttempts: plain.MaxAttempts, Priority: plain.Priority, Flags: plain.Flags,
 		})
-		return ownRow(row), err
+		return insertedRow(row), err
 	default:
-		row, err := o.q.AddKeyed(ctx, dbgen.AddKeyedParams{
+		row, err := ins.q.AddKeyed(ctx, dbgen.AddKeyedParams{
 			Announce: plain.Announce, Key: s.Key, Task: plain.Task, Queue: plain.Queue, Payload: plain.Payload,
 			RunAt: plain.RunAt, MaxAttempts: plain.MaxAttempts, Priority: plain.Priority, Flags: plain.Flags,
 			PreserveRunAt: s.KeyMode == "preserve_run_at",
 		})
-		return ownRow(row), err
+		return insertedRow(row), err
 	}
 }
 
 // named makes a job of a row. Its task and queue are those of the spec, unless the
 // job was there before, or a trigger has changed them.
-func (o *Own) named(ctx context.Context, s Spec, r ownRow) (*job.Row, error) {
+func (ins *Inserter) named(ctx context.Context, s Spec, r insertedRow) (*job.Row, error) {
 	row := storedRow{
 		ID: r.ID, Payload: r.Payload, Priority: r.Priority, RunAt: r.RunAt, Attempts: r.Attempts,
 		MaxAttempts: r.MaxAttempts, LastError: r.LastError, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
@@ -121,7 +123,7 @@ func (o *Own) named(ctx context.Context, s Spec, r ownRow) (*job.Row, error) {
 	if r.JobQueueID != nil && *r.JobQueueID == r.FoundQueueID {
 		row.Queue = &s.Queue
 	}
-	jobs, err := resolve(ctx, o.q, []storedRow{row})
+	jobs, err := resolve(ctx, ins.q, []storedRow{row})
 	if err != nil {
 		return nil, err
 	}
@@ -129,25 +131,25 @@ func (o *Own) named(ctx context.Context, s Spec, r ownRow) (*job.Row, error) {
 }
 
 // AddAll is the function AddAll in a transaction of its own.
-func (o *Own) AddAll(ctx context.Context, specs []Spec, preserve bool) ([]*job.Row, error) {
+func (ins *Inserter) AddAll(ctx context.Context, specs []Spec, preserve bool) ([]*job.Row, error) {
 	if slices.ContainsFunc(specs, func(s Spec) bool { return s.Key != "" }) {
-		for range ownTries - 1 {
-			rows, err := AddAll(ctx, o.q, specs, preserve)
+		for range insertTries - 1 {
+			rows, err := AddAll(ctx, ins.q, specs, preserve)
 			if retry.Of(err) != retry.Contention {
 				return rows, err
 			}
 		}
-		return AddAll(ctx, o.q, specs, preserve)
+		return AddAll(ctx, ins.q, specs, preserve)
 	}
 	args, err := manyArgs(specs)
 	if err != nil {
 		return nil, err
 	}
 	silent := 0
-	args.Announce = o.announce.Begin()
-	defer func() { o.announce.End(silent) }()
-	for range ownTries {
-		found, err := o.q.AddMany(ctx, args)
+	args.Announce = ins.announce.Begin()
+	defer func() { ins.announce.End(silent) }()
+	for range insertTries {
+		found, err := ins.q.AddMany(ctx, args)
 		if !args.Announce && (len(found) > 0 || unsettled(err)) {
 			silent = len(specs)
 		}
@@ -157,14 +159,14 @@ func (o *Own) AddAll(ctx context.Context, specs []Spec, preserve bool) ([]*job.R
 			for i, row := range found {
 				rows[i] = storedRow(row)
 			}
-			return resolve(ctx, o.q, rows)
+			return resolve(ctx, ins.q, rows)
 		case err == nil || retry.Of(err) == retry.Contention:
 			continue
 		default:
 			return nil, explained(err)
 		}
 	}
-	return AddAll(ctx, o.q, specs, preserve)
+	return AddAll(ctx, ins.q, specs, preserve)
 }
 
 // manyArgs are the specs as arrays.
