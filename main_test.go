@@ -128,13 +128,13 @@ func runOnce(t *testing.T, config gworker.Config) *events {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	defer cancel()
 	if err := worker.RunOnce(ctx); err != nil {
 		t.Fatalf("RunOnce: %v", err)
 	}
 	if ctx.Err() != nil {
-		t.Fatalf("RunOnce did not end within %s", patience)
+		t.Fatalf("RunOnce did not end within %s", 5*patience)
 	}
 	return e
 }

@@ -170,7 +170,7 @@ func TestLatency(t *testing.T) {
 	}
 	p := healthyIn(t, oddName)
 	p.waiting("x", "30 seconds")
-	want(t, p.examine(), "latency", doctor.OK, "1 job waits to be run, the longest for 30")
+	want(t, p.examine(), "latency", doctor.OK, "1 job waits to be run, the longest for ", "s (task x)")
 	p.waiting("y", "3 minutes")
 	p.do("select graphile_worker.add_job('z', run_at => now() + interval '1 hour')")
 	r := p.examine()

@@ -129,14 +129,18 @@ func (l *loop) directEnded(ctx context.Context, d *direct) {
 	}
 	if ctx.Err() != nil || l.over {
 		l.local.put(d.jobs)
-		l.pool.claimEnded(d.number, nil, false)
+		l.pool.claimEnded(d.number, place{}, nil, false)
 		if err != nil {
 			l.config.Events.Emit(event.ClaimFailed{WorkerID: l.config.WorkerID, Err: err})
 		}
 		return
 	}
 	l.start(d.jobs, d.forbidden)
-	l.pool.claimEnded(d.number, d.jobs, err == nil && len(d.jobs) < d.ask && !d.found.cut(len(d.jobs)))
+	from := place{} // claims that select are without one
+	if d.walked {
+		from = d.from
+	}
+	l.pool.claimEnded(d.number, from, d.jobs, err == nil && len(d.jobs) < d.ask && !d.found.cut(len(d.jobs)))
 	if err != nil {
 		l.more = true
 		l.fail(ctx, err)

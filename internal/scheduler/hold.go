@@ -404,7 +404,7 @@ func (h *holds) answered(a answer, more bool) bool {
 	case a.claim == 0:
 		return more
 	case a.err != nil:
-		h.pool.claimEnded(a.number, nil, false)
+		h.pool.claimEnded(a.number, place{}, nil, false)
 		h.plentiful = false
 		if a.stale() {
 			h.access.next = time.Time{}
@@ -414,7 +414,7 @@ func (h *holds) answered(a answer, more bool) bool {
 		return true
 	}
 	if a.void {
-		h.pool.claimEnded(a.number, nil, false)
+		h.pool.claimEnded(a.number, place{}, nil, false)
 		return true
 	}
 	h.plentiful = a.more
@@ -424,7 +424,7 @@ func (h *holds) answered(a answer, more bool) bool {
 		jobs = a.group.claimed
 		h.estimates.claimed(jobs, h.config.Time)
 	}
-	h.pool.claimEnded(a.number, jobs, len(jobs) < a.claim && !a.found.cut(len(jobs)))
+	h.pool.claimEnded(a.number, a.from, jobs, len(jobs) < a.claim && !a.found.cut(len(jobs)))
 	h.lookAgain(a)
 	switch {
 	case a.count > 0:
@@ -459,7 +459,7 @@ func (h *holds) close() <-chan struct{} {
 			a := <-h.answers
 			a.lane.answered(a)
 			if a.claim > 0 {
-				h.pool.claimEnded(a.number, nil, false)
+				h.pool.claimEnded(a.number, place{}, nil, false)
 			}
 		}
 		for _, l := range h.lanes {

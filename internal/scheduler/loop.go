@@ -50,6 +50,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 func (l *loop) begin(ctx context.Context) (again bool) {
 	l.startWaiting(ctx)
 	var err error
+	awaiting := l.awaitsReturns() // before the claim's place is looked at
 	l.more = l.looksForFreed() || l.more || l.limitOpened()
 	if l.holds != nil {
 		// Two claims at once may each have missed that the other found nothing.
@@ -58,7 +59,7 @@ func (l *loop) begin(ctx context.Context) (again bool) {
 		l.more = l.holds.tend(l.more && may, l.once && l.idle(), other) || l.more && !may
 	}
 	ask := 0
-	if !l.awaitsReturns() && !l.pausing.paused && l.free() && l.holds.trusted() && (l.polled || !l.holds.prefers(false)) {
+	if !awaiting && !l.pausing.paused && l.free() && l.holds.trusted() && (l.polled || !l.holds.prefers(false)) {
 		ask = l.ask(l.more)
 	}
 	beside, wait := l.overlaps(ask)
@@ -200,7 +201,7 @@ func (s *Scheduler) limitOpened() bool {
 // unstarted and hold up others. It then begins where it finds them.
 func (s *Scheduler) looksForFreed() bool {
 	best, missing := s.pool.missesFreed()
-	if missing && !s.claims.survey.place.before(int16(best.priority), best.runAt) {
+	if missing && !s.claims.survey.place.finds(best) {
 		s.claims.survey.forget()
 	}
 	return missing

@@ -81,9 +81,9 @@ func (o *order) mayBegin() bool {
 	return !o.strict && o.uniform && len(o.freed) == 0 && (o.floor == nil || *o.floor == o.priority)
 }
 
-// answered notes that a claim has its answer: the jobs. all says that it took everything
-// that could run.
-func (o *order) answered(claim int, jobs []*job.Claimed, all bool) {
+// answered notes that a claim has its answer: the jobs. It began at from; all says that
+// it took everything that could run from there on.
+func (o *order) answered(claim int, from place, jobs []*job.Claimed, all bool) {
 	delete(o.underWay, claim)
 	if len(o.underWay) == 0 {
 		o.floor = nil
@@ -103,7 +103,7 @@ func (o *order) answered(claim int, jobs []*job.Claimed, all bool) {
 		}
 	}
 	o.freed = slices.DeleteFunc(o.freed, func(f *freed) bool {
-		if claim <= f.after {
+		if claim <= f.after || !from.finds(f.first) {
 			return false
 		}
 		if all || last.compare(f.last) >= 0 {
@@ -238,12 +238,12 @@ func (p *pool) claimBegins() int {
 	return p.order.begin()
 }
 
-// claimEnded notes that a claim has its answer, and that its jobs wait for slots. all
-// says that it took everything that could run.
-func (p *pool) claimEnded(claim int, jobs []*job.Claimed, all bool) {
+// claimEnded notes that a claim which began at from has its answer, and that its jobs
+// wait for slots. all says that it took everything that could run from there on.
+func (p *pool) claimEnded(claim int, from place, jobs []*job.Claimed, all bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.order.answered(claim, jobs, all)
+	p.order.answered(claim, from, jobs, all)
 	if p.startable() {
 		p.rouse()
 	}

@@ -82,12 +82,12 @@ func (s *Scheduler) overlapEnded(a overlapped, more bool) (bool, error) {
 	o.plentiful = false
 	jobs, further, err := s.claims.tookBeside(s.claiming, a)
 	if err != nil {
-		s.pool.claimEnded(a.claim, nil, false)
+		s.pool.claimEnded(a.claim, place{}, nil, false)
 		return true, err
 	}
 	o.plentiful = len(jobs) >= a.asked
 	s.start(jobs, nil)
-	s.pool.claimEnded(a.claim, jobs, len(jobs) < a.asked && !a.rows.found.cut(len(jobs)))
+	s.pool.claimEnded(a.claim, a.from, jobs, len(jobs) < a.asked && !a.rows.found.cut(len(jobs)))
 	s.tellClaimed(len(jobs), a.asked, a.took)
 	return further || more && o.woken != a.woken, nil
 }

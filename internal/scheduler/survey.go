@@ -49,6 +49,12 @@ func (p place) before(priority int16, runAt time.Time) bool {
 	return !p.used() || *p.priority < priority || *p.priority == priority && p.runAt.Time.Before(runAt)
 }
 
+// finds reports whether a claim from the place finds a job of this rank, if it can run.
+// It may not if its queue was locked when the place was found.
+func (p place) finds(r rank) bool {
+	return !p.used() || len(p.blocked) == 0 && p.before(int16(r.priority), r.runAt)
+}
+
 // at is the place with another position.
 func (p place) at(priority int16, runAt time.Time) place {
 	return place{priority: &priority, runAt: pgtype.Timestamptz{Time: runAt, Valid: true}, blocked: p.blocked}
