@@ -43,7 +43,9 @@ var ErrAlreadyCompleted = errors.New("the job is complete already: the transacti
 // locked until it ends; OutcomesDelayed reports it.
 //
 // The job's named queue is free from the commit on, and so its next job may
-// start while this handler is still on its way out.
+// start while this handler is still on its way out. Where the table of queues has
+// triggers or constraints of your own, the worker frees it once the run has ended: what
+// they refuse does not break tx, and is reported as OutcomeRefused.
 func (j *Job[T]) CompleteTx(ctx context.Context, tx pgx.Tx) error {
 	switch {
 	case j.env == nil:
@@ -85,6 +87,9 @@ func complete(ctx context.Context, env *environment, queries *dbgen.Queries, cla
 	})
 	switch {
 	case err == nil && row.Completed > 0:
+		if row.QueueKept {
+			claimed.KeepQueue()
+		}
 		claimed.SetCompletion(row.Transaction)
 		return nil
 	case err == nil && row.Transaction == before:
@@ -93,7 +98,7 @@ func complete(ctx context.Context, env *environment, queries *dbgen.Queries, cla
 	case err == nil && wasHeld:
 		err = errOldSnapshot
 	case err == nil:
-		err = whyGone(ctx, queries, before)
+		err = whyGone(ctx, queries, claimed, before)
 	}
 	claimed.SetCompletion(before)
 	return completionError(&claimed.Row, err)
@@ -101,8 +106,18 @@ func complete(ctx context.Context, env *environment, queries *dbgen.Queries, cla
 
 // whyGone says why a job is not there to be completed. before is the transaction
 // in which this run has completed it before; 0 for none.
-func whyGone(ctx context.Context, queries *dbgen.Queries, before int64) error {
+func whyGone(ctx context.Context, queries *dbgen.Queries, claimed *job.Claimed, before int64) error {
 	if before <= 0 {
+		holds, err := queries.HoldsJob(ctx, dbgen.HoldsJobParams{
+			ID: claimed.ID, WorkerID: claimed.Lock.By, Attempt: int32(claimed.Lock.Attempt),
+			LockedAt: pgtype.Timestamptz{Time: claimed.Lock.At, Valid: true},
+		})
+		switch {
+		case err != nil:
+			return errors.Join(ErrJobLost, fmt.Errorf("looking whether the job's row is there: %w", err))
+		case holds:
+			return job.ErrUnchanged
+		}
 		return ErrJobLost
 	}
 	rows, err := queries.TransactionFates(ctx, []int64{before})

@@ -15,13 +15,6 @@ import (
 // outcomes of its jobs are stored as they are, and nothing else suffers.
 func TestRefusedUnlockingOfQueues(t *testing.T) {
 	var sample testdb.Sample
-	const deferred = `create function poison() returns trigger language plpgsql as $$ begin
-			if new.queue_name = 'bad' and new.locked_at is null then raise exception 'not this one'; end if;
-			return null;
-		end $$;
-		create constraint trigger poison after update on graphile_worker._private_job_queues
-			deferrable initially deferred for each row execute function poison()`
-	refuses := func(body string) string { return queueTrigger("new.locked_at is null", body) }
 	outcomes := map[string]struct {
 		err  error
 		left string // of the job: attempts, and whether it waits
@@ -31,11 +24,7 @@ func TestRefusedUnlockingOfQueues(t *testing.T) {
 		"final":    {gworker.Discard(errors.New("of its own")), "25 true of its own"},
 		"snooze":   {gworker.Snooze(time.Hour), "0 true "},
 	}
-	for _, c := range []struct{ name, sql string }{
-		{"raises", refuses("raise exception 'not this one'")}, {"returns null", refuses("return null")},
-		{"returns old", refuses("return old")}, {"deferred", deferred},
-		{"constraint", `alter table graphile_worker._private_job_queues add check (queue_name <> 'bad' or locked_at is not null) not valid`},
-	} {
+	for _, c := range refusedUnlocking {
 		for mode, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {
 			for kind, outcome := range outcomes {
 				t.Run(fmt.Sprintf("%s, %s, %s", c.name, kind, mode), func(t *testing.T) {

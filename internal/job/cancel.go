@@ -24,3 +24,7 @@ func Cancelled(reason string) error {
 // ErrLost is the cause of a job's context that ends because the job is no longer
 // this worker's.
 var ErrLost = errors.New("the job is no longer locked by this worker: its lock was taken away, or its row removed")
+
+// ErrUnchanged is the refusal of a database that reports no error.
+var ErrUnchanged = errors.New("the job's row is as it was, although the statement succeeded; " +
+	"look for a trigger on the jobs table that returns null")

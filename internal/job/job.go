@@ -72,6 +72,7 @@ type Claimed struct {
 	Lock Lock
 
 	completion atomic.Int64
+	queueKept  atomic.Bool
 }
 
 // Completing is the completion of a job that is just being written.
@@ -84,6 +85,13 @@ func (c *Claimed) Completion() int64 { return c.completion.Load() }
 
 // SetCompletion notes such a transaction. It must be noted before it can commit.
 func (c *Claimed) SetCompletion(transaction int64) { c.completion.Store(transaction) }
+
+// QueueKept reports whether the completion has left the lock of the job's queue to the
+// worker, which gives it back once the completion has taken effect.
+func (c *Claimed) QueueKept() bool { return c.queueKept.Load() }
+
+// KeepQueue notes that.
+func (c *Claimed) KeepQueue() { c.queueKept.Store(true) }
 
 // WithPayload is the job with another payload: what runs a part of it.
 func (c *Claimed) WithPayload(payload json.RawMessage) *Claimed {

@@ -32,15 +32,10 @@ type outcomes struct {
 // jobs may have become runnable by it.
 func (o *outcomes) write(ctx context.Context, group []ended) (left []ended, freed bool, err error) {
 	group, completed, left, err := o.settle(ctx, group)
-	for _, e := range completed {
-		o.reportSettled(e)
-		freed = freed || e.job.Queue != ""
-	}
 	byKind := ofEachKind(group)
-	for _, e := range byKind[job.Settled] {
-		o.reportSettled(e)
-		freed = freed || e.job.Queue != ""
-	}
+	completed = append(completed, byKind[job.Settled]...)
+	locking, freed, settledErr := o.settled(ctx, completed)
+	left, err = append(left, locking...), worse(err, settledErr)
 	locking, lostFreed, lostErr := o.lost(ctx, byKind[job.Lost])
 	left, freed, err = append(left, locking...), freed || lostFreed, worse(err, lostErr)
 	steps := []struct {

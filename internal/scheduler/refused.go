@@ -47,8 +47,7 @@ func (e *refusedOutcome) Error() string {
 func (e *refusedOutcome) Unwrap() error { return e.cause }
 
 // errUnchanged is the refusal of a database that reports no error.
-var errUnchanged = errors.New("the job's row is as it was, although the statement succeeded; " +
-	"look for a trigger on the jobs table that returns null")
+var errUnchanged = job.ErrUnchanged
 
 // isRefusal reports whether err is an answer to an outcome, rather than the state of the
 // database.

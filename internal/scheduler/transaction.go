@@ -151,6 +151,26 @@ func (o *outcomes) notCommitted(e ended) ended {
 	return e
 }
 
+// settled reports jobs that their own transactions have completed, and unlocks their
+// queues where that was left to the worker.
+func (o *outcomes) settled(ctx context.Context, completed []ended) (left []ended, freed bool, err error) {
+	var kept []ended
+	for _, e := range completed {
+		o.reportSettled(e)
+		switch {
+		case e.job.QueueKept():
+			kept = append(kept, e)
+		case e.job.Queue != "":
+			freed = true
+		}
+	}
+	if len(kept) == 0 {
+		return nil, freed, nil
+	}
+	left, keptFreed, err := o.freeKept(ctx, kept...)
+	return left, freed || keptFreed, err
+}
+
 // reportSettled reports a job that its own transaction has completed.
 func (o *outcomes) reportSettled(e ended) {
 	o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})

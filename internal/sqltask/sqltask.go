@@ -100,10 +100,7 @@ func (r Runner) failure(ctx context.Context, j *job.Claimed, begun *begun, state
 			err = fmt.Errorf("%w (and its session may go on, it could not be ended: %w)", err, endErr)
 		}
 	case errors.Is(err, errNotLocked), errors.Is(err, errLeftTransaction):
-		holds, holdsErr := queries.HoldsJob(ctx, dbgen.HoldsJobParams{
-			ID: j.ID, WorkerID: j.Lock.By, Attempt: int32(j.Lock.Attempt),
-			LockedAt: pgtype.Timestamptz{Time: j.Lock.At, Valid: true},
-		})
+		holds, holdsErr := queries.HoldsJob(ctx, holdsJob(j))
 		notLocked := errors.Is(err, errNotLocked)
 		switch {
 		case holdsErr != nil && notLocked:
@@ -237,19 +234,30 @@ func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, b *begun, j *jo
 	if current != b.id {
 		return errLeftTransaction
 	}
-	done, err := queries.CompleteJobs(ctx, dbgen.CompleteJobsParams{
-		Ids:       []int64{j.ID},
-		Attempts:  []int32{int32(j.Lock.Attempt)},
-		LockedAts: []pgtype.Timestamptz{{Time: j.Lock.At, Valid: true}},
-		WorkerID:  j.Lock.By,
+	done, err := queries.CompleteInTransaction(ctx, dbgen.CompleteInTransactionParams{
+		ID: j.ID, Attempt: int32(j.Lock.Attempt), WorkerID: j.Lock.By,
+		LockedAt: pgtype.Timestamptz{Time: j.Lock.At, Valid: true},
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("completing the job: %w", err)
+	case done.Completed > 0:
+		if done.QueueKept {
+			j.KeepQueue()
+		}
+		return nil
 	}
-	if len(done) == 0 {
-		return errNotLocked
+	if holds, err := queries.HoldsJob(ctx, holdsJob(j)); err == nil && holds {
+		return fmt.Errorf("completing the job: %w", job.ErrUnchanged)
 	}
-	return nil
+	return errNotLocked
+}
+
+func holdsJob(j *job.Claimed) dbgen.HoldsJobParams {
+	return dbgen.HoldsJobParams{
+		ID: j.ID, WorkerID: j.Lock.By, Attempt: int32(j.Lock.Attempt),
+		LockedAt: pgtype.Timestamptz{Time: j.Lock.At, Valid: true},
+	}
 }
 
 // leaveClean takes back what the file has set for the session: inside of the
