@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// columns are the workers in the README's table. What else was measured, the raw
+// columns are the workers in the table of docs/benchmark.md. What else was measured, the raw
 // limits and SQL clients, shares the last one.
 var columns = []struct{ peer, title string }{
 	{"gworker", "gworker"}, {"gworker-locked", "gworker, `HoldTime` 0"}, {"node-batch", "Node, batching"}, {"node", "Node"},
@@ -16,7 +16,7 @@ var columns = []struct{ peer, title string }{
 // beside are the metrics that a cell names beside its first one.
 var beside = []metric{p99, afterCommit50}
 
-// markdown is the table for the README.
+// markdown is the table of docs/benchmark.md.
 func (r *report) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Measured on %s on %s with PostgreSQL %s, medians of %v rounds.\n\n",
