@@ -104,6 +104,9 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 	if announce {
 		batch.Queue(h.text(dbgen.AnnounceHeldJobs), int32(free))
 	}
+	if guarded {
+		batch.Queue(checkNow)
+	}
 	batch.Queue(commitHeld)
 	return groupEnd{read: func(results pgx.BatchResults) (groupWritten, error) {
 		w := groupWritten{failed: make(map[int64]written, len(fail.Ids))}
@@ -184,6 +187,11 @@ func (l *lane) queueEnd(batch *pgx.Batch, e ending, announce bool) groupEnd {
 		if announce {
 			if _, err := results.Exec(); err != nil {
 				return w, fmt.Errorf("statement AnnounceHeldJobs: %w", err)
+			}
+		}
+		if guarded {
+			if _, err := results.Exec(); err != nil {
+				return w, fmt.Errorf("checking deferred constraints: %w", err)
 			}
 		}
 		tag, err := results.Exec()

@@ -19,11 +19,15 @@ import (
 // held until the locks are written: a rollback would set them free, and jobs that have
 // run would run again. Rows that a trigger keeps as they were are another matter: to look
 // for them costs a fifth of the speed, so that is done where something of the user's is
-// known that may keep them ("guarded"), and after the commit elsewhere.
+// known that may keep them ("guarded"), and after the commit elsewhere. There deferred
+// constraints are checked behind the savepoint as well. One that is created later refuses
+// the first commit that it concerns, and nothing holds the rows then until they are
+// locked: the one case in which jobs that have run may run again. HoldLost tells of it.
 
 const (
 	savepointHeld  = "savepoint gworker_end"
 	rollBackToHeld = "rollback to savepoint gworker_end"
+	checkNow       = "set constraints all immediate"
 )
 
 // guard finds out whether there is something that may refuse outcomes, or keep rows as
@@ -78,6 +82,9 @@ func (l *lane) lockAll(ctx context.Context, ids []int64) (kept map[int64]bool, r
 	kept, refused = map[int64]bool{}, map[int64]error{}
 	lock := func(ids []int64) error {
 		locked, err := queries.SpillJobs(ctx, dbgen.SpillJobsParams{WorkerID: l.h.workerID, Ids: ids})
+		if err == nil {
+			_, err = l.conn.Exec(ctx, checkNow)
+		}
 		if err == nil {
 			for _, id := range locked {
 				kept[id] = true
