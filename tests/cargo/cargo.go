@@ -25,11 +25,23 @@ import (
 // buildTimeout is for a cold cache on a slow and busy machine.
 const buildTimeout = 20 * time.Minute
 
-// A Program is a Cargo package with one binary, which has the package's name.
+// CacheEnv names the environment variable with the folder to build in, in place of
+// gworker/cargo in the user's cache folder.
+const CacheEnv = "GWORKER_CARGO_CACHE"
+
+// versionTimeout is for a cargo that first looks for its toolchain.
+const versionTimeout = 30 * time.Second
+
+// A Program is a binary of a Cargo package.
 type Program struct {
+	// Name is the binary's.
 	Name string
-	// Sources holds Cargo.toml, Cargo.lock and what they name.
+	// Sources holds the package's Cargo.toml and Cargo.lock, and what they name.
 	Sources fs.FS
+	// Folder is where the package is in Sources; empty at their top.
+	Folder string
+	// Profile is Cargo's, such as dev, which compiles quicker; empty means release.
+	Profile string
 	// Major and Minor are the oldest version of cargo that can build it.
 	Major, Minor int
 }
@@ -47,7 +59,11 @@ func (p Program) Find() (string, error) {
 			return "", errors.New("cargo is not installed: it is neither in PATH nor in ~/.cargo/bin")
 		}
 	}
-	out, err := exec.Command(path, "--version").Output()
+	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.Env = append(os.Environ(), searchPath(path))
+	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("asking %s for its version: %w", path, err)
 	}
@@ -79,9 +95,8 @@ func (p Program) Built() (path string, there bool, err error) {
 	return path, err == nil, nil
 }
 
-// Build returns the program's path, and builds it unless it is there. Several
-// processes may do so at once: cargo lets one build after the other, and the
-// first one's program stays.
+// Build returns the program's path, and builds it unless it is there. It is safe for
+// concurrent use, also by several processes, which build one after the other.
 func (p Program) Build() (string, error) {
 	path, there, err := p.Built()
 	if err != nil || there {
@@ -96,6 +111,17 @@ func (p Program) Build() (string, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", fmt.Errorf("making the cache folder: %w", err)
 	}
+	// Cargo takes two programs of one name for the same, wherever their sources are, and
+	// those for built that are older than its last build. So no sources are written
+	// while others are being built.
+	unlock, err := lock(filepath.Join(cache, "lock"))
+	if err != nil {
+		return "", fmt.Errorf("locking the cache folder: %w", err)
+	}
+	defer unlock()
+	if path, there, err := p.Built(); err != nil || there {
+		return path, err
+	}
 	temp, err := os.MkdirTemp(cache, "building-")
 	if err != nil {
 		return "", fmt.Errorf("making a folder to build in: %w", err)
@@ -107,7 +133,8 @@ func (p Program) Build() (string, error) {
 	}
 	complete := filepath.Join(temp, "complete")
 	// All programs share what they are built from.
-	if err := install(cargo, sources, filepath.Join(cache, "target"), complete); err != nil {
+	err = p.install(cargo, filepath.Join(sources, filepath.FromSlash(p.Folder)), filepath.Join(cache, "target"), complete)
+	if err != nil {
 		return "", fmt.Errorf("building %s: %w", p.Name, err)
 	}
 	err = os.Rename(complete, dir)
@@ -117,13 +144,17 @@ func (p Program) Build() (string, error) {
 	return path, nil
 }
 
-func install(cargo, sources, target, root string) error {
+func (p Program) install(cargo, sources, target, root string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, cargo, "install", "--locked", "--no-track", "--path", sources, "--target-dir", target, "--root", root)
+	profile := p.Profile
+	if profile == "" {
+		profile = "release"
+	}
+	cmd := exec.CommandContext(ctx, cargo, "install", "--locked", "--no-track", "--profile", profile,
+		"--path", sources, "--bin", p.Name, "--target-dir", target, "--root", root)
 	cmd.Dir = sources
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(cargo)+string(os.PathListSeparator)+os.Getenv("PATH"),
-		"CARGO_TERM_COLOR=never", "CARGO_NET_RETRY=1", "CARGO_INCREMENTAL=0")
+	cmd.Env = append(os.Environ(), searchPath(cargo), "CARGO_TERM_COLOR=never", "CARGO_NET_RETRY=1", "CARGO_INCREMENTAL=0")
 	cmd.WaitDelay = time.Second
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -131,6 +162,11 @@ func install(cargo, sources, target, root string) error {
 		return fmt.Errorf("cargo install: %w: %s", errors.Join(err, ctx.Err()), reason(output.String()))
 	}
 	return nil
+}
+
+// searchPath is a PATH on which cargo finds the compiler next to itself.
+func searchPath(cargo string) string {
+	return "PATH=" + filepath.Dir(cargo) + string(os.PathListSeparator) + os.Getenv("PATH")
 }
 
 // reason is the part of cargo's output that says why it failed: its errors and
@@ -147,7 +183,7 @@ func reason(output string) string {
 	return strings.TrimLeft(text, ": ")
 }
 
-// sum is one for exactly these sources.
+// sum is one for exactly these sources and settings.
 func (p Program) sum() (string, error) {
 	h := sha256.New()
 	err := fs.WalkDir(p.Sources, ".", func(path string, entry fs.DirEntry, err error) error {
@@ -162,13 +198,21 @@ func (p Program) sum() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the sources of %s: %w", p.Name, err)
 	}
+	fmt.Fprint(h, p.Folder, p.Profile)
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
 
 func cacheFolder() (string, error) {
+	if folder := os.Getenv(CacheEnv); folder != "" {
+		folder, err := filepath.Abs(folder)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", CacheEnv, err)
+		}
+		return folder, nil
+	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("no cache folder to build into: %w", err)
+		return "", fmt.Errorf("no cache folder to build into (set %s): %w", CacheEnv, err)
 	}
 	return filepath.Join(cache, "gworker", "cargo"), nil
 }

@@ -1,10 +1,12 @@
 package cargo
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 )
@@ -19,7 +21,7 @@ func program(text string) Program {
 
 // alone gives a test a cache folder of its own.
 func alone(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv(CacheEnv, t.TempDir())
 	if _, err := program("").Find(); err != nil {
 		t.Skip(err)
 	}
@@ -39,6 +41,56 @@ func TestBuiltProgramIsOfItsSources(t *testing.T) {
 		if again, there, err := p.Built(); again != path || !there || err != nil {
 			t.Errorf("it is looked for as %s (%t, %v) and was built as %s", again, there, err, path)
 		}
+	}
+}
+
+// One program's sources may differ between two builds at the same time, and its
+// settings between two that have the same.
+func TestBuildsAtOnceAreOfTheirSourcesAndSettings(t *testing.T) {
+	alone(t)
+	var building sync.WaitGroup
+	for _, word := range []string{"one", "two"} {
+		for _, profile := range []string{"", "dev"} {
+			building.Go(func() {
+				p := program(`fn main() { println!("` + word + ` {}", cfg!(debug_assertions)) }`)
+				p.Profile = profile
+				path, err := p.Build()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				want := fmt.Sprintln(word, profile == "dev")
+				if out, err := exec.Command(path).Output(); err != nil || string(out) != want {
+					t.Errorf("it says %q, %v, want %q", out, err, want)
+				}
+			})
+		}
+	}
+	building.Wait()
+}
+
+// A package may be in a folder of its sources, and build on what is next to it.
+func TestProgramOfAFolder(t *testing.T) {
+	t.Setenv(CacheEnv, t.TempDir())
+	p := program("fn main() {}")
+	if _, err := p.Find(); err != nil {
+		t.Skip(err)
+	}
+	files := p.Sources.(fstest.MapFS)
+	toml := string(files["Cargo.toml"].Data) + "[[bin]]\nname = \"gworker-cargo-test\"\npath = \"../src/main.rs\"\n"
+	files["other/Cargo.toml"], files["other/Cargo.lock"] = &fstest.MapFile{Data: []byte(toml)}, files["Cargo.lock"]
+	p.Folder = "other"
+	path, err := p.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(path, os.Getenv(CacheEnv)) {
+		t.Errorf("it was built to %s, and not below %s", path, os.Getenv(CacheEnv))
+	}
+	top := p
+	top.Folder = ""
+	if _, there, err := top.Built(); there || err != nil {
+		t.Errorf("the package above is there, too: %t, %v", there, err)
 	}
 }
 
@@ -62,7 +114,7 @@ func TestFailedBuildLeavesNothingAndSaysWhyInALine(t *testing.T) {
 func TestMissingAndOldCargoAreNamed(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("CARGO_HOME", "")
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv(CacheEnv, t.TempDir())
 	bin := t.TempDir()
 	t.Setenv("PATH", bin)
 	if _, err := program("").Build(); err == nil || !strings.HasPrefix(err.Error(), "cargo is not installed") {

@@ -20,16 +20,16 @@ type Version struct {
 	Number string
 	// Revision is the one that its migrations end at.
 	Revision int
-	// folder holds its Cargo.toml and Cargo.lock.
-	folder string
+	// folder holds its Cargo.toml and Cargo.lock, which name the binary.
+	folder, binary string
 }
 
 var (
 	// V14 is the newest release.
-	V14 = Version{Number: "0.14.1", Revision: 22, folder: "."}
+	V14 = Version{Number: "0.14.1", Revision: 22, binary: "interop-rust"}
 	// V13 is the newest release whose migrations end at 20, with every crate of
 	// its family as it was then.
-	V13 = Version{Number: "0.13.5", Revision: 20, folder: "revision20"}
+	V13 = Version{Number: "0.13.5", Revision: 20, folder: "revision20", binary: "interop-rust20"}
 
 	// Versions are both, the newest first.
 	Versions = []Version{V14, V13}
@@ -60,7 +60,7 @@ func Require(t testing.TB, v Version) (program string) {
 }
 
 // Command is the program, ready to be started for one of its purposes (worker,
-// client, admin or migrate) in an environment that holds no settings of the
+// client, admin, migrate or chaos) in an environment that holds no settings of the
 // developer's. It is killed when ctx ends.
 func Command(ctx context.Context, t testing.TB, v Version, purpose string) *exec.Cmd {
 	t.Helper()
