@@ -1,6 +1,9 @@
 package interop_test
 
 import (
+	"context"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -8,6 +11,7 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/tests/interop/node"
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 // Node's workers never say that they live: however long their jobs take, a sweep
@@ -48,6 +52,78 @@ func TestJobsOfNodeAreNotSwept(t *testing.T) {
 		p.wait(t)
 		if runs := len(db.seen()); runs != 1 {
 			t.Errorf("it was run %d times", runs)
+		}
+	})
+}
+
+// A Rust worker without recovery says nothing of itself. Our workers leave what it has
+// locked alone for 4 hours, as Node's do, and then reset its locks, those of queues
+// too; whether it still lives they cannot know.
+func TestOldLocksOfRustAreReset(t *testing.T) {
+	forEachRust(t, func(t *testing.T, v rust.Version) {
+		db := gworkerDatabase(t)
+		open := db.closeGate()
+		living, dead := &lockHolder{name: "living", side: rustSide(v)}, &lockHolder{name: "dead", side: rustSide(v)}
+		living.start(db, "slow")
+		dead.start(db, "held")
+		db.await("both jobs to start", func() bool { return len(db.seen()) == 2 })
+		holder := db.lockedBy("slow")
+		dead.process.kill(t)
+		for queue, age := range map[string]string{"slow": "3 hours 58 minutes", "held": "4 hours 1 minute"} {
+			for _, table := range []string{"_private_jobs", "_private_job_queues"} {
+				db.exec(`update graphile_worker.`+table+` x set locked_at = now() - $2::interval
+					where x.locked_by = (select locked_by from graphile_worker._private_job_queues where queue_name = $1)`, queue, age)
+			}
+		}
+
+		// Each worker of ours looks for old locks at some moment of its first minute: of
+		// several, one does soon.
+		resets := make(chan gworker.OldLocksReset, 100)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer stop()
+		for range 6 {
+			worker, err := gworker.NewWorker(gworker.Config{
+				DatabaseURL: db.url, Concurrency: 1,
+				Tasks: []gworker.Task{gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error { return nil })},
+				Observers: []func(gworker.Event){func(e gworker.Event) {
+					if e, ok := e.(gworker.OldLocksReset); ok {
+						resets <- e
+					}
+				}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			running.Go(func() {
+				if err := worker.Run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		select {
+		case e := <-resets:
+			if !slices.Equal(e.Queues, []string{"held"}) || len(e.JobIDs) != 1 {
+				t.Errorf("reset %+v, want the locks of 4:01 hours", e)
+			}
+		case <-time.After(deadline):
+			t.Fatal("no worker of ours has looked for old locks")
+		}
+		stop()
+		running.Wait()
+		if got := db.lockedBy("held"); got != "" {
+			t.Errorf("the job of 4:01 hours is locked by %s", got)
+		}
+		if got := db.lockedBy("slow"); got != holder {
+			t.Errorf("the job of 3:58 hours is locked by %q, want %s", got, holder)
+		}
+		open()
+		gworkerSide.runOnce(t, db.url, "held")
+		db.await("both jobs to end", func() bool { return len(db.jobs()) == 0 })
+		living.process.stop(t)
+		if runs := values[string](db, "select worker from interop.runs order by job_id, id"); !slices.Equal(runs, []string{"living", "dead", "gworker"}) {
+			t.Errorf("the jobs were run by %v", runs)
 		}
 	})
 }

@@ -249,6 +249,47 @@ func TestEveryInstallerFirst(t *testing.T) {
 	}
 }
 
+// In whichever order the three install, the schema is the same in the end, each leaves
+// the ledger's rows of those before it, and a job that was added in between stays.
+func TestInstallOrders(t *testing.T) {
+	for _, v := range rust.Versions {
+		sides := []side{nodeSide(node.V18), rustSide(v), gworkerSide}
+		for _, i := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+			t.Run(fmt.Sprint(sides[i[0]], ", ", sides[i[1]], ", ", sides[i[2]]), func(t *testing.T) {
+				t.Parallel()
+				node.Require(t)
+				rust.Require(t, v)
+				db := emptyDatabase(t)
+				var ledger []revision
+				var jobs []storedJob
+				for n, s := range []side{sides[i[0]], sides[i[1]], sides[i[2]]} {
+					if err := db.migrateAs(s); err != nil {
+						t.Fatalf("%s: %v", s, err)
+					}
+					now := db.ledger()
+					if diff := cmp.Diff(ledger, now[:len(ledger)]); n > 0 && diff != "" {
+						t.Errorf("%s changed the ledger (-before +after):\n%s", s, diff)
+					}
+					if diff := cmp.Diff(jobs, db.jobs()); n > 0 && diff != "" {
+						t.Errorf("%s changed the jobs (-before +after):\n%s", s, diff)
+					}
+					db.exec(`select graphile_worker.add_job('greet', $1, $2, job_key => $2, flags => '{f}', run_at => '2040-01-01')`,
+						fmt.Sprintf(`{"n": %d}`, n), s.String())
+					ledger, jobs = now, db.jobs()
+				}
+				if last := ledger[len(ledger)-1].ID; last != v.Revision {
+					t.Errorf("the ledger ends at %d, want %d", last, v.Revision)
+				}
+				listing := finishedListing
+				if v.Revision > gworkerSide.newest() {
+					listing = newestListing
+				}
+				db.wantCatalog("after all", listing)
+			})
+		}
+	}
+}
+
 // A newer breaking revision stops each runtime before it does anything; of a newer
 // one that breaks nothing each warns, and works.
 func TestNewerRevisions(t *testing.T) {
@@ -300,21 +341,44 @@ func TestRevision11AndLockedJobs(t *testing.T) {
 		}
 		db.exec("alter table graphile_worker.migrations add breaking boolean not null default false")
 		db.exec("update graphile_worker.migrations set breaking = true where id in (1, 3)")
-		before := values[string](db, readFile(t, catalogQuery), "graphile_worker")
-		p := s.startWorker(t, o, newJournal())
-		if err := p.end(t); err == nil || !strings.Contains(p.stderr.String(), "There are locked jobs present; migration 11 cannot complete") {
-			t.Errorf("with a locked job: %v\n%s", err, p.stderr)
-		}
-		after := values[string](db, readFile(t, catalogQuery), "graphile_worker")
-		slices.Sort(before)
-		slices.Sort(after)
-		if diff := cmp.Diff(before, after); diff != "" {
-			t.Errorf("the catalog (-before +after):\n%s", diff)
-		}
-		db.exec("update graphile_worker.jobs set locked_at = null, locked_by = null")
-		s.startWorker(t, o, newJournal()).wait(t)
-		db.ranBy(s)
+		testRevision11(t, db, s)
 	})
+}
+
+// The same on a schema, with its ledger, that each release of the crate has made up to
+// revision 10.
+func TestRevision11AndLockedJobsOfRust(t *testing.T) {
+	forEachRuntime(t, func(t *testing.T, s side) {
+		for _, v := range rust.Versions {
+			db := databaseAt(t, rustSide(v), 10)
+			db.exec(`select graphile_worker.add_job('greet', '{"n": 1}'::json, 'a queue')`)
+			db.exec("update graphile_worker.jobs set locked_at = now(), locked_by = 'graphile_worker_1'")
+			testRevision11(t, db, s)
+		}
+	})
+}
+
+// testRevision11 has a side refuse the one job that is locked, and then not.
+func testRevision11(t *testing.T, db *database, s side) {
+	t.Helper()
+	o := order{ConnectionString: db.url, Tasks: []string{"greet"}, Concurrency: 1, Once: true}
+	state := func() []string {
+		found := values[string](db, readFile(t, catalogQuery), "graphile_worker")
+		slices.Sort(found)
+		found = append(found, values[string](db, "select m::text from graphile_worker.migrations m order by id")...)
+		return append(found, values[string](db, "select j::text from graphile_worker.jobs j order by id")...)
+	}
+	before := state()
+	p := s.startWorker(t, o, newJournal())
+	if err := p.end(t); err == nil || !strings.Contains(p.stderr.String(), "There are locked jobs present; migration 11 cannot complete") {
+		t.Errorf("with a locked job: %v\n%s", err, p.stderr)
+	}
+	if diff := cmp.Diff(before, state()); diff != "" {
+		t.Errorf("the catalog, the ledger and the job (-before +after):\n%s", diff)
+	}
+	db.exec("update graphile_worker.jobs set locked_at = null, locked_by = null")
+	s.startWorker(t, o, newJournal()).wait(t)
+	db.ranBy(s)
 }
 
 // Accepted flags, which Node has not, choose the same jobs here and in Rust.

@@ -98,6 +98,39 @@ func TestRustBatchOfOneQueue(t *testing.T) {
 	}
 }
 
+// Without a local queue each slot takes one job for each poll and each notification,
+// and then waits for the next, however many are runnable.
+func TestRustTakesOneJobPerSlotAndSignal(t *testing.T) {
+	forEachRust(t, func(t *testing.T, v rust.Version) {
+		db := gworkerDatabase(t)
+		const slots, jobs = 2, 9
+		for range jobs {
+			db.exec("select graphile_worker.add_job('work')")
+		}
+		j := newJournal()
+		p := startRustOf(t, v, db.url, j, withTasks("work"), withConcurrency(slots), func(o *order) {
+			o.PollMs = 24 * 60 * 60 * 1000 // the first poll is at once, the next one never
+		})
+		for signals := 1; signals <= 3; signals++ {
+			db.await("the jobs of a signal", func() bool { return len(db.jobs()) <= jobs-slots*signals })
+			if left := len(db.jobs()); left != jobs-slots*signals {
+				t.Errorf("%d jobs are left after %d signals, want %d of %d done for each", left, signals, slots, jobs)
+			}
+			if signals < 3 {
+				db.exec(`notify "jobs:insert", '{"count": 1}'`)
+			}
+		}
+		p.stop(t)
+		if left := len(db.jobs()); left != jobs-3*slots {
+			t.Errorf("%d jobs are left in the end, want those that had no signal", left)
+		}
+		gworkerSide.runOnce(t, db.url, "work")
+		if left := db.jobs(); len(left) != 0 {
+			t.Errorf("a worker of ours left %+v", left)
+		}
+	})
+}
+
 // Rust completes by the job's id alone: a worker that has lost its lock deletes what
 // another is running. That one's handler is told, and stores nothing.
 func TestRustCompletesWhatItHasLost(t *testing.T) {
