@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/gworker/gworker/tests/interop/rust"
 )
 
 func TestMain(m *testing.M) {
@@ -41,6 +43,14 @@ func TestChaos(t *testing.T) {
 	}
 	o := defaults()
 	o.Duration, o.Seed, o.Faults = 50*time.Second, seed, shortKinds
+	switch _, err := rust.Build(rustVersion); {
+	case err == nil:
+		o.Rust = 1
+	case os.Getenv(rust.RequireEnv) == "1":
+		t.Fatalf("no Rust worker can take part: %v", err)
+	default:
+		t.Logf("no Rust worker takes part: %v (%s=1 makes this a failure)", err, rust.RequireEnv)
+	}
 	v, err := run(t.Context(), o, func(line string) { t.Log(line) })
 	if err != nil {
 		t.Fatal(err)

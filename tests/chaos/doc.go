@@ -2,6 +2,7 @@
 // that no job was lost, none is stuck and none was run twice without a reason.
 //
 //	go run ./tests/chaos -duration 30m -seed 7
+//	go run ./tests/chaos -duration 30m -rust 2                  # Rust workers take part
 //	go run ./tests/chaos -jobs 1000000 -duration 1h -pause 1m   # a soak
 //	GWORKER_CHAOS=7 go test ./tests/chaos        # the short form, for CI
 //
@@ -13,6 +14,7 @@
 //	soak.go      adds a great number of small jobs instead, with -jobs
 //	fleet.go     worker processes, started again when they die
 //	worker.go    such a process: a gworker whose task records each run; tasks has its SQL tasks
+//	nodeworker.go, rustworker.go   the workers of other runtimes, which -node and -rust choose
 //	poison.go    jobs that are meant to harm: what their handlers end with, and what is stored
 //	recorder.go  brings the records to the witness, those of several runs at once
 //	monkey.go    picks faults from the seed; faults_*.go are the faults

@@ -34,10 +34,10 @@ func (c *chaos) awaitMove(ctx context.Context, d choice, since time.Time) error 
 				delete(waiting, s.name)
 				took := time.Since(since.Add(-time.Second))
 				c.log.say("#%d %s works on the new primary after %.1fs", d.number, s.now().name, took.Seconds())
-				if !s.node {
+				if !s.runtime.foreign() {
 					c.figures.moved(took)
 				}
-			} else if !s.node {
+			} else if !s.runtime.foreign() {
 				left++
 			}
 		}
@@ -49,7 +49,7 @@ func (c *chaos) awaitMove(ctx context.Context, d choice, since time.Time) error 
 	for _, s := range c.fleet.slots {
 		switch {
 		case !waiting[s.name]:
-		case s.node:
+		case s.runtime.foreign():
 			c.log.say("#%d %s has not moved yet", d.number, s.now().name)
 		default:
 			c.log.breaks("a worker leaves a server that has become read-only",

@@ -107,7 +107,7 @@ func (c *chaos) blackhole(ctx context.Context, d choice) error {
 func (c *chaos) hush(ctx context.Context, d choice) error {
 	s := c.fleet.slots[d.slot]
 	p := s.now()
-	if s.node || !p.running() {
+	if s.runtime.foreign() || !p.running() {
 		c.log.say("#%d %s %s: left out, %s is no running gworker", d.number, d.kind, s.name, p.name)
 		return nil
 	}

@@ -93,7 +93,7 @@ func (f *figures) growth() (evidence []string) {
 				evidence = append(evidence, fmt.Sprintf("%s: %d KB in the second third, %d KB in the last", name, before, after))
 			}
 		}
-		if n := f.sessions[name]; n > sessionsMost && !strings.HasPrefix(name, "node") {
+		if n := f.sessions[name]; n > sessionsMost && !strings.HasPrefix(name, string(nodeRuntime)) && !strings.HasPrefix(name, string(rustRuntime)) {
 			evidence = append(evidence, fmt.Sprintf("%s had %d connections at once", name, n))
 		}
 	}
@@ -115,7 +115,8 @@ func (f *figures) lines(ctx context.Context, c *chaos) ([]string, error) {
 		fmt.Sprintf("faults      %d: %s", len(c.log.faults), counted(kinds)),
 	}
 	counts, err := c.witness.lines(ctx, `
-		select 'runs        ' || count(*) || ' (' || count(*) filter (where node) || ' by Node), of jobs ' || count(distinct job_id)
+		select 'runs        ' || count(*) || ' (' || count(*) filter (where runtime = 'node') || ' by Node, '
+			|| count(*) filter (where runtime = 'rust') || ' by Rust), of jobs ' || count(distinct job_id)
 			|| '; ended ' || (select string_agg(what || ' ' || n, ', ' order by what) from (
 				select coalesce(outcome, 'with the process') as what, count(*) as n from ran group by 1) a)
 		from ran
@@ -131,7 +132,7 @@ func (f *figures) lines(ctx context.Context, c *chaos) ([]string, error) {
 			count(*) filter (where loose and outcome = 'lost') || ' told; beside ' || count(*) filter (where (loose or again) and exists (
 				select from ran b where b.job_id = a.job_id and b.id <> a.id
 					and b.started_at < a.ended_at and b.ended_at > a.started_at)) || ' the job ran elsewhere'
-		from ran a where not node
+		from ran a where runtime = 'gworker'
 		union all
 		select 'locks taken ' || count(*) || ' from ' || count(distinct process) || ' processes, ' ||
 			count(*) filter (where p.ended_at > t.at) || ' of them while the holder lived'
@@ -143,7 +144,7 @@ func (f *figures) lines(ctx context.Context, c *chaos) ([]string, error) {
 		from (
 			select extract(epoch from (
 				select min(b.started_at) from ran b where b.job_id = a.job_id and b.started_at > a.ended_at) - a.ended_at) as took
-			from ran a where a.killed and not a.node and a.outcome is null
+			from ran a where a.killed and a.runtime = 'gworker' and a.outcome is null
 		) k having true`)
 	if err != nil {
 		return nil, err

@@ -13,11 +13,25 @@ import (
 	"time"
 )
 
+// A workerRuntime is whose worker a process is.
+type workerRuntime string
+
+const (
+	gworkerRuntime workerRuntime = "gworker"
+	nodeRuntime    workerRuntime = "node"
+	rustRuntime    workerRuntime = "rust"
+)
+
+// foreign says that a worker is none of ours. What it does wrong is not judged here,
+// only what it makes others do; and its recovery is off, so that nobody but this program
+// lets go of what it leaves.
+func (r workerRuntime) foreign() bool { return r != gworkerRuntime }
+
 // slot is the place of a worker: its proxy stays, its processes come and go.
 type slot struct {
-	name  string
-	node  bool
-	proxy *proxy
+	name    string
+	runtime workerRuntime
+	proxy   *proxy
 	// busy is held by a fault that is at this slot.
 	busy sync.Mutex
 
@@ -50,15 +64,16 @@ type fleet struct {
 	witness string
 	cluster *cluster
 	node    *nodeInstallation // nil: no Node worker
+	rust    *rustInstallation // nil: no Rust worker
 }
 
 // add makes a slot and starts its first process.
-func (f *fleet) add(ctx context.Context, name string, node bool) error {
+func (f *fleet) add(ctx context.Context, name string, of workerRuntime) error {
 	p, err := newProxy(f.cluster.now().address())
 	if err != nil {
 		return err
 	}
-	s := &slot{name: name, node: node, proxy: p, started: make(chan struct{}, 1), over: make(chan struct{})}
+	s := &slot{name: name, runtime: of, proxy: p, started: make(chan struct{}, 1), over: make(chan struct{})}
 	f.slots = append(f.slots, s)
 	if err := f.start(s); err != nil {
 		close(s.over)
@@ -87,10 +102,14 @@ func (f *fleet) start(s *slot) error {
 		o.HoldTime = new(holdTime(s.name).Milliseconds())
 	}
 	var cmd *exec.Cmd
-	if s.node {
-		o.Package, o.Concurrency, o.Tasks = f.node.pack, nodeConcurrency, taskNames()
+	switch s.runtime {
+	case nodeRuntime:
+		o.Package, o.Concurrency, o.Tasks = f.node.pack, foreignConcurrency, taskNames()
 		cmd = f.node.command()
-	} else {
+	case rustRuntime:
+		o.Concurrency, o.Tasks = foreignConcurrency, taskNames()
+		cmd = f.rust.command()
+	default:
 		exe, err := os.Executable()
 		if err != nil {
 			return err
@@ -126,8 +145,8 @@ func (f *fleet) supervise(ctx context.Context, s *slot) {
 		if !p.wasKilled() && !p.wasAsked() {
 			pause = time.Second
 			switch {
-			case s.node:
-				// Node's workers end when they lose their database.
+			case s.runtime.foreign():
+				// Node's workers end when they lose their database, and Rust's of any error of it.
 				f.log.say("%s ended by itself: %v", p.name, p.err)
 			case f.log.revoked(p.ended) && f.deniedIn(p):
 				f.log.say("%s ended, as it may not do its work: %v", p.name, p.err)
@@ -135,8 +154,8 @@ func (f *fleet) supervise(ctx context.Context, s *slot) {
 				f.log.breaks("a worker ends only when it is told to", "%s ended by itself: %v", p.name, p.err)
 			}
 		}
-		if s.node {
-			f.freeNodeLocks(ctx, p)
+		if s.runtime.foreign() {
+			f.freeForeignLocks(ctx, p)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -163,9 +182,9 @@ func (f *fleet) deniedIn(p *process) bool {
 		strings.Contains(lines[len(lines)-1], "is not permitted to log in")
 }
 
-// freeNodeLocks is what an operator does after a Node worker has died: nobody
+// freeForeignLocks is what an operator does after a Node or Rust worker has died: nobody
 // else would, for four hours.
-func (f *fleet) freeNodeLocks(ctx context.Context, p *process) {
+func (f *fleet) freeForeignLocks(ctx context.Context, p *process) {
 	err := await(ctx, time.Minute, "freeing the locks of "+p.name, func() (bool, error) {
 		_, err := value[string](ctx, f.cluster.now(),
 			"select coalesce(graphile_worker.force_unlock_workers($1)::text, '')", p.workerIDs())
@@ -207,13 +226,13 @@ func (f *fleet) stopOne(s *slot) {
 	select {
 	case <-p.exited:
 	case <-timer.C:
-		if !s.node {
+		if !s.runtime.foreign() {
 			f.log.breaks("a worker ends after SIGTERM", "%s was still there after %s", p.name, stopPatience)
 		}
 		p.kill()
 	}
 	<-s.over
-	if !s.node && !p.wasKilled() && p.err != nil {
+	if !s.runtime.foreign() && !p.wasKilled() && p.err != nil {
 		f.log.breaks("a worker ends with status 0", "%s: %v", p.name, p.err)
 	}
 }

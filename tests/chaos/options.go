@@ -17,6 +17,7 @@ type options struct {
 	Seed     uint64
 	Workers  int
 	Node     bool
+	Rust     int           // workers
 	Rate     int           // jobs a second
 	Jobs     int           // not 0: a soak, which ends when these have been added
 	Pause    time.Duration // the longest between two faults
@@ -40,8 +41,8 @@ func (o options) check() error {
 	if slices.Contains(o.Faults, "clock") && o.Duration >= clockStep/2 {
 		return fmt.Errorf("with the fault clock, duration must be less than %s", clockStep/2)
 	}
-	if o.Jobs < 0 {
-		return errors.New("jobs cannot be negative")
+	if o.Jobs < 0 || o.Rust < 0 {
+		return errors.New("jobs and rust cannot be negative")
 	}
 	return nil
 }
@@ -69,8 +70,8 @@ const (
 	longHoldSlot = "w4"
 	longHold     = time.Second
 
-	concurrency     = 8
-	nodeConcurrency = 4
+	concurrency        = 8
+	foreignConcurrency = 4
 )
 
 // holdTime is how long the worker of a slot holds jobs.

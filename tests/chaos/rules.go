@@ -17,12 +17,17 @@ var rules = []rule{
 
 	{"a job that fails for good has had its attempts and stays", `
 		select 'job of n=' || j.n || ': ' || coalesce('attempts ' || l.attempts || ', error ' || coalesce(l.last_error, 'none'), 'its row is gone')
-			|| ', ' || (select count(*) from ran r where r.n = j.n) || ' runs'
+			|| ', runs: ' || coalesce((select string_agg(concat_ws(' ', r.worker, 'attempt', r.attempt, coalesce(r.outcome, 'no end')), ', ' order by r.id)
+				from ran r where r.n = j.n), 'none')
+			|| ', attempts of the dead that were unlocked: ' || (select count(*) from unlocked u where u.job_id = l.job_id)
 		from jobs j
 		left join leftovers l on l.n = j.n
 		where j.state = 'added' and j.expect = 'failed' and (
 			l.n is null or l.attempts <> j.attempts
 			or (case j.stored when '' then l.last_error is not null else left(l.last_error, length(j.stored)) is distinct from j.stored end)
+				and l.last_error is distinct from 'TaskError("' || j.stored || '")' -- as Rust's workers store it
+				-- A worker that died in the last attempt has stored nothing.
+				and not exists (select from unlocked u where u.job_id = l.job_id and u.attempt = l.attempts)
 				and coalesce(l.last_error, '') not like 'Job recovered after worker interruption%'
 			or (select count(*) from ran r where r.n = j.n) + (select count(*) from unlocked u where u.job_id = l.job_id)
 				-- A Node worker that ends fails its jobs, those too whose runs are not recorded yet.
@@ -83,7 +88,7 @@ var rules = []rule{
 		from releases r
 		left join ids i on i.worker_id = r.locked_by
 		where r.deleted and r.by_app is distinct from 'chaos-' || i.process
-			and r.by_app not like 'chaos-node%' -- which deletes by the id alone`},
+			and r.by_app !~ '^chaos-(node|rust)' -- which delete by the id alone`},
 
 	{"a failure uses up one attempt", `
 		select concat_ws(' ', 'job', a.job_id, 'failed in attempt', a.attempt, 'on', a.worker, 'and went on with attempt', b.attempt)
@@ -113,7 +118,7 @@ var rules = []rule{
 	{"a held job is ended only by the process that ran it", `
 		select concat_ws(' ', 'job', e.job_id, 'was', case when e.deleted then 'deleted' else 'failed' end, 'by', e.by_app, 'at', e.at)
 		from endings e
-		where e.by_app not like 'chaos-node%' -- which deletes by the id alone
+		where e.by_app !~ '^chaos-(node|rust)' -- which delete by the id alone
 			and not exists (select from ran r where r.job_id = e.job_id and 'chaos-' || r.worker = e.by_app
 				and r.locked_at = e.claimed_at and (r.outcome = 'ok') = e.deleted and r.outcome in ('ok', 'failed', 'refused'))
 			-- A payload that cannot be read fails without a run.

@@ -38,7 +38,7 @@ func run(ctx context.Context, o options, print func(string)) (v *verdict, err er
 	if o.Jobs > 0 {
 		much = fmt.Sprintf("%d jobs", o.Jobs)
 	}
-	print(fmt.Sprintf("seed %d, %s, %d gworker processes, %s", o.Seed, o.Duration, o.Workers, much))
+	print(fmt.Sprintf("seed %d, %s, %d gworker and %d Rust processes, %s", o.Seed, o.Duration, o.Workers, o.Rust, much))
 	defer func() {
 		c.close()
 		keep := o.Logs != "" || err != nil || v.failed()
@@ -105,6 +105,12 @@ func (c *chaos) setUp(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	var rust *rustInstallation
+	if c.options.Rust > 0 {
+		if rust, err = findRust(c.base); err != nil {
+			return err
+		}
+	}
 	if c.witness, err = startWitness(ctx); err != nil {
 		return err
 	}
@@ -119,18 +125,23 @@ func (c *chaos) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	c.figures = newFigures()
-	c.fleet = &fleet{log: c.log, logs: c.logs, witness: c.witness.url(), cluster: c.cluster}
+	c.fleet = &fleet{log: c.log, logs: c.logs, witness: c.witness.url(), cluster: c.cluster, rust: rust}
 	for i := range c.options.Workers {
-		if err := c.fleet.add(ctx, "w"+itoa(i+1), false); err != nil {
+		if err := c.fleet.add(ctx, "w"+itoa(i+1), gworkerRuntime); err != nil {
 			return err
 		}
 	}
 	if c.options.Node {
 		if c.fleet.node, err = findNode(c.base); err != nil {
 			c.log.say("no Node worker takes part: %v", err)
-			return nil
+		} else if err := c.fleet.add(ctx, "node", nodeRuntime); err != nil {
+			return err
 		}
-		return c.fleet.add(ctx, "node", true)
+	}
+	for i := range c.options.Rust {
+		if err := c.fleet.add(ctx, "rust"+itoa(i+1), rustRuntime); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -14,8 +14,8 @@ const (
 	// drainPatience is for what waits when the last fault is over: retries,
 	// recoveries, back-offs.
 	drainPatience = 2 * time.Minute
-	// nodePatience is how long a Node worker may sit on jobs then.
-	nodePatience = 30 * time.Second
+	// foreignPatience is how long a Node or Rust worker may sit on jobs then.
+	foreignPatience = 30 * time.Second
 	// partingPatience is how long the server may take to notice that a session
 	// has ended.
 	partingPatience = 15 * time.Second
@@ -34,7 +34,7 @@ func (c *chaos) settle(ctx context.Context) error {
 			return false, err
 		}
 		defer conn.Close(ctx)
-		if err := c.freeDeadNodes(ctx, conn, time.Since(began) > nodePatience); err != nil {
+		if err := c.freeDeadForeign(ctx, conn, time.Since(began) > foreignPatience); err != nil {
 			return false, err
 		}
 		if c.cluster.clock != nil {
@@ -78,13 +78,13 @@ func (c *chaos) left(ctx context.Context, conn *pgx.Conn) (text string, err erro
 	return text, err
 }
 
-// freeDeadNodes frees what Node processes hold that are dead: a claim that a
+// freeDeadForeign frees what Node and Rust processes hold that are dead: a claim that a
 // black hole delivered late may have come after they were. One that lives but
 // does not go on, with impatience, is ended.
-func (c *chaos) freeDeadNodes(ctx context.Context, conn *pgx.Conn, impatient bool) error {
+func (c *chaos) freeDeadForeign(ctx context.Context, conn *pgx.Conn, impatient bool) error {
 	live := []string{}
 	for _, s := range c.fleet.slots {
-		if !s.node {
+		if !s.runtime.foreign() {
 			continue
 		}
 		p := s.now()
@@ -106,10 +106,10 @@ func (c *chaos) freeDeadNodes(ctx context.Context, conn *pgx.Conn, impatient boo
 	_, err := conn.Exec(ctx, `
 		select graphile_worker.force_unlock_workers(array(
 			select locked_by from graphile_worker._private_jobs
-			where locked_by ~ '^(pool|otpool|worker)-' and locked_by <> all ($1)
+			where locked_by ~ '^(pool-|otpool-|worker-|graphile_worker_)' and locked_by <> all ($1)
 			union
 			select locked_by from graphile_worker._private_job_queues
-			where locked_by ~ '^(pool|otpool|worker)-' and locked_by <> all ($1)))`, live)
+			where locked_by ~ '^(pool-|otpool-|worker-|graphile_worker_)' and locked_by <> all ($1)))`, live)
 	return err
 }
 

@@ -95,7 +95,7 @@ func (c *chaos) deaf(ctx context.Context) (evidence []string, err error) {
 	}
 	strays, err := records[stray](ctx, c.witness, `
 		select worker, job_id, taken_at, ended_at from ran
-		where astray and not node and not (killed and outcome is null) order by ended_at`)
+		where astray and runtime = 'gworker' and not (killed and outcome is null) order by ended_at`)
 	for _, r := range strays {
 		s, p := c.fleet.find(r.Process)
 		if p == nil {

@@ -138,13 +138,13 @@ func (c *chaos) collect(ctx context.Context) error {
 	var processes, ids [][]any
 	for _, s := range c.fleet.slots {
 		for _, p := range s.processes() {
-			processes = append(processes, []any{p.name, s.node, p.ended, p.wasKilled()})
+			processes = append(processes, []any{p.name, string(s.runtime), p.ended, p.wasKilled()})
 			for _, id := range p.workerIDs() {
 				ids = append(ids, []any{id, p.name})
 			}
 		}
 	}
-	if err := c.witness.put(ctx, "processes", []string{"name", "node", "ended_at", "killed"}, processes); err != nil {
+	if err := c.witness.put(ctx, "processes", []string{"name", "runtime", "ended_at", "killed"}, processes); err != nil {
 		return err
 	}
 	if err := c.witness.put(ctx, "ids", []string{"worker_id", "process"}, ids); err != nil {

@@ -20,15 +20,15 @@ from (
 ) a;
 create index on taken (job_id);
 
--- Those of dead Node workers, which this program has unlocked: the attempt stays
+-- Those of dead Node and Rust workers, which this program has unlocked: the attempt stays
 -- used up, also if the process died before its run was recorded.
 create view unlocked as
 select * from taken where by_app = 'chaos-harness';
 
 -- Each run with its end, which is that of its process where it did not come to
--- its own. A run is astray if its lock had been taken when it ended; a Node worker
--- does not say which lock it has, so where it has run one attempt several times,
--- its locks were taken in that order.
+-- its own. A run is astray if its lock had been taken when it ended; Node's and
+-- Rust's workers do not say which lock they have, so where one has run an attempt
+-- several times, its locks were taken in that order.
 --
 -- A run of a gworker is of a claim whose transaction
 --   wrote its lock, as it began or as it ended (lock_at, not again), or
@@ -37,16 +37,16 @@ select * from taken where by_app = 'chaos-harness';
 --   (again), or it was not (loose).
 create table ran as
 select r.id, r.n, r.job_id, r.queue, r.attempt, r.worker, r.worker_id, r.locked_at, r.started_at, r.outcome,
-  coalesce(r.ended_at, p.ended_at) as ended_at, p.node, p.killed,
+  coalesce(r.ended_at, p.ended_at) as ended_at, p.runtime, p.killed,
   t.at as taken_at, coalesce(t.at < coalesce(r.ended_at, p.ended_at), false) as astray,
   l.at as lock_at, coalesce(l.again, false) as again, e.at is not null as ended_held,
-  not p.node and l.at is null and e.at is null as loose
+  p.runtime = 'gworker' and l.at is null and e.at is null as loose
 from (
   select *, row_number() over (partition by job_id, worker_id, attempt order by started_at) as nth from runs
 ) r
 join processes p on p.name = r.worker
 left join taken t on t.job_id = r.job_id and t.locked_by = r.worker_id
-  and case when p.node then t.attempt = r.attempt and t.nth = r.nth else t.locked_at = r.locked_at end
+  and case p.runtime when 'gworker' then t.locked_at = r.locked_at else t.attempt = r.attempt and t.nth = r.nth end
 left join locks l on l.job_id = r.job_id and l.locked_by = r.worker_id and l.locked_at = r.locked_at
 left join endings e on e.job_id = r.job_id and e.by_app = 'chaos-' || r.worker and e.claimed_at = r.locked_at;
 create index on ran (job_id);

@@ -7,7 +7,7 @@ create table runs (
   attempt int not null,
   worker text not null,     -- the process: w1.2 is the second one of w1
   worker_id text not null,  -- what stands in locked_by
-  locked_at timestamptz,    -- of the lock, or of the claim that holds the job; null: a Node worker's run
+  locked_at timestamptz,    -- of the lock, or of the claim that holds the job; null: a run of Node's or Rust's
   started_at timestamptz not null default clock_timestamp(),
   ended_at timestamptz,
   outcome text              -- ok, failed, refused (done, and the database will be
@@ -43,7 +43,7 @@ create index on endings (job_id);
 create table done (n bigint, job_id bigint);
 create table failures (job_id bigint, task text, error text, at timestamptz);
 create table processes (
-  name text primary key, node boolean not null, ended_at timestamptz not null, killed boolean not null
+  name text primary key, runtime text not null, ended_at timestamptz not null, killed boolean not null
 );
 
 -- Runs whose hold was let go of, and the fault that was the reason.

@@ -1,11 +1,12 @@
 //! The Rust side of gworker's interop tests: the published graphile_worker crate
 //! under tasks of ours that record every run in interop.runs.
 //!
-//! The one argument says what to do: worker, client, admin or migrate. The order
-//! is one line of JSON on stdin; events go to stdout, a line of JSON each, and
-//! everything meant for people to stderr. A worker works until stdin ends or,
-//! with "once", until nothing is runnable.
+//! The one argument says what to do: worker, client, admin, migrate or chaos, which
+//! is a worker of another program (chaos.rs). The order is one line of JSON on stdin;
+//! events go to stdout, a line of JSON each, and everything meant for people to stderr.
+//! A worker works until stdin ends or, with "once", until nothing is runnable.
 
+mod chaos;
 mod order;
 mod tasks;
 mod utils;
@@ -20,12 +21,6 @@ use sqlx::postgres::PgPoolOptions;
 use order::Order;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// What the program was built from, for the test that builds it to find.
-const BUILT: &str = match option_env!("GWORKER_INTEROP_DIGEST") {
-    Some(line) => line,
-    None => "by hand",
-};
 
 /// Tells the test something.
 pub fn say(event: Value) {
@@ -56,13 +51,16 @@ async fn run() -> Result<(), Failure> {
     let what = std::env::args().nth(1).unwrap_or_default();
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
+    if what == "chaos" {
+        return chaos::work(serde_json::from_str(&line)?).await;
+    }
     let order: Order = serde_json::from_str(&line)?;
     match what.as_str() {
         "worker" => work(order).await,
         "client" => utils::add(&connect(&order, 2).await?, order).await,
         "admin" => utils::administer(&connect(&order, 2).await?, order).await,
         "migrate" => Ok(connect(&order, 2).await?.migrate().await?),
-        _ => Err(format!("say worker, client, admin or migrate ({})", BUILT).into()),
+        _ => Err("say worker, client, admin, migrate or chaos".into()),
     }
 }
 

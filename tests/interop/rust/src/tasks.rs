@@ -29,6 +29,12 @@ pub struct Record {
 /// An error whose Debug form, which the crate stores, is the text alone.
 pub struct Text(String);
 
+impl Text {
+    pub fn new(text: &str) -> Self {
+        Text(text.to_string())
+    }
+}
+
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
