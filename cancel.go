@@ -11,7 +11,7 @@ import (
 )
 
 // ErrJobCancelled is the cause (see [context.Cause]) of a handler's context that
-// ends because somebody has cancelled the job. The cause's text has the reason.
+// ends because the job was cancelled. The cause's text has the reason.
 // However the handler returns then, the job stays failed, with that reason as its
 // last error.
 var ErrJobCancelled = job.ErrCancelled

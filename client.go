@@ -52,7 +52,7 @@ type ClientConfig struct {
 	// database: inside a transaction, too. Each may change the spec, whose Flags
 	// are a copy and whose Payload is the caller's own value. An error fails the
 	// call, and nothing is added; ErrAddSkipped leaves this job out. A panic is
-	// an error. Jobs that are added by SQL do not come by here.
+	// an error. Jobs that are added by SQL do not pass through it.
 	BeforeAdd []func(ctx context.Context, spec *JobSpec) error
 }
 

@@ -21,8 +21,8 @@ const (
 	GCTaskIdentifiers CleanupTask = admin.GCTaskIdentifiers
 	// GCJobQueues deletes queues that have no job and that nobody has locked.
 	GCJobQueues CleanupTask = admin.GCJobQueues
-	// DeletePermafailedJobs deletes jobs that have permanently failed. Also those
-	// are that somebody may still want to look at, so it is not done by default.
+	// DeletePermafailedJobs deletes jobs that have permanently failed. You may
+	// still want to look at them, so it is not done by default.
 	DeletePermafailedJobs CleanupTask = admin.DeletePermafailedJobs
 )
 
@@ -47,7 +47,7 @@ type CleanupOptions struct {
 // would leave without jobs.
 type CleanupResult = admin.Cleaned
 
-// Cleanup deletes what is not used any more. It can run at any time, while
+// Cleanup deletes what is no longer used. It can run at any time, while
 // workers work and jobs are added: adding waits for a moment, and the cleanup
 // gives up with ErrCleanupBusy rather than make it wait for long. On an error
 // the result is what was deleted before it.

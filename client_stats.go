@@ -65,8 +65,8 @@ type QueueFilter struct {
 	Cursor string
 }
 
-// Queues returns one page of the named queues, by name. Queues that have no jobs
-// any more are listed until a cleanup deletes them.
+// Queues returns one page of the named queues, by name. Queues whose jobs are gone
+// are listed until a cleanup deletes them.
 func (c *Client) Queues(ctx context.Context, filter QueueFilter) (QueuePage, error) {
 	page, err := c.queuePage(ctx, filter)
 	if err != nil {

@@ -101,7 +101,7 @@ type Config struct {
 	//
 	// nil means 50 ms. 0 means off: a lock is written for each job before it
 	// starts, as Node's and Rust's workers do it; of jobs that took little time
-	// lately a claim then takes as many as the slots come by within 25 ms, up to
+	// lately a claim then takes as many as the slots get to within 25 ms, up to
 	// 500, and those that have not started after 100 ms go back. Jobs are not held, either,
 	// together with flags, a LocalQueue, CompletionDelay, FailureDelay, Now, tasks
 	// with a Concurrency of their own, Recovery.Decide, Recovery.Delay, and
@@ -127,8 +127,8 @@ type Config struct {
 	// due again, when a lock is older than 4 hours, and when a job without a
 	// RunAt is due that is added through this worker's client. Cron goes by it,
 	// too, in place of the machine's clock. Workers of one queue should go by one
-	// clock, see docs/time.md. Heartbeats, and who is taken for dead, go by the
-	// database's clock all the same. It is called from many goroutines. If it
+	// clock, see docs/time.md. Heartbeats, and who is presumed dead, still go by the
+	// database's clock. It is called from many goroutines. If it
 	// panics, ObserverPanicked reports it, and the time that it told last goes on by
 	// the machine's clock.
 	Now func() time.Time
@@ -190,7 +190,7 @@ type Config struct {
 	// NoPreparedStatements sends statements without preparing them, as
 	// transaction-pooling proxies such as PgBouncer need it. By default each
 	// statement is prepared once per connection. The listener needs a real
-	// session all the same: see ListenDatabaseURL and NoListen.
+	// session nevertheless: see ListenDatabaseURL and NoListen.
 	NoPreparedStatements bool
 
 	// ListenDatabaseURL is a connection string that leads to the server past a

@@ -146,7 +146,7 @@ func (c Config) claims(s scheduler.Config) scheduler.Config {
 const mostHold = 10 * time.Second
 
 // validateHold returns the hold time to go by. Where jobs cannot be held, the
-// default gives way without a word; a time that somebody has asked for does not.
+// default gives way without a word; a time that was asked for does not.
 func (c Config) validateHold() (*time.Duration, error) {
 	obstacle := c.holdObstacle()
 	switch {

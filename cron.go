@@ -110,7 +110,7 @@ type CrontabErrors = cron.Errors
 var ErrDuplicateCronItem = cron.ErrDuplicate
 
 // ParseCrontab reads a crontab. The error, if any, is a CrontabErrors; the items
-// of the lines without errors are returned all the same.
+// of the lines without errors are still returned.
 func ParseCrontab(text string) ([]CronItem, error) {
 	parsed, errs := cron.Parse(text)
 	items := make([]CronItem, len(parsed))

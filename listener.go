@@ -168,7 +168,7 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 // handle gets what came in. It is called on one goroutine, one call at a time,
 // with a context that ends with ctx; Run waits for it. It may take its time:
 // meanwhile notifications gather for the next batch, equal ones once. What has
-// gathered when ctx ends is not delivered any more. A panic in handle is not
+// gathered when ctx ends is no longer delivered. A panic in handle is not
 // caught.
 func (l *Listener) Run(ctx context.Context, handle func(ctx context.Context, batch ListenerBatch)) error {
 	return l.inner.Run(ctx, handle)

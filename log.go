@@ -167,7 +167,7 @@ func logWorker(level slog.Level, line func(slog.Level, string, ...slog.Attr), e 
 		line(level, "heartbeat could not be written; others may take this worker for dead",
 			errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
 	case event.WorkerDeclaredDead:
-		line(level, "somebody has taken this worker for dead; registering again", slog.String("worker_id", e.WorkerID))
+		line(level, "another worker has declared this worker dead; registering again", slog.String("worker_id", e.WorkerID))
 	case event.LocksLost:
 		line(level, "jobs that run here are no longer locked by this worker; ending their contexts",
 			listAttr("job_ids", e.JobIDs))

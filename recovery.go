@@ -28,7 +28,7 @@ const (
 // back the jobs of others that do not. Every zero value is the default.
 //
 // A worker registers before its first claim and writes a heartbeat on a
-// connection of its own. Workers that are not heard of are taken for dead by the
+// connection of its own. Workers that are not heard of are presumed dead by the
 // next sweep, and their jobs run again with the attempt restored. Workers of all
 // runtimes that use the schema's recovery tables see each other; Node's workers
 // do not register, and their jobs are left alone but for locks older than 4
@@ -51,7 +51,7 @@ type RecoveryConfig struct {
 	// 0 means 30 s.
 	SweepInterval time.Duration
 
-	// StaleAfter is the silence after which a worker is taken for dead. It must
+	// StaleAfter is the silence after which a worker is presumed dead. It must
 	// exceed twice HeartbeatInterval: one heartbeat may be late. Others are
 	// told this bound, and wait at least as long for this worker. Rust's
 	// workers are given 5 minutes. 0 means 60 s.
@@ -77,7 +77,7 @@ type RecoveryConfig struct {
 	Decide func(context.Context, RecoverableJob) RecoveryDecision
 }
 
-// RecoverableJob is a job whose worker is taken for dead.
+// RecoverableJob is a job whose worker is presumed dead.
 type RecoverableJob = recovery.Job
 
 // RecoveryDecision says what becomes of such a job. The zero value recovers it.
@@ -96,7 +96,7 @@ const (
 
 // ErrJobLost is the cause (see [context.Cause]) of a handler's context that ends
 // because the job is no longer locked by this worker: the worker was silent for
-// too long and was taken for dead, or somebody took its locks. The job may run
+// too long and was presumed dead, or its locks were taken. The job may run
 // elsewhere by now; nothing that the handler returns is stored.
 var ErrJobLost = recovery.ErrJobLost
 
@@ -121,7 +121,7 @@ func (c RecoveryConfig) validate() (RecoveryConfig, error) {
 	}
 	if c.StaleAfter <= 2*c.HeartbeatInterval {
 		return c, problem("Config.Recovery.StaleAfter", "is %s: it must exceed twice the heartbeat interval of %s, "+
-			"or a healthy worker whose heartbeat is late once would be taken for dead", c.StaleAfter, c.HeartbeatInterval)
+			"or a healthy worker whose heartbeat is late once would be presumed dead", c.StaleAfter, c.HeartbeatInterval)
 	}
 	if c.ResilientMultiplier == 0 {
 		c.ResilientMultiplier = DefaultResilientMultiplier
@@ -260,7 +260,7 @@ type SweepOptions struct {
 // SweepResult is what a sweep did, or would do.
 type SweepResult = recovery.SweepResult
 
-// SweptWorker is a worker that was taken for dead.
+// SweptWorker is a worker that was presumed dead.
 type SweptWorker = recovery.SweptWorker
 
 // SweptJob is a job of such a worker.
@@ -269,7 +269,7 @@ type SweptJob = recovery.SweptJob
 // Sweep looks for dead workers and gives their jobs back, as workers do by
 // themselves. If another process is sweeping, the result says that it is Busy.
 func (c *Client) Sweep(ctx context.Context, options SweepOptions) (SweepResult, error) {
-	// The interval of somebody's heartbeat is not known here.
+	// The heartbeat interval of other workers is not known here.
 	options.Recovery.HeartbeatInterval = 1
 	bounds, err := options.Recovery.validate()
 	if err != nil {

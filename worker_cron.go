@@ -52,7 +52,7 @@ func (w *Worker) AddCronItem(item CronItem) error {
 }
 
 // RemoveCronItem removes the item with an identifier and reports whether there
-// was one. It is not due any more in this worker; a minute that is being
+// was one. It is no longer due in this worker; a minute that is being
 // scheduled just then may still add its job. Jobs that it has added stay, and so
 // does what the database remembers of it, for other workers may have the item
 // still. It is safe for concurrent use.

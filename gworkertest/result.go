@@ -58,7 +58,7 @@ type Result struct {
 	// Duration is how long the handler ran.
 	Duration time.Duration
 
-	// retired says that a job that went back is over all the same: it was replaced
+	// retired says that a job that went back is over nevertheless: it was replaced
 	// or removed by its key while it ran.
 	retired bool
 }

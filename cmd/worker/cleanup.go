@@ -20,8 +20,8 @@ func newCleanupCommand(shared *sharedFlags) *cobra.Command {
 	var tasks string
 	cmd := &cobra.Command{
 		Use:   "cleanup [TASK...]",
-		Short: "Delete what is not used any more",
-		Long: `cleanup deletes what is not used any more. Its tasks are:
+		Short: "Delete what is no longer used",
+		Long: `cleanup deletes what is no longer used. Its tasks are:
 
   GC_TASK_IDENTIFIERS      task identifiers that have no job
   GC_JOB_QUEUES            queues that have no job and that nobody has locked

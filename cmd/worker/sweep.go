@@ -25,7 +25,7 @@ func newSweepCommand(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep",
 		Short: "Give back the jobs of dead workers",
-		Long: `sweep looks once for workers that are not heard of any more and gives their jobs
+		Long: `sweep looks once for workers that are silent and gives their jobs
 back, as every running worker does by itself. With --dry-run it changes nothing
 and prints what it would do.
 

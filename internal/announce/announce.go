@@ -47,7 +47,7 @@ type Announcer struct {
 	pool *pgxpool.Pool
 	set  *statement.Set
 	// handOff takes connections of adds that have just ended. It has no buffer:
-	// a connection goes this way only if somebody waits for it.
+	// a connection goes this way only if an announcement waits for it.
 	handOff chan *pgxpool.Conn
 	closing chan struct{}
 	sending context.Context // ends when Close has waited long enough
@@ -128,7 +128,7 @@ func (a *Announcer) run(ended chan struct{}) {
 		a.ended = time.Now()
 		a.sent = a.ended
 		if err != nil && failed < tries && !a.closed && !errors.Is(err, puddle.ErrClosedPool) {
-			// It may have been sent all the same: twice does no harm.
+			// It may have been sent nevertheless: twice does no harm.
 			a.pending += jobs
 			a.mu.Unlock()
 			wait = firstWait << (failed - 1)

@@ -33,7 +33,7 @@
 //
 // # Errors
 //
-// After an error cron starts again, with backoff and for ever, as on Node. Node
+// After an error cron starts again, with backoff and without end, as on Node. Node
 // goes on from the present then, so that one failed statement at 3:00 costs the
 // nightly job. Here cron goes on from the minute that it could not write, if
 // that is not long ago; after a longer outage it is as at any start: what was

@@ -17,7 +17,7 @@ const (
 	// minute that it could not write: longer than servers take to fail over.
 	resumeWithin = 10 * time.Minute
 
-	// clockSet is what no timer is early or late by: somebody has set the clock.
+	// clockSet is what no timer is early or late by: the clock was set.
 	clockSet = 24 * time.Hour
 
 	// lookEvery is how long the clock is not looked at: a clock that was set, or
@@ -63,7 +63,7 @@ type Loop struct {
 
 	// BeforeAdd, if not nil, gets the job of each item that is due, before it is
 	// added: it may change the job, or say that none shall be added. The minute
-	// counts as scheduled all the same, also if it returns an error.
+	// still counts as scheduled, also if it returns an error.
 	BeforeAdd func(context.Context, store.Spec) (changed store.Spec, add bool, err error)
 
 	// started are the items that are registered and made up for, with the first

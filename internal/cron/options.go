@@ -187,7 +187,7 @@ func (i *Item) setZone(value string) error {
 }
 
 // String is the item as a line of a crontab. What a line cannot say of an item
-// that was built in Go, such as a task with a space, stands there all the same.
+// that was built in Go, such as a task with a space, stands there too.
 func (i *Item) String() string {
 	var values []string
 	add := func(name, value string) {

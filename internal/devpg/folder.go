@@ -97,7 +97,7 @@ func sweep() {
 				f.unlock()
 				continue // it is still stopping
 			}
-			_ = f.remove() // somebody else may be at it too; what stays is swept the next time
+			_ = f.remove() // another process may be at it too; what stays is swept the next time
 		}
 	}
 }

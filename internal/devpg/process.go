@@ -150,7 +150,7 @@ func (c *cluster) run(at address, settings map[string]string) (*process, error) 
 	return p, nil
 }
 
-// watch leaves somebody behind who ends the server with this process.
+// watch leaves a process behind that ends the server with this process.
 func (c *cluster) watch(pid int) (*watchdog, error) {
 	if c.temporary {
 		return watch(pid, filepath.Dir(c.dir))

@@ -86,7 +86,7 @@ func first[T any](things []T) []T { return things[:min(len(things), namedThings)
 
 // literal is a text as an SQL literal on one line, which can be copied from a
 // terminal whatever is in it. Backslashes mean nothing in a plain one, as long as
-// standard_conforming_strings is on, which it is unless somebody broke it.
+// standard_conforming_strings is on, which it is unless it was changed.
 func literal(text string) string {
 	quoted := strings.ReplaceAll(text, "'", "''")
 	if terminal.Line(quoted) == quoted {

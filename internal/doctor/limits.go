@@ -64,7 +64,7 @@ const (
 	longWait    = time.Minute
 	tooLongWait = time.Hour
 
-	// Permanently failed jobs stay in the table until somebody decides.
+	// Permanently failed jobs stay in the table until a person decides.
 	manyFailed = 100
 
 	// How many things a finding names one by one.

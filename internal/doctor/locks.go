@@ -104,7 +104,7 @@ func checkUnknownWorkers(ctx context.Context, c *checker) (Finding, error) {
 }
 
 var whyUnknown = map[kind]string{
-	own:       "gworker's workers register before they claim: one that is not registered has been taken for dead, and no worker sweeps.",
+	own:       "gworker's workers register before they claim: one that is not registered has been presumed dead, and no worker sweeps.",
 	ownSilent: "A worker whose recovery is off says nothing of itself: if it has died, its jobs wait for 4 hours.",
 	rust:      "Rust's workers register only if recovery is on: without it nobody knows whether one lives, and its jobs wait for 4 hours if not.",
 	node:      "Node's workers never register, so this is normal while they run their jobs. A lock that is older than 4 hours is reset by the next worker that looks.",

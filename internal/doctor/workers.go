@@ -55,7 +55,7 @@ func checkStaleWorkers(ctx context.Context, c *checker) (Finding, error) {
 		ids = append(ids, w.ID)
 	}
 	if f.Severity == Problem {
-		f.Why += " The jobs that they hold wait until somebody recovers them, or for 4 hours."
+		f.Why += " The jobs that they hold wait until they are recovered, or for 4 hours."
 	}
 	f.What = fmt.Sprintf("%s without a sign of life: %s.", plural(len(stale), "registered worker is", "registered workers are"), listed(said, "; "))
 	f.Help = []string{
@@ -122,7 +122,7 @@ func checkUnservedTasks(ctx context.Context, c *checker) (Finding, error) {
 	f := Finding{
 		Severity: Warning,
 		What:     fmt.Sprintf("No registered worker has %s: %s.", plural(len(said), "task that jobs wait for", "tasks that jobs wait for"), listed(said, "; ")),
-		Why:      "Their jobs wait for ever: a task was renamed, or the workers that have it are not running.",
+		Why:      "Their jobs never run: a task was renamed, or the workers that have it are not running.",
 		Help:     []string{"Start a worker that has them, or delete the jobs:", c.deleteTasks(waiting, served)},
 	}
 	locks, err := c.locks(ctx)

@@ -14,7 +14,7 @@ type JobsSpilled struct {
 // HoldLost: the transaction that held jobs was lost, with its connection or
 // because the server refused one of its statements. Kept are those that could be
 // locked again and go on; Lost are those that could not, as they had been done with
-// it or somebody else had taken them.
+// it or another worker had taken them.
 type HoldLost struct {
 	WorkerID   string
 	Kept, Lost int
@@ -23,7 +23,7 @@ type HoldLost struct {
 
 // HeldJobsKept: of jobs that have completed, the database deleted fewer rows than
 // there are jobs, although it let nobody else change them: a trigger or rule that
-// somebody has added stands in the way. Those jobs will run again.
+// was added stands in the way. Those jobs will run again.
 type HeldJobsKept struct {
 	WorkerID           string
 	Completed, Deleted int

@@ -12,8 +12,8 @@ type HeartbeatFailed struct {
 	RetryIn  time.Duration
 }
 
-// WorkerDeclaredDead: the worker's registration is gone, so somebody has taken
-// it for dead. It registers again, and looks which of its jobs it has lost.
+// WorkerDeclaredDead: the worker's registration is gone, so another worker has
+// declared it dead. It registers again, and looks which of its jobs it has lost.
 type WorkerDeclaredDead struct{ WorkerID string }
 
 // LocksLost: jobs that run here are no longer locked by this worker. Their

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// Subscription is a bounded buffer of events that the flow fills and somebody
+// Subscription is a bounded buffer of events that the flow fills and a consumer
 // reads when it suits. The flow never waits for it: what has no room is dropped
 // and counted.
 type Subscription struct {
@@ -62,7 +62,7 @@ func (s *Subscription) Events() <-chan Event { return s.events }
 // Dropped returns how many events had no room so far.
 func (s *Subscription) Dropped() uint64 { return s.dropped.Load() }
 
-// Close ends the subscription: nothing is added to its channel any more, which is
+// Close ends the subscription: nothing is added to its channel, which is
 // closed; what it holds can still be read. Closing again does nothing.
 func (s *Subscription) Close() {
 	s.stream.remove(s)

@@ -36,14 +36,14 @@ type JobsAborted struct {
 }
 
 // ShutdownForced: Abandon was called, or the time of Config.ShutdownTimeout is nearly over.
-// The handlers of these jobs are not waited for any more; the jobs go back to the
+// The handlers of these jobs are no longer waited for; the jobs go back to the
 // queue.
 type ShutdownForced struct {
 	WorkerID string
 	JobIDs   []int64
 }
 
-// ShutdownComplete: no handler is waited for any more, and all outcomes are
+// ShutdownComplete: handlers are no longer waited for, and all outcomes are
 // written, or reported as OutcomesAbandoned. Forced says that there were handlers
 // that were not waited for. Duration counts from WorkerStopping.
 type ShutdownComplete struct {

@@ -5,12 +5,12 @@ import (
 	"fmt"
 )
 
-// CancelMark is the member of a job's flags column that says that somebody wants
+// CancelMark is the member of a job's flags column that says that a client wants
 // the present run to end. It is no flag of the job; db/queries/cancel.sql says
 // what its value is.
 const CancelMark = "gworker:cancel"
 
-// ErrCancelled is what ends a run that somebody has cancelled.
+// ErrCancelled is what ends a run whose job was cancelled.
 var ErrCancelled = errors.New("the job was cancelled")
 
 // Cancelled is ErrCancelled with the reason that stands on the job's row.

@@ -6,7 +6,7 @@ import (
 )
 
 // FlagNames returns the names in a flags column, sorted. The column holds an
-// object whose keys are the flags; anything else somebody may have stored there
+// object whose keys are the flags; anything else that may be stored there
 // is no flag, and neither is CancelMark.
 func FlagNames(column json.RawMessage) []string {
 	if len(column) == 0 {

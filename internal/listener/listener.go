@@ -137,7 +137,7 @@ func checkChannels(channels []string) error {
 // handle gets what came in. It is called on one goroutine, one call at a time,
 // with a context that ends with ctx; Run waits for it. It may take its time:
 // meanwhile notifications gather for the next batch. What has gathered when ctx
-// ends is not delivered any more. A panic in handle is not caught and ends the
+// ends is no longer delivered. A panic in handle is not caught and ends the
 // process as in any goroutine.
 func (l *Listener) Run(ctx context.Context, handle func(ctx context.Context, b Batch)) error {
 	if handle == nil {

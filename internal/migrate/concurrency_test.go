@@ -340,7 +340,7 @@ func TestNoProgress(t *testing.T) {
 	before := f.everything()
 	_, _, err := f.tryUp()
 	wantEqual(t, "SQLSTATE", "42P07", wantCause(t, err).Code)
-	wantContains(t, err.Error(), "somebody else seems to be migrating too, but no further")
+	wantContains(t, err.Error(), "another process seems to be migrating too, but no further")
 	wantContains(t, err.Error(), "applying revision 1")
 	wantEqual(t, "schema", before, f.everything())
 }

@@ -17,7 +17,7 @@ import (
 // other half is a hash of the schema's name.
 const lockSpace = 0x67776d69
 
-// closeTimeout bounds the goodbye to a server that may not answer any more.
+// closeTimeout bounds the goodbye to a server that may no longer answer.
 const closeTimeout = 5 * time.Second
 
 // How long a process waits before it asks for the lock again; each wait is twice

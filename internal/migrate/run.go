@@ -64,7 +64,7 @@ func (r *run) untilDone(ctx context.Context) (now *state, err error) {
 		case err != nil && !raced(err):
 			return now, r.lostColumns(ctx, lockedJobs(err))
 		case err != nil && tries == triesWithoutProgress:
-			return now, fmt.Errorf("somebody else seems to be migrating too, but no further, "+
+			return now, fmt.Errorf("another process seems to be migrating too, but no further, "+
 				"or the ledger has lost rows (it records revisions up to %d): %w", now.newest(), err)
 		}
 		tries++

@@ -83,7 +83,7 @@ var classes = map[string]rule{
 	"XX": {No, false, "internal error: corrupted data or index"},
 }
 
-// ruleOf is the rule of a SQLSTATE. An unknown one is somebody's own.
+// ruleOf is the rule of a SQLSTATE. An unknown one comes from a user's own function.
 func ruleOf(code string) rule {
 	if r, ok := states[code]; ok {
 		return r

@@ -203,7 +203,7 @@ func (b *begun) commit(ctx context.Context, conn *pgxpool.Conn) error {
 		}
 	}
 	if !retry.Refused(err) && !errors.Is(err, pgx.ErrTxCommitRollback) {
-		err = fmt.Errorf("%w (if it took effect all the same, the job's row is gone and this failure is not stored)", err)
+		err = fmt.Errorf("%w (if it took effect nevertheless, the job's row is gone and this failure is not stored)", err)
 	}
 	return fmt.Errorf("committing: %w", err)
 }
@@ -261,7 +261,7 @@ func holdsJob(j *job.Claimed) dbgen.HoldsJobParams {
 }
 
 // leaveClean takes back what the file has set for the session: inside of the
-// transaction, since at the commit a proxy may give the session to somebody else.
+// transaction, since at the commit a proxy may give the session to another client.
 func (r Runner) leaveClean(ctx context.Context, queries *dbgen.Queries, role string) error {
 	if err := queries.CheckConstraintsNow(ctx); err != nil {
 		return fmt.Errorf("checking deferred constraints: %w", err)

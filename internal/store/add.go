@@ -43,7 +43,7 @@ type Spec struct {
 // ErrNotFound says that no job has the key.
 var ErrNotFound = errors.New("no such job")
 
-// ErrKeyBusy says that the row of a job's key was held by somebody else.
+// ErrKeyBusy says that the row of a job's key was locked by another session.
 var ErrKeyBusy = errors.New("the job's key is busy")
 
 // ErrNotInstalled says that the schema of the queue is not there.

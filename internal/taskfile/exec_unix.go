@@ -20,7 +20,7 @@ func terminateGroup(leader *os.Process) { _ = syscall.Kill(-leader.Pid, syscall.
 
 func killGroup(leader *os.Process) { _ = syscall.Kill(-leader.Pid, syscall.SIGKILL) }
 
-// groupIsGone reports whether the group has no process any more. As long as it
+// groupIsGone reports whether the group has no process left. As long as it
 // has one, the system does not give its number to another. A dead process that
 // init has not yet reaped counts as one, so a stop may last for the whole grace
 // where init is slow, or missing as in containers whose process 1 is not the binary.

@@ -27,7 +27,7 @@ type rights struct {
 func newRights() *rights { return &rights{uid: uint32(os.Geteuid())} }
 
 // look looks at an absolute path: at what it names, and at every folder and link on
-// the way, as the system takes it. What is not there any more, or cannot be looked at,
+// the way, as the system takes it. What is no longer there, or cannot be looked at,
 // is for others to report.
 func (r *rights) look(name string) {
 	current, pending := "/", strings.Split(name, "/")

@@ -6,7 +6,7 @@
 // what our own tests use, and gworkertest what those of users do.
 //
 // The one thing not to break: only databases that were made here are dropped, and
-// on a server that somebody else runs nothing else is changed.
+// on a server that it did not start nothing else is changed.
 package testserver
 
 import (
@@ -94,7 +94,7 @@ func start() (*devpg.Server, error) {
 	return server, nil
 }
 
-// Stop stops the server, if there is one and it is not somebody else's, and
+// Stop stops the server, if there is one and it was started here, and
 // removes its data. The next Start makes another.
 func Stop() error {
 	shared.mu.Lock()
@@ -152,7 +152,7 @@ func create(ctx context.Context, name, as string) (string, error) {
 	return server.URL(name), nil
 }
 
-// Drop removes a database, also if somebody is connected to it.
+// Drop removes a database, also if clients are connected to it.
 func Drop(ctx context.Context, name string) error {
 	server, err := Start()
 	if err != nil {
