@@ -6,8 +6,8 @@
 --
 -- What recovery would do in statements of its own it may do here on the way: "beat"
 -- writes the worker's heartbeat, and "silent_for" is how long the one before was ago;
--- null means that the row is gone, or is in somebody's hands at this moment: this
--- statement must not wait for it. "sweep" asks whether a sweep might find a dead
+-- null means that the row is gone, or is in somebody's hands at this moment (this
+-- statement must not wait for it), or that a trigger has kept it as it was. "sweep" asks whether a sweep might find a dead
 -- worker ("suspects"), and "reset" whether a lock is older than 4 hours ("outdated").
 with before as (
   select w.id, w.last_heartbeat_at
@@ -18,7 +18,8 @@ with before as (
   update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now()
   from before b
   where w.id = b.id
-  returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for
+  returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for,
+    (w.last_heartbeat_at <> b.last_heartbeat_at) as written
 ), locks as not materialized (
   select j.locked_by, j.locked_at
   from graphile_worker._private_jobs j
@@ -61,4 +62,4 @@ select
     select from locks l where l.locked_at < pg_catalog.now() - interval '4 hours'
   ))::boolean as outdated
 from (select true) always
-left join beaten b on true;
+left join beaten b on b.written;

@@ -5,15 +5,20 @@
 select graphile_worker.worker_heartbeat(@worker_id::text, cast(@metadata::text as json));
 
 -- name: Heartbeat :many
--- No row means that somebody has declared the worker dead; else how long the
--- heartbeat before was ago.
+-- No row means that somebody has declared the worker dead, or that a trigger is against
+-- the heartbeat; else how long the heartbeat before was ago, and whether this one is
+-- written: a trigger may have kept the row as it was.
 with before as (
   select w.id, w.last_heartbeat_at from graphile_worker._private_workers w where w.id = @worker_id::text for update
 )
 update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now()
 from before b
 where w.id = b.id
-returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for;
+returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for,
+  (w.last_heartbeat_at <> b.last_heartbeat_at)::boolean as written;
+
+-- name: IsRegistered :one
+select exists (select from graphile_worker._private_workers w where w.id = @worker_id::text)::boolean as registered;
 
 -- name: DeregisterWorker :exec
 select graphile_worker.worker_deregister(@worker_id::text);

@@ -153,24 +153,31 @@ with before as (
 update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now()
 from before b
 where w.id = b.id
-returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for
+returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for,
+  (w.last_heartbeat_at <> b.last_heartbeat_at)::boolean as written
 `
 
-// No row means that somebody has declared the worker dead; else how long the
-// heartbeat before was ago.
-func (q *Queries) Heartbeat(ctx context.Context, workerID string) ([]float64, error) {
+type HeartbeatRow struct {
+	SilentFor float64
+	Written   bool
+}
+
+// No row means that somebody has declared the worker dead, or that a trigger is against
+// the heartbeat; else how long the heartbeat before was ago, and whether this one is
+// written: a trigger may have kept the row as it was.
+func (q *Queries) Heartbeat(ctx context.Context, workerID string) ([]HeartbeatRow, error) {
 	rows, err := q.db.Query(ctx, Heartbeat, workerID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []float64
+	var items []HeartbeatRow
 	for rows.Next() {
-		var silent_for float64
-		if err := rows.Scan(&silent_for); err != nil {
+		var i HeartbeatRow
+		if err := rows.Scan(&i.SilentFor, &i.Written); err != nil {
 			return nil, err
 		}
-		items = append(items, silent_for)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -256,6 +263,17 @@ func (q *Queries) HeldJobs(ctx context.Context, arg HeldJobsParams) ([]HeldJobsR
 		return nil, err
 	}
 	return items, nil
+}
+
+const IsRegistered = `-- name: IsRegistered :one
+select exists (select from graphile_worker._private_workers w where w.id = $1::text)::boolean as registered
+`
+
+func (q *Queries) IsRegistered(ctx context.Context, workerID string) (bool, error) {
+	row := q.db.QueryRow(ctx, IsRegistered, workerID)
+	var registered bool
+	err := row.Scan(&registered)
+	return registered, err
 }
 
 const LiveWorkers = `-- name: LiveWorkers :many

@@ -97,6 +97,7 @@ var Texts = []string{
 	HeldJobs,
 	HoldsJob,
 	InsertLedgerRow,
+	IsRegistered,
 	KnownCrontabs,
 	LayLockAside,
 	LedgerRows,

@@ -119,9 +119,22 @@ func (k *Keeper) register(ctx context.Context) error {
 		return fmt.Errorf("describing the worker: %w", err)
 	}
 	return k.tell(ctx, func(q *dbgen.Queries) error {
-		return q.RegisterWorker(ctx, dbgen.RegisterWorkerParams{WorkerID: k.WorkerID, Metadata: string(metadata)})
+		if err := q.RegisterWorker(ctx, dbgen.RegisterWorkerParams{WorkerID: k.WorkerID, Metadata: string(metadata)}); err != nil {
+			return err
+		}
+		switch registered, err := q.IsRegistered(ctx, k.WorkerID); {
+		case err != nil:
+			return err
+		case !registered:
+			return errUnwritten
+		}
+		return nil
 	})
 }
+
+// errUnwritten is the refusal of a database that reports no error.
+var errUnwritten = errors.New("the worker's row is not written, although the statement succeeded; " +
+	"look for a trigger on the table _private_workers that returns null or the old row")
 
 // Run keeps the heartbeat until ctx ends. Errors of the database do not end it.
 func (k *Keeper) Run(ctx context.Context) {
@@ -157,16 +170,24 @@ func (k *Keeper) Run(ctx context.Context) {
 // beat says that the worker lives, and sees whether others think so. It touches
 // nothing but the registration: who waits for the jobs table is not dead.
 func (k *Keeper) beat(ctx context.Context) error {
-	var silence []float64
+	var silence []dbgen.HeartbeatRow
 	err := k.tell(ctx, func(q *dbgen.Queries) (err error) {
-		silence, err = q.Heartbeat(ctx, k.WorkerID)
+		if silence, err = q.Heartbeat(ctx, k.WorkerID); err != nil || len(silence) > 0 {
+			return err
+		}
+		registered, err := q.IsRegistered(ctx, k.WorkerID)
+		if err == nil && registered {
+			err = errUnwritten
+		}
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("writing the heartbeat: %w", err)
-	}
-	if len(silence) > 0 {
-		k.heard(silence[0])
+	case len(silence) > 0 && !silence[0].Written:
+		return fmt.Errorf("writing the heartbeat: %w", errUnwritten)
+	case len(silence) > 0:
+		k.heard(silence[0].SilentFor)
 		return nil
 	}
 	if k.Paused != nil {

@@ -257,7 +257,7 @@ func TestKeeperAsksAConnectionThatItHasNotUsed(t *testing.T) {
 	}
 	recovery.UnusedFor(k.Keeper, time.Hour)
 	f.exec(`select pg_terminate_backend(pid) from pg_stat_activity
-		where pid <> pg_backend_pid() and query like '-- name: RegisterWorker%' and datname = current_database()`)
+		where pid <> pg_backend_pid() and query like '-- name: IsRegistered%' and datname = current_database()`)
 	if err := recovery.Beat(t.Context(), k.Keeper); err != nil || connects != 2 {
 		t.Errorf("%d connections, error %v", connects, err)
 	}
