@@ -164,10 +164,10 @@ func logWorker(level slog.Level, line func(slog.Level, string, ...slog.Attr), e 
 		line(level, "another process applied a breaking migration; shutting down",
 			slog.String("schema", e.Schema), slog.Int("revision", e.Revision))
 	case event.HeartbeatFailed:
-		line(level, "heartbeat could not be written; others may take this worker for dead",
+		line(level, "heartbeat could not be written; others may declare this worker dead",
 			errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
 	case event.WorkerDeclaredDead:
-		line(level, "another worker has declared this worker dead; registering again", slog.String("worker_id", e.WorkerID))
+		line(level, "another process has declared this worker dead; registering again", slog.String("worker_id", e.WorkerID))
 	case event.LocksLost:
 		line(level, "jobs that run here are no longer locked by this worker; ending their contexts",
 			listAttr("job_ids", e.JobIDs))

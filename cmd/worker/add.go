@@ -76,7 +76,7 @@ either; without any of them it is {}.`,
 	flags.StringVar(&f.payload, "payload", "", "payload as JSON; - reads standard input")
 	flags.StringVar(&f.payloadFile, "payload-file", "", "file that holds the payload; - reads standard input")
 	flags.StringVar(&f.queue, "queue", "", "named queue, whose jobs run one after another")
-	flags.StringVar(&f.runAt, "run-at", "", "when to run: a time (2027-01-01T06:00:00Z) a date, or a duration from now (10m, 1d)")
+	flags.StringVar(&f.runAt, "run-at", "", "when to run: a time (2027-01-01T06:00:00Z), a date, or a duration from now (10m, 1d)")
 	flags.IntVar(&f.maxAttempts, "max-attempts", 0, "how often to try before the job stays failed (default 25)")
 	flags.StringVar(&f.key, "key", "", "job key, by which a later add replaces this job")
 	flags.StringVar(&f.keyMode, "key-mode", "", "replace, preserve_run_at or unsafe_dedupe (default replace)")

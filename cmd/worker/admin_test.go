@@ -137,7 +137,7 @@ func TestShow(t *testing.T) {
 	if len(lines) != 2 || parsed[jobJSON](t, lines[0]).ID != 1 || parsed[jobJSON](t, lines[1]).State != "retrying" {
 		t.Errorf("%s", r.out)
 	}
-	worker(t, "", "show", "1", "99", "--key", "it's", "-c", database).want(t, 1, "job 1\n", `no such job (any more): 99, "it's"`)
+	worker(t, "", "show", "1", "99", "--key", "it's", "-c", database).want(t, 1, "job 1\n", `no such job (completed jobs are deleted): 99, "it's"`)
 }
 
 func TestCompleteFailReschedule(t *testing.T) {

@@ -22,13 +22,13 @@ func newCancelCommand(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cancel ID...",
 		Short: "Cancel jobs, also while they run",
-		Long: `cancel makes jobs fail permanently. A job that runs is cancelled by asking the
-gworker that runs it: it ends the handler's context (an executable gets SIGTERM),
-mostly within milliseconds, and after its next heartbeat at the latest. A run that
-is complete before it hears of it stays complete. - reads ids from standard input.
+		Long: `cancel makes jobs fail permanently. If a job is running, the gworker that runs it is
+asked to end it: it ends the handler's context (an executable gets SIGTERM), usually
+within milliseconds, and at its next heartbeat at the latest. A run that completes
+before that stays complete. - reads ids from standard input.
 
-Whatever becomes of the run, the job is not tried again. A job that a Node or Rust
-worker runs cannot be interrupted, only kept from being tried again.
+Whatever becomes of the run, the job is not tried again. A job on a Node or Rust
+worker cannot be interrupted, only kept from being tried again.
 
 --json prints an object a line. Its states are requested, kept_from_retrying,
 failed, already_failed and not_found; for the last one the exit status is 1.`,
@@ -48,7 +48,7 @@ failed, already_failed and not_found; for the last one the exit status is 1.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&reason, "reason", "", `why, as the jobs' last error (default "the job was cancelled")`)
-	flags.BoolVar(&asJSON, "json", false, "print the results as JSON, one a line")
+	flags.BoolVar(&asJSON, "json", false, "print the results as JSON, one per line")
 	return cmd
 }
 

@@ -23,12 +23,12 @@ func (f *claimFlags) register(cmd *cobra.Command) {
 	flags.StringSliceVar(&f.forbidden, "forbidden-flags", nil, "leave jobs with any of these flags to other workers (a,b,...)")
 	flags.StringSliceVar(&f.accepted, "accepted-flags", nil, "take only jobs with at least one of these flags (a,b,...)")
 	flags.IntVar(&f.localQueue, "local-queue-size", 0,
-		"claim so many jobs at a time, ahead of free slots: for very short jobs (default: none ahead)")
+		"claim this many jobs at a time, ahead of free slots: for very short jobs (default: none ahead)")
 	flags.DurationVar(&f.holdTime, "hold-time", gworker.DefaultHoldTime,
-		"hold jobs that end within this time by an open transaction instead of by locks; 0 is off, as it is together with other options")
+		"hold jobs that end within this time by an open transaction instead of locking them; 0 turns it off, and so do options that need locks")
 	f.given = flags.Changed
 	flags.BoolVar(&f.workerTime, "use-worker-time", false,
-		"go by this machine's clock, not the database's, for when jobs are due")
+		"this machine's clock, not the database's, decides when jobs are due")
 }
 
 func (f *claimFlags) apply(config gworker.Config) gworker.Config {

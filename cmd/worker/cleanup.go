@@ -20,17 +20,17 @@ func newCleanupCommand(shared *sharedFlags) *cobra.Command {
 	var tasks string
 	cmd := &cobra.Command{
 		Use:   "cleanup [TASK...]",
-		Short: "Delete what is no longer used",
+		Short: "Delete unused task identifiers and queues, and failed jobs",
 		Long: `cleanup deletes what is no longer used. Its tasks are:
 
   GC_TASK_IDENTIFIERS      task identifiers that have no job
-  GC_JOB_QUEUES            queues that have no job and that nobody has locked
+  GC_JOB_QUEUES            queues that have no job and are not locked
   DELETE_PERMAFAILED_JOBS  jobs that have permanently failed
 
 Without any, it does the first two. It can run at any time.
 
 Identifiers of the tasks folder, of registered workers and of --keep-task are
-kept. Node's workers do not register, and older ones go on using the ids of
+kept. Node's workers do not register, and older ones keep using the ids of
 deleted task identifiers until they are restarted: name their tasks.`,
 		Example: `  worker cleanup --dry-run
   worker cleanup DELETE_PERMAFAILED_JOBS

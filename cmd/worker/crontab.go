@@ -15,7 +15,7 @@ import (
 	"github.com/gworker/gworker"
 )
 
-const crontabUsage = "crontab file (default: the file crontab beside the tasks folder, if there is one)"
+const crontabUsage = "crontab file (default: the file crontab next to the tasks folder, if there is one)"
 
 // crontabFile is the crontab of a worker.
 type crontabFile struct {

@@ -18,12 +18,12 @@ func newForceUnlockCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "force-unlock WORKER...",
 		Short: "Take the locks of dead workers away",
 		Long: `force-unlock takes the locks of workers away at once, by the ids that "worker
-workers" prints. It is for workers that are dead for certain. Of workers that
-register, "worker sweep" finds out by itself which are, and gives the interrupted
-attempt back, which this does not.
+workers" prints. Use it only for workers that are certainly dead. For workers that
+register, "worker sweep" finds out which are dead, and restores the interrupted
+attempt, which force-unlock does not.
 
-It stops nothing that runs. A job that such a worker still runs can be started by
-another one at once, beside the first run.`,
+It stops nothing that is running: if such a worker still runs a job, another one
+can start it at once, and both run it.`,
 		Example: `  worker workers
   worker force-unlock pool-3f2a77c1d0e94b5a86 --dry-run`,
 		Args:              someArgs("the ids of the workers"),

@@ -18,17 +18,17 @@ func newGrantCommand(shared *sharedFlags) *cobra.Command {
 the user who grants must own the schema.
 
   producer  adds jobs, by clients of any runtime or the SQL functions
-  worker    runs jobs: "worker run" and everything that workers do, but for migrations
+  worker    runs jobs: "worker run" and everything that workers do, except migrations
   reader    sees jobs, queues and workers, without payloads unless --payloads is given
 
 It makes grants and policies of row level security, and changes nothing else of the
-schema. Granting again changes nothing; a role can be granted several.`,
+schema. Granting again changes nothing; a role can have several kinds.`,
 		Example: `  worker grant producer web
   worker grant reader "On Call" --payloads
   worker grant worker jobs --dry-run | psql`,
 		Args: twoRights,
 	}
-	cmd.Flags().BoolVar(&o.Payloads, "payloads", false, "let a reader see payloads, too")
+	cmd.Flags().BoolVar(&o.Payloads, "payloads", false, "let a reader see payloads too")
 	cmd.RunE = changeRights(shared, &o, "granted", "to", (*gworker.Client).Grant)
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "print the SQL, for psql, and change nothing")
 	return cmd
@@ -39,8 +39,8 @@ func newRevokeCommand(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke {producer|worker|reader} ROLE",
 		Short: "Take from a role what grant has given it",
-		Long: `revoke takes the rights and policies that "worker grant" has given a role. What the
-role has by another grant of the kind stays.`,
+		Long: `revoke takes back the rights and policies that "worker grant" has given a role. What
+the role needs for another kind that it has stays.`,
 		Example: "  worker revoke producer web",
 		Args:    twoRights,
 	}

@@ -29,7 +29,7 @@ type change struct {
 func (c *change) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, "change nothing, and print what would be touched")
 	cmd.Flags().BoolVar(&c.json, "json", false, "print the result as JSON")
-	cmd.Flags().BoolVarP(&c.each, "verbose", "v", false, fmt.Sprintf("print a line for each job, also where they are more than %d", mostLines))
+	cmd.Flags().BoolVarP(&c.each, "verbose", "v", false, fmt.Sprintf("print a line for each job, even if there are more than %d", mostLines))
 }
 
 func (c *change) run(cmd *cobra.Command, args []string) error {
@@ -107,7 +107,7 @@ func (c *change) lines(jobs int) int {
 func whyUntouched(u gworker.UntouchedJob) string {
 	switch {
 	case u.Job == nil:
-		return fmt.Sprintf("left out job %d: there is no such job (any more)", u.ID)
+		return fmt.Sprintf("left out job %d: there is no such job (completed jobs are deleted)", u.ID)
 	case u.Job.LockedBy == "":
 		return fmt.Sprintf("left out job %d: a worker ran it in just this moment; look again", u.ID)
 	}

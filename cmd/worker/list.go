@@ -36,10 +36,10 @@ func newListCommand(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List jobs",
-		Long: `list prints jobs, 100 at most unless --limit or --all says otherwise. Flags that
-may be repeated let a job pass if one of their values fits; only --flag wants all
-of them. Commas separate values, too: one that has a comma in it stands in double
-quotes (--key '"user 7, mail"').
+		Long: `list prints jobs, 100 at most unless --limit or --all says otherwise. For an
+option that is repeated, a job matches if one of the values does; of several --flag
+it must have all. Commas separate values too; put a value that contains a comma in
+double quotes (--key '"user 7, mail"').
 
 The states are:
   scheduled  its time has not come, and it has not been tried
@@ -47,11 +47,11 @@ The states are:
   blocked    its time has come, and its queue is locked by another job
   running    a worker has locked it
   retrying   it has been tried, and waits for its next time
-  failed     it has used up its attempts, and nobody will run it
+  failed     it has used up its attempts, and no worker will run it
 
-A job that a gworker holds by a transaction instead of a lock, for its hold time at
-most (see "worker run --help"), is ready here: only the worker's own process can
-tell that it runs.`,
+A job that a gworker holds by a transaction instead of locking it, for at most its
+hold time (see "worker run --help"), is ready here: only the worker's own process
+knows that it is running.`,
 		Example: `  worker list --state failed --order newest
   worker list --state failed --updated-since 24h --error timeout
   worker list --state ready --order next --task send_email
@@ -85,10 +85,10 @@ tell that it runs.`,
 	flags.BoolVar(&f.noQueue, "no-queue", false, "jobs without a queue")
 	listVar(cmd.Flags(), &f.keys, "key", "job key")
 	listVar(cmd.Flags(), &f.workers, "worker", "id of a worker that has locked the job")
-	listVar(cmd.Flags(), &f.flags, "flag", "flag of the job, of which it must have all")
-	flags.StringVar(&f.errorContains, "error", "", "part of the last error, in whichever case")
-	flags.IntVar(&f.minPriority, "min-priority", 0, "lowest number of the priority")
-	flags.IntVar(&f.maxPriority, "max-priority", 0, "highest number of the priority")
+	listVar(cmd.Flags(), &f.flags, "flag", "flag of the job; it must have all that are given")
+	flags.StringVar(&f.errorContains, "error", "", "part of the last error, in upper or lower case")
+	flags.IntVar(&f.minPriority, "min-priority", 0, "lowest priority number")
+	flags.IntVar(&f.maxPriority, "max-priority", 0, "highest priority number")
 	flags.StringVar(&f.runAtFrom, "run-at-from", "", "runs then or later: a time or a duration from now (10m, -1h)")
 	flags.StringVar(&f.runAtBefore, "run-at-before", "", "runs before: a time or a duration from now")
 	flags.StringVar(&f.createdSince, "created-since", "", "added then or later: a time, or how long ago (24h)")
@@ -98,9 +98,9 @@ tell that it runs.`,
 	flags.StringVar(&f.order, "order", "id", "id (oldest first), newest, or next (as workers look at waiting jobs)")
 	flags.IntVar(&f.limit, "limit", 0, fmt.Sprintf("most jobs to print (default %d)", gworker.DefaultPageSize))
 	flags.BoolVar(&f.all, "all", false, "print all jobs, however many")
-	flags.StringVar(&f.cursor, "cursor", "", "go on where a listing in the same order ended")
-	flags.BoolVar(&f.ids, "ids", false, "print the ids only, one a line")
-	flags.BoolVar(&f.payload, "payload", false, "print the payloads, too")
+	flags.StringVar(&f.cursor, "cursor", "", "continue where a listing in the same order ended")
+	flags.BoolVar(&f.ids, "ids", false, "print only the ids, one per line")
+	flags.BoolVar(&f.payload, "payload", false, "print the payloads too")
 	flags.BoolVar(&f.json, "json", false, "print the jobs as JSON")
 	complete(cmd, "state", words(stateWords()...))
 	complete(cmd, "task", completeTasks(shared))

@@ -45,7 +45,7 @@ the states. The exit status is 1 if a queue that is named is not there.`,
 	}
 	cmd.Flags().BoolVar(&filter.LockedOnly, "locked", false, "only queues that a worker has locked")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 0, fmt.Sprintf("most queues to print (default %d)", gworker.DefaultPageSize))
-	cmd.Flags().StringVar(&filter.Cursor, "cursor", "", "go on where a listing ended")
+	cmd.Flags().StringVar(&filter.Cursor, "cursor", "", "continue where a listing ended")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the queues as JSON")
 	cmd.ValidArgsFunction = completeQueues(shared)
 	return cmd

@@ -36,14 +36,14 @@ func newRunCommand(shared *sharedFlags) *cobra.Command {
 		Short: "Run jobs until told to stop",
 		Long: `run installs the schema or brings it up to date, loads the tasks folder and runs
 jobs until it gets SIGINT or SIGTERM. It then lets running jobs finish, for as
-long as --shutdown-abort-timeout says; a second signal makes it end at once. Jobs
-that are cut off go back, with their attempt restored.
+long as --shutdown-abort-timeout says; a second signal ends it at once. Interrupted
+jobs go back to the queue, with their attempt restored.
 
 A task is a file: NAME.sql runs in a transaction in which the job's completion
 commits too; an executable file gets {"payload": ...} on its standard input.
 Files in folders make identifiers with slashes.
 
-A crontab adds jobs at the times that it names; "worker crontab check" checks one.
+A crontab adds jobs at the times that it lists; "worker crontab check" checks one.
 With --crontab and without a tasks folder, the worker only adds those jobs.`,
 		Example: `  worker run --database-url postgres://app@db/app
   worker run --once --jobs 4 --tasks ./tasks`,
@@ -89,20 +89,20 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 	f.tasks.register(cmd)
 	flags.StringVar(&f.crontab, "crontab", "", crontabUsage)
 	flags.Var(newInterval(&f.pollInterval, gworker.DefaultPollInterval), "poll-interval",
-		"longest time between two looks for jobs, such as 2s; a bare number is milliseconds")
+		"longest time between two polls for jobs, such as 2s; a bare number is milliseconds")
 	flags.IntVarP(&f.maxPoolSize, "max-pool-size", "m", 0, "most database connections of the pool (default --jobs + 4)")
 	flags.BoolVar(&f.noRecovery, "no-recovery", false,
-		"neither register nor look for dead workers: should this one die, its jobs are locked for 4 hours")
+		"neither register nor look for dead workers: if this one dies, its jobs stay locked for 4 hours")
 	f.claims.register(cmd)
 	flags.StringVar(&f.listenURL, "listen-database-url", "",
-		"connection string past a transaction-pooling proxy, for listening and the heartbeat (default $LISTEN_DATABASE_URL)")
-	flags.BoolVar(&f.noListen, "no-listen", false, "do not listen: find new jobs by polling alone")
+		"connection string that bypasses a transaction-pooling proxy, for listening and the heartbeat (default $LISTEN_DATABASE_URL)")
+	flags.BoolVar(&f.noListen, "no-listen", false, "do not listen: find new jobs only by polling")
 	flags.DurationVar(&f.abortTimeout, "shutdown-abort-timeout", gworker.DefaultGracefulShutdownAbortTimeout,
 		"how long running jobs may go on after the first signal; 0 is not at all")
 	flags.DurationVar(&f.endTimeout, "shutdown-timeout", 0,
-		"within which the whole shutdown ends, whatever jobs and the database do (default: no bound)")
+		"the whole shutdown ends within this time, whatever jobs and the database do (default: no bound)")
 	flags.Var(newDuration(&f.returnDelay, 0), "shutdown-return-delay",
-		"how long jobs that a shutdown cuts off wait before they can run again (default: not at all)")
+		"how long jobs that a shutdown interrupts wait before they can run again (default: not at all)")
 	return cmd
 }
 

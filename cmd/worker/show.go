@@ -21,7 +21,7 @@ func newShowCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "show ID...",
 		Short: "Show all there is to know of a job",
 		Long: `show prints jobs whole, with payload and last error. With --json it prints an
-object a line. The exit status is 1 if there is no such job (any more): completed
+object a line. The exit status is 1 if there is no such job: completed
 jobs are not kept.`,
 		Example: `  worker show 17
   worker show --key 'reminder of user 7' --json | jq .payload`,
@@ -70,14 +70,14 @@ jobs are not kept.`,
 					}
 				}
 				if len(missing) > 0 {
-					return fmt.Errorf("no such job (any more): %s", strings.Join(missing, ", "))
+					return fmt.Errorf("no such job (completed jobs are deleted): %s", strings.Join(missing, ", "))
 				}
 				return nil
 			})
 		},
 	}
 	listVar(cmd.Flags(), &keys, "key", "job key")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the jobs as JSON, one a line")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the jobs as JSON, one per line")
 	cmd.ValidArgsFunction = completeJobIDs(shared)
 	return cmd
 }

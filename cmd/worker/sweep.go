@@ -25,12 +25,12 @@ func newSweepCommand(shared *sharedFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep",
 		Short: "Give back the jobs of dead workers",
-		Long: `sweep looks once for workers that are silent and gives their jobs
-back, as every running worker does by itself. With --dry-run it changes nothing
-and prints what it would do.
+		Long: `sweep looks once for dead workers and gives their jobs back, as every running
+worker does by itself. With --dry-run it changes nothing and prints what it would
+do.
 
-Node's workers do not say that they live, so a job that takes long looks like a
-job of a dead worker. Their locks are left alone for 4 hours, unless
+Node's workers send no heartbeats, so a long job of theirs looks like a job of a
+dead worker. Their locks are left alone for 4 hours, unless
 --include-node-locks-older-than says that no job of theirs takes that long.`,
 		Example: `  worker sweep --dry-run
   worker sweep --include-node-locks-older-than 30m`,
@@ -56,7 +56,7 @@ job of a dead worker. Their locks are left alone for 4 hours, unless
 	flags := cmd.Flags()
 	flags.BoolVar(&f.dryRun, "dry-run", false, "change nothing, and print what would be done")
 	flags.BoolVar(&f.json, "json", false, "print the result as JSON")
-	flags.Var(newDuration(&f.staleAfter, gworker.DefaultStaleAfter), "stale-after", "silence after which a worker counts as dead")
+	flags.Var(newDuration(&f.staleAfter, gworker.DefaultStaleAfter), "stale-after", "silence after which a worker is declared dead")
 	flags.Var(newDuration(&f.delay, 0), "delay", "how long recovered jobs wait before they can run")
 	flags.Var(newDuration(&f.nodeLocks, 0), "include-node-locks-older-than",
 		"also take jobs whose locks Node's workers have had for longer (default: never)")

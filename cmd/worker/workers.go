@@ -18,10 +18,10 @@ func newWorkersCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "workers",
 		Short: "List workers of every runtime, and what they have locked",
 		Long: `workers prints the workers that are registered and those that have locks, of every
-runtime. Node's workers do not register, and Rust's only if recovery is on, so
-one of those that is idle is not to be seen. What a worker runs,
-"worker list --worker ID" prints. Jobs that a gworker holds without a lock, for its
-hold time at most, are in neither.`,
+runtime. Node's workers do not register, and Rust's only if recovery is on, so an
+idle one of those does not show. "worker list --worker ID" prints what a worker is
+running. Neither shows jobs that a gworker holds without a lock, for at most its
+hold time.`,
 		Example: `  worker workers`,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -91,7 +91,7 @@ func checkFunctions(ctx context.Context, c *checker) (Finding, error) {
 		Severity: Warning,
 		What: fmt.Sprintf("%s other contents than this version of gworker gives them: %s.",
 			plural(len(changed), "function has", "functions have"), listed(changed, ", ")),
-		Why: "They were changed, the schema was renamed, or another version of gworker made them. What jobs go through is then not what was tested.",
+		Why: "They were changed by hand, the schema was renamed, or another version of gworker made them. They are then not the functions that were tested.",
 		Help: []string{
 			fmt.Sprintf("select prosrc from pg_proc where pronamespace = %s::regnamespace and proname = %s;",
 				literal(c.options.Schema.Quoted()), literal(changed[0])),

@@ -121,7 +121,7 @@ func checkReplicationSlots(ctx context.Context, c *checker) (Finding, error) {
 		}
 		named = append(named, fmt.Sprintf("%s (%s, %s), by %s", r.Name, r.Type, state, count(r.Horizon, "transaction")))
 		if !r.Active && len(found.Help) < namedThings {
-			found.Help = append(found.Help, "select pg_drop_replication_slot("+literal(r.Name)+"); -- if nobody needs it")
+			found.Help = append(found.Help, "select pg_drop_replication_slot("+literal(r.Name)+"); -- if it is no longer needed")
 		}
 	}
 	if len(named) == 0 {

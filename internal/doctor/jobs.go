@@ -38,7 +38,7 @@ func checkFailedJobs(ctx context.Context, c *checker) (Finding, error) {
 		Severity: severity,
 		What: fmt.Sprintf("%s failed permanently, the first %s ago and the last %s ago: %s.",
 			plural64(row.Failed, "job has", "jobs have"), age(seconds(row.OldestFailure)), age(seconds(row.NewestFailure)), join(said)),
-		Why: "They have used up their attempts and stay until a person decides. Among them may be jobs that were replaced or removed by key while they ran.",
+		Why: "They have used up their attempts and stay until you retry or delete them. Among them may be jobs that were replaced or removed by key while they ran.",
 		Help: []string{
 			fmt.Sprintf("select task_identifier, count(*), min(last_error) from %s where %s group by 1;", c.qualified("jobs"), failed),
 			"-- To run them again:",

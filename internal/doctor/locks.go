@@ -96,7 +96,7 @@ func checkUnknownWorkers(ctx context.Context, c *checker) (Finding, error) {
 	found.What = fmt.Sprintf("%s not registered: %s.", plural(len(said), "worker holds locks and is", "workers hold locks and are"), listed(said, "; "))
 	found.Why = strings.Join(why, " ")
 	if len(seize) > 0 {
-		help = append(help, fmt.Sprintf("select %s(%s); -- once it is certain that they are dead",
+		help = append(help, fmt.Sprintf("select %s(%s); -- if you are certain that they are dead",
 			c.qualified("force_unlock_workers"), textArray(first(seize))))
 	}
 	found.Help = help
@@ -104,9 +104,9 @@ func checkUnknownWorkers(ctx context.Context, c *checker) (Finding, error) {
 }
 
 var whyUnknown = map[kind]string{
-	own:       "gworker's workers register before they claim: one that is not registered has been presumed dead, and no worker sweeps.",
-	ownSilent: "A worker whose recovery is off says nothing of itself: if it has died, its jobs wait for 4 hours.",
-	rust:      "Rust's workers register only if recovery is on: without it nobody knows whether one lives, and its jobs wait for 4 hours if not.",
+	own:       "gworker's workers register before they claim: one that is not registered was declared dead, and no worker sweeps.",
+	ownSilent: "A worker with recovery off sends no heartbeats: if it has died, its jobs wait for 4 hours.",
+	rust:      "Rust's workers register only if recovery is on: without it nothing shows whether one is alive, and the jobs of a dead one wait for 4 hours.",
 	node:      "Node's workers never register, so this is normal while they run their jobs. A lock that is older than 4 hours is reset by the next worker that looks.",
 	foreign:   "No Graphile Worker writes such an id: a program or a person has locked these by hand, and only the reset after 4 hours unlocks them.",
 }

@@ -105,7 +105,7 @@ func checkObjects(_ context.Context, c *checker) (Finding, error) {
 		return Finding{
 			Severity: Problem,
 			What:     fmt.Sprintf("Schema %q has tables and no ledger (the table migrations).", c.options.Schema),
-			Why:      "Either it is not a queue's, or it was damaged. A migration would fail on what is there.",
+			Why:      "It belongs to another program, or it is damaged. A migration would fail on the existing tables.",
 			Help:     []string{"Restore the ledger from a backup, or choose another schema."},
 		}, nil
 	case len(missing) == 0:

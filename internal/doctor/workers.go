@@ -37,7 +37,7 @@ func checkStaleWorkers(ctx context.Context, c *checker) (Finding, error) {
 	case len(alive)+len(stale) == 0:
 		return ok("No worker is registered."), nil
 	case len(stale) == 0:
-		return ok(fmt.Sprintf("%s registered, and all of them give signs of life.", plural(len(alive), "worker is", "workers are"))), nil
+		return ok(fmt.Sprintf("%s registered, and all of them send heartbeats.", plural(len(alive), "worker is", "workers are"))), nil
 	}
 	locks, err := c.locks(ctx)
 	if err != nil {
@@ -55,12 +55,12 @@ func checkStaleWorkers(ctx context.Context, c *checker) (Finding, error) {
 		ids = append(ids, w.ID)
 	}
 	if f.Severity == Problem {
-		f.Why += " The jobs that they hold wait until they are recovered, or for 4 hours."
+		f.Why += " The jobs that they have locked wait until a sweep recovers them, or for 4 hours."
 	}
-	f.What = fmt.Sprintf("%s without a sign of life: %s.", plural(len(stale), "registered worker is", "registered workers are"), listed(said, "; "))
+	f.What = fmt.Sprintf("%s no heartbeats: %s.", plural(len(stale), "registered worker sends", "registered workers send"), listed(said, "; "))
 	f.Help = []string{
 		c.command("sweep"),
-		"-- Or, once it is certain that they are dead:",
+		"-- Or, if you are certain that they are dead:",
 		fmt.Sprintf("select %s(%s);", c.qualified("recover_dead_worker_jobs"), textArray(first(ids))),
 		fmt.Sprintf("select %s(%s);", c.qualified("delete_stale_workers"), textArray(first(ids))),
 	}
@@ -122,7 +122,7 @@ func checkUnservedTasks(ctx context.Context, c *checker) (Finding, error) {
 	f := Finding{
 		Severity: Warning,
 		What:     fmt.Sprintf("No registered worker has %s: %s.", plural(len(said), "task that jobs wait for", "tasks that jobs wait for"), listed(said, "; ")),
-		Why:      "Their jobs never run: a task was renamed, or the workers that have it are not running.",
+		Why:      "Their jobs wait until a worker has the task: it was renamed, or its workers are not running.",
 		Help:     []string{"Start a worker that has them, or delete the jobs:", c.deleteTasks(waiting, served)},
 	}
 	locks, err := c.locks(ctx)
