@@ -1,11 +1,10 @@
 // Package gworker runs jobs from a queue in PostgreSQL: Graphile Worker for Go.
 //
-// A job is a row in the schema that the Node and Rust Graphile Workers use, so
-// that all of them can work one queue side by side. Jobs are added by a
-// [Client], inside the caller's own transaction if that is wanted, or from any
-// language by the SQL function graphile_worker.add_job. A [Worker] hears of
-// them through LISTEN/NOTIFY, claims as many as it has free slots and calls
-// their handlers.
+// A job is a row in the schema that the Node and Rust Graphile Workers use, so all of
+// them can work on one queue side by side. A [Client] adds jobs, inside the caller's own
+// transaction if wanted; any language can add them by the SQL function
+// graphile_worker.add_job. A [Worker] hears of them through LISTEN/NOTIFY, claims as many
+// as it has free slots, and calls their handlers.
 //
 //	worker, err := gworker.NewWorker(gworker.Config{
 //		DatabaseURL: os.Getenv("DATABASE_URL"),
@@ -16,21 +15,19 @@
 //
 // # Guarantees
 //
-// A job runs at least once. It runs again where the worker cannot know that it
-// was done: when the process dies or loses the database between the start of
-// the handler and the moment its outcome is stored. An outcome is stored only
-// while the job is locked by the very claim that ran it.
+// A job runs at least once. It runs again if the worker cannot know that it was done:
+// when the process dies or loses the database between the start of the handler and the
+// moment its outcome is stored. An outcome is stored only while the job is locked by the
+// very claim that ran it.
 //
 // Jobs of one named queue run one after another, whichever workers run them.
 //
 // # Time
 //
-// All times in the database are compared by the database's clock; a worker
-// whose clock differs does no harm. Config.Now makes a worker go by a clock of
-// its own instead.
+// All times in the database are compared with the database's clock; a worker whose clock
+// differs does no harm. Config.Now gives a worker a clock of its own instead.
 //
-// # A listener of its own
+// # A listener without a worker
 //
-// [Listener] is a reliable LISTEN for services that want notifications without
-// a worker.
+// [Listener] is a reliable LISTEN for services that want notifications without a worker.
 package gworker

@@ -1,8 +1,8 @@
 // Command worker runs Graphile Worker jobs from a PostgreSQL database.
 //
-// Each subcommand is a file; what they share is in flags.go (connection,
-// schema), logging.go and exit.go (exit status and the one line that a
-// person reads). The work itself is in package gworker.
+// Each subcommand is a file. They share flags.go (connection, schema), logging.go, and
+// exit.go (the exit status, and the one line that says why). The work itself is in
+// package gworker.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command listener keeps a service's settings in memory and loads them anew
-// when somebody changes them. It has nothing to do with jobs.
+// Command listener keeps a service's settings in memory and reloads them when they
+// change. It has nothing to do with jobs.
 //
 //	DATABASE_URL=postgres://localhost/test go run ./examples/listener
 //

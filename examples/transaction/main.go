@@ -1,5 +1,5 @@
-// Command transaction adds a job in the transaction that stores what the job is
-// about: with the order there is its job, and without it there is none.
+// Command transaction adds a job in the transaction that stores the order that the job
+// is about: either both exist, or neither.
 //
 //	DATABASE_URL=postgres://localhost/test go run ./examples/transaction
 package main

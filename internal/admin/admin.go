@@ -1,28 +1,27 @@
-// Package admin is what people do to a queue by hand: look at jobs, count them,
+// Package admin is the administration of a queue by hand: look at jobs, count them,
 // change or delete them, take locks away, and clean up.
 //
 //	jobs.go     jobs by id or key, and the schema's functions that change them
 //	list.go     listings in pages
-//	stats.go    counts by state, task and queue, and queues one by one
-//	workers.go  who is registered, who has locked what, and taking locks away
+//	stats.go    counts by state, task and queue, and single queues
+//	workers.go  registered workers, their locks, and taking locks away
 //	cleanup.go  the three cleanup tasks
 //	held.go     what the worker of this process holds without a lock on the rows
 //
-// Validated arguments come in, rows go out. The one thing not to break: what
-// changes jobs goes through the schema's own functions, so that each runtime's
-// rule holds (a job that is locked, for less than 4 hours, is left alone), and
-// what was not changed is reported with its reason.
+// Validated arguments come in, rows go out. The one thing not to break: jobs are
+// changed only by the schema's own functions, so that every runtime's rule holds (a
+// job that has been locked for less than 4 hours is left alone), and each job that was
+// not changed is reported with the reason.
 //
-// Cleanup is the exception, for which the schema has no function. Jobs point to
-// their task and queue without a foreign key, so deleting such a row while a job
-// of it is being added would leave a job that no worker ever finds. Therefore
-// the rows are deleted under a lock that lets no transaction add jobs meanwhile.
-// What remains is a transaction at the level repeatable read or above that took
-// its snapshot before the cleanup and adds its first job after it.
+// Cleanup is the exception, for which the schema has no function. Jobs refer to their
+// task and queue without a foreign key, so deleting such a row while a job of it is
+// being added would leave a job that no worker ever finds. The rows are therefore
+// deleted under a lock that keeps every transaction from adding jobs. One gap remains:
+// a transaction at repeatable read or above that took its snapshot before the cleanup
+// and adds its first job after it.
 //
-// Everything is bearable for a queue of a million jobs: single jobs and pages by
-// id or claim order come from indexes; filters, counts and cleanup walk the
-// table once.
+// Costs are bounded for a queue of a million jobs: single jobs, and pages by id or
+// claim order, come from indexes; filters, counts and cleanup scan the table once.
 package admin
 
 import (

@@ -1,6 +1,6 @@
-// Package advice is an error together with what its reader can do. The library's
-// advice speaks of fields of its configuration, and the binary puts its own, which
-// speaks of options, in the place of it.
+// Package advice is an error together with what its reader can do about it. The
+// library's advice names fields of its configuration; the binary replaces it by its
+// own, which names options.
 package advice
 
 // Error is an error with advice.

@@ -1,21 +1,20 @@
-// Package announce tells workers of the jobs that a client has added, in few
+// Package announce tells workers about the jobs that a client has added, in few
 // notifications however many adds there are.
 //
-// A transaction that notifies takes a lock over the whole server when it commits,
-// and holds it while the commit waits for the disk: adds that notify, each by
-// itself, commit one at a time, in all databases together. So an add notifies in
-// its own commit only while its client is quiet - no other add of the client is in
-// flight, and none has ended in the last few milliseconds - where nobody waits
-// behind it and a notification costs nothing more. Busy clients' adds do not
-// notify. One notification follows for all that have been committed meanwhile, at
-// once and then every Interval, in a transaction that does not wait for the disk.
+// A transaction that notifies takes a server-wide lock when it commits, and holds it
+// while the commit waits for the disk: adds that each notify commit one at a time,
+// across all databases. So an add notifies in its own commit only while its client is
+// quiet, that is, no other add of the client is in flight and none has ended in the
+// last few milliseconds. Then no other add waits behind it, and the notification costs
+// nothing extra. The adds of a busy client do not notify. One notification announces
+// all that have been committed, at once and then every Interval, in a transaction that
+// does not wait for the disk.
 //
-// What comes in are adds that begin and end; what goes out are notifications. The
-// one thing not to break: every add that may have been committed is followed by a
-// notification that starts after its commit. Only where the database refuses a few
-// times in a row, where the pool is closed under it, or where the process ends
-// first, is that left to the workers' polling, which exists for lost notifications
-// of any kind.
+// Adds that begin and end come in, notifications go out. The one thing not to break:
+// every add that may have been committed is followed by a notification that starts
+// after its commit. Only if the database refuses several times in a row, the pool is
+// closed first, or the process ends first, is the job left to the workers' polling,
+// which exists for lost notifications of every kind.
 package announce
 
 import (

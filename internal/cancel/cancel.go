@@ -1,19 +1,18 @@
-// Package cancel asks for the end of one job, whoever runs it: a job id and a
-// reason come in, a transaction goes to the database, and what became of the job
+// Package cancel asks for the end of one job, whichever worker runs it. A job id and a
+// reason come in, one transaction goes to the database, and what became of the job
 // comes out.
 //
-// A job that waits is failed at once. One that runs belongs to its worker until
-// the run ends, so it is only asked for: the row is marked (db/queries/cancel.sql
-// says how), which keeps every runtime from trying the job again, and a
-// notification tells the worker, if it is one of ours. A worker that does not
-// hear it finds the mark when it looks after its locks the next time
-// (internal/recovery). A run that completes before is complete: to cancel is to
-// ask.
+// A waiting job is failed at once. A running job belongs to its worker until the run
+// ends, so it can only be asked for: the row is marked (db/queries/cancel.sql says
+// how), which keeps every runtime from trying the job again, and a notification tells
+// the worker, if it is a gworker. A worker that misses the notification finds the mark
+// the next time it checks its locks (internal/recovery). A run that completes before
+// that is complete: cancelling is a request.
 //
-// The one thing not to break: the row is read, judged and written under one row
-// lock. Between the answer "it runs" and the mark no run may end and none begin,
-// or the mark would stand on the wrong one, or a job that was said to be
-// cancelled would run again.
+// The one thing not to break: the row is read, judged and written under one row lock.
+// No run may end or begin between the answer "it is running" and the mark; otherwise
+// the mark would apply to the wrong run, or a job reported as cancelled would run
+// again.
 package cancel
 
 import (

@@ -1,12 +1,11 @@
-// Package connstring parses connection strings, and says what is wrong with one
-// without quoting any of it.
+// Package connstring parses connection strings, and reports errors in them without
+// quoting any part of them.
 //
-// What comes in is a string in URL or keyword form; what goes out is a pool's
-// configuration, or an error. The one thing not to break: a string that does not parse
-// may be a password from anywhere on, as far as anybody can tell, so no error has a
-// part of it: each is one of the texts in this file. Nor may a string parse of which a
-// part of the password would pass for the host or the database, since these are named
-// later, where there is no connection.
+// A string in URL or keyword form comes in; a pool's configuration or an error goes
+// out. The one thing not to break: a string that cannot be parsed may be a password
+// from any point on, so no error contains a part of it; each is one of the fixed texts
+// in this file. Nor may a string be accepted in which a part of the password would pass
+// for the host or the database, since those are named in later errors.
 package connstring
 
 import (

@@ -1,19 +1,19 @@
-// Package contain is the border to the user's code: handlers, hooks, observers,
-// and the methods of their errors and panic values. It calls them, and turns what
-// goes wrong in them into values that are safe to use anywhere.
+// Package contain is the border to the user's code: handlers, hooks, observers, and
+// the methods of their errors and panic values. It calls them, and turns whatever goes
+// wrong in them into values that are safe to use anywhere.
 //
-//	call.go     a call that neither a panic nor a Goexit leaves
+//	call.go     a call that neither a panic nor a Goexit escapes
 //	panic.go    what a panic becomes
 //	failure.go  an error of the user's, read once
-//	tree.go     what such an error wraps
+//	tree.go     the errors that it wraps
 //	clock.go    a clock of the user's
 //	ours.go     what is not the user's, although it could be
 //
-// What cannot be contained ends the process, as in any Go program: a stack
-// overflow, concurrent writes to a map, running out of memory, os.Exit.
+// What cannot be contained ends the process, as in any Go program: a stack overflow,
+// concurrent writes to a map, running out of memory, os.Exit.
 //
-// The one thing not to break: a goroutine that serves more than one job calls
-// nothing of the user's but through this package.
+// The one thing not to break: a goroutine that serves more than one job calls user
+// code only through this package.
 package contain
 
 import (

@@ -1,5 +1,5 @@
-// Package cron adds jobs at the times that a crontab names. It stands beside
-// the flow of jobs and adds them like any client:
+// Package cron adds jobs at the times that a crontab lists. It is separate from the
+// flow of jobs and adds them like any client:
 //
 //	parse.go    the lines of a crontab, and every error in them
 //	options.go  the ?options of a line
@@ -12,32 +12,31 @@
 //
 // Crontab text or items come in; statements and events go out.
 //
-// The one thing not to break: however many workers, of any runtime, have an
-// item, each of its minutes adds one job. The row of the item's identifier in
-// _private_known_crontabs is the lock: the statement that adds the jobs first
-// sets the row's last_execution to the minute, and adds a job only where that
-// moved it forward. So the minutes of an item must be scheduled in order, the
-// missed ones before those to come.
+// The one thing not to break: each minute of an item adds one job, however many
+// workers, of any runtime, have the item. The row of the item's identifier in
+// _private_known_crontabs is the lock: the statement that adds the jobs first sets the
+// row's last_execution to the minute, and adds a job only if that moved it forward. So
+// the minutes of an item must be scheduled in order, missed ones before new ones.
 //
 // # Time
 //
-// The minutes are those of the worker's clock, as on Node, in UTC unless an
-// item has a time zone.
+// The minutes are those of the worker's clock, as on Node, in UTC unless an item has a
+// time zone.
 //
-// Where a zone's clocks change, this is the rule, after what cron's manuals say
-// of jobs that run often and of those that run at a time of day. An item that
-// runs in every hour follows real time: nothing is moved. Others name times of
-// day. A time that is skipped runs at the next minute that exists. A time that
-// comes twice runs the first time, unless the minutes have a "*": every so many
-// minutes is a rhythm, which goes on through the hour that is repeated.
+// When a zone's clocks change, the rule follows the manuals of cron, which distinguish
+// jobs that run often from those that run at a time of day. An item that runs in every
+// hour follows real time: nothing is moved. Other items name times of day. A time that
+// is skipped runs at the next minute that exists. A time that occurs twice runs the
+// first time, unless the minutes have a "*": such an item has a rhythm, which continues
+// through the repeated hour.
 //
 // # Errors
 //
-// After an error cron starts again, with backoff and without end, as on Node. Node
-// goes on from the present then, so that one failed statement at 3:00 costs the
-// nightly job. Here cron goes on from the minute that it could not write, if
-// that is not long ago; after a longer outage it is as at any start: what was
-// missed is a matter of each item's fill.
+// After an error cron starts again, with backoff and without end, as on Node. Node then
+// continues from the present, so that one failed statement at 3:00 loses the nightly
+// job. This package continues from the minute that it could not write, if that is
+// recent. After a longer outage it behaves as at any start: each item's fill decides
+// what is made up for.
 package cron
 
 import (

@@ -1,23 +1,21 @@
-// Package devpg runs a PostgreSQL for development and for tests: the one that
-// DATABASE_URL names, else the server programs in the folder that
-// GWORKER_POSTGRES_BIN names, else those found on the machine, else ones that it
-// downloads.
+// Package devpg runs a PostgreSQL for development and tests: the one that DATABASE_URL
+// names, else the server programs in the folder that GWORKER_POSTGRES_BIN names, else
+// those found on the machine, else ones that it downloads.
 //
-// What comes in is where the data should be; what goes out is a server and the
-// URL of a database on it. The one thing not to break: it never touches a
-// cluster that it did not make, so all it has lies in a folder of its own,
-// cluster below it and lock beside.
+// A folder for the data comes in; a server, and the URL of a database on it, go out.
+// The one thing not to break: it never touches a cluster that it did not make, so
+// everything of it is in a folder of its own, with the cluster in it and the lock next
+// to that.
 //
 // The server asks for no password. It listens on the loopback interface only, where
-// whoever has an account on the machine can connect while it runs, or, if it is to be
-// private, on a socket that nobody else can reach. It ends with
-// the process that started it, also when that is killed: a shell that waits for
-// the end of its standard input is left to tell the server, and to remove data
-// that was temporary. As root, whom
-// PostgreSQL refuses, the server runs under the account postgres or nobody, and
-// its data is in a folder which that account can reach.
+// every account of the machine can connect while it runs, or, if it is to be private,
+// on a socket that no other account can reach. It ends with the process that started
+// it, even if that is killed: a shell that waits for the end of its standard input
+// stops the server and removes temporary data. PostgreSQL refuses to run as root, so
+// for root the server runs under the account postgres or nobody, with its data in a
+// folder that this account can reach.
 //
-// Downloads come from Maven Central, or from the mirror of it that
+// Downloads come from Maven Central, or from the mirror that
 // GWORKER_POSTGRES_REPOSITORY names.
 package devpg
 

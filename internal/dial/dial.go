@@ -1,15 +1,15 @@
-// Package dial opens network connections for pgx, keeps account of them, and can
-// end them all at once.
+// Package dial opens network connections for pgx, tracks them, and can close all of
+// them at once.
 //
-// pgx waits for a server in places that no context reaches: a pool that closes
-// waits for connections whose last statement is being cancelled, and that takes up
-// to 15 s where nobody answers. A connection whose socket is closed keeps nobody
-// waiting. So a shutdown that has come to its deadline closes the sockets, and all
-// that waits for the server ends with them.
+// pgx waits for a server in places that no context reaches: a pool that closes waits
+// for connections whose last statement is being cancelled, which takes up to 15 s if
+// the server does not answer. A connection whose socket is closed keeps nothing
+// waiting. So a shutdown that has reached its deadline closes the sockets, and
+// everything that waits for the server ends with them.
 //
-// What comes in is the configuration of one connection; what goes out is the same
-// with another dial function. The one thing not to break: the way to the server
-// stays the one that the configuration says, through whatever proxy it leads.
+// The configuration of one connection comes in; the same with another dial function
+// goes out. The one thing not to break: connections reach the server the way the
+// configuration says, through whatever proxy.
 package dial
 
 import (

@@ -1,15 +1,14 @@
-// Package doctor examines a queue, its schema and its server, and says what is
-// wrong, why that matters and what helps.
+// Package doctor examines a queue, its schema and its server, and says what is wrong,
+// why that matters and what helps.
 //
-// What comes in is a pool and a schema's name, of which nothing need exist; what
-// goes out is a Report with a finding for each check. The one thing not to break:
-// it reads only. Its statements run in read-only transactions, one each, so that
-// the server holds it to that; what migrate.Inspect and the search for a pooler
-// do outside of them are plain selects.
+// A pool and a schema's name come in, neither of which need exist; a Report with a
+// finding for each check goes out. The one thing not to break: it only reads. Each
+// statement runs in a read-only transaction of its own, so that the server enforces
+// that; what migrate.Inspect and the search for a pooler do outside of those are plain
+// selects.
 //
-// A check is a function that returns one finding (see check.go, where they are
-// listed in the order of the report); the limits that they go by are in
-// limits.go.
+// A check is a function that returns one finding. check.go lists the checks in the
+// order of the report; limits.go has their limits.
 package doctor
 
 import (

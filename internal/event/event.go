@@ -1,11 +1,10 @@
-// Package event is the one stream of everything observable. The flow emits
-// typed events; logs, hooks, metrics, subscriptions and tests consume them and
-// nothing else. No component logs or counts on its own.
+// Package event is the one stream of everything observable. The flow emits typed
+// events; logs, hooks, metrics, subscriptions and tests consume them and nothing else.
+// No component logs or counts by itself.
 //
-// Events are values, emitted on the goroutine where the thing happened and
-// handed to every observer before the flow goes on. The one thing not to break:
-// an observer cannot hurt the flow; a panic in one is caught and itself
-// reported.
+// Events are values, emitted on the goroutine where they happened and passed to every
+// observer before the flow continues. The one thing not to break: an observer cannot
+// hurt the flow. A panic in one is caught, and itself reported.
 //
 // The events by family, each a documented struct:
 //
@@ -19,9 +18,9 @@
 //	recovery.go    heartbeats, sweeps and lost locks
 //	cron.go        the schedule
 //
-// stream.go hands events to observers, and subscription.go to those who read them
-// from a channel. An event is added in its family's file, with its alias in the
-// root's event.go, its log line in log.go, and its row in docs/events.md.
+// stream.go passes events to observers, and subscription.go to readers of a channel.
+// To add an event, add it to its family's file, its alias to the root's event.go, its
+// log line to log.go, and its row to docs/events.md.
 package event
 
 // Event is any of the types of this package.

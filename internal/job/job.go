@@ -1,10 +1,9 @@
-// Package job holds the values that travel along the way of a job: the row as
-// stored, the claim's lock on it, and the outcome of one run. Every other room
-// imports this one and it imports none of them; it holds no SQL and no loops.
+// Package job holds the values that travel along the way of a job: the row as stored,
+// the claim's lock on it, and the outcome of one run. Every other package of that way
+// imports this one and it imports none of them; it has no SQL and no loops.
 //
-// The one thing not to break: a Lock names one claim and no other. Everything
-// that ends a run proves with it that the row is still the one that was
-// claimed.
+// The one thing not to break: a Lock identifies one claim and no other. Everything that
+// ends a run uses it to prove that the row is still the one that was claimed.
 package job
 
 import (

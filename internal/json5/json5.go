@@ -1,14 +1,13 @@
-// Package json5 turns JSON5, as people write it into a crontab, into JSON, as
+// Package json5 converts JSON5, as people write it in a crontab, to JSON, as
 // PostgreSQL stores it.
 //
-// What comes in is text, what goes out is JSON text with the members of objects
-// in their order and numbers in their digits. The one thing not to break: what
-// the json5 package of npm accepts is accepted here with the same meaning, for
-// that is what Node's Graphile Worker reads crontabs with. (No Go module does
-// that: the one with a release, of 2023, refuses tabs, line continuations and
-// most escapes in strings, and names beyond ASCII.) So NaN and the infinities,
-// which JSON does not have, become null. Integers alone keep more than Node
-// does: all their digits.
+// Text comes in; JSON text goes out, with the members of objects in their order and
+// numbers in their digits. The one thing not to break: what the json5 package of npm
+// accepts is accepted here with the same meaning, because Node's Graphile Worker reads
+// crontabs with it. (No Go module does that: the only one with a release, of 2023,
+// refuses tabs, line continuations, most escapes in strings, and names beyond ASCII.)
+// So NaN and the infinities, which JSON does not have, become null. Only integers keep
+// more than on Node: all their digits.
 package json5
 
 import (

@@ -1,13 +1,13 @@
-// Package listener keeps one PostgreSQL session that listens, for as long as it
-// is asked to. Channel names and a way to connect come in; batches of
-// notifications go out, and states for whoever watches over it.
+// Package listener keeps one PostgreSQL session that listens, for as long as it is
+// asked to. Channel names and a way to connect come in; batches of notifications go
+// out, and states for the code that monitors it.
 //
-// PostgreSQL keeps nothing for a session that is away, so a listener can only
-// promise to say when something may be missing: that is Batch.Gap.
+// PostgreSQL keeps nothing for a session that is away, so a listener can only promise
+// to say when something may be missing: that is Batch.Gap.
 //
-// The one thing not to break: between a notification that was sent while nobody
-// listened, or that had no room, and the next call of the consumer there is
-// always a Gap. A consumer that looks at its tables on every Gap misses nothing.
+// The one thing not to break: between a notification that was sent while no session
+// listened, or that did not fit, and the next call of the consumer there is always a
+// Gap. A consumer that looks at its tables on every Gap misses nothing.
 package listener
 
 import (

@@ -1,16 +1,15 @@
 // Package migrate installs the schema and brings it up to date: goose over
 // db/migrations, with the ledger that all Graphile Workers share as its store.
 //
-// What comes in is a pool and a schema's name; what goes out is a schema in
-// which every object of revision 20 exists, or an error that says what stands
-// in the way. The one thing not to break: other runtimes migrate the same
-// schema and take no lock of ours, so each revision claims its ledger row
-// before it does anything else, and whoever finds the row taken reads the
-// ledger again and goes on from there.
+// A pool and a schema's name come in; a schema in which every object of revision 20
+// exists goes out, or an error that names the obstacle. The one thing not to break:
+// other runtimes migrate the same schema and do not take our lock, so each revision
+// claims its row in the ledger before it does anything else, and a process that finds
+// the row taken reads the ledger again and continues from there.
 //
-// Revisions 1 to 18 mean the same to everybody. 19 and 20 do not, so of those a
-// row in the ledger is not enough: they count as applied when the catalog shows
-// what they do (see state.applied). Nothing above 20 is ever written here.
+// Revisions 1 to 18 mean the same in every runtime. 19 and 20 do not, so for those a
+// row in the ledger is not enough: they count as applied if the catalog shows their
+// effects (see state.applied). Nothing above 20 is ever written here.
 package migrate
 
 import (

@@ -1,11 +1,11 @@
-// Package retry decides which database errors pass by themselves and how long
-// to wait before the next try. The waits and their bounds are those that the
-// Node and Rust workers use, so that a mixed fleet leans on a struggling server
-// with equal weight. sqlstates.go is the table of all error codes.
+// Package retry decides which database errors pass by themselves, and how long to wait
+// before the next try. The waits and their bounds are those of the Node and Rust
+// workers, so that all workers of a mixed fleet put the same load on a struggling
+// server. sqlstates.go is the table of all error codes.
 //
-// The one thing not to break: what the server refuses because of the values, a
-// constraint or a trigger is an answer and no outage. Asking again would only
-// repeat it, so whoever asks must have something else to say.
+// The one thing not to break: if the server refuses something because of its values, a
+// constraint or a trigger, that is an answer and not an outage. The same statement would
+// be refused again, so the caller must send another one.
 package retry
 
 import (

@@ -1,11 +1,11 @@
 // Package rights gives roles the rights to work with a queue that they do not own:
 // grants, and policies, since row level security hides the rows of the private tables
-// from everybody but their owner.
+// from every role but their owner.
 //
-// A role's name, a kind and a schema come in; statements go out, which Apply carries
-// out in one transaction. The one thing not to break: nothing but grants and policies
-// is made, so the schema stays what all Graphile Workers know, and what Revoke leaves
-// is what was there before, with what other kinds have given the role.
+// A role's name, a kind and a schema come in; statements go out, which Apply runs in
+// one transaction. The one thing not to break: only grants and policies are made, so
+// the schema stays what all Graphile Workers know, and Revoke leaves what was there
+// before plus what other kinds have given the role.
 package rights
 
 import (

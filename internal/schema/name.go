@@ -1,14 +1,12 @@
-// Package schema holds the name of the PostgreSQL schema that the queue lives
-// in, and the one place where SQL written for the default name is rendered for
-// another.
+// Package schema holds the name of the PostgreSQL schema that the queue lives in, and
+// is the one place where SQL written for the default name is rendered for another.
 //
-// Migrations and queries name the schema literally, graphile_worker, so that
-// they are plain SQL for sqlc, psql and editors. What comes in is such a text;
-// what goes out is the same text for the configured schema. Two rules keep the
-// rendering safe, and the texts in db/ must keep them: the bare word
-// graphile_worker appears only where an identifier stands (never within a
-// single-quoted string or a comment), and dollar quotes around such a text use
-// the tag $gw$.
+// Migrations and queries name the schema literally, graphile_worker, so that they are
+// plain SQL for sqlc, psql and editors. Such a text comes in; the same text for the
+// configured schema goes out. Two rules keep the rendering safe, and the texts in db/
+// must follow them: the bare word graphile_worker appears only where an identifier
+// stands (never in a single-quoted string or a comment), and dollar quotes around such
+// a text use the tag $gw$.
 package schema
 
 import (

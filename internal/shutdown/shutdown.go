@@ -1,12 +1,12 @@
 // Package shutdown is the one deadline of a whole shutdown.
 //
-// Everything that a worker does at its end - the last claim, the outcomes of its
-// jobs, its goodbye to the database - runs under one context, which ends with the
-// deadline. When that is, changes as the shutdown goes on: as long as jobs run it is
-// only the limit, if there is one; then the outcomes have their time; a worker that
-// has nothing to write has a few seconds.
+// Everything that a worker does at its end - the last claim, the outcomes of its jobs,
+// its deregistration - runs under one context, which ends with the deadline. The
+// deadline moves as the shutdown progresses: while jobs run it is only the limit, if
+// there is one; then the outcomes have their time; a worker that has nothing to write
+// has a few seconds.
 //
-// The one thing not to break: after the limit nobody can set a later deadline.
+// The one thing not to break: after the limit nothing can set a later deadline.
 package shutdown
 
 import (

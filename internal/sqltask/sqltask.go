@@ -1,15 +1,14 @@
-// Package sqltask runs tasks that are SQL files. A file's statements and the
-// job's completion commit in one transaction, so the file's effects happen
-// exactly once: with the row that asked for them still there they have not
-// happened, and with it gone they have.
+// Package sqltask runs tasks that are SQL files. A file's statements and the job's
+// completion commit in one transaction, so the file's effects happen exactly once: as
+// long as the job's row exists they have not happened, and when it is gone they have.
 //
 // The file reads its job from settings of its transaction:
 // current_setting('gworker.payload')::json, and gworker.job_id, gworker.task,
-// gworker.attempt, gworker.max_attempts, gworker.queue, gworker.key,
-// gworker.priority, gworker.run_at (texts; empty where there is none).
+// gworker.attempt, gworker.max_attempts, gworker.queue, gworker.key, gworker.priority,
+// gworker.run_at (texts; empty if there is no value).
 //
-// The one thing not to break: nothing commits unless the completion found its
-// job still locked by this very claim.
+// The one thing not to break: nothing commits unless the completion found its job still
+// locked by this very claim.
 package sqltask
 
 import (

@@ -1,12 +1,11 @@
-// Package statement runs what sqlc generated from db/queries: every text is
-// rendered once for the configured schema, bounded by a time-out of its own,
-// named in its errors, and prepared once per connection unless that is switched
-// off.
+// Package statement runs what sqlc generated from db/queries: every text is rendered
+// once for the configured schema, has its own time-out, is named in its errors, and is
+// prepared once per connection unless that is turned off.
 //
-// What comes in is a pgx pool, connection or transaction, or a *sql.Tx of any
-// driver; what goes out is a dbgen.DBTX. The one thing not to break: a
-// statement's context ends only after its result was read, so that no row is
-// cut off between the server's answer and its reader.
+// A pgx pool, connection or transaction, or a *sql.Tx of any driver, comes in; a
+// dbgen.DBTX goes out. The one thing not to break: a statement's context ends only after
+// its result was read, so that no row is lost between the server's answer and its
+// reader.
 package statement
 
 import (

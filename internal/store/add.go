@@ -1,16 +1,16 @@
-// Package store is how the client reaches the jobs: it turns specs into the
-// arguments of generated statements and rows into jobs, in a pool, a pgx
-// transaction or a database/sql transaction alike.
+// Package store is how the client reaches the jobs: it turns specs into arguments of
+// generated statements, and rows into jobs, in a pool, a pgx transaction or a
+// database/sql transaction alike.
 //
-// Inside a caller's transaction the schema's functions add; outside, an Inserter does, by
-// statements that have the functions' effect and do not notify each by itself (see
-// internal/announce for why). Each of them is one statement of one snapshot, so it
-// tries, and adds nothing where another session was in the way, to be tried again.
+// Inside a caller's transaction the schema's functions add. Outside, an Inserter adds,
+// by statements that have the functions' effect but do not each notify (see
+// internal/announce for the reason). Each of them is one statement with one snapshot, so
+// it only tries: if another session was in the way it adds nothing, and is tried again.
 //
-// Validated specs come in, rows as stored go out. The one thing not to break:
-// every function adds by one statement on the caller's connection, and reads
-// afterwards at most names, so that inside a caller's transaction a job exists
-// exactly if that transaction commits.
+// Validated specs come in, rows as stored go out. The one thing not to break: every
+// function adds by one statement on the caller's connection, and afterwards reads at
+// most names, so that inside a caller's transaction a job exists exactly if that
+// transaction commits.
 package store
 
 import (

@@ -1,13 +1,11 @@
 // Package taskfile finds the task files of a folder and runs those that are
-// executables. In comes a folder, or an fs.FS; out go the tasks, sorted by
-// identifier, and the files that were passed over with the reason why. SQL
-// files leave as text for package sqltask; an Executable runs one process for
-// one job and returns how it ended.
+// executables. A folder or an fs.FS comes in; the tasks go out, sorted by identifier,
+// with the files that were skipped and the reasons. SQL files go out as text for package
+// sqltask; an Executable runs one process for one job and returns how it ended.
 //
-// The one thing not to break: when Run returns, nothing of it is left - the
-// process is reaped, no goroutine reads or writes, and output is called no
-// more - and a process can delay that only for a bounded time once the
-// context has ended.
+// The one thing not to break: when Run returns, nothing of it is left: the process is
+// reaped, no goroutine reads or writes, and output is no longer called. Once the context
+// has ended, a process can delay that only for a bounded time.
 package taskfile
 
 import (

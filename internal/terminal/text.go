@@ -3,13 +3,13 @@
 //
 // What a terminal would act on, and what changes how a line reads, is shown escaped:
 // control characters and with them escape sequences, line breaks inside of a value,
-// characters that change the direction of writing or are invisible, and bytes that
-// are no UTF-8. A backslash stays as it is, so the escaped form is for the eyes;
-// programs read JSON.
+// characters that change the direction of writing or are invisible, and bytes that are
+// not UTF-8. A backslash stays as it is, so the escaped form is for people; programs
+// read JSON.
 //
 // There are two guards. Values pass Fprintf, Line or Block, which know where a value
-// ends; Writer, around a whole stream, then holds back what did not, and leaves JSON
-// equal to what it was.
+// ends. Writer, around a whole stream, then escapes what did not, and leaves JSON
+// equivalent to what it was.
 package terminal
 
 import (

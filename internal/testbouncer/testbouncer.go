@@ -1,13 +1,12 @@
 //go:build unix
 
-// Package testbouncer gives tests a real PgBouncer in transaction mode before
-// the test's own server.
+// Package testbouncer gives tests a real PgBouncer in transaction mode in front of the
+// test's own server.
 //
-// What comes in is a test and the URL of a database; what goes out is a pooler
-// of its own that ends with the test. The one thing not to break: it pools as
-// unkindly as it can. It takes its server connections in turn, so that two
-// transactions of one client rarely meet the same one, and what a client leaves
-// behind in a session is found by the others.
+// A test and the URL of a database come in; a pooler that ends with the test goes out.
+// The one thing not to break: it pools as harshly as it can. It uses its server
+// connections in turn, so that two transactions of one client rarely meet the same one,
+// and what a client leaves behind in a session is found by the others.
 package testbouncer
 
 import (

@@ -1,9 +1,8 @@
-// Package testbridge lets the package gworkertest run a task as a worker runs
-// it, without making that a part of gworker's own interface.
+// Package testbridge lets the package gworkertest run a task as a worker runs it,
+// without making that a part of gworker's public interface.
 //
-// gworker puts its function in here when a program starts, and gworkertest, which
-// imports gworker, calls it. The one thing not to break: nothing but those two
-// uses it.
+// gworker stores its function here when a program starts, and gworkertest, which imports
+// gworker, calls it. The one thing not to break: only those two use it.
 package testbridge
 
 import (

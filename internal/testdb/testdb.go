@@ -1,9 +1,9 @@
-// Package testdb gives tests real databases: one server for each test process,
-// started when the first test asks, and a fresh database for each test.
+// Package testdb gives tests real databases: one server for each test process, started
+// when the first test asks, and a fresh database for each test.
 //
-// What comes in is a test; what goes out is the URL of a database that belongs
-// to it and goes with it. The one thing not to break: nothing is shared between
-// tests, so that they can run beside each other and in any order.
+// A test comes in; the URL of a database that is dropped with the test goes out. The one
+// thing not to break: tests share nothing, so that they can run in parallel and in any
+// order.
 package testdb
 
 import (

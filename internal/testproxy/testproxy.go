@@ -1,10 +1,9 @@
-// Package testproxy is a TCP proxy for tests that can fall silent: it takes what it is
-// sent and passes nothing on, as a server does that is frozen, or a firewall that has
-// forgotten a connection.
+// Package testproxy is a TCP proxy for tests that can fall silent: it accepts what it is
+// sent and passes nothing on, like a frozen server, or a firewall that has forgotten a
+// connection.
 //
-// What comes in is the URL of a server; what goes out is one that leads there through
-// the proxy. The one thing not to break: while it is silent nobody gets an error from
-// it.
+// The URL of a server comes in; one that leads there through the proxy goes out. The one
+// thing not to break: while it is silent no connection gets an error from it.
 package testproxy
 
 import (

@@ -1,12 +1,12 @@
-// Package testserver is the PostgreSQL of a test process: one server, started
-// when the first test asks, and fresh databases on it.
+// Package testserver is the PostgreSQL of a test process: one server, started when the
+// first test asks, and fresh databases on it.
 //
-// What comes in is a request for a database; what goes out is its URL and the
-// function that drops it. Nothing here knows of tests: internal/testdb makes it
-// what our own tests use, and gworkertest what those of users do.
+// A request for a database comes in; its URL and the function that drops it go out. The
+// package does not know about tests: internal/testdb uses it for our own tests, and
+// gworkertest for those of users.
 //
 // The one thing not to break: only databases that were made here are dropped, and
-// on a server that it did not start nothing else is changed.
+// nothing else is changed on a server that was running before.
 package testserver
 
 import (
