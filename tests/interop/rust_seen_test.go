@@ -72,6 +72,44 @@ func TestRustSweepTakesLongJobsOfNode(t *testing.T) {
 	h.process.stop(t)
 }
 
+// One heartbeat that fails is the last one of 0.13.5, which works on, and then loses a
+// running job to a sweep. 0.14.1 writes the next.
+func TestRustHeartbeatsAfterAnError(t *testing.T) {
+	forEachRust(t, func(t *testing.T, v rust.Version) {
+		db := gworkerDatabase(t)
+		open := db.closeGate()
+		j := newJournal()
+		p := startRustOf(t, v, db.url, j, withTasks("slow"), func(o *order) {
+			o.Recovery = &orderRecovery{HeartbeatMs: 100, SweepMs: 24 * 60 * 60 * 1000, ThresholdMs: 24 * 60 * 60 * 1000}
+		})
+		db.await("its registration", func() bool { return len(values[string](db, "select id from graphile_worker._private_workers")) == 1 })
+		db.exec("alter table graphile_worker._private_workers rename to away")
+		goesOn := v != rust.V13
+		words := "Worker heartbeat loop failed"
+		if goesOn {
+			words = "Worker heartbeat failed; will retry"
+		}
+		db.await("a failed heartbeat", func() bool { return strings.Contains(p.stderr.String(), words) })
+		db.exec("alter table graphile_worker.away rename to _private_workers")
+
+		// The worker still works. Its registration is as old as it soon would be.
+		db.exec("select graphile_worker.add_job('slow')")
+		j.await(t, "started", 1)
+		db.exec("update graphile_worker._private_workers set last_heartbeat_at = now() - interval '10 minutes', started_at = now() - interval '1 hour'")
+		old := "select last_heartbeat_at < now() - interval '9 minutes' from graphile_worker._private_workers"
+		if goesOn {
+			db.await("the next heartbeat", func() bool { return !value[bool](db, old) })
+		}
+		result, err := db.client().Sweep(t.Context(), gworker.SweepOptions{})
+		if err != nil || (len(result.Workers) == 1) == goesOn || (db.lockedBy("slow") == "") == goesOn {
+			t.Errorf("%s: our sweep took %+v, %v; its running job is locked by %q", v, result, err, db.lockedBy("slow"))
+		}
+		open()
+		j.await(t, "finished", 1)
+		p.stop(t)
+	})
+}
+
 // The local queue of 0.13.5 takes several jobs of one named queue at once, and they
 // run at the same time. 0.14.1 takes one.
 func TestRustBatchOfOneQueue(t *testing.T) {
