@@ -272,6 +272,7 @@ func TestSpecsAreValidatedBeforeTheDatabaseIsAsked(t *testing.T) {
 		{gworker.JobSpec{Task: "x", Flags: []string{"ok", "a\x00"}}, "JobSpec.Flags[1]", "NUL"},
 		{gworker.JobSpec{Task: "x", RunAt: time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)}, "JobSpec.RunAt", "12000"},
 		{gworker.JobSpec{Task: "x", Payload: json.RawMessage(`{"a":`)}, "JobSpec.Payload", "not valid JSON"},
+		{gworker.JobSpec{Task: "x", Payload: json.RawMessage(strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001))}, "JobSpec.Payload", "nested too deeply: JSON can have 10,000 levels"},
 		{gworker.JobSpec{Task: "x", Payload: json.RawMessage("\"\xff\"")}, "JobSpec.Payload", "UTF-8"},
 		{gworker.JobSpec{Task: "x", Payload: func() {}}, "JobSpec.Payload", "cannot be encoded"},
 	} {

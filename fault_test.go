@@ -481,7 +481,10 @@ func TestStartOnAServerThatIsStillReadOnly(t *testing.T) {
 	}
 	readOnly("on")
 	w := start(t, gworker.Config{DatabaseURL: server.URL("postgres"), Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor[gworker.DatabaseUnreachable](t, w.events, nil)
+	first := waitFor[gworker.DatabaseUnreachable](t, w.events, nil)
+	if text := first.Err.Error(); !strings.Contains(text, "default_transaction_read_only is on") || !strings.Contains(text, "target_session_attrs") {
+		t.Errorf("the first message says %s", text)
+	}
 	conn, err := pool.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/statement"
 )
 
 // LogObserver returns the observer that writes events to a log, each at the level
@@ -88,6 +89,13 @@ func panickedMessage(e event.ObserverPanicked) string {
 	return "an observer panicked"
 }
 
+func unreachableMessage(e event.DatabaseUnreachable) string {
+	if statement.IsReadOnly(e.Err) {
+		return "the database takes no writes yet; trying again"
+	}
+	return "cannot reach the database yet; trying again"
+}
+
 const retiredMessage = "it was replaced or removed through its key while it ran, and does not come back"
 
 func returnedMessage(e event.JobReturned) string {
@@ -155,7 +163,7 @@ func logWorker(level slog.Level, line func(slog.Level, string, ...slog.Attr), e 
 			"and new jobs start when they are polled for; listen past it (ListenDatabaseURL, --listen-database-url) or not at all "+
 			"(NoListen, --no-listen)")
 	case event.DatabaseUnreachable:
-		line(level, "cannot reach the database yet; trying again", errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
+		line(level, unreachableMessage(e), errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
 	case event.RevisionApplied:
 		line(level, "migrated", slog.String("schema", e.Schema), slog.Int("revision", e.Revision), slog.Bool("breaking", e.Breaking))
 	case event.SchemaWarning:

@@ -19,6 +19,7 @@ import (
 	"github.com/gworker/gworker/internal/advice"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/statement"
 )
 
 // tryTimeout bounds one try to reach the database, where several are to be had.
@@ -150,6 +151,16 @@ func advised(err error) error {
 		return &advice.Error{Err: err, Advice: text}
 	}
 	return err
+}
+
+// advisedToWrite is advised for a database that takes no writes, which may pass: a standby
+// is promoted, a migration that has set it so is over.
+func advisedToWrite(err error) error {
+	if !statement.IsReadOnly(err) {
+		return err
+	}
+	return &advice.Error{Err: err, Advice: "the database is read-only: it is a standby, or default_transaction_read_only is on. " +
+		"Connect to the primary, as with target_session_attrs=read-write, or reset the setting of the role, the database or the server"}
 }
 
 // adviceFor is what to do about an error that does not go away by itself, and that

@@ -193,11 +193,15 @@ func encodePayload(field string, payload any) (json.RawMessage, error) {
 		}
 		return raw, nil
 	}
+	wrong := ""
+	if len(raw) > 0 {
+		wrong = job.PayloadProblem(raw)
+	}
 	switch {
 	case len(raw) == 0:
 		return json.RawMessage("{}"), nil
-	case !json.Valid(raw):
-		return nil, problem(field, "is not valid JSON")
+	case wrong != "":
+		return nil, problem(field, "%s", wrong)
 	case !utf8.Valid(raw):
 		return nil, problem(field, "is not valid UTF-8")
 	}

@@ -306,13 +306,13 @@ func (w *Worker) start(ctx, lasting context.Context) (ledger migrate.Ledger, sto
 			since = time.Now()
 		}
 		if err == nil || !maybeLater(err) || time.Since(since) > w.config.ConnectTimeout {
-			return ledger, stopKeeping, advised(err)
+			return ledger, stopKeeping, advisedToWrite(advised(err))
 		}
 		if statement.IsReadOnly(err) {
 			w.leaveServer()
 		}
 		wait := waits.NextBackOff()
-		w.events.Emit(event.DatabaseUnreachable{Err: err, RetryIn: wait})
+		w.events.Emit(event.DatabaseUnreachable{Err: advisedToWrite(err), RetryIn: wait})
 		if !pause(ctx, wait) {
 			return ledger, nil, err
 		}

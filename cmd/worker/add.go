@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/terminal"
 )
 
@@ -131,8 +132,8 @@ func (f addFlags) readPayload(dash bool, stdin io.Reader) (json.RawMessage, erro
 	default:
 		return nil, nil
 	}
-	if !json.Valid(text) {
-		return nil, errors.New("the payload is not valid JSON")
+	if wrong := job.PayloadProblem(text); wrong != "" {
+		return nil, errors.New("the payload " + wrong)
 	}
 	return text, nil
 }

@@ -130,6 +130,7 @@ func TestAddTakesThePayloadFromOnePlace(t *testing.T) {
 	}
 	worker(t, "", "add", "x", "--payload", "{}", "--payload-file", file).want(t, 2, "once")
 	worker(t, "", "add", "x", "--payload", "{").want(t, 2, "not valid JSON")
+	worker(t, strings.Repeat(`{"a":`, 10_001)+"1"+strings.Repeat("}", 10_001), "add", "x", "--payload", "-").want(t, 2, "nested too deeply: JSON can have 10,000 levels")
 	worker(t, "", "add", "x", "--payload-file", "/none").want(t, 2, "/none")
 	worker(t, "", "add", "x", "--run-at", "tomorrow").want(t, 2, "--run-at", "tomorrow")
 	worker(t, "", "add", "x", "--key", "k", "--key-mode", "once", "-c", database).want(t, 2, "--key-mode", "unsafe_dedupe")
