@@ -234,10 +234,10 @@ func (c *operations) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) 
 // returns them as stored, in the order of the specs. All specs must have the
 // same KeyMode, KeyReplace or KeyPreserveRunAt, and no two the same Key.
 //
-// In one rare case there are fewer rows than specs: when another session
-// holds the row of a spec's key in just that moment. The error is ErrKeyBusy
-// then; the returned jobs were added and the others not, except inside a
-// transaction of the caller, whose to decide it is.
+// In one rare case there are fewer rows than specs: if another session holds the
+// row of a spec's key at that very moment. The error is then ErrKeyBusy, and only
+// the returned jobs were added; in a caller's transaction, the caller decides whether
+// to commit those.
 //
 // There are fewer rows, too, if interceptors skip some of the specs (see
 // ClientConfig.BeforeAdd). The error is ErrAddSkipped then, and the other jobs

@@ -189,14 +189,14 @@ type WorkerLocks = admin.Locks
 type LockedJob = admin.LockedJob
 
 // ForceUnlockWorkers takes the locks of workers away, whatever their age, and
-// returns what each of them had locked. It is for workers that are dead for certain;
-// Client.Sweep finds out by itself which registered workers are.
+// returns what each of them had locked. Use it only for workers that are certainly
+// dead; Client.Sweep finds out which registered workers are.
 //
-// It does not stop what runs. A job that its worker still runs can be started by
-// another at once, beside the first run. Where the first is gworker's it ends
-// with ErrJobLost and stores nothing; Node's and Rust's workers delete a
-// finished job by its id, also under the hands of the second. The attempt that
-// was interrupted stays counted: a job that was on its last one is failed then.
+// It stops nothing that is running. If a worker still runs a job, another one can
+// start it at once, and both run it. A gworker's first run then ends with ErrJobLost
+// and stores nothing; Node's and Rust's workers delete a finished job by its id, even
+// while the second run goes on. The interrupted attempt stays counted: a job that was
+// on its last one is failed then.
 func (c *operations) ForceUnlockWorkers(ctx context.Context, workerIDs []string) ([]WorkerLocks, error) {
 	if err := checkWorkerIDs(workerIDs); err != nil {
 		return nil, fmt.Errorf("unlocking workers: %w", err)

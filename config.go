@@ -28,8 +28,8 @@ type Config struct {
 	// means that the worker opens one of its own from DatabaseURL.
 	//
 	// A worker needs two connections of it now and then (to claim, and to write
-	// outcomes) and one for each running SQL task. Beside the pool, made from its
-	// configuration and not counted by its MaxConns, it has up to four
+	// outcomes) and one for each running SQL task. In addition to the pool, made from
+	// its configuration and not counted by its MaxConns, it has up to four
 	// connections: one for its listener, one for its heartbeat, and two for held
 	// claims, which do without the pool (see HoldTime). These are made as the
 	// pool's are: with BeforeConnect, AfterConnect, and PrepareConn or
@@ -78,7 +78,7 @@ type Config struct {
 	// the local queue. It is called by one goroutine at a time, which claims
 	// nothing meanwhile, so it should be quick; ctx ends with the worker, and
 	// after StatementTimeout. If it returns an error or panics, nothing is
-	// claimed, ClaimFailed tells of it, and it is asked again after a while.
+	// claimed, ClaimFailed reports it, and it is called again later.
 	ForbiddenFlagsFunc func(ctx context.Context) ([]string, error)
 
 	// AcceptedFlags, if there are any, leave all jobs to others but those with
@@ -127,7 +127,7 @@ type Config struct {
 	// due again, when a lock is older than 4 hours, and when a job without a
 	// RunAt is due that is added through this worker's client. Cron goes by it,
 	// too, in place of the machine's clock. Workers of one queue should go by one
-	// clock, see docs/time.md. Heartbeats, and who is presumed dead, still go by the
+	// clock, see docs/time.md. Heartbeats, and who is declared dead, still go by the
 	// database's clock. It is called from many goroutines. If it
 	// panics, ObserverPanicked reports it, and the time that it told last goes on by
 	// the machine's clock.

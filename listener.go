@@ -23,8 +23,8 @@ var ErrListenerRunning = listener.ErrRunning
 // ListenerConfig configures a Listener. Only Channels must be given.
 type ListenerConfig struct {
 	// Pool is where the configuration of the connection comes from; the pool
-	// stays the caller's to close. The listener's connection is one of its own
-	// beside the pool, made as the pool's are: with BeforeConnect, AfterConnect,
+	// stays the caller's to close. The listener has a connection of its own
+	// outside of the pool, made as the pool's are: with BeforeConnect, AfterConnect,
 	// and PrepareConn or BeforeAcquire once. It is kept as long as it works,
 	// whatever the pool's lifetimes are. nil means DatabaseURL.
 	Pool *pgxpool.Pool

@@ -24,34 +24,34 @@ const (
 	DefaultResilientFlag       = recovery.DefaultResilientFlag
 )
 
-// RecoveryConfig configures how a worker says that it lives, and how it gives
-// back the jobs of others that do not. Every zero value is the default.
+// RecoveryConfig configures a worker's heartbeat, and how it gives back the jobs of
+// dead workers. Every zero value is the default.
 //
-// A worker registers before its first claim and writes a heartbeat on a
-// connection of its own. Workers that are not heard of are presumed dead by the
-// next sweep, and their jobs run again with the attempt restored. Workers of all
-// runtimes that use the schema's recovery tables see each other; Node's workers
-// do not register, and their jobs are left alone but for locks older than 4
-// hours, which every Graphile Worker resets.
+// A worker registers before its first claim and writes a heartbeat on a connection of
+// its own. The next sweep declares a worker dead that has been silent for StaleAfter,
+// and its jobs run again with the attempt restored. Workers of all runtimes that use
+// the schema's recovery tables see each other. Node's workers do not register; their
+// jobs are left alone, except that locks older than 4 hours are reset, as by every
+// Graphile Worker.
 //
-// A job that comes back was possibly done (see Worker), and a job that ends its
-// worker's process comes back, too: each recovery is counted in its last_error,
-// and when it has started MaxAttempts times it stays failed.
+// A job that comes back may have been done (see Worker). A job that kills its worker's
+// process comes back too: each recovery is counted in its last_error, and after
+// MaxAttempts starts it stays failed.
 type RecoveryConfig struct {
-	// Disabled makes the worker neither register nor sweep. Should it die, its
-	// jobs are locked for 4 hours. Its id begins with gworker_unregistered_
-	// then, so that other gworkers do not take it for dead; Rust's sweepers do
-	// not know that, and take any job that runs longer than 5 minutes.
+	// Disabled makes the worker neither register nor sweep. If it dies, its jobs
+	// stay locked for 4 hours. Its id then begins with gworker_unregistered_, so
+	// that other gworkers do not declare it dead. Rust's sweepers do not know that,
+	// and take any job that runs longer than 5 minutes.
 	Disabled bool
 
 	// HeartbeatInterval is the time between two heartbeats. 0 means 10 s.
 	HeartbeatInterval time.Duration
 
-	// SweepInterval is the time between two looks for dead workers, on average.
+	// SweepInterval is the time between two sweeps for dead workers, on average.
 	// 0 means 30 s.
 	SweepInterval time.Duration
 
-	// StaleAfter is the silence after which a worker is presumed dead. It must
+	// StaleAfter is the silence after which a worker is declared dead. It must
 	// exceed twice HeartbeatInterval: one heartbeat may be late. Others are
 	// told this bound, and wait at least as long for this worker. Rust's
 	// workers are given 5 minutes. 0 means 60 s.
@@ -77,7 +77,7 @@ type RecoveryConfig struct {
 	Decide func(context.Context, RecoverableJob) RecoveryDecision
 }
 
-// RecoverableJob is a job whose worker is presumed dead.
+// RecoverableJob is a job whose worker was declared dead.
 type RecoverableJob = recovery.Job
 
 // RecoveryDecision says what becomes of such a job. The zero value recovers it.
@@ -96,7 +96,7 @@ const (
 
 // ErrJobLost is the cause (see [context.Cause]) of a handler's context that ends
 // because the job is no longer locked by this worker: the worker was silent for
-// too long and was presumed dead, or its locks were taken. The job may run
+// too long and was declared dead, or its locks were taken. The job may run
 // elsewhere by now; nothing that the handler returns is stored.
 var ErrJobLost = recovery.ErrJobLost
 
@@ -121,7 +121,7 @@ func (c RecoveryConfig) validate() (RecoveryConfig, error) {
 	}
 	if c.StaleAfter <= 2*c.HeartbeatInterval {
 		return c, problem("Config.Recovery.StaleAfter", "is %s: it must exceed twice the heartbeat interval of %s, "+
-			"or a healthy worker whose heartbeat is late once would be presumed dead", c.StaleAfter, c.HeartbeatInterval)
+			"or a healthy worker whose heartbeat is late once would be declared dead", c.StaleAfter, c.HeartbeatInterval)
 	}
 	if c.ResilientMultiplier == 0 {
 		c.ResilientMultiplier = DefaultResilientMultiplier
@@ -260,7 +260,7 @@ type SweepOptions struct {
 // SweepResult is what a sweep did, or would do.
 type SweepResult = recovery.SweepResult
 
-// SweptWorker is a worker that was presumed dead.
+// SweptWorker is a worker that was declared dead.
 type SweptWorker = recovery.SweptWorker
 
 // SweptJob is a job of such a worker.

@@ -280,6 +280,6 @@ func TestWorkersThatStartAfterAnOutage(t *testing.T) {
 	close(end)
 	waitFor[gworker.JobCompleted](t, healthy.events, nil)
 	if n := count[gworker.WorkerDeclaredDead](healthy.events) + count[gworker.JobLost](healthy.events); n > 0 {
-		t.Error("the healthy worker was taken for dead")
+		t.Error("the healthy worker was declared dead")
 	}
 }

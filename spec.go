@@ -26,7 +26,7 @@ type KeyMode string
 const (
 	// KeyReplace replaces the existing job's task, queue, payload, run time,
 	// attempt limit, priority and flags, and starts its attempts anew. If the
-	// existing job runs at that moment, a new job is added beside it instead,
+	// existing job is running at that moment, a new job is added instead,
 	// and the running one is not retried. It is the default.
 	KeyReplace KeyMode = "replace"
 
@@ -51,7 +51,7 @@ type JobSpec struct {
 	Payload any
 
 	// Queue names a queue, of up to 128 characters, whose jobs run one after
-	// another. "" means no queue: the job runs beside any other.
+	// another. "" means no queue: the job runs concurrently with all others.
 	Queue string
 
 	// RunAt is the time before which the job shall not run. The zero time means

@@ -28,11 +28,11 @@ import (
 // Worker takes jobs from the queue and runs them. Make one with NewWorker and
 // use it once, with Run or RunOnce.
 //
-// The promise is at least once: a job is lost in no case, and its handler is
-// called again where the worker cannot know that the job was done - because the
-// process died or lost the database after the handler had begun and before the
-// outcome was stored. SQL tasks (see LoadTasks) complete in their own
-// transaction and have their effects exactly once.
+// The promise is at least once: no job is lost, and its handler is called again if
+// the worker cannot know that the job was done, because the process died or lost the
+// database after the handler had begun and before the outcome was stored. SQL tasks
+// (see LoadTasks) complete in their own transaction, so their effects happen exactly
+// once.
 type Worker struct {
 	id        string
 	config    Config

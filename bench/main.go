@@ -1,5 +1,5 @@
-// Command bench measures gworker beside other queues in PostgreSQL, and beside
-// what PostgreSQL itself can give. See README.md.
+// Command bench compares gworker with other queues in PostgreSQL, and with
+// what PostgreSQL itself can do. See README.md.
 //
 // What comes in are flags; what goes out is a table, and JSON, Markdown and a
 // plot if asked for. The one thing not to break: no figure without a check that

@@ -201,7 +201,7 @@ func (w *Worker) describe(jobID int64) string {
 	case err != nil:
 		fmt.Fprintf(&b, "Reading its row failed: %v", err)
 	case len(rows) == 0:
-		b.WriteString("It is not in the database (any more): it was not committed, or another worker has completed it.")
+		b.WriteString("It is not in the database: it was not committed, or another worker has completed it.")
 	default:
 		row := rows[0]
 		fmt.Fprintf(&b, "Its row: task %q, attempt %d of %d, run_at %s", row.Task, row.Attempts, row.MaxAttempts, row.RunAt.Format(time.RFC3339Nano))

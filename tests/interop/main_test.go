@@ -1,11 +1,11 @@
-// Package interop_test runs gworker beside the Graphile Workers that npm and
+// Package interop_test runs gworker together with the Graphile Workers that npm and
 // crates.io publish, on one schema, and compares what they leave in the database.
 //
-// Each test gets a fresh database. Workers of every runtime are processes that
-// take their orders and tell their progress in the same lines of JSON (see
-// process_test.go) and that record every run in the same table (record.sql), so
-// a test is written once and runs with either side in either place. The one
-// thing not to break: a test waits for what happened, never for time to pass.
+// Each test gets a fresh database. Workers of every runtime are processes that take orders
+// and report progress in the same lines of JSON (see process_test.go) and that record every
+// run in the same table (record.sql), so a test is written once and runs with either side in
+// either place. The one thing not to break: a test waits for what happened, never for time
+// to pass.
 package interop_test
 
 import (

@@ -1,9 +1,8 @@
-// Package npm installs what a package-lock.json pins, for tests that need
-// programs from there.
+// Package npm installs what a package-lock.json pins, for tests that need programs from
+// npm.
 //
-// What comes in is a manifest and its lock file; what goes out is a folder with
-// node_modules. The one thing not to break: a folder is complete or it is not
-// there, and nothing changes it afterwards.
+// A manifest and its lock file come in; a folder with node_modules goes out. The one thing
+// not to break: a folder is complete or does not exist, and nothing changes it afterwards.
 package npm
 
 import (

@@ -1,14 +1,12 @@
 //go:build unix
 
-// Package poolers_test runs gworker where it does not have the server to
-// itself: behind a real PgBouncer in transaction mode, and on two servers of
-// which one is the primary.
+// Package poolers_test runs gworker where it does not have the server to itself: behind a
+// real PgBouncer in transaction mode, and on two servers of which one is the primary.
 //
-// Each test has a pooler of its own, with fewer server connections than clients
-// and no two transactions of a client on the same one, if that can be helped.
-// The one thing not to break: a test would fail behind such a pooler if the code
-// used a session (see TestPreparedStatementsDoNotSurvive, which proves that the
-// pooler is one).
+// Each test has its own pooler, with fewer server connections than clients, which avoids
+// running two transactions of a client on the same one. The one thing not to break: a test
+// fails behind such a pooler if the code relies on a session
+// (TestPreparedStatementsDoNotSurvive proves that the pooler is one).
 package poolers_test
 
 import (

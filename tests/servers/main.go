@@ -1,13 +1,13 @@
-// Command servers runs tests against PostgreSQL servers of each major version
-// that gworker works on, one after the other:
+// Command servers runs tests against PostgreSQL servers of each major version that gworker
+// works on, one after the other:
 //
 //	go run ./tests/servers                          all versions, the main tests
 //	go run ./tests/servers -quick -versions 12,18   those in which servers differ
 //	go run ./tests/servers -versions 12,18 ./internal/recovery
 //	go run ./tests/servers ./internal/migrate -run TestFresh
 //
-// Packages come first, and what begins with a dash goes to go test. The servers
-// come from npm (see programs); the machine's own are not used.
+// Packages come first; everything from the first dash on goes to go test. The servers come
+// from npm (see programs); the machine's own are not used.
 package main
 
 import (
