@@ -69,7 +69,7 @@ func (c *Client) Cancel(ctx context.Context, id int64, reason string) (CancelRes
 	if err := c.reach(ctx); err != nil {
 		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)
 	}
-	c.hurryIDs(id)
+	c.releaseIDs(id)
 	result, err := cancel.Cancel(ctx, c.pool, c.statements, id, reason)
 	if retry.Unencodable(err) {
 		result, err = cancel.Cancel(ctx, c.pool, c.statements, id, contain.ASCII(reason))

@@ -189,7 +189,7 @@ func (c *operations) due(s *store.Spec) {
 }
 
 func (c *operations) addOne(ctx context.Context, s store.Spec) (*JobRow, error) {
-	c.hurryKeys(s)
+	c.releaseKeys(s)
 	if c.inserter != nil {
 		return c.inserter.Add(ctx, s)
 	}
@@ -197,7 +197,7 @@ func (c *operations) addOne(ctx context.Context, s store.Spec) (*JobRow, error) 
 }
 
 func (c *operations) addAll(ctx context.Context, specs []store.Spec, preserve bool) ([]*JobRow, error) {
-	c.hurryKeys(specs...)
+	c.releaseKeys(specs...)
 	if c.inserter != nil {
 		return c.inserter.AddAll(ctx, specs, preserve)
 	}
@@ -282,7 +282,7 @@ func (c *operations) RemoveJob(ctx context.Context, key string) (*JobRow, error)
 	if err := checkText("key", key, maxKeyLength); err != nil {
 		return nil, fmt.Errorf("removing a job: %w", err)
 	}
-	c.hurryKeys(store.Spec{Key: key})
+	c.releaseKeys(store.Spec{Key: key})
 	row, err := store.Remove(ctx, c.queries, key)
 	if err != nil {
 		return nil, fmt.Errorf("removing the job with key %q: %w", key, err)

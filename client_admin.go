@@ -42,7 +42,7 @@ const (
 // here, in PermanentlyFailJobs and in RescheduleJobs.
 func (c *operations) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
 	held := c.held() // before the transactions that hold them end
-	c.hurryIDs(ids...)
+	c.releaseIDs(ids...)
 	result, err := admin.Complete(ctx, c.queries, ids, held)
 	return result, doing(err, "completing", ids)
 }
@@ -56,7 +56,7 @@ func (c *operations) PermanentlyFailJobs(ctx context.Context, ids []int64, reaso
 		return ChangedJobs{}, doing(err, "failing", ids)
 	}
 	held := c.held() // before the transactions that hold them end
-	c.hurryIDs(ids...)
+	c.releaseIDs(ids...)
 	result, err := admin.Fail(ctx, c.queries, ids, reason, held)
 	if retry.Unencodable(err) {
 		// In a transaction of the caller's this fails, too, as that is lost then.
@@ -136,7 +136,7 @@ func (c *operations) RescheduleJobs(ctx context.Context, ids []int64, options Re
 		return ChangedJobs{}, doing(err, "rescheduling", ids)
 	}
 	held := c.held() // before the transactions that hold them end
-	c.hurryIDs(ids...)
+	c.releaseIDs(ids...)
 	result, err := admin.RescheduleAll(ctx, c.queries, ids, to, held)
 	return result, doing(err, "rescheduling", ids)
 }
@@ -147,7 +147,7 @@ func (c *operations) RescheduleJobs(ctx context.Context, ids []int64, options Re
 // error stays until there is another.
 func (c *operations) RetryJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
 	held := c.held() // before the transactions that hold them end
-	c.hurryIDs(ids...)
+	c.releaseIDs(ids...)
 	result, err := admin.RescheduleAll(ctx, c.queries, ids, admin.Reschedule{RunAt: new(time.Time), Attempts: new(int32)}, held)
 	return result, doing(err, "retrying", ids)
 }

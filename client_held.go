@@ -17,7 +17,7 @@ import (
 // holder is what the client of a worker asks about jobs that it holds.
 type holder interface {
 	Held() []*job.Claimed
-	Hurry(concerns func(*job.Claimed) bool)
+	ReleaseEarly(concerns func(*job.Claimed) bool)
 }
 
 // held is what the worker holds at this moment.
@@ -33,8 +33,8 @@ func (c *operations) heldFor(concerns func(*job.Claimed) bool) admin.Held {
 	}))
 }
 
-// hurryIDs is called before jobs are changed.
-func (c *operations) hurryIDs(ids ...int64) {
+// releaseIDs is called before jobs are changed.
+func (c *operations) releaseIDs(ids ...int64) {
 	if c.holder == nil || len(ids) == 0 {
 		return
 	}
@@ -42,11 +42,11 @@ func (c *operations) hurryIDs(ids ...int64) {
 	for _, id := range ids {
 		named[id] = true
 	}
-	c.holder.Hurry(func(j *job.Claimed) bool { return named[j.ID] })
+	c.holder.ReleaseEarly(func(j *job.Claimed) bool { return named[j.ID] })
 }
 
-// hurryKeys is called before jobs are changed by their keys.
-func (c *operations) hurryKeys(specs ...store.Spec) {
+// releaseKeys is called before jobs are changed by their keys.
+func (c *operations) releaseKeys(specs ...store.Spec) {
 	if c.holder == nil {
 		return
 	}
@@ -57,6 +57,6 @@ func (c *operations) hurryKeys(specs ...store.Spec) {
 		}
 	}
 	if len(named) > 0 {
-		c.holder.Hurry(func(j *job.Claimed) bool { return j.Key != "" && named[j.Key] })
+		c.holder.ReleaseEarly(func(j *job.Claimed) bool { return j.Key != "" && named[j.Key] })
 	}
 }

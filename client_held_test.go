@@ -310,7 +310,7 @@ func TestChangesToHeldJobs(t *testing.T) {
 				bystander, id := ids[0], ids[1]
 				h.hold(t, ids)
 				hurries := 0
-				gworker.ObserveHurry(h.Worker, func(held, meant []int64) {
+				gworker.ObserveReleaseEarly(h.Worker, func(held, meant []int64) {
 					if hurries++; !slices.Contains(held, id) {
 						t.Logf("the machine was so slow that only %v are still held", held)
 					} else if !slices.Equal(meant, []int64{id}) {

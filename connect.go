@@ -159,9 +159,9 @@ func (w *Worker) holdConnect(ctx context.Context) (*pgx.Conn, error) {
 	return connectBeside(ctx, w.dialer, w.pool.Config())
 }
 
-// keeperConnect opens the heartbeat's connection. Any way to the database will
+// heartbeatConnect opens the heartbeat's connection. Any way to the database will
 // do, since a worker that is not heard of loses its jobs.
-func (w *Worker) keeperConnect(ctx context.Context) (*pgx.Conn, error) {
+func (w *Worker) heartbeatConnect(ctx context.Context) (*pgx.Conn, error) {
 	if w.direct == nil {
 		return connectBeside(ctx, w.dialer, w.pool.Config())
 	}

@@ -16,9 +16,9 @@ func HeldIDs(w *Worker) []int64 {
 	return ids
 }
 
-// ObserveHurry has told be called when the worker's client wants jobs to be held no
+// ObserveReleaseEarly has told be called when the worker's client wants jobs to be held no
 // longer: with those that are held, and those of them that it means.
-func ObserveHurry(w *Worker, told func(held, meant []int64)) {
+func ObserveReleaseEarly(w *Worker, told func(held, meant []int64)) {
 	w.client.holder = observedHolder{w.scheduler, told}
 }
 
@@ -27,7 +27,7 @@ type observedHolder struct {
 	told func(held, meant []int64)
 }
 
-func (h observedHolder) Hurry(concerns func(*job.Claimed) bool) {
+func (h observedHolder) ReleaseEarly(concerns func(*job.Claimed) bool) {
 	var held, meant []int64
 	for _, j := range h.Held() {
 		held = append(held, j.ID)
@@ -36,5 +36,5 @@ func (h observedHolder) Hurry(concerns func(*job.Claimed) bool) {
 		}
 	}
 	h.told(held, meant)
-	h.holder.Hurry(concerns)
+	h.holder.ReleaseEarly(concerns)
 }

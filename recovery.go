@@ -135,21 +135,21 @@ func (c RecoveryConfig) validate() (RecoveryConfig, error) {
 	return c, nil
 }
 
-// newKeeper makes what keeps this worker registered, or nil if nothing shall.
-func (w *Worker) newKeeper() *recovery.Keeper {
+// newHeartbeat makes what keeps this worker registered, or nil if nothing shall.
+func (w *Worker) newHeartbeat() *recovery.Heartbeat {
 	c := w.config.Recovery
 	if c.Disabled {
 		return nil
 	}
 	host, _ := os.Hostname() // "" says nothing, which is what is known
-	return &recovery.Keeper{
+	return &recovery.Heartbeat{
 		WorkerID: w.id,
 		Metadata: recovery.Metadata{
 			Runtime: "gworker", Version: version(), Host: host, PID: os.Getpid(), Started: time.Now().UTC(),
 			Tasks: w.taskNames(), Concurrency: w.config.Concurrency, StaleAfterSeconds: c.StaleAfter.Seconds(),
 		},
 		Interval:   c.HeartbeatInterval,
-		Connect:    w.keeperConnect,
+		Connect:    w.heartbeatConnect,
 		Statements: w.client.unchecked.Within(heartbeatTimeout(c.HeartbeatInterval)), Events: w.events,
 		Trouble: w.trouble,
 	}
@@ -176,18 +176,18 @@ func version() string {
 // jobs. stop ends it, when all outcomes are written, and deregisters while lasting goes
 // on: while the last jobs end, the worker still lives.
 func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
-	c, keeper := w.config.Recovery, w.newKeeper()
-	loop := &recovery.Loop{
+	c, keeper := w.config.Recovery, w.newHeartbeat()
+	loop := &recovery.Sweeper{
 		WorkerID: w.id, Pool: w.pool, Statements: w.client.unchecked, Events: w.events,
 		Interval: c.SweepInterval, Options: c.sweepOptions(w.id), Now: w.config.Now,
 	}
-	locks := recovery.NewLocks(&recovery.Locks{
+	locks := recovery.NewLockWatch(&recovery.LockWatch{
 		WorkerID: w.id, Interval: c.HeartbeatInterval, Queries: w.client.queries, Events: w.events,
 		Running: w.lockedJobs, Lose: w.scheduler.Lose, Cancel: w.scheduler.Cancel,
 	})
-	w.locks = locks
+	w.lockWatch = locks
 	if keeper != nil {
-		keeper.Paused, keeper.Dead = loop.Hold, locks.Look
+		keeper.Paused, keeper.Dead = loop.Pause, locks.Look
 		loop.Late = keeper.Late
 		err := keeper.Register(ctx)
 		if hasNoRecovery(err) {
@@ -202,13 +202,13 @@ func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
 	if c.Disabled {
 		loop.Interval = 0
 	} else {
-		poller := recovery.Poller{
+		poller := recovery.IdlePoll{
 			WorkerID: w.id, Tasks: w.taskNames(), Interval: w.config.PollInterval,
-			Queries: w.client.queries, Keeper: keeper, Loop: loop,
+			Queries: w.client.queries, Heartbeat: keeper, Sweeper: loop,
 		}
 		w.scheduler.PollBy(poller.Poll)
 	}
-	w.keeper.Store(keeper)
+	w.heartbeat.Store(keeper)
 	loop.Begin(ctx)
 	ctx, cancel := context.WithCancel(lasting)
 	var beside sync.WaitGroup

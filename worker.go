@@ -43,12 +43,12 @@ type Worker struct {
 	ownsPool  bool
 	dialer    *dial.Dialer // of all its own connections
 	closed    sync.Once
-	keeper    atomic.Pointer[recovery.Keeper] // once it is started
+	heartbeat atomic.Pointer[recovery.Heartbeat] // once it is started
 	listener  atomic.Pointer[listener.Listener]
 	client    *Client
 	events    *event.Stream
 	scheduler *scheduler.Scheduler
-	locks     *recovery.Locks // once it is started
+	lockWatch *recovery.LockWatch // once it is started
 	cronItems *cron.Set
 	ran       atomic.Bool
 }

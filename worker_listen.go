@@ -79,7 +79,7 @@ func (w *Worker) suspect() {
 	if l := w.listener.Load(); l != nil {
 		l.Check()
 	}
-	if k := w.keeper.Load(); k != nil {
+	if k := w.heartbeat.Load(); k != nil {
 		k.Suspect()
 	}
 	w.scheduler.Suspect()
@@ -118,7 +118,7 @@ func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.
 		w.scheduler.Announce(added)
 	}
 	if cancelled || batch.Gap {
-		w.locks.LookForCancelled(cancelled)
+		w.lockWatch.LookForCancelled(cancelled)
 	}
 	if migrated {
 		w.checkLedger(ctx, before, stop)

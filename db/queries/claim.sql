@@ -23,7 +23,7 @@
 -- job; where that is not enough ClaimQueuedJobs is the better claim.
 --
 -- Where many jobs lie before the first that can run, the walk begins at a place
--- (from_priority, from_run_at) and leaves the queues in "blocked" out; FindPlace and
+-- (from_priority, from_run_at) and leaves the queues in "blocked" out; FindCursor and
 -- ListBlockedQueues find them. Without them (null) it walks everything. The comparison of
 -- rows is a condition of the index, so what lies before the place is not read. (An upper
 -- bound of that kind would not end the scan before the end of the priority: only the
@@ -315,7 +315,7 @@ from summary s
 left join claimed c on true
 order by c.priority, c.run_at, c.id;
 
--- name: ListHeldJobs :many
+-- name: ListLockedJobs :many
 -- What this worker holds according to the database, but for the claims that it
 -- knows of: the jobs of a claim whose answer never arrived. A job that it knows by
 -- an older claim is among them.

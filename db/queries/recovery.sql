@@ -114,7 +114,7 @@ where h.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => @thresho
 group by h.locked_by
 order by pg_catalog.min(h.locked_at);
 
--- name: HeldJobs :many
+-- name: JobsLockedBy :many
 -- The jobs that dead holders hold, each lock at least as old as its holder's
 -- bound. A lock from the future was written by another clock than the database's
 -- and says nothing about its age: there the holder's registration alone counts.

@@ -198,7 +198,7 @@ type ClaimJobsRow struct {
 // job; where that is not enough ClaimQueuedJobs is the better claim.
 //
 // Where many jobs lie before the first that can run, the walk begins at a place
-// (from_priority, from_run_at) and leaves the queues in "blocked" out; FindPlace and
+// (from_priority, from_run_at) and leaves the queues in "blocked" out; FindCursor and
 // ListBlockedQueues find them. Without them (null) it walks everything. The comparison of
 // rows is a condition of the index, so what lies before the place is not read. (An upper
 // bound of that kind would not end the scan before the end of the priority: only the
@@ -483,7 +483,7 @@ func (q *Queries) ClaimQueuedJobs(ctx context.Context, arg ClaimQueuedJobsParams
 	return items, nil
 }
 
-const ListHeldJobs = `-- name: ListHeldJobs :many
+const ListLockedJobs = `-- name: ListLockedJobs :many
 with known as (
   select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamptz[]) as locked_at
 )
@@ -498,13 +498,13 @@ where h.locked_by = $1::text
 order by h.priority, h.run_at, h.id
 `
 
-type ListHeldJobsParams struct {
+type ListLockedJobsParams struct {
 	WorkerID  string
 	Known     []int64
 	LockedAts []pgtype.Timestamptz
 }
 
-type ListHeldJobsRow struct {
+type ListLockedJobsRow struct {
 	ID          int64
 	Payload     []byte
 	Priority    int16
@@ -525,15 +525,15 @@ type ListHeldJobsRow struct {
 // What this worker holds according to the database, but for the claims that it
 // knows of: the jobs of a claim whose answer never arrived. A job that it knows by
 // an older claim is among them.
-func (q *Queries) ListHeldJobs(ctx context.Context, arg ListHeldJobsParams) ([]ListHeldJobsRow, error) {
-	rows, err := q.db.Query(ctx, ListHeldJobs, arg.WorkerID, arg.Known, arg.LockedAts)
+func (q *Queries) ListLockedJobs(ctx context.Context, arg ListLockedJobsParams) ([]ListLockedJobsRow, error) {
+	rows, err := q.db.Query(ctx, ListLockedJobs, arg.WorkerID, arg.Known, arg.LockedAts)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []ListHeldJobsRow
+	var items []ListLockedJobsRow
 	for rows.Next() {
-		var i ListHeldJobsRow
+		var i ListLockedJobsRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.Payload,

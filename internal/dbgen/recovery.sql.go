@@ -185,7 +185,18 @@ func (q *Queries) Heartbeat(ctx context.Context, workerID string) ([]HeartbeatRo
 	return items, nil
 }
 
-const HeldJobs = `-- name: HeldJobs :many
+const IsRegistered = `-- name: IsRegistered :one
+select exists (select from graphile_worker._private_workers w where w.id = $1::text)::boolean as registered
+`
+
+func (q *Queries) IsRegistered(ctx context.Context, workerID string) (bool, error) {
+	row := q.db.QueryRow(ctx, IsRegistered, workerID)
+	var registered bool
+	err := row.Scan(&registered)
+	return registered, err
+}
+
+const JobsLockedBy = `-- name: JobsLockedBy :many
 with holders as (
   select pg_catalog.unnest($1::text[]) as id, pg_catalog.unnest($2::float8[]) as bound,
     pg_catalog.unnest($3::boolean[]) as registered
@@ -205,13 +216,13 @@ order by j.id
 for update of j skip locked
 `
 
-type HeldJobsParams struct {
+type JobsLockedByParams struct {
 	Holders    []string
 	Bounds     []float64
 	Registered []bool
 }
 
-type HeldJobsRow struct {
+type JobsLockedByRow struct {
 	ID          int64
 	Task        string
 	Queue       string
@@ -231,15 +242,15 @@ type HeldJobsRow struct {
 // bound. A lock from the future was written by another clock than the database's
 // and says nothing about its age: there the holder's registration alone counts.
 // A job whose end is being written at this moment is left out.
-func (q *Queries) HeldJobs(ctx context.Context, arg HeldJobsParams) ([]HeldJobsRow, error) {
-	rows, err := q.db.Query(ctx, HeldJobs, arg.Holders, arg.Bounds, arg.Registered)
+func (q *Queries) JobsLockedBy(ctx context.Context, arg JobsLockedByParams) ([]JobsLockedByRow, error) {
+	rows, err := q.db.Query(ctx, JobsLockedBy, arg.Holders, arg.Bounds, arg.Registered)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []HeldJobsRow
+	var items []JobsLockedByRow
 	for rows.Next() {
-		var i HeldJobsRow
+		var i JobsLockedByRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.Task,
@@ -263,17 +274,6 @@ func (q *Queries) HeldJobs(ctx context.Context, arg HeldJobsParams) ([]HeldJobsR
 		return nil, err
 	}
 	return items, nil
-}
-
-const IsRegistered = `-- name: IsRegistered :one
-select exists (select from graphile_worker._private_workers w where w.id = $1::text)::boolean as registered
-`
-
-func (q *Queries) IsRegistered(ctx context.Context, workerID string) (bool, error) {
-	row := q.db.QueryRow(ctx, IsRegistered, workerID)
-	var registered bool
-	err := row.Scan(&registered)
-	return registered, err
 }
 
 const LiveWorkers = `-- name: LiveWorkers :many

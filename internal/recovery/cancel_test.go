@@ -111,7 +111,7 @@ func TestCancelIsHeardBeforeTheClaimIsAnswered(t *testing.T) {
 	}
 	asked := 0
 	cancelled := make(chan error, 10)
-	locks := recovery.NewLocks(&recovery.Locks{
+	locks := recovery.NewLockWatch(&recovery.LockWatch{
 		WorkerID: "gworker_a", Interval: time.Hour, Queries: f.statements.On(f.Pool), Events: f.stream,
 		Running: func() []*job.Claimed { // called by one goroutine
 			if asked++; asked == 1 {

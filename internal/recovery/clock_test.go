@@ -22,7 +22,7 @@ func TestOldLocksAreResetByTheWorkersClock(t *testing.T) {
 			clock := time.Now().Add(offset)
 			old := f.locked("pool-1", 5*time.Hour-offset, "queue_name => 'q'")
 			young := f.locked("pool-1", 3*time.Hour-offset, "queue_name => 'other'")
-			loop := &recovery.Loop{
+			loop := &recovery.Sweeper{
 				WorkerID: "gworker_a", Pool: f.Pool, Statements: f.statements, Events: f.stream,
 				Now: func() time.Time { return clock },
 			}

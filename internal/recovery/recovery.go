@@ -1,15 +1,17 @@
 // Package recovery gives the jobs of dead workers back, and says that this one
 // lives. It stands beside the flow of jobs, on timers of its own:
 //
-//	keeper.go  registers the worker, keeps its heartbeat, and finds out when
-//	           somebody has declared it dead
-//	lost.go    finds running jobs whose locks somebody has taken
-//	loop.go    when to sweep, and when to reset locks older than 4 hours
-//	poll.go    how an idle worker's polls do, on their way, what of this is due
-//	sweep.go   one sweep: one transaction, under the lock that Rust's workers use
-//	salvage.go how it leaves out what the database refuses
-//	holders.go which lock holders are taken for dead
-//	decide.go  what becomes of each of their jobs
+//	heartbeat.go   registers the worker, keeps its heartbeat, and finds out when
+//	               another worker has declared it dead
+//	lockwatch.go   finds running jobs whose locks were taken, and cancelled ones
+//	sweeper.go     when to sweep, and when to reset locks older than 4 hours
+//	idlepoll.go    how the polls of an idle worker do what of this is due
+//	deadline.go    when something is due, by whichever of them comes first
+//	sweep.go       one sweep: one transaction, under the lock that Rust's workers use
+//	salvage.go     how it leaves out what the database refuses
+//	deadworkers.go which lock holders are presumed dead
+//	decide.go      what becomes of each of their jobs
+//	runtime.go     which runtime a worker is of, by its id
 //
 // What comes in is the worker's id, its running jobs and a pool; what goes out
 // is statements and events.

@@ -72,7 +72,7 @@ func TestRefusedHeartbeats(t *testing.T) {
 			p.start()
 			f.exec("select graphile_worker.add_job('x')")
 			f.refuseChange("update of last_heartbeat_at", body)
-			for range 2 { // the second after the keeper has met the refusal
+			for range 2 { // the second after the heartbeat has met the refusal
 				if !p.poll() {
 					t.Error("the poll finds no job")
 				}

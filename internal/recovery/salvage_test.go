@@ -230,7 +230,7 @@ func TestOldLocksAreResetBesideRefusedOnes(t *testing.T) {
 				wantJobs, wantQueues = []int64{good, poison}, []string{"good"}
 			}
 			f.refuse(table, when, "raise 'hands off';")
-			loop := &recovery.Loop{WorkerID: "gworker_a", Pool: f.Pool, Statements: f.statements, Events: f.stream}
+			loop := &recovery.Sweeper{WorkerID: "gworker_a", Pool: f.Pool, Statements: f.statements, Events: f.stream}
 			if err := recovery.ResetOldLocks(t.Context(), loop); err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +256,7 @@ func TestOldLocksAreResetBesideConstraintsAtTheCommit(t *testing.T) {
 	f := newFixture(t)
 	good, poison := f.locked("pool-1", 5*time.Hour, ""), f.locked("pool-1", 5*time.Hour, "")
 	refusals["at the commit"].set(f, poison)
-	loop := &recovery.Loop{WorkerID: "gworker_a", Pool: f.Pool, Statements: f.statements, Events: f.stream}
+	loop := &recovery.Sweeper{WorkerID: "gworker_a", Pool: f.Pool, Statements: f.statements, Events: f.stream}
 	if err := recovery.ResetOldLocks(t.Context(), loop); err != nil {
 		t.Fatal(err)
 	}

@@ -156,7 +156,7 @@ func TestNoteOfAWorkerThatComesBack(t *testing.T) {
 	if f.note("gworker_a") == "none" {
 		t.Fatal("its silence was not noted")
 	}
-	if err := recovery.Beat(t.Context(), k.Keeper); err != nil {
+	if err := recovery.Beat(t.Context(), k.Heartbeat); err != nil {
 		t.Fatal(err)
 	}
 	f.exec("update graphile_worker._private_workers set last_heartbeat_at = last_heartbeat_at - interval '2 hours'") // another outage

@@ -148,11 +148,11 @@ func (s *sweep) run(ctx context.Context, q *dbgen.Queries) (SweepResult, error) 
 	if err != nil || !held {
 		return SweepResult{Busy: err == nil}, err
 	}
-	dead, err := s.holders(ctx, q)
+	dead, err := s.deadWorkers(ctx, q)
 	if err != nil || len(dead) == 0 {
 		return SweepResult{}, err
 	}
-	rows, err := heldJobs(ctx, q, dead)
+	rows, err := lockedJobs(ctx, q, dead)
 	if err != nil {
 		return SweepResult{}, err
 	}
@@ -161,11 +161,11 @@ func (s *sweep) run(ctx context.Context, q *dbgen.Queries) (SweepResult, error) 
 	}
 	result := SweepResult{Workers: make([]SweptWorker, len(dead))}
 	var taken []decided
-	for i, h := range dead {
-		result.Workers[i] = SweptWorker{ID: h.id, Registered: h.registered, Silence: h.silence}
-		for _, j := range rows[h.id] {
-			silence := h.silence
-			if !h.registered {
+	for i, w := range dead {
+		result.Workers[i] = SweptWorker{ID: w.id, Registered: w.registered, Silence: w.silence}
+		for _, j := range rows[w.id] {
+			silence := w.silence
+			if !w.registered {
 				silence = j.LockedFor
 			}
 			d := s.decide(ctx, j, silence)
@@ -191,15 +191,15 @@ func (s *sweep) run(ctx context.Context, q *dbgen.Queries) (SweepResult, error) 
 	return result, s.forget(ctx, dead)
 }
 
-// heldJobs are the jobs of the holders, by holder.
-func heldJobs(ctx context.Context, q *dbgen.Queries, dead []holder) (map[string][]Job, error) {
-	var p dbgen.HeldJobsParams
-	for _, h := range dead {
-		p.Holders = append(p.Holders, h.id)
-		p.Bounds = append(p.Bounds, h.bound.Seconds())
-		p.Registered = append(p.Registered, h.registered)
+// lockedJobs are the jobs of dead workers, by worker.
+func lockedJobs(ctx context.Context, q *dbgen.Queries, dead []deadWorker) (map[string][]Job, error) {
+	var p dbgen.JobsLockedByParams
+	for _, w := range dead {
+		p.Holders = append(p.Holders, w.id)
+		p.Bounds = append(p.Bounds, w.bound.Seconds())
+		p.Registered = append(p.Registered, w.registered)
 	}
-	rows, err := q.HeldJobs(ctx, p)
+	rows, err := q.JobsLockedBy(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("looking for the jobs of dead workers: %w", err)
 	}
@@ -218,7 +218,7 @@ func heldJobs(ctx context.Context, q *dbgen.Queries, dead []holder) (map[string]
 
 // take recovers the jobs, but for those that the database refuses, and returns its
 // answers to these.
-func (s *sweep) take(ctx context.Context, dead []holder, taken []decided) (refused map[int64]error, err error) {
+func (s *sweep) take(ctx context.Context, dead []deadWorker, taken []decided) (refused map[int64]error, err error) {
 	refused = make(map[int64]error)
 	err = salvage(taken, func(some []decided) error {
 		p := adjustments(some)
@@ -255,11 +255,11 @@ func (s *sweep) refuse(e event.SweepFailed) {
 // recover recovers jobs. The function that does it goes by the holder of the lock, so
 // the jobs get a holder of their own first.
 func (s *sweep) recover(
-	ctx context.Context, q *dbgen.Queries, dead []holder, jobs dbgen.AdjustRecoveredJobsParams,
+	ctx context.Context, q *dbgen.Queries, dead []deadWorker, jobs dbgen.AdjustRecoveredJobsParams,
 ) error {
 	p := dbgen.HandOverParams{SweepID: "gworker_sweep_" + strings.ToLower(rand.Text()), Ids: jobs.Ids}
-	for _, h := range dead {
-		p.Holders = append(p.Holders, h.id)
+	for _, w := range dead {
+		p.Holders = append(p.Holders, w.id)
 	}
 	if err := q.HandOver(ctx, p); err != nil {
 		return fmt.Errorf("taking %d jobs from dead workers: %w", len(p.Ids), err)
@@ -279,14 +279,14 @@ func (s *sweep) recover(
 
 // forget removes what is left of the dead workers. One that still holds a job stays
 // registered, for the next sweep.
-func (s *sweep) forget(ctx context.Context, dead []holder) error {
+func (s *sweep) forget(ctx context.Context, dead []deadWorker) error {
 	var holders, registered []string
-	for _, h := range dead {
-		if h.queues {
-			holders = append(holders, h.id)
+	for _, w := range dead {
+		if w.queues {
+			holders = append(holders, w.id)
 		}
-		if h.registered {
-			registered = append(registered, h.id)
+		if w.registered {
+			registered = append(registered, w.id)
 		}
 	}
 	err := salvage(holders, func(ids []string) error {

@@ -172,14 +172,14 @@ func TestSweepAsksForAnOutageAfterItHasReadTheHeartbeats(t *testing.T) {
 func TestSweepsHoldBackAfterAnOutage(t *testing.T) {
 	f := newFixture(t)
 	f.options.StaleAfter = time.Hour // and so long it holds back
-	loop := &recovery.Loop{WorkerID: "gworker_a", Pool: f.Pool, Statements: f.statements, Events: f.stream, Options: f.options}
+	loop := &recovery.Sweeper{WorkerID: "gworker_a", Pool: f.Pool, Statements: f.statements, Events: f.stream, Options: f.options}
 	if recovery.Holding(loop) {
 		t.Error("it holds back from the beginning")
 	}
 	k := newKept(f, "gworker_a")
 	k.Interval = time.Hour
 	paused := 0
-	k.Paused = func() { paused++; loop.Hold() }
+	k.Paused = func() { paused++; loop.Pause() }
 	if err := k.Register(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestSweepsHoldBackAfterAnOutage(t *testing.T) {
 	}()
 	beat := func() {
 		t.Helper()
-		if err := recovery.Beat(t.Context(), k.Keeper); err != nil {
+		if err := recovery.Beat(t.Context(), k.Heartbeat); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -476,7 +476,7 @@ func TestOldLocksAreReset(t *testing.T) {
 	f := newFixture(t)
 	old := f.locked("pool-1", 5*time.Hour, "queue_name => 'q'")
 	young := f.locked("pool-1", 3*time.Hour, "queue_name => 'other'")
-	loop := &recovery.Loop{WorkerID: "gworker_a", Pool: f.Pool, Statements: f.statements, Events: f.stream}
+	loop := &recovery.Sweeper{WorkerID: "gworker_a", Pool: f.Pool, Statements: f.statements, Events: f.stream}
 	if err := recovery.ResetOldLocks(t.Context(), loop); err != nil {
 		t.Fatal(err)
 	}

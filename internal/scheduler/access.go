@@ -23,7 +23,7 @@ var firstConnect = 100 * time.Millisecond
 // The waits after a try that failed.
 const connectAgain, connectAgainMost = time.Second, 10 * time.Second
 
-// access is what the loop knows of the lanes' connections.
+// access is what the loop knows of the connections for held claims.
 type access struct {
 	trying bool
 	began  time.Time
@@ -34,10 +34,10 @@ type access struct {
 }
 
 // usable reports whether a held claim can be had now or in a moment.
-func (h *holds) usable(now time.Time) bool {
+func (h *heldClaims) usable(now time.Time) bool {
 	a := &h.access
 	switch {
-	case slices.ContainsFunc(h.lanes, func(l *lane) bool { return l.connected }):
+	case slices.ContainsFunc(h.conns, func(cc *claimConn) bool { return cc.connected }):
 		return true
 	case a.trying:
 		return a.tries == 0 && now.Before(a.began.Add(firstConnect))
@@ -45,19 +45,19 @@ func (h *holds) usable(now time.Time) bool {
 	return a.tries == 0
 }
 
-// connect has a lane connect that may claim, unless another one does. It returns when
+// connect has one of them opened that may claim, unless another is. It returns when
 // claims wait for that no more; zero if they do not.
-func (h *holds) connect(now time.Time) (until time.Time) {
+func (h *heldClaims) connect(now time.Time) (until time.Time) {
 	a := &h.access
 	if a.back.Swap(false) {
 		a.next = time.Time{}
 	}
 	if !a.trying && !now.Before(a.next) {
-		for _, l := range h.lanes {
-			if !l.connected && !l.busy && l.group == nil {
+		for _, cc := range h.conns {
+			if !cc.connected && !cc.busy && cc.open == nil {
 				a.trying, a.began = true, now
-				l.busy, l.connecting = true, true
-				l.commands <- command{connect: true}
+				cc.busy, cc.connecting = true, true
+				cc.commands <- command{connect: true}
 				break
 			}
 		}
@@ -69,7 +69,7 @@ func (h *holds) connect(now time.Time) (until time.Time) {
 }
 
 // connected notes what came of it.
-func (h *holds) connected(err error) {
+func (h *heldClaims) connected(err error) {
 	a := &h.access
 	a.trying = false
 	if err == nil {

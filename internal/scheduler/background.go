@@ -8,11 +8,11 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
-// While jobs are held, the loop is what ends their groups. Should it wait for a
-// statement itself, and that for a lock which is asked for behind the rows of a group,
+// While jobs are held, the loop is what ends their claims. Should it wait for a
+// statement itself, and that for a lock which is asked for behind the rows of a held claim,
 // or for a connection that a handler has, then both would wait for each other, and
 // PostgreSQL sees nothing of it. So what the loop wants to know is found out by others:
-// surveys by the lanes, which hold nothing at that moment, and ordinary claims, polls and
+// scans by the connections, which hold nothing at that moment, and ordinary claims, polls and
 // looks at locks in the background.
 
 // claimIsLate is after what time an ordinary claim that is under way keeps held ones
@@ -27,7 +27,7 @@ type background struct {
 
 func newBackground() background { return background{done: make(chan func())} }
 
-// run has something done beside the loop. What it returns is called by the loop.
+// run has something done while the loop goes on. What it returns is called by the loop.
 func (b *background) run(work func() (then func())) {
 	b.count++
 	go func() { b.done <- work() }()
@@ -52,27 +52,27 @@ type direct struct {
 	number    int // of the claim
 	began     time.Time
 	quiet     bool // when it began, the worker had nothing to do
-	late      bool // so lanes claim meanwhile
-	adopts    bool // it first looks for the jobs of a claim whose answer was lost
-	adopted   []*job.Claimed
+	late      bool // so connections claim meanwhile
+	recovers  bool // it first looks for the jobs of a claim whose answer was lost
+	recovered []*job.Claimed
 	forbidden []string
 	err       error // of what comes before the claim
 }
 
 // free reports whether an ordinary claim may begin. One that looks for lost jobs must
-// know of all that lanes have claimed.
+// know of all that connections have claimed.
 func (l *loop) free() bool {
-	return l.direct == nil && !l.checking && !(l.claims.doubt() && l.holds.claiming())
+	return l.direct == nil && !l.checking && !(l.claims.unknownOutcome() && l.holds.claiming())
 }
 
-// claimUnderWay tells the lanes of the ordinary claim. Once it is late, there may be
+// claimUnderWay tells the connections of the ordinary claim. Once it is late, there may be
 // jobs for them.
 func (l *loop) claimUnderWay() underWay {
 	d := l.direct
 	if d == nil {
 		return underWay{}
 	}
-	u := underWay{asked: d.ask, lateAt: d.began.Add(claimIsLate), alone: d.adopts}
+	u := underWay{asked: d.ask, lateAt: d.began.Add(claimIsLate), alone: d.recovers}
 	if !d.late && u.late(time.Now()) {
 		d.late, l.more = true, true
 	}
@@ -82,7 +82,7 @@ func (l *loop) claimUnderWay() underWay {
 // claim takes up to ask jobs and starts them, as far as slots are free. It reports
 // whether that is done already.
 func (l *loop) claim(ctx context.Context, ask int) (done bool) {
-	d := &direct{ask: ask, number: l.pool.claimBegins(), began: time.Now(), quiet: l.once && l.idle(), adopts: l.claims.doubt()}
+	d := &direct{ask: ask, number: l.pool.claimBegins(), began: time.Now(), quiet: l.once && l.idle(), recovers: l.claims.unknownOutcome()}
 	if l.config.Events.WantsFrequent() {
 		l.config.Events.Emit(event.ClaimStarted{WorkerID: l.config.WorkerID, Asked: ask})
 	}
@@ -102,16 +102,16 @@ func (l *loop) claim(ctx context.Context, ask int) (done bool) {
 
 // carryOut has the database do it.
 func (s *Scheduler) carryOut(ctx context.Context, d *direct) {
-	if d.adopts {
-		if d.adopted, d.err = s.claims.adopt(s.claiming, s.known); d.err != nil {
+	if d.recovers {
+		if d.recovered, d.err = s.claims.recoverLostClaim(s.claiming, s.known); d.err != nil {
 			return
 		}
-		s.local.put(d.adopted)
+		s.local.put(d.recovered)
 	}
 	if d.forbidden, d.err = s.config.Flags.forbidden(ctx, s.config.StatementTimeout); d.err != nil {
 		return
 	}
-	if d.limit = d.ask - len(d.adopted); d.limit > 0 {
+	if d.limit = d.ask - len(d.recovered); d.limit > 0 {
 		d.selection = s.selection(d.forbidden)
 		s.claims.carryOut(s.claiming, d.ordinary)
 	} else {
@@ -129,14 +129,14 @@ func (l *loop) directEnded(ctx context.Context, d *direct) {
 	}
 	if ctx.Err() != nil || l.over {
 		l.local.put(d.jobs)
-		l.pool.claimEnded(d.number, place{}, nil, false)
+		l.pool.claimEnded(d.number, cursor{}, nil, false)
 		if err != nil {
 			l.config.Events.Emit(event.ClaimFailed{WorkerID: l.config.WorkerID, Err: err})
 		}
 		return
 	}
 	l.start(d.jobs, d.forbidden)
-	from := place{} // claims that select are without one
+	from := cursor{} // claims that select are without one
 	if d.walked {
 		from = d.from
 	}
@@ -146,16 +146,16 @@ func (l *loop) directEnded(ctx context.Context, d *direct) {
 		l.fail(ctx, err)
 		return
 	}
-	count := len(d.adopted) + len(d.jobs)
+	count := len(d.recovered) + len(d.jobs)
 	l.tellClaimed(count, d.ask, time.Since(d.began))
 	l.local.fetched(count, d.ask)
 	if d.quiet && count == 0 && !d.searched && l.idle() {
-		if !l.claims.survey.partial() {
+		if !l.claims.scan.partial() {
 			l.claimed(l.config.PollInterval)
 			l.over = true
 			return
 		}
-		l.claims.survey.forget() // nothing is to run anywhere, not only from there on
+		l.claims.scan.forget() // nothing is to run anywhere, not only from there on
 		d.more = true
 	}
 	l.more = l.more || d.more

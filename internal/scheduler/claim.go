@@ -26,15 +26,15 @@ type claimer struct {
 	timeout   time.Duration
 	clock     clock
 	events    *event.Stream
-	survey    *surveyor
+	scan      *scanPlanner
 	names     taskNames
 
-	// doubtUntil is when a claim whose answer was lost can no longer take
+	// unknownUntil is when a claim whose answer was lost can no longer take
 	// effect; until then each claim first looks for what it may have taken.
-	doubtUntil time.Time
+	unknownUntil time.Time
 
-	lookout lookout
-	refused *refusedJobs
+	recheckBackoff recheckBackoff
+	refused        *refusedJobs
 }
 
 func newClaimer(c Config) *claimer {
@@ -51,7 +51,7 @@ func newClaimer(c Config) *claimer {
 	}
 	slices.Sort(claims.tasks)
 	slices.Sort(claims.unlimited)
-	claims.survey = newSurveyor(claims.queries, claims.tasks)
+	claims.scan = newScanPlanner(claims.queries, claims.tasks)
 	return claims
 }
 
@@ -76,8 +76,8 @@ type selection struct {
 type ordinary struct {
 	limit     int
 	selection selection
-	sent      *surveyor // makes a survey first; nil: none is due
-	from      place
+	sent      *scanPlanner // makes a scan first; nil: none is due
+	from      cursor
 
 	jobs     []*job.Claimed
 	found    found
@@ -100,9 +100,9 @@ func (c *claimer) claim(ctx context.Context, limit int, s selection) (jobs []*jo
 
 // plan is a claim of up to limit jobs. What it may take is to be said.
 func (c *claimer) plan(limit int) *ordinary {
-	o := &ordinary{limit: limit, sent: c.survey.send(nil)}
+	o := &ordinary{limit: limit, sent: c.scan.send(nil)}
 	if o.sent == nil {
-		o.from = c.survey.from()
+		o.from = c.scan.from()
 	}
 	return o
 }
@@ -134,16 +134,16 @@ func (c *claimer) carryOut(ctx context.Context, o *ordinary) {
 	}
 }
 
-// walk takes the first jobs there are from the place of the survey on.
+// walk takes the first jobs there are from the cursor of the scan on.
 func (c *claimer) walk(ctx context.Context, o *ordinary) {
 	if o.sent != nil {
 		if o.from, o.err = o.sent.begin(ctx); o.err != nil {
 			return
 		}
 	}
-	began := c.survey.now()
+	began := c.scan.now()
 	rows, err := c.rows(ctx, o.limit, o.from)
-	o.took = c.survey.now().Sub(began)
+	o.took = c.scan.now().Sub(began)
 	if err != nil {
 		o.err = err
 		return
@@ -162,11 +162,11 @@ func (c *claimer) walk(ctx context.Context, o *ordinary) {
 // learn has later claims gain by what came of this one. Jobs of an unknown task, which
 // it then does not have, are found as those of a claim whose answer was lost.
 func (c *claimer) learn(o *ordinary) error {
-	c.survey.back(o.sent)
+	c.scan.back(o.sent)
 	switch {
 	case o.err != nil && o.answered:
 		o.jobs, o.more = nil, false
-		c.doubtUntil = time.Now().Add(2 * c.timeout)
+		c.unknownUntil = time.Now().Add(2 * c.timeout)
 		return fmt.Errorf("claiming up to %d jobs: %w", o.limit, o.err)
 	case o.err != nil:
 		return c.failed(o.limit, o.err)
@@ -176,14 +176,14 @@ func (c *claimer) learn(o *ordinary) error {
 	return nil
 }
 
-// walked learns from a claim that began at a place, and reports whether there may be
+// walked learns from a claim that began at a cursor, and reports whether there may be
 // further jobs.
-func (c *claimer) walked(limit int, from place, jobs []*job.Claimed, f found, took time.Duration) (more bool) {
-	c.survey.claimed(from, limit, jobs, f, took)
+func (c *claimer) walked(limit int, from cursor, jobs []*job.Claimed, f found, took time.Duration) (more bool) {
+	c.scan.claimed(from, limit, jobs, f, took)
 	if from.missed(limit, len(jobs), f) > 0 {
-		c.lookout.again(c.survey.now())
+		c.recheckBackoff.fail(c.scan.now())
 	} else {
-		c.lookout.over()
+		c.recheckBackoff.reset()
 	}
 	return from.more(limit, len(jobs), f)
 }
@@ -191,28 +191,28 @@ func (c *claimer) walked(limit int, from place, jobs []*job.Claimed, f found, to
 // failed notes that a claim has failed, and says what was going on.
 func (c *claimer) failed(limit int, err error) error {
 	if !retry.Refused(err) {
-		c.doubtUntil = time.Now().Add(2 * c.timeout)
+		c.unknownUntil = time.Now().Add(2 * c.timeout)
 	}
 	return fmt.Errorf("claiming up to %d jobs: %w", limit, err)
 }
 
-// doubt reports whether a claim may have taken jobs of which nothing is known here.
-func (c *claimer) doubt() bool { return time.Now().Before(c.doubtUntil) }
+// unknownOutcome reports whether a claim may have taken jobs of which nothing is known here.
+func (c *claimer) unknownOutcome() bool { return time.Now().Before(c.unknownUntil) }
 
 // took names what a claim has taken, and learns from it. Where that fails the jobs are
 // found as those of a claim whose answer was lost.
 func (c *claimer) took(
-	ctx context.Context, rows *claimedRows, limit int, from place, took time.Duration,
+	ctx context.Context, rows *claimedRows, limit int, from cursor, took time.Duration,
 ) (jobs []*job.Claimed, more bool, err error) {
 	if err := c.names.name(ctx, rows, c.queries); err != nil {
-		c.doubtUntil = time.Now().Add(2 * c.timeout)
+		c.unknownUntil = time.Now().Add(2 * c.timeout)
 		return nil, false, err
 	}
 	return rows.jobs, c.walked(limit, from, rows.jobs, rows.found, took), nil
 }
 
 // rows takes jobs by the statement that suits them.
-func (c *claimer) rows(ctx context.Context, limit int, from place) (*claimedRows, error) {
+func (c *claimer) rows(ctx context.Context, limit int, from cursor) (*claimedRows, error) {
 	text, args := claimStatement(from, c.tasks, limit, lockAll, c.workerID)
 	rows, err := c.db.QueryByIndex(ctx, text, args...)
 	if err != nil {
@@ -224,9 +224,9 @@ func (c *claimer) rows(ctx context.Context, limit int, from place) (*claimedRows
 
 // recheck is when somebody must claim again although nobody was told of a job.
 func (c *claimer) recheck(poll time.Duration) time.Duration {
-	poll = c.survey.recheck(poll)
-	if next := c.lookout.next; !next.IsZero() {
-		poll = min(poll, max(next.Sub(c.survey.now()), time.Millisecond))
+	poll = c.scan.recheck(poll)
+	if next := c.recheckBackoff.next; !next.IsZero() {
+		poll = min(poll, max(next.Sub(c.scan.now()), time.Millisecond))
 	}
 	if next := c.refused.next(); !next.IsZero() {
 		poll = min(poll, max(time.Until(next), time.Millisecond))
@@ -234,24 +234,24 @@ func (c *claimer) recheck(poll time.Duration) time.Duration {
 	return poll
 }
 
-// adopt finds the jobs of a claim that took effect although its answer was lost.
-// known lists the jobs that this worker has; it is asked only in doubt.
-func (c *claimer) adopt(ctx context.Context, known func() []*job.Claimed) ([]*job.Claimed, error) {
-	if !c.doubt() {
+// recoverLostClaim finds the jobs of a claim that took effect although its answer was lost.
+// known lists the jobs that this worker has; it is asked only where an outcome is unknown.
+func (c *claimer) recoverLostClaim(ctx context.Context, known func() []*job.Claimed) ([]*job.Claimed, error) {
+	if !c.unknownOutcome() {
 		return nil, nil
 	}
-	p := dbgen.ListHeldJobsParams{WorkerID: c.workerID, Known: []int64{}, LockedAts: []pgtype.Timestamptz{}}
+	p := dbgen.ListLockedJobsParams{WorkerID: c.workerID, Known: []int64{}, LockedAts: []pgtype.Timestamptz{}}
 	for _, j := range known() {
 		p.Known = append(p.Known, j.ID)
 		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
 	}
-	rows, err := c.queries.ListHeldJobs(ctx, p)
+	rows, err := c.queries.ListLockedJobs(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("looking for the jobs of a claim whose answer was lost: %w", err)
 	}
 	var jobs []*job.Claimed
 	for _, row := range rows {
-		jobs = append(jobs, c.held(row))
+		jobs = append(jobs, c.locked(row))
 	}
 	if len(jobs) > 0 {
 		c.events.Emit(event.JobsAdopted{WorkerID: c.workerID, Count: len(jobs)})
@@ -259,7 +259,7 @@ func (c *claimer) adopt(ctx context.Context, known func() []*job.Claimed) ([]*jo
 	return jobs, nil
 }
 
-func (c *claimer) held(row dbgen.ListHeldJobsRow) *job.Claimed {
+func (c *claimer) locked(row dbgen.ListLockedJobsRow) *job.Claimed {
 	return &job.Claimed{
 		Row: job.Row{
 			ID: row.ID, Task: row.Task, Queue: row.Queue, Payload: row.Payload,

@@ -23,13 +23,13 @@ func (l *loop) startWaiting(ctx context.Context) {
 			l.checkLocks(ctx)
 		}
 	default:
-		l.startTrusted(ctx)
+		l.startLocked(ctx)
 	}
 	l.local.settle()
 }
 
-// startTrusted starts them without a look at their locks.
-func (l *loop) startTrusted(ctx context.Context) {
+// startLocked starts them without a look at their locks.
+func (l *loop) startLocked(ctx context.Context) {
 	forbidden := l.config.Flags.Forbidden
 	if l.local.flagged() {
 		var err error
@@ -47,13 +47,13 @@ func (l *loop) startTrusted(ctx context.Context) {
 // that have become forbidden go back.
 func (s *Scheduler) dispatch(forbidden []string) {
 	free, claimed := s.pool.free(), time.Time{}
-	if s.ahead.on {
+	if s.prefetch.on {
 		claimed = time.Now()
 	}
 	var returned []int64
 	var reason error
 	s.local.each(
-		func() bool { return free == 0 && !s.ahead.on },
+		func() bool { return free == 0 && !s.prefetch.on },
 		func(j *job.Claimed) bool {
 			if flag, ok := forbids(forbidden, j); ok {
 				reason = fmt.Errorf("the flag %q is forbidden now", flag)
@@ -69,44 +69,44 @@ func (s *Scheduler) dispatch(forbidden []string) {
 			return true
 		},
 	)
-	s.ahead.watch(free < 0)
+	s.prefetch.watch(free < 0)
 	s.local.report(returned, reason)
 }
 
 // giveBack returns jobs that have not started.
 func (s *Scheduler) giveBack(reason error, jobs ...*job.Claimed) {
-	group := make([]ended, len(jobs))
+	group := make([]runResult, len(jobs))
 	for i, j := range jobs {
-		group[i] = ended{job: j, outcome: job.Outcome{Kind: job.Returned, Err: reason}, unstarted: true}
+		group[i] = runResult{job: j, outcome: job.Outcome{Kind: job.Returned, Err: reason}, unstarted: true}
 	}
-	s.release.add(group...)
+	s.completer.add(group...)
 }
 
 // giveUp fails a job for good that has not started.
 func (s *Scheduler) giveUp(j *job.Claimed, cause error) {
-	s.release.add(ended{job: j, outcome: job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}, unstarted: true})
+	s.completer.add(runResult{job: j, outcome: job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}, unstarted: true})
 }
 
 // ended is told by the pool that a run is over.
-func (s *Scheduler) ended(a *active, e ended) {
+func (s *Scheduler) ended(a *active, e runResult) {
 	s.limits.end(e.job.Task)
 	if a.started && !e.unstarted {
-		if t := s.estimates.ran(e.job.Task, e.duration); t != nil {
+		if t := s.durations.ran(e.job.Task, e.duration); t != nil {
 			t.waits.ended(a, e, s.holds)
 		}
 	}
-	if a.group != nil && a.group.end(a, e) {
+	if a.claim != nil && a.claim.end(a, e) {
 		return
 	}
 	if a.returns {
-		e = returned(e)
+		e = lockReturned(e)
 	}
-	s.release.add(e)
+	s.completer.add(e)
 }
 
 // checkLocks drops jobs of the local queue whose locks somebody has taken, if
 // nothing was known of them for so long that it may have happened: this process
-// may have been stopped meanwhile, or cut off, and taken for dead. None of them starts
+// may have been stopped meanwhile, or cut off, and presumed dead. None of them starts
 // before that is known.
 func (l *loop) checkLocks(ctx context.Context) {
 	l.checking = true
@@ -127,14 +127,14 @@ func (l *loop) checkLocks(ctx context.Context) {
 			}
 			l.locksChecked(jobs, missing, began)
 			if ctx.Err() == nil {
-				l.startTrusted(ctx)
+				l.startLocked(ctx)
 			}
 		}
 	})
 }
 
 func (l *loop) locksChecked(jobs []*job.Claimed, missing []int32, at time.Time) {
-	l.local.trust(at)
+	l.local.confirm(at)
 	var lost []*job.Claimed
 	for _, place := range missing {
 		lost = append(lost, jobs[place-1])

@@ -11,7 +11,7 @@ func SetLateAnswer(d time.Duration) (reset func()) {
 }
 
 // Ran notes that a job of the task took so long.
-func (s *Scheduler) Ran(task string, took time.Duration) { s.estimates.tasks[task].ran(took) }
+func (s *Scheduler) Ran(task string, took time.Duration) { s.durations.tasks[task].ran(took) }
 
 // SetFirstConnect sets how long claims wait for the first connection that holds jobs,
 // and returns what sets it back.

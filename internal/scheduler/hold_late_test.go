@@ -97,7 +97,7 @@ func TestLateAnswerToAClaim(t *testing.T) {
 	stop()
 }
 
-// TestHoldThatIsClaimedAgainHere: a lost claim's job is taken by the other lane of
+// TestHoldThatIsClaimedAgainHere: a lost claim's job is taken by the other connection of
 // the same worker, whose claim is lost as well. The first one locks the job again,
 // although its run has been told to end: the lock must not stay.
 func TestHoldThatIsClaimedAgainHere(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"github.com/gworker/gworker/internal/testdb"
 )
 
-// slowConn makes every claim an expensive one, so that surveys are made.
+// slowConn makes every claim an expensive one, so that scans are made.
 type slowConn struct{ net.Conn }
 
 func (c slowConn) Read(b []byte) (int, error) {
@@ -26,8 +26,8 @@ func (c slowConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// slowLanes has the connections for held claims be slow ones.
-func (f *fixture) slowLanes() {
+// slowConns has the connections for held claims be slow ones.
+func (f *fixture) slowConns() {
 	f.config.Hold.Connect = func(ctx context.Context) (*pgx.Conn, error) {
 		config := f.pool.Config().ConnConfig.Copy()
 		dial := config.DialFunc
@@ -108,11 +108,11 @@ func (f *fixture) spilled(t *testing.T) {
 	}
 }
 
-// TestGroupEndsThoughNoConnectionIsFree: neither a survey nor an ordinary claim keeps
+// TestHeldClaimEndsThoughNoConnectionIsFree: neither a scan nor an ordinary claim keeps
 // it from that, when handlers have all connections of the pool. Short jobs go on.
-func TestGroupEndsThoughNoConnectionIsFree(t *testing.T) {
+func TestHeldClaimEndsThoughNoConnectionIsFree(t *testing.T) {
 	var sample testdb.Sample
-	for name, slow := range map[string]bool{"surveys": false, "ordinary claims": true} {
+	for name, slow := range map[string]bool{"scans": false, "ordinary claims": true} {
 		t.Run(name, func(t *testing.T) {
 			sample.Take(t)
 			t.Parallel()
@@ -131,7 +131,7 @@ func TestGroupEndsThoughNoConnectionIsFree(t *testing.T) {
 				},
 			})
 			f.holdFor(300 * time.Millisecond)
-			f.slowLanes()
+			f.slowConns()
 			f.config.PollInterval, f.config.StatementTimeout = time.Hour, time.Hour
 			f.config.Concurrency = 20
 			f.warm(t)
@@ -168,10 +168,10 @@ func TestGroupEndsThoughNoConnectionIsFree(t *testing.T) {
 	}
 }
 
-// TestGroupEndsThoughTablesAreToBeLocked: what waits for a lock that conflicts with a
+// TestHeldClaimEndsThoughTablesAreToBeLocked: what waits for a lock that conflicts with a
 // group's own does not keep the group from its end, by no statement of the worker's that
 // waits behind it. Nothing is lost and nobody waits for longer than the hold time.
-func TestGroupEndsThoughTablesAreToBeLocked(t *testing.T) {
+func TestHeldClaimEndsThoughTablesAreToBeLocked(t *testing.T) {
 	var sample testdb.Sample
 	for name, statement := range map[string]string{
 		"vacuum full":  "vacuum full %s",
@@ -198,7 +198,7 @@ func TestGroupEndsThoughTablesAreToBeLocked(t *testing.T) {
 					return job.Outcome{Kind: job.Completed}
 				}})
 				f.holdFor(250 * time.Millisecond)
-				f.slowLanes()
+				f.slowConns()
 				f.config.PollInterval, f.config.StatementTimeout = time.Hour, time.Hour
 				f.warm(t)
 				s := scheduler.New(f.config)

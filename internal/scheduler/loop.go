@@ -9,7 +9,7 @@ import (
 )
 
 // loop decides when to claim. Where jobs are held it never waits for the database
-// itself, as their groups have to end on time whatever else waits: see background.go.
+// itself, as their claims have to end on time whatever else waits: see background.go.
 type loop struct {
 	*Scheduler
 	once    bool
@@ -54,19 +54,19 @@ func (l *loop) begin(ctx context.Context) (again bool) {
 	l.more = l.looksForFreed() || l.more || l.limitOpened()
 	if l.holds != nil {
 		// Two claims at once may each have missed that the other found nothing.
-		l.more = l.more || l.once && l.holds.lookout.next.IsZero() && l.idle()
+		l.more = l.more || l.once && l.holds.recheck.next.IsZero() && l.idle()
 		may, other := !l.polled && !l.pausing.paused, l.claimUnderWay()
-		l.more = l.holds.tend(l.more && may, l.once && l.idle(), other) || l.more && !may
+		l.more = l.holds.advance(l.more && may, l.once && l.idle(), other) || l.more && !may
 	}
 	ask := 0
-	if !awaiting && !l.pausing.paused && l.free() && l.holds.trusted() && (l.polled || !l.holds.prefers(false)) {
-		ask = l.ask(l.more)
+	if !awaiting && !l.pausing.paused && l.free() && l.holds.settled() && (l.polled || !l.holds.wants(false)) {
+		ask = l.demand(l.more)
 	}
-	beside, wait := l.overlaps(ask)
+	another, wait := l.mayOverlap(ask)
 	switch {
 	case ask == 0 || wait || !l.pool.mayClaim():
-	case beside && !l.once:
-		if l.more, err = l.claimBeside(ask); err == nil {
+	case another && !l.once:
+		if l.more, err = l.claimInFlight(ask); err == nil {
 			l.polled = false
 			return true
 		}
@@ -77,7 +77,7 @@ func (l *loop) begin(ctx context.Context) (again bool) {
 		l.fail(ctx, err)
 	}
 	if l.once && l.pool.running() == 0 {
-		l.release.flush() // nothing is left whose company is worth a wait
+		l.completer.flush() // nothing is left that is worth a wait
 	}
 	return false
 }
@@ -91,7 +91,7 @@ func (l *loop) wait(ctx context.Context) {
 		if l.holds != nil {
 			l.holds.woken++
 		}
-		l.overlap.woken++
+		l.inFlight.woken++
 		l.local.heard()
 	case <-l.poll.C:
 		l.polls(ctx)
@@ -100,22 +100,22 @@ func (l *loop) wait(ctx context.Context) {
 	case <-l.pausing.timer.C:
 		l.pausing.paused = false
 	case <-l.pool.freed:
-	case <-l.pool.attention:
+	case <-l.pool.wakes:
 	case <-l.holds.due():
 	case a := <-l.holds.heard():
 		l.heldAnswered(ctx, a)
-	case a := <-l.overlap.answers:
+	case a := <-l.inFlight.answers:
 		var err error
-		if l.more, err = l.overlapEnded(a, l.more); err != nil {
+		if l.more, err = l.inFlightAnswered(a, l.more); err != nil {
 			l.fail(ctx, err)
 			return
 		}
 		l.claimed(l.claims.recheck(l.config.PollInterval))
-	case <-l.release.wrote:
-	case <-l.release.emptied:
+	case <-l.completer.wrote:
+	case <-l.completer.emptied:
 		// The last outcome may have made a job of its queue runnable.
 		l.more = l.more || l.once
-	case <-l.ahead.over():
+	case <-l.prefetch.over():
 		l.returnOverdue()
 	case <-l.local.expired():
 		l.local.expire(l.giveBack)
@@ -138,7 +138,7 @@ func (l *loop) fail(ctx context.Context, err error) {
 // claimed notes that a claim worked, and plans the next one that nobody asks for.
 func (l *loop) claimed(recheck time.Duration) {
 	if l.pausing.ok() {
-		l.release.kick()
+		l.completer.wake()
 	}
 	l.poll.Reset(recheck)
 }
@@ -150,7 +150,7 @@ func (l *loop) polls(ctx context.Context) {
 		return // the answer is under way
 	}
 	if l.more || !l.asks(l.once, l.pausing) {
-		l.more, l.polled = true, l.holds != nil && l.pool.running() == 0 && !l.claims.survey.partial()
+		l.more, l.polled = true, l.holds != nil && l.pool.running() == 0 && !l.claims.scan.partial()
 		return
 	}
 	l.asking = true
@@ -166,7 +166,7 @@ func (l *loop) polls(ctx context.Context) {
 	})
 }
 
-// heldAnswered notes what came of a command to a lane.
+// heldAnswered notes what came of a command to a connection.
 func (l *loop) heldAnswered(ctx context.Context, a answer) {
 	l.more = l.holds.answered(a, l.more) || l.once && a.end != nil
 	switch {
@@ -174,22 +174,22 @@ func (l *loop) heldAnswered(ctx context.Context, a answer) {
 	case a.stale():
 	case a.err != nil:
 		l.fail(ctx, a.err)
-	case a.quiet && a.count == 0 && !a.from.used() && !l.claims.survey.partial() && l.idle():
+	case a.quiet && a.count == 0 && !a.from.used() && !l.claims.scan.partial() && l.idle():
 		// Idle still: no other claim of this worker has taken what this one looked
 		// for. What others hold is theirs to run.
 		l.over = true
 	default:
 		if a.quiet && a.count == 0 {
-			l.claims.survey.forget() // nothing is to run anywhere, not only from there on
+			l.claims.scan.forget() // nothing is to run anywhere, not only from there on
 			l.more = true
 		}
-		l.claimed(l.claims.survey.recheck(l.config.PollInterval))
+		l.claimed(l.claims.scan.recheck(l.config.PollInterval))
 	}
 }
 
 // idle reports whether no job is anywhere in this worker.
 func (s *Scheduler) idle() bool {
-	return s.local.len() == 0 && s.pool.running() == 0 && s.release.pending() == 0 && s.holds.idle() && s.holds.rescued() && s.direct == nil
+	return s.local.len() == 0 && s.pool.running() == 0 && s.completer.pending() == 0 && s.holds.idle() && s.holds.rescued() && s.direct == nil
 }
 
 // limitOpened reports whether a task that was at its limit may have more jobs.
@@ -201,8 +201,8 @@ func (s *Scheduler) limitOpened() bool {
 // unstarted and hold up others. It then begins where it finds them.
 func (s *Scheduler) looksForFreed() bool {
 	best, missing := s.pool.missesFreed()
-	if missing && !s.claims.survey.place.finds(best) {
-		s.claims.survey.forget()
+	if missing && !s.claims.scan.cursor.finds(best) {
+		s.claims.scan.forget()
 	}
 	return missing
 }
@@ -218,16 +218,16 @@ func (s *Scheduler) selection(forbidden []string) selection {
 }
 
 // known lists the jobs of this worker. A job moves from the local queue to the
-// pool to the releaser and never back, so none is missed in between.
+// pool to the completer and never back, so none is missed in between.
 func (s *Scheduler) known() []*job.Claimed {
 	known := append(s.Running(), s.Held()...)
-	return append(known, s.release.claimed()...)
+	return append(known, s.completer.claimed()...)
 }
 
 // start lets jobs run that were claimed, as far as slots are free or soon will be.
 func (s *Scheduler) start(jobs []*job.Claimed, forbidden []string) {
 	s.local.put(jobs)
-	s.estimates.claimed(jobs, s.config.Hold.Time)
+	s.durations.claimed(jobs, s.config.Hold.Time)
 	s.limits.claimed(jobs)
 	s.dispatch(forbidden)
 }

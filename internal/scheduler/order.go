@@ -21,7 +21,7 @@ import (
 //     and what is worse than that waits until both are here;
 //   - those that went back unstarted, since the jobs before them took longer than
 //     expected: worse ones wait for a claim that began after that;
-//   - those that wait until their locks are written (active.firm).
+//   - those that wait until their locks are written (active.lockFirst).
 //
 // It is part of the pool and guarded by its lock.
 type order struct {
@@ -33,8 +33,8 @@ type order struct {
 	priority int          // that one
 	floor    *int         // the worst priority that may start while claims overlap
 
-	freed []*freed
-	firm  int // jobs that wait for their locks
+	freed     []*freed
+	lockFirst int // jobs that wait for their locks
 
 	limit *rank // what no job may start behind, of all these; nil: nothing
 	stale bool
@@ -83,7 +83,7 @@ func (o *order) mayBegin() bool {
 
 // answered notes that a claim has its answer: the jobs. It began at from; all says that
 // it took everything that could run from there on.
-func (o *order) answered(claim int, from place, jobs []*job.Claimed, all bool) {
+func (o *order) answered(claim int, from cursor, jobs []*job.Claimed, all bool) {
 	delete(o.underWay, claim)
 	if len(o.underWay) == 0 {
 		o.floor = nil
@@ -159,9 +159,9 @@ func (p *pool) startable() bool {
 		if o.floor != nil {
 			o.lower(rank{priority: *o.floor})
 		}
-		if o.firm > 0 {
-			for g := range p.groups {
-				for _, a := range g.jobs {
+		if o.lockFirst > 0 {
+			for oc := range p.openClaims {
+				for _, a := range oc.jobs {
 					if a.awaitsLock {
 						o.lower(rankOf(a.job))
 					}
@@ -182,14 +182,14 @@ func (p *pool) offer(a *active) {
 		})
 	}
 	p.ready = slices.Insert(p.ready, before, a)
-	p.rouse()
+	p.wakeSlot()
 }
 
 // awaitLock keeps worse jobs from starting until a job's lock is known to be written.
 // The caller holds the lock.
 func (p *pool) awaitLock(a *active) {
 	a.awaitsLock = true
-	p.order.firm++
+	p.order.lockFirst++
 	p.order.stale = true
 }
 
@@ -198,7 +198,7 @@ func (p *pool) awaitLock(a *active) {
 func (p *pool) lockKnown(a *active) {
 	if a.awaitsLock {
 		a.awaitsLock = false
-		p.order.firm--
+		p.order.lockFirst--
 		p.order.stale = true
 	}
 }
@@ -240,12 +240,12 @@ func (p *pool) claimBegins() int {
 
 // claimEnded notes that a claim which began at from has its answer, and that its jobs
 // wait for slots. all says that it took everything that could run from there on.
-func (p *pool) claimEnded(claim int, from place, jobs []*job.Claimed, all bool) {
+func (p *pool) claimEnded(claim int, from cursor, jobs []*job.Claimed, all bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.order.answered(claim, from, jobs, all)
 	if p.startable() {
-		p.rouse()
+		p.wakeSlot()
 	}
 }
 

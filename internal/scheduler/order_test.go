@@ -16,7 +16,7 @@ func ranked(priority, second int) *job.Claimed {
 
 // orderPool is a pool whose slots are not open.
 func orderPool(t *testing.T, slots int) *pool {
-	p := newPool(Config{Concurrency: slots}, func(*active, ended) {})
+	p := newPool(Config{Concurrency: slots}, func(*active, runResult) {})
 	p.ctx = t.Context()
 	return p
 }
@@ -69,24 +69,24 @@ func TestOverlappingClaims(t *testing.T) {
 		t.Fatal("a claim may begin beside one of which nothing is known")
 	}
 	claimed(p, ranked(1, 1))
-	p.claimEnded(first, place{}, []*job.Claimed{ranked(1, 1)}, false)
+	p.claimEnded(first, cursor{}, []*job.Claimed{ranked(1, 1)}, false)
 	a, b := p.claimBegins(), 0
 	if !p.mayClaim() {
 		t.Fatal("no second claim may begin although all jobs have one priority")
 	}
 	b = p.claimBegins()
 	claimed(p, ranked(1, 2), ranked(2, 3))
-	p.claimEnded(a, place{}, []*job.Claimed{ranked(1, 2), ranked(2, 3)}, false)
+	p.claimEnded(a, cursor{}, []*job.Claimed{ranked(1, 2), ranked(2, 3)}, false)
 	expectStarts(t, p, "while the other claim is under way", 1001, 1002)
 	if p.mayClaim() {
 		t.Error("another claim may begin although there are two priorities")
 	}
 	claimed(p, ranked(1, 4))
-	p.claimEnded(b, place{}, []*job.Claimed{ranked(1, 4)}, true)
+	p.claimEnded(b, cursor{}, []*job.Claimed{ranked(1, 4)}, true)
 	expectStarts(t, p, "after both", 1004, 2003)
 
 	strict := orderPool(t, 1)
-	strict.claimEnded(strict.claimBegins(), place{}, []*job.Claimed{ranked(1, 1)}, false)
+	strict.claimEnded(strict.claimBegins(), cursor{}, []*job.Claimed{ranked(1, 1)}, false)
 	strict.claimBegins()
 	if strict.mayClaim() {
 		t.Error("claims overlap although there is one slot")
@@ -117,16 +117,16 @@ func TestUnstartedJobsKeepTheirPlace(t *testing.T) {
 		f := goBack(p, ranked(0, 3), ranked(0, 5), ranked(0, 4))
 		expectStarts(t, p, "while they are not free", now...)
 		free(p, f, 0)
-		p.claimEnded(before, place{}, nil, true)
+		p.claimEnded(before, cursor{}, nil, true)
 		expectStarts(t, p, "after a claim that began before")
 		if _, missing := p.missesFreed(); !missing {
 			t.Fatal("no claim is asked for")
 		}
 		next := p.claimBegins()
 		claimed(p, ranked(0, 3), ranked(0, 4))
-		p.claimEnded(next, place{}, []*job.Claimed{ranked(0, 3), ranked(0, 4)}, false)
+		p.claimEnded(next, cursor{}, []*job.Claimed{ranked(0, 3), ranked(0, 4)}, false)
 		expectStarts(t, p, "after a claim of some", 3, 4)
-		p.claimEnded(p.claimBegins(), place{}, nil, true)
+		p.claimEnded(p.claimBegins(), cursor{}, nil, true)
 		rest := []int64{1000}
 		if slots == 1 {
 			rest = []int64{7, 1000}
@@ -138,9 +138,9 @@ func TestUnstartedJobsKeepTheirPlace(t *testing.T) {
 // TestClaimsBehindUnstartedJobsDoNotFindThem: a claim that began behind them, or without
 // their queues, says nothing about them.
 func TestClaimsBehindUnstartedJobsDoNotFindThem(t *testing.T) {
-	behind := place{}.at(0, ranked(0, 4).RunAt)
-	blocked := place{blocked: []int32{7}}.at(0, ranked(0, 1).RunAt)
-	for name, from := range map[string]place{"behind them": behind, "without queues": blocked} {
+	behind := cursor{}.at(0, ranked(0, 4).RunAt)
+	blocked := cursor{blocked: []int32{7}}.at(0, ranked(0, 1).RunAt)
+	for name, from := range map[string]cursor{"behind them": behind, "without queues": blocked} {
 		t.Run(name, func(t *testing.T) {
 			p := orderPool(t, 2)
 			claimed(p, ranked(1, 0))
@@ -154,7 +154,7 @@ func TestClaimsBehindUnstartedJobsDoNotFindThem(t *testing.T) {
 			if _, missing := p.missesFreed(); !missing {
 				t.Fatal("no other claim is asked for")
 			}
-			p.claimEnded(p.claimBegins(), place{}.at(0, ranked(0, 2).RunAt), nil, true)
+			p.claimEnded(p.claimBegins(), cursor{}.at(0, ranked(0, 2).RunAt), nil, true)
 			expectStarts(t, p, "after a claim of everything", 1000, 2001)
 		})
 	}
@@ -170,6 +170,6 @@ func TestAClaimInTheSameRoundTripFindsThem(t *testing.T) {
 	p.order.isFree(f, next)
 	p.mu.Unlock()
 	claimed(p, ranked(0, 2))
-	p.claimEnded(next, place{}, []*job.Claimed{ranked(0, 2)}, false)
+	p.claimEnded(next, cursor{}, []*job.Claimed{ranked(0, 2)}, false)
 	expectStarts(t, p, "after the claim", 2, 9)
 }

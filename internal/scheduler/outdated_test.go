@@ -15,12 +15,12 @@ func TestHeldJobsDoNotStartLongAfterTheirClaim(t *testing.T) {
 	p := newPool(Config{Concurrency: 1, Handlers: map[string]Handler{"x": func(_ context.Context, j *job.Claimed) job.Outcome {
 		ran <- j.ID
 		return job.Outcome{}
-	}}}, func(*active, ended) {})
+	}}}, func(*active, runResult) {})
 	p.startWithin = time.Minute
-	claim := func(since time.Time, ids ...int64) *group {
-		g := &group{pool: p, since: since, over: make(chan struct{})}
+	claim := func(since time.Time, ids ...int64) *openClaim {
+		g := &openClaim{pool: p, since: since, over: make(chan struct{})}
 		for _, id := range ids {
-			g.jobs = append(g.jobs, &active{job: &job.Claimed{Row: job.Row{ID: id, Task: "x"}}, group: g})
+			g.jobs = append(g.jobs, &active{job: &job.Claimed{Row: job.Row{ID: id, Task: "x"}}, claim: g})
 		}
 		p.ctx = t.Context()
 		if !p.takes(g) {
@@ -34,7 +34,7 @@ func TestHeldJobsDoNotStartLongAfterTheirClaim(t *testing.T) {
 	if id := <-ran; id != 1 {
 		t.Errorf("job %d ran, which was claimed too long ago", id)
 	}
-	<-p.attention
+	<-p.wakes
 	if end := p.beginEnd(old, 0); end.dropped != 2 || len(end.finish)+len(end.spill) != 0 {
 		t.Errorf("the end of the old claim has to write %+v", end)
 	}

@@ -62,8 +62,8 @@ func TestHeldClaimsUseIndexesOfTinyTables(t *testing.T) {
 		},
 		Handlers: map[string]Handler{"x": func(context.Context, *job.Claimed) job.Outcome { return job.Outcome{} }},
 	})
-	s.estimates.ran("x", time.Microsecond) // so that all jobs are held
-	s.claims.survey.away = true            // surveys keep no plan, and look where they like
+	s.durations.ran("x", time.Microsecond) // so that all jobs are held
+	s.claims.scan.away = true              // scans keep no plan, and look where they like
 	before := read()
 	if err := s.RunOnce(t.Context()); err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestHeldClaimsUseIndexesOfTinyTables(t *testing.T) {
 	all := func(s scans) int64 { return s.seq + s.index }
 	for all(after["_private_job_queues"]) < all(before["_private_job_queues"])+2*jobs {
 		if t.Context().Err() != nil {
-			t.Fatal("the lanes' figures never came")
+			t.Fatal("the figures of held claims never came")
 		}
 		after = read()
 	}
@@ -96,12 +96,12 @@ func TestClaimsKeepPlansThatSuitLargeTables(t *testing.T) {
 				Database: statement.NewSet(statement.Options{}).Bind(claiming, nil), WorkerID: "gworker_test",
 				StatementTimeout: time.Minute, Handlers: map[string]Handler{"x": nil}, Events: event.NewStream(),
 			})
-			c.survey.depth.queued = jobs.queue != "null"
+			c.scan.lookAhead.queued = jobs.queue != "null"
 			exec(t, pool, "insert into graphile_worker._private_tasks (identifier) values ('x')")
 			exec(t, pool, "vacuum analyze")
 			claim := func(limit int) int {
 				t.Helper()
-				rows, err := c.rows(t.Context(), limit, place{lookAt: c.survey.depth.next(time.Now())})
+				rows, err := c.rows(t.Context(), limit, cursor{lookAt: c.scan.lookAhead.next(time.Now())})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -50,9 +50,9 @@ func (p Policy) delay(workerID string, j *job.Claimed, failure error, events *ev
 	return &delay
 }
 
-// cutOff is the outcome of a run that a shutdown has ended: its attempt does
+// interruptedOutcome is the outcome of a run that a shutdown has ended: its attempt does
 // not count.
-func cutOff(o job.Outcome, delay time.Duration) job.Outcome {
+func interruptedOutcome(o job.Outcome, delay time.Duration) job.Outcome {
 	o.Kind = job.Returned
 	o.Delay = nil
 	if delay > 0 {

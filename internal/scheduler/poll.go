@@ -26,8 +26,8 @@ func (s *Scheduler) PollBy(ask func(context.Context) (runnable bool, err error))
 // asks reports whether a poll is to ask before it claims: not where something is in
 // doubt or expected.
 func (s *Scheduler) asks(once bool, p *pausing) bool {
-	return s.askFirst != nil && !once && p.failures == 0 && s.idle() && s.holds.trusted() &&
-		!s.claims.doubt() && s.claims.lookout.next.IsZero() && s.overlap.count == 0
+	return s.askFirst != nil && !once && p.failures == 0 && s.idle() && s.holds.settled() &&
+		!s.claims.unknownOutcome() && s.claims.recheckBackoff.next.IsZero() && s.inFlight.count == 0
 }
 
 // poll asks whether there may be a job to claim.

@@ -21,27 +21,27 @@ type pool struct {
 	workerID string
 	events   *event.Stream
 	size     int
-	ended    func(*active, ended)
+	ended    func(*active, runResult)
 
-	freed     chan struct{} // told, without blocking, when slots run out of jobs
-	attention chan struct{} // told, without blocking, when a group is to be looked at
-	done      sync.WaitGroup
-	ctx       context.Context // what jobs run under
+	freed chan struct{} // told, without blocking, when slots run out of jobs
+	wakes chan struct{} // told, without blocking, when a claim is to be looked at
+	done  sync.WaitGroup
+	ctx   context.Context // what jobs run under
 
-	mu      sync.Mutex
-	work    sync.Cond // slots wait for ready jobs, or the end
-	idle    int       // slots that wait
-	waking  bool      // one of them is being woken
-	ready   []*active // jobs that wait for a slot, in their order
-	order   order     // what keeps them from starting
-	overdue *freed    // those that waited for too long, and are not written back yet
-	closed  bool
-	closing bool // no held jobs are taken any more
-	aborted error
-	low     int               // freed is told where fewer jobs than this are here
-	count   int               // of the runs that are here
-	latest  map[int64]*active // the latest run of each job, by its id
-	groups  map[*group]bool   // those that are not over
+	mu         sync.Mutex
+	work       sync.Cond // slots wait for ready jobs, or the end
+	idle       int       // slots that wait
+	waking     bool      // one of them is being woken
+	ready      []*active // jobs that wait for a slot, in their order
+	order      order     // what keeps them from starting
+	overdue    *freed    // those that waited for too long, and are not written back yet
+	closed     bool
+	closing    bool // no held jobs are taken any more
+	aborted    error
+	low        int                 // freed is told where fewer jobs than this are here
+	count      int                 // of the runs that are here
+	latest     map[int64]*active   // the latest run of each job, by its id
+	openClaims map[*openClaim]bool // those that are not over
 
 	startWithin time.Duration // how long after its claim a held job may start
 }
@@ -52,11 +52,11 @@ type active struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	group      *group    // the held claim that it is of, until that is over
-	slow       bool      // its lock was written by the claim, which has not committed yet
-	firm       bool      // it starts when its lock is to be seen by everybody
-	awaitsLock bool      // it does not wait for a slot yet, since that is not so
-	claimed    time.Time // when it was, if that was ahead of the slots
+	claim      *openClaim // the held claim that it is of, until that is over
+	prelocked  bool       // its lock was written by the claim, which has not committed yet
+	lockFirst  bool       // it starts when its lock is to be seen by everybody
+	awaitsLock bool       // it does not wait for a slot yet, since that is not so
+	claimed    time.Time  // when it was, if that was ahead of the slots
 	started    bool
 	told       bool // observers know that it has
 	withdrawn  bool // never starts
@@ -71,16 +71,16 @@ type active struct {
 }
 
 // newPool makes a pool that hands every run's end to ended.
-func newPool(c Config, ended func(*active, ended)) *pool {
+func newPool(c Config, ended func(*active, runResult)) *pool {
 	p := &pool{
 		handlers: c.Handlers, policies: c.Policies, delay: c.ReturnDelay,
 		workerID: c.WorkerID, events: c.Events, size: c.Concurrency, ended: ended,
-		freed:     make(chan struct{}, 1),
-		attention: make(chan struct{}, 1),
-		low:       c.Concurrency,
-		latest:    make(map[int64]*active, c.Concurrency),
-		groups:    make(map[*group]bool),
-		order:     order{strict: c.Concurrency == 1, underWay: make(map[int]bool)},
+		freed:      make(chan struct{}, 1),
+		wakes:      make(chan struct{}, 1),
+		low:        c.Concurrency,
+		latest:     make(map[int64]*active, c.Concurrency),
+		openClaims: make(map[*openClaim]bool),
+		order:      order{strict: c.Concurrency == 1, underWay: make(map[int]bool)},
 	}
 	p.work.L = &p.mu
 	return p
@@ -140,15 +140,15 @@ func (p *pool) next() (*active, time.Time) {
 	p.ready = p.ready[1:]
 	a.started = true
 	if p.startable() {
-		p.rouse()
+		p.wakeSlot()
 	}
 	return a, now
 }
 
-// rouse wakes a slot, unless one is on its way already: it will see to the next.
+// wakeSlot wakes a slot, unless one is on its way already: it will see to the next.
 // Where jobs are over at once, few slots so do all of them, and the others are
 // not woken for nothing. The caller holds the lock.
-func (p *pool) rouse() {
+func (p *pool) wakeSlot() {
 	if p.idle > 0 && !p.waking {
 		p.waking = true
 		p.work.Signal()
@@ -181,7 +181,7 @@ func (p *pool) enter(a *active) (lost []*job.Claimed) {
 	}
 	p.latest[a.job.ID], a.here = a, true
 	p.count++
-	if a.firm {
+	if a.lockFirst {
 		p.awaitLock(a)
 	} else {
 		p.offer(a)
@@ -221,12 +221,12 @@ func (p *pool) interrupted(jobs []*job.Claimed, cause error) {
 
 // finish frees the job's slot and hands its end on, unless the pool has given
 // the job up meanwhile.
-func (p *pool) finish(a *active, e ended) {
+func (p *pool) finish(a *active, e runResult) {
 	p.mu.Lock()
 	ok := a.here
 	if ok {
 		// Handed on under the lock: whoever looks for a job finds it in the
-		// pool or in the releaser.
+		// pool or in the completer.
 		p.ended(a, e)
 		p.drop(a)
 		a.cancel(nil)
@@ -236,10 +236,7 @@ func (p *pool) finish(a *active, e ended) {
 	if !ok || !wanting {
 		return
 	}
-	select {
-	case p.freed <- struct{}{}:
-	default:
-	}
+	wake(p.freed)
 }
 
 // abort ends the contexts of all jobs.
@@ -278,7 +275,7 @@ func (p *pool) abandon() {
 	defer p.mu.Unlock()
 	p.ready = nil
 	for _, a := range slices.Collect(p.runs()) {
-		e := ended{job: a.job, outcome: cutOff(job.Outcome{Err: ErrShutdown}, p.delay), unstarted: !a.started}
+		e := runResult{job: a.job, outcome: interruptedOutcome(job.Outcome{Err: ErrShutdown}, p.delay), unstarted: !a.started}
 		if a.superseded {
 			e.outcome = job.Outcome{Kind: job.Lost, Err: errClaimedAgain}
 		}
@@ -350,7 +347,7 @@ func (p *pool) locked() []*job.Claimed {
 	defer p.mu.Unlock()
 	var jobs []*job.Claimed
 	for a := range p.runs() {
-		if a.group == nil {
+		if a.claim == nil {
 			jobs = append(jobs, a.job)
 		}
 	}

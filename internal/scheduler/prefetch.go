@@ -1,328 +1,165 @@
 package scheduler
 
 import (
+	"context"
 	"errors"
-	"math/rand/v2"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 )
 
-// LocalQueue is how far a worker claims ahead of its slots. The zero value is
-// not at all.
-type LocalQueue struct {
-	// Size is how many jobs a claim takes; 0 switches the local queue off.
-	Size int
-	// TTL is how long jobs may wait in it.
-	TTL time.Duration
-	// RefetchDelay, if not 0, is the time, give or take a half, before the next
-	// claim after one that took no more than Threshold jobs; it ends early when
-	// a random number of jobs, up to MaxAbortThreshold, was announced.
-	RefetchDelay      time.Duration
-	Threshold         int
-	MaxAbortThreshold int
+// Where nothing is held, and no local queue was asked for, a claim still takes more
+// jobs than there are free slots, if they are known to be so short that the slots
+// get to all of them within prefetchFor: otherwise claims could not keep up. Jobs that
+// have not started after prefetchPatience, as the ones before them take longer than
+// was known, go back; whoever was stopped for so long cannot know either whether
+// their locks still hold.
+const (
+	mostPrefetched       = 500 // jobs in a claim
+	mostPrefetchedAtOnce = 2000
+	prefetchFor          = 25 * time.Millisecond
+	prefetchPatience     = 100 * time.Millisecond
+)
+
+// prefetch says whether, and since when, jobs wait for slots that are all taken. It
+// belongs to the loop.
+type prefetch struct {
+	on    bool
+	timer *time.Timer // nil: not on
 }
 
-// ErrLocalQueueTTL is the reason for returning jobs that have waited in the
-// local queue for too long.
-var ErrLocalQueueTTL = errors.New("no slot became free while the job waited in the local queue")
-
-// localQueue is what lies between claim and pool: the jobs that are claimed and
-// have not started. With a size it is filled ahead of the slots and emptied
-// before the next claim, as Node's local queue is; without one it only ever
-// holds, after a lost answer, what the slots cannot take at once.
-//
-// Its jobs are locked, so the one thing not to break: each leaves it exactly
-// once, into the pool or the releaser, under the lock of mu, so that whoever
-// looks for a job here, there, and there, in this order, finds it.
-type localQueue struct {
-	config   LocalQueue
-	workerID string
-	events   *event.Stream
-
-	mu      sync.Mutex
-	jobs    []*job.Claimed // in the order of their claims
-	checked time.Time      // when their locks were last known to be held
-
-	announced atomic.Int64 // jobs that were announced since the last claim began
-
-	// The rest belongs to the loop.
-
-	mode    event.LocalQueueMode
-	fetch   bool        // it ran empty, so a claim is due
-	hurried bool        // no delays: the worker is to end when nothing is runnable
-	ttl     *time.Timer // runs while jobs wait
-	delay   *time.Timer // runs while delayed
-	delayed bool        // the next claim has to wait
-	abortAt int64       // so many announced jobs end the delay
-}
-
-func newLocalQueue(c Config) *localQueue {
-	q := &localQueue{config: c.LocalQueue, workerID: c.WorkerID, events: c.Events}
-	if q.on() {
-		q.ttl, q.delay = stoppedTimer(), stoppedTimer()
+// newPrefetch is off where jobs are chosen by more than their order.
+func newPrefetch(c Config) prefetch {
+	if c.LocalQueue.Size > 0 || c.TaskLimits != nil || c.Flags.any() {
+		return prefetch{}
 	}
-	return q
+	return prefetch{on: true, timer: stoppedTimer()}
 }
 
-func stoppedTimer() *time.Timer {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return t
-}
-
-// on says that jobs are claimed ahead.
-func (q *localQueue) on() bool { return q.config.Size > 0 }
-
-func (q *localQueue) begin(hurried bool) {
-	if !q.on() {
-		return
-	}
-	q.hurried = hurried
-	q.events.Emit(event.LocalQueueStarted{WorkerID: q.workerID, Size: q.config.Size, TTL: q.config.TTL})
-	q.setMode(event.LocalQueuePolling)
-}
-
-// expired and refetch are told the ends of the TTL and of the refetch delay.
-func (q *localQueue) expired() <-chan time.Time { return channel(q.ttl) }
-func (q *localQueue) refetch() <-chan time.Time { return channel(q.delay) }
-
-func channel(t *time.Timer) <-chan time.Time {
-	if t == nil {
-		return nil
-	}
-	return t.C
-}
-
-// ask says how many jobs a claim shall take now; 0 means that there shall be
-// none. more says that the database may have some, free how many slots are free.
-func (q *localQueue) ask(more bool, free int) int {
-	switch {
-	case !q.on():
-		if !more {
-			return 0
+// demand is how many jobs a claim shall take now; 0 means that there shall be none.
+func (s *Scheduler) demand(more bool) int {
+	_, missing := s.pool.missesFreed()
+	if !s.prefetch.on || !more {
+		free := s.pool.free()
+		if s.limits.none() && s.local.len() > 0 {
+			free = 0 // a slot that became free a moment ago is for what waits
 		}
-		return free
-	case free == 0 && (q.mode == event.LocalQueueTTLExpired || q.len() > 0):
-		return 0
-	case q.mode == event.LocalQueueTTLExpired:
-		q.setMode(event.LocalQueuePolling)
-		q.fetch = true
+		return s.local.demand(more, free)
 	}
-	if q.delayed || !more && !q.fetch {
+	if s.inFlight.count == mostInFlight {
 		return 0
 	}
-	q.announced.Store(0)
-	return max(q.config.Size, free)
+	running, coming, unwritten := s.pool.running(), s.inFlight.asked, s.completer.pending()
+	capacity := min(s.durations.capacity(prefetchFor, s.pool.size), mostPrefetchedAtOnce)
+	s.pool.wantBelow(max(s.pool.size, capacity*3/4))
+	free := max(0, s.pool.size-running)
+	// What is done counts until that is written: claims must not run away from it.
+	here := running + coming + unwritten
+	if missing {
+		return s.pool.size
+	}
+	if here >= capacity*3/4 && (free <= coming || unwritten >= mostPrefetched) {
+		return 0 // soon a claim is worth more
+	}
+	return max(free, min(capacity-here, mostPrefetched))
 }
 
-// fetched tells the queue what a claim took that it asked for.
-func (q *localQueue) fetched(count, asked int) {
-	if !q.on() {
-		return
-	}
-	q.fetch = false
-	q.events.Emit(event.LocalQueueFetched{WorkerID: q.workerID, Count: count, Asked: asked})
-	if q.config.RefetchDelay == 0 || q.hurried || count >= asked || count > q.config.Threshold {
-		return
-	}
-	wait := time.Duration((0.5 + rand.Float64()) * float64(q.config.RefetchDelay))
-	q.abortAt = 1 + rand.Int64N(int64(max(1, q.config.MaxAbortThreshold)))
-	q.delayed = true
-	q.delay.Reset(wait)
-	q.events.Emit(event.RefetchDelayStarted{
-		WorkerID: q.workerID, Count: count, Threshold: q.config.Threshold, Delay: wait, AbortThreshold: int(q.abortAt),
-	})
-	q.heard() // what was announced while the claim ran
-}
-
-// heard ends the refetch delay if enough jobs were announced.
-func (q *localQueue) heard() {
-	if n := q.announced.Load(); q.delayed && n >= q.abortAt {
-		q.delayed = false
-		q.delay.Stop()
-		q.fetch = true
-		q.events.Emit(event.RefetchDelayAborted{WorkerID: q.workerID, Count: int(n), AbortThreshold: int(q.abortAt)})
+// watch has look called before long, if jobs wait for slots.
+func (p *prefetch) watch(waiting bool) {
+	if p.on && waiting {
+		p.timer.Reset(prefetchPatience)
 	}
 }
 
-// delayOver ends the refetch delay at its time.
-func (q *localQueue) delayOver() {
-	if q.delayed {
-		q.delayed = false
-		q.events.Emit(event.RefetchDelayExpired{WorkerID: q.workerID})
+// over is told when jobs have waited for long enough.
+func (p *prefetch) over() <-chan time.Time { return channel(p.timer) }
+
+// errOverdue is why jobs go back that have waited for too long.
+var errOverdue = errors.New("no slot became free while the job waited for one")
+
+// returnOverdue gives back what has waited for too long.
+func (s *Scheduler) returnOverdue() {
+	overdue, waiting := s.pool.returnWaiting(time.Now().Add(-prefetchPatience), errOverdue)
+	if overdue > 0 {
+		s.durations.atLeast(prefetchPatience)
+		s.Wake()
 	}
+	s.prefetch.watch(waiting)
 }
 
-// settle makes the mode fit what is in the queue.
-func (q *localQueue) settle() {
-	if !q.on() {
-		return
+// returnOverdue is the end of a job that may not start any more.
+func (p *pool) returnOverdue(a *active) {
+	p.mu.Lock()
+	e := a.returned(errOverdue)
+	if a.here && e.outcome.Kind == job.Returned {
+		p.overdue = p.order.goesBack(p.overdue, a.job)
 	}
-	switch empty := q.len() == 0; {
-	case empty && q.mode == event.LocalQueueWaiting:
-		q.ttl.Stop()
-		q.fetch = true
-		q.setMode(event.LocalQueuePolling)
-	case !empty && q.mode == event.LocalQueuePolling:
-		q.ttl.Reset(q.config.TTL)
-		q.setMode(event.LocalQueueWaiting)
+	p.mu.Unlock()
+	p.finish(a, e)
+}
+
+// awaitsReturns reports whether jobs that have waited for too long are not known to
+// be free again. Until they are no claim begins: it would find worse ones.
+func (s *Scheduler) awaitsReturns() bool {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	if s.pool.overdue == nil {
+		return false
 	}
-}
-
-func (q *localQueue) setMode(to event.LocalQueueMode) {
-	from := q.mode
-	q.mode = to
-	q.events.Emit(event.LocalQueueModeChanged{WorkerID: q.workerID, From: from, To: to})
-}
-
-// expire gives back what has waited for too long.
-func (q *localQueue) expire(giveBack func(error, ...*job.Claimed)) {
-	if q.mode != event.LocalQueueWaiting {
-		return
+	if s.completer.returning() {
+		return true
 	}
-	q.empty(giveBack, ErrLocalQueueTTL)
-	q.setMode(event.LocalQueueTTLExpired)
-}
-
-// close gives everything back.
-func (q *localQueue) close(giveBack func(error, ...*job.Claimed)) {
-	q.empty(giveBack, ErrShutdown)
-	if q.on() {
-		q.ttl.Stop()
-		q.delay.Stop()
-		q.setMode(event.LocalQueueReleased)
-	}
-}
-
-func (q *localQueue) empty(giveBack func(error, ...*job.Claimed), reason error) {
-	q.mu.Lock()
-	var ids []int64
-	for _, j := range q.jobs {
-		ids = append(ids, j.ID)
-	}
-	giveBack(reason, q.jobs...)
-	clear(q.jobs)
-	q.jobs = q.jobs[:0]
-	q.mu.Unlock()
-	q.report(ids, reason)
-}
-
-func (q *localQueue) report(returned []int64, reason error) {
-	if len(returned) > 0 {
-		q.events.Emit(event.LocalQueueReturned{WorkerID: q.workerID, JobIDs: returned, Reason: reason})
-	}
-}
-
-// put adds claimed jobs.
-func (q *localQueue) put(jobs []*job.Claimed) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.jobs) == 0 {
-		q.checked = time.Now()
-	}
-	q.jobs = append(q.jobs, jobs...)
-}
-
-// age is how long ago the locks were last known to be held.
-func (q *localQueue) age() time.Duration {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return sinceByEitherClock(q.checked, time.Now())
-}
-
-// trust notes that they were held at that time.
-func (q *localQueue) trust(at time.Time) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.checked = at
-}
-
-// each decides on the jobs in order, and keeps those for which leave says false;
-// it stops when stop says so.
-func (q *localQueue) each(stop func() bool, leave func(*job.Claimed) bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	kept := q.jobs[:0]
-	for i, j := range q.jobs {
-		if stop() {
-			kept = append(kept, q.jobs[i:]...)
-			break
-		}
-		if !leave(j) {
-			kept = append(kept, j)
-		}
-	}
-	clear(q.jobs[len(kept):])
-	q.jobs = kept
-}
-
-func never() bool { return false }
-
-// lose drops jobs whose locks are gone: they are somebody else's to run. It returns
-// the ids of those that were here.
-func (q *localQueue) lose(jobs []*job.Claimed) (ids []int64) {
-	lost := make(map[*job.Claimed]bool, len(jobs))
-	for _, j := range jobs {
-		lost[j] = true
-	}
-	q.each(never, func(j *job.Claimed) bool {
-		if lost[j] {
-			ids = append(ids, j.ID)
-		}
-		return lost[j]
-	})
-	return ids
-}
-
-// drop takes a job out, if it is there, and hands it on before anybody can see
-// that it is gone.
-func (q *localQueue) drop(j *job.Claimed, handOn func()) (dropped bool) {
-	q.each(func() bool { return dropped }, func(other *job.Claimed) bool {
-		if other == j {
-			handOn()
-			dropped = true
-		}
-		return other == j
-	})
-	return dropped
-}
-
-func (q *localQueue) len() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.jobs)
-}
-
-// claimed lists the jobs.
-func (q *localQueue) claimed() []*job.Claimed {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return append([]*job.Claimed(nil), q.jobs...)
-}
-
-// perTask counts the jobs.
-func (q *localQueue) perTask() map[string]int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	count := make(map[string]int)
-	for _, j := range q.jobs {
-		count[j.Task]++
-	}
-	return count
-}
-
-// flagged reports whether a job has flags.
-func (q *localQueue) flagged() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, j := range q.jobs {
-		if len(j.Flags) > 0 {
-			return true
-		}
-	}
+	s.pool.order.isFree(s.pool.overdue, 0)
+	s.pool.overdue = nil
 	return false
+}
+
+// returnWaiting gives jobs back that were claimed ahead, at that time or before,
+// and wait for a slot. waiting says that some go on waiting.
+func (p *pool) returnWaiting(since time.Time, why error) (count int, waiting bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	kept := p.ready[:0]
+	for _, a := range p.ready {
+		if a.claimed.IsZero() || a.claimed.After(since) {
+			kept = append(kept, a)
+			continue
+		}
+		count++
+		if a.here {
+			p.overdue = p.order.goesBack(p.overdue, a.job)
+			p.ended(a, a.returned(why))
+			p.drop(a)
+		}
+	}
+	clear(p.ready[len(kept):])
+	p.ready = kept
+	return count, len(kept) > 0
+}
+
+// sinceByEitherClock is the time that has passed, by the clock that is further on:
+// one of them may have stood still while the machine slept.
+func sinceByEitherClock(then, now time.Time) time.Duration {
+	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
+}
+
+// overdue reports whether the job may not start at the time any more.
+func (a *active) overdue(now time.Time) bool {
+	if a.claimed.IsZero() {
+		return false
+	}
+	return sinceByEitherClock(a.claimed, now) > prefetchPatience || a.ctx.Err() != nil
+}
+
+// returned is the end of a job that does not start.
+func (a *active) returned(why error) runResult {
+	e := runResult{job: a.job, outcome: job.Outcome{Kind: job.Returned, Err: why}, unstarted: true}
+	var lost *lostError
+	switch cause := context.Cause(a.ctx); {
+	case errors.As(cause, &lost):
+		e.outcome = job.Outcome{Kind: job.Lost, Err: lost}
+	case errors.Is(cause, job.ErrCancelled):
+		e.outcome = job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}
+	}
+	return e
 }

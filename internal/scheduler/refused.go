@@ -56,9 +56,9 @@ func isRefusal(err error) bool {
 }
 
 // plainer lists what is written in place of an outcome that was refused.
-func plainer(e ended, refusal error) []ended {
+func plainer(e runResult, refusal error) []runResult {
 	e.plain = true
-	var list []ended
+	var list []runResult
 	if e.outcome.Kind != job.Completed {
 		list = append(list, e)
 		if e.outcome.Payload != nil {
@@ -75,7 +75,7 @@ func plainer(e ended, refusal error) []ended {
 
 // instead writes something plainer in place of an outcome that was refused. ok says
 // that the job's lock is given back, or was lost. err is an error other than a refusal.
-func (o *outcomes) instead(ctx context.Context, e *ended, refusal error) (ok, freed bool, err error) {
+func (o *outcomes) instead(ctx context.Context, e *runResult, refusal error) (ok, freed bool, err error) {
 	kind := e.outcome.Kind
 	if kind == job.Completed && retry.Ruled(refusal) {
 		if ok, freed, err := o.deletePlainly(ctx, e); ok || err != nil {
@@ -85,7 +85,7 @@ func (o *outcomes) instead(ctx context.Context, e *ended, refusal error) (ok, fr
 	e.keepQueue = e.job.Queue != "" // it may be what is refused
 	list := plainer(*e, refusal)
 	if e.keepQueue && !errors.Is(refusal, errUnchanged) {
-		list = append([]ended{*e}, list...)
+		list = append([]runResult{*e}, list...)
 	}
 	for _, p := range list {
 		write := o.giveBack
@@ -98,7 +98,7 @@ func (o *outcomes) instead(ctx context.Context, e *ended, refusal error) (ok, fr
 		if p.outcome.Kind == job.Failed && kind != job.Failed {
 			p.outcome.Err = &refusedOutcome{kind: kind, cause: refusal}
 		}
-		done, err := write(ctx, []ended{p})
+		done, err := write(ctx, []runResult{p})
 		switch {
 		case err != nil && !isRefusal(err):
 			return false, false, err
@@ -106,7 +106,7 @@ func (o *outcomes) instead(ctx context.Context, e *ended, refusal error) (ok, fr
 			refusal = err
 			continue
 		}
-		if w := done[e.job.ID]; w.held {
+		if w := done[e.job.ID]; w.locked {
 			if p.outcome.Kind != kind {
 				o.tellRefused(*e, refusal, event.StoredFailure)
 				p.unstarted = false // it ends here, whether it began or not
@@ -122,7 +122,7 @@ func (o *outcomes) instead(ctx context.Context, e *ended, refusal error) (ok, fr
 }
 
 // deletePlainly completes a job although a rule is against the usual statement.
-func (o *outcomes) deletePlainly(ctx context.Context, e *ended) (ok, freed bool, err error) {
+func (o *outcomes) deletePlainly(ctx context.Context, e *runResult) (ok, freed bool, err error) {
 	lockedAt := pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true}
 	rows, err := o.queries.DeleteJob(ctx, dbgen.DeleteJobParams{
 		ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt, Attempt: int32(e.job.Lock.Attempt),
@@ -133,13 +133,13 @@ func (o *outcomes) deletePlainly(ctx context.Context, e *ended) (ok, freed bool,
 	case err != nil || rows == 0:
 		return false, false, nil
 	}
-	o.report(*e, written{held: true})
+	o.report(*e, written{locked: true})
 	return o.freeQueueOf(ctx, e)
 }
 
 // freeQueueOf is freeKept for one run, which is left to be tried again as it is then. Its
 // job is free in any case.
-func (o *outcomes) freeQueueOf(ctx context.Context, e *ended) (ok, freed bool, err error) {
+func (o *outcomes) freeQueueOf(ctx context.Context, e *runResult) (ok, freed bool, err error) {
 	left, _, err := o.freeKept(ctx, *e)
 	if len(left) > 0 {
 		*e = left[0]
@@ -148,7 +148,7 @@ func (o *outcomes) freeQueueOf(ctx context.Context, e *ended) (ok, freed bool, e
 }
 
 // unlock gives the lock back and writes nothing else.
-func (o *outcomes) unlock(ctx context.Context, e *ended, refusal error) (ok, freed bool, err error) {
+func (o *outcomes) unlock(ctx context.Context, e *runResult, refusal error) (ok, freed bool, err error) {
 	lockedAt := pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true}
 	for _, waits := range []bool{true, false} {
 		rows, err := o.queries.UnlockJob(ctx, dbgen.UnlockJobParams{
@@ -166,7 +166,7 @@ func (o *outcomes) unlock(ctx context.Context, e *ended, refusal error) (ok, fre
 		if failed.outcome.Kind != job.Failed {
 			failed.outcome = job.Outcome{Kind: job.Failed, Err: &refusedOutcome{kind: e.outcome.Kind, cause: refusal}}
 		}
-		o.report(failed, written{held: true, permanent: rows[0].Permanent, runAt: rows[0].RunAt.Time})
+		o.report(failed, written{locked: true, permanent: rows[0].Permanent, runAt: rows[0].RunAt.Time})
 		if e.job.Queue != "" {
 			return o.freeQueueOf(ctx, e)
 		}
@@ -188,7 +188,7 @@ func (o *outcomes) unlock(ctx context.Context, e *ended, refusal error) (ok, fre
 	return false, freed, refusal
 }
 
-func (o *outcomes) tellRefused(e ended, refusal error, stored event.Stored) {
+func (o *outcomes) tellRefused(e runResult, refusal error, stored event.Stored) {
 	if o.onRefusal != nil {
 		o.onRefusal()
 	}
@@ -196,7 +196,7 @@ func (o *outcomes) tellRefused(e ended, refusal error, stored event.Stored) {
 }
 
 // stillLocked tells the runs whose locks are still there from those that are lost.
-func (o *outcomes) stillLocked(ctx context.Context, runs []ended) (locked, lost []ended, err error) {
+func (o *outcomes) stillLocked(ctx context.Context, runs []runResult) (locked, lost []runResult, err error) {
 	ids, attempts, lockedAts := columns(runs)
 	found, err := o.queries.LockedRuns(ctx, dbgen.LockedRunsParams{
 		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID,

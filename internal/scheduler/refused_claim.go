@@ -356,14 +356,14 @@ func (c *claimer) choose(
 		leftOut, queues = c.refused.leftOut()
 	}
 	rows, err := c.queries.ClaimSelectedJobs(ctx, dbgen.ClaimSelectedJobsParams{
-		Tasks: orEmpty(s.tasks), MaxJobs: int32(limit), MaxBytes: int64(payloadRoom), WorkerID: c.workerID, At: at, LockAt: lockAt,
+		Tasks: orEmpty(s.tasks), MaxJobs: int32(limit), MaxBytes: int64(payloadCapacity), WorkerID: c.workerID, At: at, LockAt: lockAt,
 		LimitedTasks: orEmpty(s.limited), Rooms: orEmpty(s.rooms),
 		ForbiddenFlags: orEmpty(s.forbidden), AcceptedFlags: c.accepted,
 		RefusedIds: leftOut, RefusedQueues: queues, OnlyIds: orEmpty(only), Look: look,
 	})
 	for _, row := range rows {
 		more = row.More
-		j := c.held(dbgen.ListHeldJobsRow{
+		j := c.locked(dbgen.ListLockedJobsRow{
 			ID: row.ID, Payload: row.Payload, Priority: row.Priority, RunAt: row.RunAt,
 			Attempts: row.Attempts, MaxAttempts: row.MaxAttempts, LastError: row.LastError,
 			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Key: row.Key, LockedAt: row.LockedAt,

@@ -32,25 +32,25 @@ const (
 
 // guard finds out whether there is something that may refuse outcomes, or keep rows as
 // they were. Where it cannot, the first refusal tells.
-func (l *lane) guard(ctx context.Context) {
-	h := l.h
+func (cc *claimConn) guard(ctx context.Context) {
+	h := cc.h
 	if h.guarded.Load() {
 		return
 	}
-	may, err := h.config.Statements.On(l.conn).OutcomesMayBeRefused(ctx, h.config.Statements.Schema())
+	may, err := h.config.Statements.On(cc.conn).OutcomesMayBeRefused(ctx, h.config.Statements.Schema())
 	if err == nil && may {
 		h.guarded.Store(true)
 	}
 }
 
-// salvage writes the locks of a group's jobs and commits, after its end was refused
+// salvage writes the locks of a claim's jobs and commits, after its end was refused
 // behind a savepoint. Those of refused cannot even be locked. It reports false if the
 // transaction is lost.
-func (l *lane) salvage(ctx context.Context, g *group, e ending) (kept map[int64]bool, refused map[int64]error, ok bool) {
-	if l.conn == nil || l.conn.IsClosed() || l.conn.PgConn().TxStatus() != 'E' {
+func (cc *claimConn) salvage(ctx context.Context, oc *openClaim, e ending) (kept map[int64]bool, refused map[int64]error, ok bool) {
+	if cc.conn == nil || cc.conn.IsClosed() || cc.conn.PgConn().TxStatus() != 'E' {
 		return nil, nil, false
 	}
-	if _, err := l.conn.Exec(ctx, rollBackToHeld); err != nil {
+	if _, err := cc.conn.Exec(ctx, rollBackToHeld); err != nil {
 		return nil, nil, false // there was none
 	}
 	var ids []int64
@@ -60,16 +60,16 @@ func (l *lane) salvage(ctx context.Context, g *group, e ending) (kept map[int64]
 	for _, a := range e.spill {
 		ids = append(ids, a.job.ID)
 	}
-	kept, refused, err := l.lockAll(ctx, ids)
+	kept, refused, err := cc.lockAll(ctx, ids)
 	if err != nil {
 		return nil, nil, false
 	}
-	tag, err := l.conn.Exec(ctx, commitHeld)
+	tag, err := cc.conn.Exec(ctx, commitHeld)
 	if err != nil || tag.String() != "COMMIT" {
 		return nil, nil, false
 	}
-	for _, a := range g.jobs {
-		if a.slow {
+	for _, a := range oc.jobs {
+		if a.prelocked {
 			kept[a.job.ID] = true // its lock was written with the claim
 		}
 	}
@@ -77,25 +77,25 @@ func (l *lane) salvage(ctx context.Context, g *group, e ending) (kept map[int64]
 }
 
 // lockAll writes locks, one by one if they are refused together.
-func (l *lane) lockAll(ctx context.Context, ids []int64) (kept map[int64]bool, refused map[int64]error, err error) {
-	queries := l.h.config.Statements.On(l.conn)
+func (cc *claimConn) lockAll(ctx context.Context, ids []int64) (kept map[int64]bool, refused map[int64]error, err error) {
+	queries := cc.h.config.Statements.On(cc.conn)
 	kept, refused = map[int64]bool{}, map[int64]error{}
 	lock := func(ids []int64) error {
-		locked, err := queries.SpillJobs(ctx, dbgen.SpillJobsParams{WorkerID: l.h.workerID, Ids: ids})
+		locked, err := queries.SpillJobs(ctx, dbgen.SpillJobsParams{WorkerID: cc.h.workerID, Ids: ids})
 		if err == nil {
-			_, err = l.conn.Exec(ctx, checkNow)
+			_, err = cc.conn.Exec(ctx, checkNow)
 		}
 		if err == nil {
 			for _, id := range locked {
 				kept[id] = true
 			}
-			_, err = l.conn.Exec(ctx, savepointHeld)
+			_, err = cc.conn.Exec(ctx, savepointHeld)
 			return err
 		}
 		if !isRefusal(err) {
 			return err // a full disk, a lock, a missing right: no answer to these jobs
 		}
-		if _, rollBackErr := l.conn.Exec(ctx, rollBackToHeld); rollBackErr != nil {
+		if _, rollBackErr := cc.conn.Exec(ctx, rollBackToHeld); rollBackErr != nil {
 			return rollBackErr
 		}
 		if len(ids) == 1 {
@@ -127,7 +127,7 @@ func (l *lane) lockAll(ctx context.Context, ids []int64) (kept map[int64]bool, r
 var errOneByOne = errors.New("refused together")
 
 // relock is RelockJobs, one by one if they are refused together.
-func (h *holds) relock(ctx context.Context, p dbgen.RelockJobsParams) (kept map[int64]bool, refused map[int64]error, err error) {
+func (h *heldClaims) relock(ctx context.Context, p dbgen.RelockJobsParams) (kept map[int64]bool, refused map[int64]error, err error) {
 	kept, refused = map[int64]bool{}, map[int64]error{}
 	found, err := h.queries.RelockJobs(ctx, p)
 	if err == nil {
@@ -167,20 +167,20 @@ func (h *holds) relock(ctx context.Context, p dbgen.RelockJobsParams) (kept map[
 
 // tellUnlockable reports runs of jobs that nothing can be written about, not even their
 // lock: they are free, and run again, but not before their locks can be written.
-func (h *holds) tellUnlockable(e ended, refusal error) {
+func (h *heldClaims) tellUnlockable(e runResult, refusal error) {
 	h.refused.add(e.job.ID)
 	h.events.Emit(event.OutcomeRefused{WorkerID: h.workerID, Job: e.job, Err: refusal, Stored: event.StoredNothing})
 }
 
-// keepUnchanged sees to runs that have ended with their group, and whose rows a trigger
+// keepUnchanged sees to runs that have ended with their claim, and whose rows a trigger
 // may have kept as they were. Those that are there still are locked, and their outcomes
-// go the way of locked jobs. No lane waits for it; and no job is claimed meanwhile.
-func (l *lane) keepUnchanged(ctx context.Context, runs []ended) {
-	h := l.h
+// go the way of locked jobs. No connection waits for it; and no job is claimed meanwhile.
+func (cc *claimConn) keepUnchanged(ctx context.Context, runs []runResult) {
+	h := cc.h
 	h.guarded.Store(true)
 	h.rescuing.Add(1)
 	h.running.Go(func() {
-		defer h.pool.attend()
+		defer h.pool.wakeLoop()
 		defer h.rescuing.Add(-1)
 		waits := retry.Backoff(retry.Contention)
 		for tries := 0; ; tries++ {
@@ -196,12 +196,12 @@ func (l *lane) keepUnchanged(ctx context.Context, runs []ended) {
 			case tries == 0:
 				h.events.Emit(event.OutcomesDelayed{WorkerID: h.workerID, Count: len(runs), Err: err, RetryIn: wait})
 			}
-			l.pause(ctx, wait)
+			cc.pause(ctx, wait)
 		}
 	})
 }
 
-func (h *holds) lockUnchanged(ctx context.Context, runs []ended) error {
+func (h *heldClaims) lockUnchanged(ctx context.Context, runs []runResult) error {
 	ids, err := h.queries.RemainingJobs(ctx, idsOf(runs))
 	if err != nil {
 		return fmt.Errorf("looking for the rows of %d jobs that have ended: %w", len(runs), err)
@@ -210,7 +210,7 @@ func (h *holds) lockUnchanged(ctx context.Context, runs []ended) error {
 	for _, id := range ids {
 		remain[id] = true
 	}
-	var unchanged []ended
+	var unchanged []runResult
 	p := dbgen.RelockJobsParams{WorkerID: h.workerID}
 	for _, e := range runs {
 		if remain[e.job.ID] {
@@ -227,9 +227,9 @@ func (h *holds) lockUnchanged(ctx context.Context, runs []ended) error {
 	for _, e := range runs {
 		switch {
 		case !remain[e.job.ID]:
-			h.out.report(e, written{held: true})
+			h.out.report(e, written{locked: true})
 		case kept[e.job.ID]:
-			h.release(e)
+			h.complete(e)
 		case refused[e.job.ID] != nil:
 			h.tellUnlockable(e, refused[e.job.ID])
 		default: // it was claimed again meanwhile
@@ -239,7 +239,7 @@ func (h *holds) lockUnchanged(ctx context.Context, runs []ended) error {
 	return nil
 }
 
-func idsOf(runs []ended) []int64 {
+func idsOf(runs []runResult) []int64 {
 	ids := make([]int64, len(runs))
 	for i, e := range runs {
 		ids[i] = e.job.ID

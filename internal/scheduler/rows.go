@@ -16,15 +16,15 @@ import (
 // lockAll has a claim write the locks of all that it takes.
 var lockAll []string
 
-// claimStatement is the claim of up to limit jobs of tasks that suits the place from where
+// claimStatement is the claim of up to limit jobs of tasks that suits the cursor from where
 // it begins. It writes the locks of jobs of the tasks in lock, see lockAll; the others are
 // held by the transaction that it runs in.
-func claimStatement(from place, tasks []string, limit int, lock []string, workerID string) (text string, args []any) {
+func claimStatement(from cursor, tasks []string, limit int, lock []string, workerID string) (text string, args []any) {
 	text, args = dbgen.ClaimJobs, []any{from.priority, from.runAt, tasks, from.blocked}
 	if from.lookAt > 0 {
 		text, args = dbgen.ClaimQueuedJobs, append(args, from.lookAt)
 	}
-	return text, append(args, int32(limit), int64(payloadRoom), lock, workerID)
+	return text, append(args, int32(limit), int64(payloadCapacity), lock, workerID)
 }
 
 // claimedRows are the answers to a claim. As there may be hundreds, they share their

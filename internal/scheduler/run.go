@@ -12,8 +12,8 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
-// ended is one run that is over.
-type ended struct {
+// runResult is one run that is over.
+type runResult struct {
 	job      *job.Claimed
 	outcome  job.Outcome
 	duration time.Duration
@@ -61,7 +61,7 @@ var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit) ins
 func (p *pool) runOne(a *active, began time.Time, over *bool) {
 	ctx, j := a.ctx, a.job
 	*over = true
-	e := ended{job: j, outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
+	e := runResult{job: j, outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
 	if !a.told && a.overdue(began) {
 		p.returnOverdue(a)
 		return
@@ -95,8 +95,8 @@ func (p *pool) runOne(a *active, began time.Time, over *bool) {
 			e.outcome = job.Outcome{Kind: job.Failed, Err: cause, Permanent: true, Payload: e.outcome.Payload}
 		case e.outcome.Kind == job.Failed && errors.Is(cause, ErrShutdown) &&
 			!e.outcome.Permanent && !contain.Is(e.outcome.Err, ErrTimeout):
-			// Cut off rather than failed: the attempt does not count.
-			e.outcome = cutOff(e.outcome, p.delay)
+			// Interrupted rather than failed: the attempt does not count.
+			e.outcome = interruptedOutcome(e.outcome, p.delay)
 		case e.outcome.Kind == job.Failed:
 			e.outcome = p.policies[j.Task].decided(p.workerID, j, e.outcome, p.events)
 		}
@@ -111,7 +111,7 @@ func (p *pool) runOne(a *active, began time.Time, over *bool) {
 	}
 	handler, ok := p.handlers[j.Task]
 	if !ok {
-		// A claim asks for known tasks only, so this is an adopted job of
+		// A claim asks for known tasks only, so this is a recovered job of
 		// another worker's making; it is not ours to fail.
 		e.outcome = job.Outcome{Kind: job.Returned, Err: fmt.Errorf("this worker has no task %q", j.Task)}
 		return

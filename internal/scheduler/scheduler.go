@@ -1,44 +1,57 @@
 // Package scheduler claims jobs, runs them in a bounded pool and writes their
 // outcomes. It is the way of a job, in these files, to be read in this order:
 //
-//	scheduler.go  what the package offers
-//	loop.go       when to claim, and how much
-//	background.go what it does not wait for
-//	claim.go      one statement takes as many jobs as there are free slots
-//	rows.go       what comes back from it
-//	dispatch.go   from claimed to started
-//	pool.go       the slots, a goroutine each
-//	order.go      what waits for a slot until better jobs are here
-//	run.go        one run of one job
-//	snooze.go     when jobs are due that were snoozed for a moment
-//	release.go    outcomes, grouped while the last group is being written
+//	scheduler.go       what the package offers
+//	loop.go            when to claim, and how much
+//	background.go      what it does not wait for
+//	pausing.go         how claims wait after one that failed
+//	claim.go           one statement takes as many jobs as there are free slots
+//	rows.go            what comes back from it
+//	dispatch.go        from claimed to started
+//	pool.go            the slots, a goroutine each
+//	order.go           what waits for a slot until better jobs are here
+//	run.go             one run of one job
+//	single.go          the same for a test, without a queue
+//	policy.go          what its task decides about a failure
+//	snooze.go          when jobs are due that were snoozed for a moment
+//	completer.go       outcomes, grouped while the last group is being written
+//	linger.go          how long outcomes wait for others, where that is configured
+//	completer_sql.go   the statements that write them
+//	completer_lost.go  what is done about jobs whose lock was lost
+//	completer_tx.go    jobs that handlers complete in transactions of their own
+//	refused.go         outcomes that the database refuses
+//	refused_claim.go   jobs whose locks it refuses
 //
 // Where nothing stands against it, jobs that are known to be short take another way
 // from the first step to the last, on which nothing is written about them before
 // their end:
 //
-//	hold.go       held claims: jobs that an open transaction keeps from others
-//	lane.go       a connection on which they follow one another
-//	group.go      one of them
-//	endgroup.go   what its end writes, and what is done where that is lost
-//	access.go     how it gets its connection, and what is done without
-//	hurry.go      how one ends early for somebody who waits for its row
-//	waits.go      what is done about handlers that do
+//	hold.go            held claims: jobs that an open transaction keeps from others
+//	hold_demand.go     how many jobs to hold, and when claims begin and end
+//	hold_answers.go    what the loop asks of the connections, and learns from them
+//	claim_conn.go      a connection on which they follow one another
+//	open_claim.go      one of them
+//	claim_end.go       what its end writes, and what is done where that is lost
+//	access.go          how it gets its connection, and what is done without
+//	release_early.go   how one ends early for a statement that waits for its row
+//	refused_held.go    what is done where its end is refused
+//	waits.go           what is done about handlers that wait for their own rows
 //
-// and beside both:
+// and used by both:
 //
-//	estimate.go   how long jobs take
-//	ahead.go      how many more jobs than slots a claim takes where they are short
-//	overlap.go    claims that are under way while the loop goes on
-//	survey.go     where claims begin if much lies ahead that cannot run
-//	depth.go      how far they look for jobs of named queues
-//	poll.go       what an idle worker asks before it claims
-//	lookout.go    when they come again for jobs that somebody else had in his hands
-//	prefetch.go   the local queue, which claims ahead as far as it is told to
-//	limits.go     tasks that may have only so many jobs here at once
-//	flags.go      which jobs are left alone
-//	clock.go      times that are not the database's
-//	shutdown.go   the end
+//	durations.go       how long jobs take
+//	prefetch.go        how many more jobs than slots a claim takes where they are short
+//	claims_inflight.go claims that are in flight while the loop goes on
+//	scan.go            where claims begin if much lies before it that cannot run
+//	lookahead.go       how far they look for jobs of named queues
+//	poll.go            what an idle worker asks before it claims
+//	recheck.go         when they look again for jobs that others had locked
+//	localqueue.go      the local queue, which claims ahead as far as it is told to
+//	limits.go          tasks that may have only so many jobs here at once
+//	flags.go           which jobs are left alone
+//	clock.go           times that are not the database's
+//	wake.go            how goroutines wake each other
+//	shutdown.go        the end
 //
 // Wake-ups and handlers come in; statements and events go out. Without a local
 // queue a claim takes what the free slots can start at once, and more only where
@@ -46,8 +59,8 @@
 // does not run. Polling covers whatever the wake-ups miss.
 //
 // The one thing not to break: between the claim's commit and the commit of its
-// outcome, every job is in exactly one of local queue, pool and releaser, or in the
-// group of a held claim. A claim is therefore never cut off by a context that ends,
+// outcome, every job is in exactly one of local queue, pool and completer, or in an open
+// claim. A claim is therefore never interrupted by a context that ends,
 // an answer that got lost is asked for again, and an outcome is kept until the
 // database has it.
 package scheduler
@@ -90,7 +103,7 @@ type Config struct {
 	// GiveUpAfter is how long after that running jobs are waited for; then Run
 	// returns without them, as after Force. 0 means as long as they take.
 	GiveUpAfter time.Duration
-	// ReturnDelay is how long jobs wait that the shutdown has cut off.
+	// ReturnDelay is how long jobs wait that the shutdown has interrupted.
 	ReturnDelay time.Duration
 	// Now is the worker's own clock, by which statements compare times; nil
 	// means the database's.
@@ -105,7 +118,7 @@ type Config struct {
 	// TrustLocks is how long the locks of jobs that wait in the local queue are
 	// taken for granted. 0 means for ever.
 	TrustLocks time.Duration
-	// CompletionDelay and FailureDelay are how long outcomes wait for company.
+	// CompletionDelay and FailureDelay are how long outcomes linger.
 	CompletionDelay, FailureDelay time.Duration
 	// Hold is how jobs are held while they run only shortly.
 	Hold Hold
@@ -124,13 +137,13 @@ type Scheduler struct {
 	config    Config
 	claims    *claimer
 	local     *localQueue
-	ahead     ahead
-	overlap   overlap
+	prefetch  prefetch
+	inFlight  claimsInFlight
 	limits    *limits
-	estimates *estimates
-	holds     *holds // nil: nothing is held
+	durations *durations
+	holds     *heldClaims // nil: nothing is held
 	pool      *pool
-	release   *releaser
+	completer *completer
 	wake      chan struct{}
 	askFirst  func(context.Context) (bool, error) // nil: polls are claims
 
@@ -151,27 +164,22 @@ type Scheduler struct {
 // New makes a scheduler. Nothing starts before Run or RunOnce.
 func New(c Config) *Scheduler {
 	s := &Scheduler{config: c, wake: make(chan struct{}, 1), forced: make(chan struct{}), background: newBackground()}
-	s.release = newReleaser(c, s.Wake)
+	s.completer = newCompleter(c, s.Wake)
 	s.pool = newPool(c, s.ended)
 	s.limits = newLimits(c.TaskLimits)
 	s.local = newLocalQueue(c)
 	s.claims = newClaimer(c)
-	s.estimates = newEstimates(c)
-	if s.holds = newHolds(c, s); s.holds == nil {
-		s.ahead = newAhead(c)
+	s.durations = newDurations(c)
+	if s.holds = newHeldClaims(c, s); s.holds == nil {
+		s.prefetch = newPrefetch(c)
 	}
-	s.overlap = newOverlap(c, s.ahead)
+	s.inFlight = newClaimsInFlight(c, s.prefetch)
 	return s
 }
 
 // Wake makes the scheduler claim as soon as a slot is free. It never blocks and
 // may be called from any goroutine.
-func (s *Scheduler) Wake() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
+func (s *Scheduler) Wake() { wake(s.wake) }
 
 // Announce is Wake for jobs that were added. The number matters to the local
 // queue only: so many of them end its refetch delay.
@@ -183,13 +191,13 @@ func (s *Scheduler) Announce(jobs int) {
 // DatabaseBack tells that the database answers again after a time when it did
 // not: waits are cut short.
 func (s *Scheduler) DatabaseBack() {
-	s.release.kick()
-	s.holds.kick()
+	s.completer.wake()
+	s.holds.wake()
 	s.Wake()
 }
 
 // Suspect tells that connections to the database may lead nowhere.
-func (s *Scheduler) Suspect() { s.holds.doubt() }
+func (s *Scheduler) Suspect() { s.holds.checkConns() }
 
 // Running lists the jobs that run now, or wait in the local queue, in no order.
 func (s *Scheduler) Running() []*job.Claimed { return append(s.local.claimed(), s.pool.claimed()...) }
@@ -209,7 +217,7 @@ func (s *Scheduler) Write(ctx context.Context, j *job.Claimed) (held bool, err e
 	if over == nil {
 		return false, nil
 	}
-	s.estimates.neverHold(j.Task)
+	s.durations.neverHold(j.Task)
 	select {
 	case <-over:
 		return true, nil
@@ -256,7 +264,7 @@ func (s *Scheduler) run(ctx context.Context, once bool) error {
 	s.deadline.Working()
 	stop := s.beginAtEnd(ctx)
 	defer stop()
-	s.release.start(s.deadline.Context())
+	s.completer.start(s.deadline.Context())
 	s.pool.start(job.WithForced(context.WithoutCancel(ctx), s.forced))
 	s.holds.start(s.deadline.Context(), s.claiming)
 

@@ -225,7 +225,7 @@ func TestJobsOfAClaimWhoseAnswerWasLostRun(t *testing.T) {
 	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
 	f.exec(t, "select graphile_worker.add_job('x') from generate_series(1, 3)")
 	f.db.lose["ClaimJobs"] = 1
-	f.db.lose["ListHeldJobs"] = 1 // and so does the first question after them
+	f.db.lose["ListLockedJobs"] = 1 // and so does the first question after them
 	stop := run(t, scheduler.New(f.config))
 	if adopted := wait[event.JobsAdopted](t, f); adopted.Count != 3 {
 		t.Errorf("adopted %d jobs, want 3", adopted.Count)
@@ -429,7 +429,7 @@ func TestRunOnceGivesUpOnABrokenSchema(t *testing.T) {
 	f.exec(t, "alter table graphile_worker._private_jobs rename to gone")
 	err := scheduler.New(f.config).RunOnce(t.Context())
 	var answer *pgconn.PgError
-	if !errors.As(err, &answer) || answer.Code != "42P01" || !strings.Contains(err.Error(), "FindPlace") {
+	if !errors.As(err, &answer) || answer.Code != "42P01" || !strings.Contains(err.Error(), "FindCursor") {
 		t.Errorf("error is %v", err)
 	}
 }

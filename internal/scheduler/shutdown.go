@@ -83,22 +83,22 @@ func (s *Scheduler) shutDown(ctx context.Context) {
 	// First, as the rest may have to wait for the database.
 	holdsOver := s.holds.close()
 	s.background.wait()
-	s.endOverlap()
+	s.awaitInFlight()
 	s.local.close(s.giveBack)
-	s.pool.turnBackWaiting(time.Now(), ErrShutdown)
-	s.release.hurry()
+	s.pool.returnWaiting(time.Now(), ErrShutdown)
+	s.completer.stopLingering()
 	forced := s.drain()
 	if !isClosed(s.forced) {
 		s.deadline.In(s.config.StatementTimeout)
 	}
 	s.giveBackLost()
-	if s.release.pending() == 0 && isClosed(holdsOver) {
+	if s.completer.pending() == 0 && isClosed(holdsOver) {
 		s.deadline.Sooner(max(shutdown.Quiet-s.deadline.Since(), time.Second))
 	}
 	over := s.deadline.Context().Done()
 	s.holds.end(holdsOver, over)
-	s.release.close(over)
-	s.release.out.snoozes.end()
+	s.completer.close(over)
+	s.completer.out.snoozes.end()
 	s.config.Events.Emit(event.ShutdownComplete{
 		WorkerID: s.config.WorkerID, Forced: forced, Duration: time.Since(began),
 	})
@@ -145,12 +145,12 @@ func (s *Scheduler) drain() (forced bool) {
 // giveBackLost returns the jobs of a claim whose answer was lost. Those that are not
 // found now stay locked until this worker counts as dead.
 func (s *Scheduler) giveBackLost() {
-	if !s.claims.doubt() {
+	if !s.claims.unknownOutcome() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(s.deadline.Context(), lastLook)
 	defer cancel()
-	jobs, err := s.claims.adopt(ctx, s.known)
+	jobs, err := s.claims.recoverLostClaim(ctx, s.known)
 	if err != nil {
 		s.config.Events.Emit(event.ClaimFailed{WorkerID: s.config.WorkerID, Err: err})
 		return

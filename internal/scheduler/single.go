@@ -11,8 +11,8 @@ import (
 // handler has returned. No job is claimed and no outcome written. It is used in
 // place of Run.
 func (s *Scheduler) RunSingle(ctx context.Context, j *job.Claimed) (job.Outcome, time.Duration) {
-	over := make(chan ended, 1)
-	s.pool.ended = func(_ *active, e ended) { over <- e }
+	over := make(chan runResult, 1)
+	s.pool.ended = func(_ *active, e runResult) { over <- e }
 	s.pool.start(ctx)
 	s.pool.run(j, time.Time{})
 	e := <-over

@@ -62,21 +62,21 @@ func (w *waits) found(now time.Time) {
 }
 
 // lock keeps the jobs of a task from being held for a while.
-func (e *estimates) lock(task string) {
-	if t := e.tasks[task]; t != nil {
+func (d *durations) lock(task string) {
+	if t := d.tasks[task]; t != nil {
 		t.waits.found(time.Now())
 	}
 }
 
 // ended learns from the end of a run whether it may have waited for the end of its held
 // claim. The caller holds the pool's lock.
-func (w *waits) ended(a *active, e ended, h *holds) {
-	if a.asked || a.group == nil && a.spilled.IsZero() {
+func (w *waits) ended(a *active, e runResult, h *heldClaims) {
+	if a.asked || a.claim == nil && a.spilled.IsZero() {
 		return
 	}
-	if a.group != nil && a.group.state == groupOpen {
+	if a.claim != nil && a.claim.state == claimOpen {
 		switch {
-		case a.slow:
+		case a.prelocked:
 		case e.outcome.Kind != job.Failed:
 			if w.together.Load() != 0 {
 				w.together.Store(0)
@@ -86,7 +86,7 @@ func (w *waits) ended(a *active, e ended, h *holds) {
 		}
 		return
 	}
-	if e.duration < shortest || a.group == nil && time.Since(a.spilled) > e.duration/3 {
+	if e.duration < shortest || a.claim == nil && time.Since(a.spilled) > e.duration/3 {
 		return // it was busy for most of its time, or goes on to be
 	}
 	if w.together.Add(1) >= lockedAfter && h.blind.Load() {
@@ -108,14 +108,14 @@ func timedOut(err error) bool {
 
 // suspects are those of runs that go on after the end of their claim which may wait for
 // it. If nobody does, they say nothing more of their task.
-func (h *holds) suspects(runs []*active) (ids []int64) {
+func (h *heldClaims) suspects(runs []*active) (ids []int64) {
 	if h.blind.Load() {
 		return nil
 	}
 	h.pool.mu.Lock()
 	defer h.pool.mu.Unlock()
 	for _, a := range runs {
-		if t := h.estimates.tasks[a.job.Task]; t != nil && a.started && !t.never.Load() && t.waits.suspect() && !t.waits.locked() {
+		if t := h.durations.tasks[a.job.Task]; t != nil && a.started && !t.never.Load() && t.waits.suspect() && !t.waits.locked() {
 			a.asked = true
 			ids = append(ids, a.job.ID)
 			t.waits.together.Store(suspectAfter - 1)
@@ -125,7 +125,7 @@ func (h *holds) suspects(runs []*active) (ids []int64) {
 }
 
 // learnToAsk finds out, while nothing is held, whether the database tells who waits.
-func (l *lane) learnToAsk(ctx context.Context) {
-	may, err := l.h.config.Statements.On(l.conn).MaySeeLocks(ctx)
-	l.h.blind.Store(err != nil || !may)
+func (cc *claimConn) learnToAsk(ctx context.Context) {
+	may, err := cc.h.config.Statements.On(cc.conn).MaySeeLocks(ctx)
+	cc.h.blind.Store(err != nil || !may)
 }

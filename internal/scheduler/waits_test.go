@@ -120,7 +120,7 @@ func TestRunsThatHappenToEndWithTheirClaim(t *testing.T) {
 	f := newFixture(t, nil)
 	held, _ := f.heldRuns(t, time.Hour, func(ctx context.Context, s *scheduler.Scheduler, id int64) error {
 		time.Sleep(5 * time.Millisecond)
-		s.Hurry(func(*job.Claimed) bool { return true })
+		s.ReleaseEarly(func(*job.Claimed) bool { return true })
 		for locked := false; !locked; {
 			if err := f.pool.QueryRow(ctx, `select locked_by is not null from graphile_worker._private_jobs where id = $1`, id).Scan(&locked); err != nil {
 				return err

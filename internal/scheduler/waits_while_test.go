@@ -7,15 +7,15 @@ import (
 
 // TestTasksThatWaitAreHeldAgain after a while, for longer each time, and are suspect then.
 func TestTasksThatWaitAreHeldAgain(t *testing.T) {
-	e := newEstimates(Config{Handlers: map[string]Handler{"t": nil}})
+	e := newDurations(Config{Handlers: map[string]Handler{"t": nil}})
 	e.ran("t", time.Millisecond)
 	task := e.tasks["t"]
 	found := func(ago time.Duration, locked bool) {
 		t.Helper()
 		task.waits.together.Store(0)
 		task.waits.found(time.Now().Add(-ago))
-		if task.slow(time.Second) != locked || e.firm("t") != locked || !task.waits.suspect() {
-			t.Errorf("found %s ago: slow %t, firm %t, suspect %t", ago, task.slow(time.Second), e.firm("t"), task.waits.suspect())
+		if task.slow(time.Second) != locked || e.lockFirst("t") != locked || !task.waits.suspect() {
+			t.Errorf("found %s ago: slow %t, firm %t, suspect %t", ago, task.slow(time.Second), e.lockFirst("t"), task.waits.suspect())
 		}
 	}
 	found(2*lockedFor, false)

@@ -328,7 +328,7 @@ func TestChangesToHeldJobsWaitForTheSpill(t *testing.T) {
 					if h.locks() != 0 {
 						t.Errorf("the jobs were locked before their claim was to end")
 					}
-					h.Hurry(func(*job.Claimed) bool { return true }) // of one claim or two
+					h.ReleaseEarly(func(*job.Claimed) bool { return true }) // of one claim or two
 				}
 				for n, end := range ends {
 					if touched := end(); len(touched) > 0 {

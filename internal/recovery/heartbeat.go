@@ -1,0 +1,278 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/statement"
+)
+
+const (
+	// closeTimeout bounds the goodbye of a worker to a server that may not answer.
+	closeTimeout = 5 * time.Second
+	// firstRetry is the wait after a heartbeat that failed.
+	firstRetry = 200 * time.Millisecond
+	// unused is how long the connection may not have been used before it is asked
+	// whether it still is one, and unusedTimeout how long it may take to say so.
+	unused        = time.Minute
+	unusedTimeout = 5 * time.Second
+)
+
+// Heartbeat keeps a worker registered: on a connection of its own, so that no busy
+// pool and no locked table keeps it waiting. While polls carry the heartbeat it only
+// watches. It is used by one goroutine, but for Late and by an IdlePoll.
+type Heartbeat struct {
+	WorkerID   string
+	Metadata   Metadata
+	Interval   time.Duration
+	Connect    func(context.Context) (*pgx.Conn, error)
+	Statements *statement.Set
+	Events     *event.Stream
+	// Dead, if not nil, is told that somebody has taken the worker for dead.
+	Dead func()
+	// Paused, if not nil, is told that a heartbeat was late by more than its
+	// interval: so those of other workers may be.
+	Paused func()
+	// Trouble, if not nil, is told of errors that make all connections to the server
+	// doubtful: it takes no writes any more, as there is a new primary, or will be; or
+	// it does not answer.
+	Trouble func(error)
+
+	conn    *pgx.Conn
+	used    time.Time   // the connection
+	suspect atomic.Bool // it may lead nowhere
+
+	next deadline
+
+	// written is when a heartbeat was last known to be written.
+	mu      sync.Mutex
+	written time.Time
+}
+
+// Late reports whether the heartbeat is missing for so long that something keeps
+// it away. When it is there again, Paused is told before Late is false. It may be
+// called from any goroutine.
+func (h *Heartbeat) Late() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Since(h.written) > 2*h.Interval
+}
+
+func (h *Heartbeat) wrote() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.written = time.Now()
+}
+
+// Suspect tells that the connection may lead nowhere: the next heartbeat comes at once
+// and makes sure of it. It may be called from any goroutine.
+func (h *Heartbeat) Suspect() {
+	h.suspect.Store(true)
+	h.next.expire()
+}
+
+// dueWithin reports whether the heartbeat is due before so much time has passed.
+func (h *Heartbeat) dueWithin(wait time.Duration) bool { return h.next.within(wait) }
+
+// carried tells of a heartbeat that somebody else has written, how long after the one
+// before; nil means that there was nothing to write it to.
+func (h *Heartbeat) carried(silentFor *float64) {
+	if silentFor == nil {
+		h.next.set(0)
+		return
+	}
+	h.heard(*silentFor)
+	h.next.set(h.Interval)
+}
+
+// heard notes a heartbeat that was written.
+func (h *Heartbeat) heard(silentFor float64) {
+	if h.Paused != nil && seconds(silentFor) > 2*h.Interval {
+		h.Paused()
+	}
+	h.wrote()
+}
+
+// Register registers the worker. It is to be called before the first claim.
+func (h *Heartbeat) Register(ctx context.Context) error {
+	if err := h.register(ctx); err != nil {
+		h.drop(ctx)
+		return fmt.Errorf("registering worker %s: %w", h.WorkerID, err)
+	}
+	h.wrote()
+	return nil
+}
+
+func (h *Heartbeat) register(ctx context.Context) error {
+	metadata, err := json.Marshal(h.Metadata)
+	if err != nil {
+		return fmt.Errorf("describing the worker: %w", err)
+	}
+	return h.tell(ctx, func(q *dbgen.Queries) error {
+		if err := q.RegisterWorker(ctx, dbgen.RegisterWorkerParams{WorkerID: h.WorkerID, Metadata: string(metadata)}); err != nil {
+			return err
+		}
+		switch registered, err := q.IsRegistered(ctx, h.WorkerID); {
+		case err != nil:
+			return err
+		case !registered:
+			return errUnwritten
+		}
+		return nil
+	})
+}
+
+// errUnwritten is the refusal of a database that reports no error.
+var errUnwritten = errors.New("the worker's row is not written, although the statement succeeded; " +
+	"look for a trigger on the table _private_workers that returns null or the old row")
+
+// Run keeps the heartbeat until ctx ends. Errors of the database do not end it.
+func (h *Heartbeat) Run(ctx context.Context) {
+	due := h.next.set(h.Interval)
+	defer h.next.stop()
+	again := firstRetry
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-due:
+		}
+		wait := h.Interval
+		err := h.beat(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			h.drop(ctx)
+			if h.Trouble != nil && (statement.IsReadOnly(err) || statement.Unanswered(err)) {
+				h.Trouble(err)
+			}
+			wait = min(again, h.Interval)
+			again *= 2
+			h.Events.Emit(event.HeartbeatFailed{WorkerID: h.WorkerID, Err: err, RetryIn: wait})
+		default:
+			again = firstRetry
+		}
+		h.next.set(wait)
+	}
+}
+
+// beat says that the worker lives, and sees whether others think so. It touches
+// nothing but the registration: who waits for the jobs table is not dead.
+func (h *Heartbeat) beat(ctx context.Context) error {
+	var silence []dbgen.HeartbeatRow
+	err := h.tell(ctx, func(q *dbgen.Queries) (err error) {
+		if silence, err = q.Heartbeat(ctx, h.WorkerID); err != nil || len(silence) > 0 {
+			return err
+		}
+		registered, err := q.IsRegistered(ctx, h.WorkerID)
+		if err == nil && registered {
+			err = errUnwritten
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("writing the heartbeat: %w", err)
+	case len(silence) > 0 && !silence[0].Written:
+		return fmt.Errorf("writing the heartbeat: %w", errUnwritten)
+	case len(silence) > 0:
+		h.heard(silence[0].SilentFor)
+		return nil
+	}
+	if h.Paused != nil {
+		h.Paused()
+	}
+	if h.Dead != nil {
+		defer h.Dead()
+	}
+	h.Events.Emit(event.WorkerDeclaredDead{WorkerID: h.WorkerID})
+	if err := h.register(ctx); err != nil {
+		return fmt.Errorf("registering again: %w", err)
+	}
+	h.wrote()
+	return nil
+}
+
+// Deregister says goodbye and closes the connection, within 5 s. What cannot be said
+// is found out by others.
+func (h *Heartbeat) Deregister(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	defer h.drop(ctx)
+	err := h.tell(ctx, func(q *dbgen.Queries) error { return q.DeregisterWorker(ctx, h.WorkerID) })
+	if err != nil {
+		return fmt.Errorf("deregistering worker %s: %w", h.WorkerID, err)
+	}
+	return nil
+}
+
+// tell carries out a statement that does no harm if it is carried out twice. If the
+// connection has ended since it was used last, as by idle_session_timeout, that says
+// nothing about the server: a new one is tried at once.
+func (h *Heartbeat) tell(ctx context.Context, say func(*dbgen.Queries) error) error {
+	before := h.conn
+	q, err := h.queries(ctx)
+	if err == nil {
+		err = say(q)
+	}
+	if err == nil || before == nil || before != h.conn || !retry.AtOnce(err) || ctx.Err() != nil {
+		return err
+	}
+	h.drop(ctx)
+	if q, err = h.queries(ctx); err != nil {
+		return err
+	}
+	return say(q)
+}
+
+// queries are the statements on the heartbeat's connection, which is opened if
+// need be.
+func (h *Heartbeat) queries(ctx context.Context) (*dbgen.Queries, error) {
+	doubtful := h.suspect.Swap(false) || time.Since(h.used) > unused
+	if h.conn != nil && (h.conn.IsClosed() || doubtful && !h.answers(ctx)) {
+		h.drop(ctx)
+	}
+	h.used = time.Now()
+	if h.conn == nil {
+		ctx, cancel := context.WithTimeoutCause(ctx, h.Statements.Timeout(), errConnectTimeout)
+		defer cancel()
+		conn, err := h.Connect(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("connecting: %w", err)
+		}
+		h.conn = conn
+	}
+	return h.Statements.On(h.conn), nil
+}
+
+// answers asks whether there is a server at the other end of a connection that was
+// not used for a while: a firewall may have forgotten it, or the server ended it.
+func (h *Heartbeat) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, unusedTimeout)
+	defer cancel()
+	return h.conn.Ping(ctx) == nil
+}
+
+var errConnectTimeout = errors.New("the server did not answer in time")
+
+// drop closes the connection, which may be broken.
+func (h *Heartbeat) drop(ctx context.Context) {
+	if h.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = h.conn.Close(ctx)
+	h.conn = nil
+}
