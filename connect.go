@@ -116,7 +116,7 @@ func pause(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// The listener and the heartbeat have a connection each beside the pool. With
+// The listener and the heartbeat have a connection each outside of the pool. With
 // Config.ListenDatabaseURL these lead past the proxy that the pool goes through.
 
 // directTimeout bounds a try to reach the server past the proxy, so that there

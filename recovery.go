@@ -172,8 +172,8 @@ func version() string {
 	return ""
 }
 
-// keep registers the worker and begins what recovery does beside the flow of
-// jobs. stop ends it, when all outcomes are written, and deregisters while lasting goes
+// keep registers the worker and begins what recovery does outside of the flow
+// of jobs. stop ends it, when all outcomes are written, and deregisters while lasting goes
 // on: while the last jobs end, the worker still lives.
 func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
 	c, keeper := w.config.Recovery, w.newHeartbeat()

@@ -60,7 +60,7 @@ func (w *Worker) RemoveCronItem(identifier string) bool {
 	return w.cronItems.Remove(identifier)
 }
 
-// runAndSchedule runs jobs, and cron beside them, until ctx ends.
+// runAndSchedule runs jobs and cron until ctx ends.
 func (w *Worker) runAndSchedule(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var beside sync.WaitGroup

@@ -12,7 +12,7 @@ import (
 
 // Steady states: jobs are added at a fixed rate while a worker runs. They are
 // added by the server itself, a statement every 10 ms, so that adding costs the
-// same beside every side; the latency is from before that statement to the
+// same for every side; the latency is from before that statement to the
 // handler's first line.
 
 func steadyScenarios() []scenario {
@@ -121,7 +121,7 @@ func steadyState(ctx context.Context, r *run, perSecond float64, length time.Dur
 	if err := r.measured(worker); err != nil {
 		return err
 	}
-	// What waits is worked off, but not for ever: a queue that has collapsed is
+	// What waits is worked off, but not forever: a queue that has collapsed is
 	// a finding and no failure.
 	rest, cancel := context.WithTimeout(ctx, r.bench.options.limit+length/4)
 	defer cancel()

@@ -24,7 +24,7 @@ type crontabFile struct {
 	items []gworker.CronItem
 }
 
-// loadCrontab reads the crontab that is named, or the one beside the tasks folder,
+// loadCrontab reads the crontab that is named, or the one next to the tasks folder,
 // which may be missing.
 func loadCrontab(cmd *cobra.Command, named, tasks string) (crontabFile, error) {
 	file := crontabFile{path: named}

@@ -108,7 +108,7 @@ func isSpace(r rune) bool {
 	return isLineEnd(r) || unicode.Is(unicode.Zs, r)
 }
 
-// isLineEnd reports whether JavaScript ends a line there, beside the line feed.
+// isLineEnd reports whether JavaScript ends a line there, apart from the line feed.
 func isLineEnd(r rune) bool { return r == '\r' || r == '\u2028' || r == '\u2029' }
 
 // word takes the first word off a text without leading space.

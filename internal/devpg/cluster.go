@@ -17,7 +17,7 @@ import (
 
 const superuser = "postgres"
 
-// portName is the file beside the cluster that remembers its port.
+// portName is the file next to the cluster that remembers its port.
 const portName = "port"
 
 // cluster is a data directory.

@@ -157,7 +157,7 @@ func (s *Server) own(ctx context.Context) (err error) {
 // the server is not this one's to stop, or stopped already.
 func (s *Server) Stop(ctx context.Context) error { return s.end(ctx, signalFast) }
 
-// Crash stops the server the way a power cut would: nothing is written any more,
+// Crash stops the server the way a power cut would: nothing more is written,
 // and the next start has to recover.
 func (s *Server) Crash(ctx context.Context) error { return s.end(ctx, signalImmediate) }
 

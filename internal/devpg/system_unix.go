@@ -14,7 +14,7 @@ import (
 	"syscall"
 )
 
-// account is who runs the server: we ourselves, or for root somebody else.
+// account is the account that runs the server: our own, or for root another one.
 type account struct {
 	name  string
 	other bool

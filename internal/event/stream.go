@@ -58,7 +58,7 @@ func (s *Stream) WantsRoutine() bool {
 	return s != nil && (s.listeners() || s.log != nil && s.levels.Info())
 }
 
-// listeners reports whether there is anybody beside the log.
+// listeners reports whether anything but the log wants events.
 func (s *Stream) listeners() bool { return len(s.observers) > 0 || s.subscriptions.Load() != nil }
 
 // Emit hands e to the log, to the observers and to the subscriptions, in order.

@@ -165,7 +165,7 @@ func Compatible(newest, breaking int) error {
 		return &IncompatibleError{Revision: newest, Breaking: breaking, Supported: Known}
 	default:
 		// The 21 and 22 that are known are not breaking: this one is
-		// somebody else's.
+		// another lineage's.
 		return &IncompatibleError{Revision: newest, Breaking: breaking, Supported: Newest}
 	}
 }

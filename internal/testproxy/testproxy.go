@@ -30,7 +30,7 @@ type Proxy struct {
 
 // link is what holds the data of one connection up.
 type link struct {
-	frozen chan struct{} // closed when it never passes anything any more
+	frozen chan struct{} // closed when it passes nothing from then on
 	once   sync.Once
 }
 

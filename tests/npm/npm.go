@@ -51,7 +51,7 @@ func (p Packages) Install(dir string) error {
 	return p.installInto(dir, npm)
 }
 
-// installInto fills a folder beside dir and renames it when it is complete.
+// installInto fills a folder next to dir and renames it when it is complete.
 // Several processes may do so at once: the first rename wins, and the others
 // use what it made.
 func (p Packages) installInto(dir, npm string) error {
