@@ -37,6 +37,11 @@ staticcheck: ## staticcheck, in each module
 	CGO_ENABLED=0 go build -C tools -o ../$(bin)/staticcheck honnef.co/go/tools/cmd/staticcheck
 	@set -e; for m in $(modules); do (cd $$m && $(CURDIR)/$(bin)/staticcheck ./...); done
 
+.PHONY: lint
+lint: ## golangci-lint, by .golangci.yml (building it takes minutes, once)
+	CGO_ENABLED=0 go build -C tools/lint -o ../../$(bin)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	$(bin)/golangci-lint run ./...
+
 .PHONY: build
 build: ## build all, examples and other modules too
 	@set -e; mkdir -p $(bin); for m in $(modules); do (cd $$m && go build -o $(CURDIR)/$(bin)/ ./...); done

@@ -116,6 +116,7 @@ func snoozedMessage(e event.JobSnoozed) string {
 // which people find failures.
 func snoozedFields(e event.JobSnoozed) []slog.Attr {
 	fields := append(ended(e.Job, e.Duration, nil), slog.Duration("for", e.For))
+	//nolint:errorlint // what is around a SnoozeError is the reason
 	if _, plain := contain.Original(e.Err).(*SnoozeError); !plain && e.Err != nil {
 		fields = append(fields, slog.String("reason", e.Err.Error()))
 	}

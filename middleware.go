@@ -105,6 +105,7 @@ func RecoverMiddleware(report func(ctx context.Context, job *RawJob, panicked *P
 	return func(next Handler) Handler {
 		return func(ctx context.Context, job *RawJob) error {
 			err := recovered(ctx, job, next)
+			//nolint:errorlint // one that a handler wraps was caught and reported further inside
 			if panicked, ok := err.(*PanicError); ok && report != nil {
 				report(ctx, job, panicked)
 			}

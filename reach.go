@@ -124,7 +124,7 @@ func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, event
 		}
 		wait := waits.NextBackOff()
 		if deadline, _ := ctx.Deadline(); time.Now().Add(wait).After(deadline) {
-			if said != nil && said != err {
+			if said != nil && said != err { //nolint:errorlint // the very same
 				err = fmt.Errorf("%w; before that: %w", err, said)
 			}
 			return fmt.Errorf("connecting to the database: gave up after %s: %w", limit, err)

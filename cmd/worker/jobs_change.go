@@ -136,8 +136,9 @@ func tellState(job *gworker.JobInfo) string {
 		return fmt.Sprintf("locked by %s for %s, %s", cell(job.LockedBy, 60), span(job.ReadAt.Sub(job.LockedAt)), attempts)
 	case gworker.StateBlocked:
 		return fmt.Sprintf("blocked, queue %s is locked by %s, %s", cell(job.Queue, 40), cell(job.QueueLockedBy, 60), attempts)
+	default:
+		return fmt.Sprintf("%s, %s", job.State, attempts)
 	}
-	return fmt.Sprintf("%s, %s", job.State, attempts)
 }
 
 type changeResultJSON struct {

@@ -255,8 +255,9 @@ func note(job *gworker.JobInfo) string {
 			return "the row of its queue is missing"
 		}
 		return "queue locked by " + job.QueueLockedBy
+	default:
+		return oneLine(job.LastError)
 	}
-	return oneLine(job.LastError)
 }
 
 // compact is JSON on one line, if it is such that it can be.

@@ -120,6 +120,7 @@ func (f Filter) rows(ctx context.Context, q *dbgen.Queries, size int32) ([]jobRo
 			next.AfterID, next.AfterPriority, next.AfterRunAt = after.ID, after.Priority, after.runAt()
 		}
 		return jobRows(q.AdminListClaimOrder(ctx, next))
+	case ByID:
 	}
 	args.AfterID = math.MinInt64
 	if after != nil {

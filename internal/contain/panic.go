@@ -68,6 +68,7 @@ func TextOf(value any) string {
 			text = fmt.Sprintf("a value of type %T, whose text cannot be read, as that panics as well", value)
 		case exited:
 			text = fmt.Sprintf("a value of type %T, whose text cannot be read, as that ends the goroutine", value)
+		case returned:
 		}
 	}
 	if isBlank(text) {
@@ -122,6 +123,7 @@ func fits(v reflect.Value, left *int) bool {
 				return false
 			}
 		}
+	default: // it holds no others
 	}
 	return true
 }

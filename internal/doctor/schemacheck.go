@@ -89,8 +89,9 @@ func (c *checker) lineage() string {
 			return " of Rust's worker"
 		case migrate.Own:
 			return " of gworker"
+		default:
+			return ""
 		}
-		return ""
 	}
 	return ""
 }

@@ -69,6 +69,7 @@ func (s *sweep) decide(ctx context.Context, j Job, silence time.Duration) decide
 		d.givenUp = j.retired() || j.starts() >= j.MaxAttempts
 	case Reschedule:
 		d.givenUp = j.retired()
+	case Fail, Skip: // that is decided
 	}
 	return d
 }

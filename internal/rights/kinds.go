@@ -84,6 +84,7 @@ func (p *Plan) policies(kind Kind) []policy {
 		}
 	case Payloads: // tells that the role has them
 		return []policy{{"_private_jobs", "select", "using (true)"}}
+	case Worker, Reader:
 	}
 	command := "select"
 	if kind == Worker {

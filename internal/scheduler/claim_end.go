@@ -69,6 +69,7 @@ func (cc *claimConn) queueEnd(batch *pgx.Batch, e ending, announce bool) claimEn
 				back.Delays = append(back.Delays, wait)
 				back.Payloads = append(back.Payloads, string(o.Payload))
 			}
+		case job.Settled, job.Lost: // nothing is to be written
 		}
 	}
 	for _, a := range e.spill {

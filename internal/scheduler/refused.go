@@ -94,6 +94,7 @@ func (o *outcomes) instead(ctx context.Context, e *runResult, refusal error) (ok
 			write = o.complete
 		case job.Failed:
 			write = o.fail
+		default: // it goes back
 		}
 		if p.outcome.Kind == job.Failed && kind != job.Failed {
 			p.outcome.Err = &refusedOutcome{kind: kind, cause: refusal}

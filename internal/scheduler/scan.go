@@ -95,6 +95,7 @@ func (s *scanPlanner) begin(ctx context.Context) (cursor, error) {
 		err = s.full(ctx)
 	case fromCursor:
 		err = s.step(ctx)
+	case noScan:
 	}
 	return s.from(), err
 }

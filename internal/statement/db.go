@@ -60,6 +60,7 @@ func (d DB) explain(ctx context.Context, sql string, err error) error {
 	return err
 }
 
+// Exec runs a statement without rows.
 func (d DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	if err := d.allowed(ctx); err != nil {
 		return pgconn.CommandTag{}, err
@@ -70,6 +71,8 @@ func (d DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTa
 	return tag, d.explain(ctx, sql, err)
 }
 
+// Query runs a statement. The rows are the caller's to close, and end with the time
+// that the statement has.
 func (d DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	if err := d.allowed(ctx); err != nil {
 		return nil, err
@@ -150,6 +153,7 @@ func (d DB) byIndex(ctx context.Context, db batcher, sql string, args []any) (*l
 	return rows, nil
 }
 
+// QueryRow runs a statement whose first row is wanted; Scan has its error.
 func (d DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	if err := d.allowed(ctx); err != nil {
 		return failedRow{err: err}

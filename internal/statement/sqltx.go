@@ -56,7 +56,7 @@ func (t sqlTx) Query(ctx context.Context, text string, args ...any) (pgx.Rows, e
 }
 
 func (t sqlTx) QueryRow(ctx context.Context, text string, args ...any) pgx.Row {
-	rows, err := t.Query(ctx, text, args...)
+	rows, err := t.Query(ctx, text, args...) //nolint:sqlclosecheck // Scan closes them
 	if err != nil {
 		return failedRow{err: err}
 	}
