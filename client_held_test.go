@@ -309,12 +309,12 @@ func TestChangesToHeldJobs(t *testing.T) {
 				}
 				bystander, id := ids[0], ids[1]
 				h.hold(t, ids)
-				hurries := 0
+				releases := 0
 				gworker.ObserveReleaseEarly(h.Worker, func(held, meant []int64) {
-					if hurries++; !slices.Contains(held, id) {
+					if releases++; !slices.Contains(held, id) {
 						t.Logf("the machine was so slow that only %v are still held", held)
 					} else if !slices.Equal(meant, []int64{id}) {
-						t.Errorf("the change hurries %v, want %d alone", meant, id)
+						t.Errorf("the change releases %v early, want %d alone", meant, id)
 					}
 				})
 				if tx {
@@ -326,8 +326,8 @@ func TestChangesToHeldJobs(t *testing.T) {
 				} else if err := c.change(t.Context(), h.Client(), id, h.ID()); err != nil {
 					t.Fatal(err)
 				}
-				if hurries != 1 {
-					t.Errorf("the change hurries held jobs %d times", hurries)
+				if releases != 1 {
+					t.Errorf("the change releases held jobs %d times", releases)
 				}
 				if c.left == "" {
 					if cause := <-h.ended; !errors.Is(cause, gworker.ErrJobCancelled) || !strings.Contains(cause.Error(), "no more") {

@@ -176,54 +176,54 @@ func version() string {
 // of jobs. stop ends it, when all outcomes are written, and deregisters while lasting goes
 // on: while the last jobs end, the worker still lives.
 func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
-	c, keeper := w.config.Recovery, w.newHeartbeat()
-	loop := &recovery.Sweeper{
+	c, heartbeat := w.config.Recovery, w.newHeartbeat()
+	sweeper := &recovery.Sweeper{
 		WorkerID: w.id, Pool: w.pool, Statements: w.client.unchecked, Events: w.events,
 		Interval: c.SweepInterval, Options: c.sweepOptions(w.id), Now: w.config.Now,
 	}
-	locks := recovery.NewLockWatch(&recovery.LockWatch{
+	lockWatch := recovery.NewLockWatch(&recovery.LockWatch{
 		WorkerID: w.id, Interval: c.HeartbeatInterval, Queries: w.client.queries, Events: w.events,
 		Running: w.lockedJobs, Lose: w.scheduler.Lose, Cancel: w.scheduler.Cancel,
 	})
-	w.lockWatch = locks
-	if keeper != nil {
-		keeper.Paused, keeper.Dead = loop.Pause, locks.Look
-		loop.Late = keeper.Late
-		err := keeper.Register(ctx)
+	w.lockWatch = lockWatch
+	if heartbeat != nil {
+		heartbeat.Paused, heartbeat.Dead = sweeper.Pause, lockWatch.Look
+		sweeper.Late = heartbeat.Late
+		err := heartbeat.Register(ctx)
 		if hasNoRecovery(err) {
 			w.events.Emit(event.SchemaWarning{Schema: w.options.Schema.String(), Message: "the schema is from before " +
 				"revision 20 and has no tables for recovery: should this worker die, its jobs are locked for 4 hours. " +
 				"Migrate it when every worker can work on revision 20"})
-			keeper, c.Disabled = nil, true
+			heartbeat, c.Disabled = nil, true
 		} else if err != nil {
 			return nil, err
 		}
 	}
 	if c.Disabled {
-		loop.Interval = 0
+		sweeper.Interval = 0
 	} else {
 		poller := recovery.IdlePoll{
 			WorkerID: w.id, Tasks: w.taskNames(), Interval: w.config.PollInterval,
-			Queries: w.client.queries, Heartbeat: keeper, Sweeper: loop,
+			Queries: w.client.queries, Heartbeat: heartbeat, Sweeper: sweeper,
 		}
 		w.scheduler.PollBy(poller.Poll)
 	}
-	w.heartbeat.Store(keeper)
-	loop.Begin(ctx)
+	w.heartbeat.Store(heartbeat)
+	sweeper.Begin(ctx)
 	ctx, cancel := context.WithCancel(lasting)
-	var beside sync.WaitGroup
-	beside.Go(func() { loop.Run(ctx) })
-	beside.Go(func() { locks.Run(ctx) })
-	if keeper != nil {
-		beside.Go(func() { keeper.Run(ctx) })
+	var running sync.WaitGroup
+	running.Go(func() { sweeper.Run(ctx) })
+	running.Go(func() { lockWatch.Run(ctx) })
+	if heartbeat != nil {
+		running.Go(func() { heartbeat.Run(ctx) })
 	}
 	return func() {
 		cancel()
-		beside.Wait()
-		if keeper == nil {
+		running.Wait()
+		if heartbeat == nil {
 			return
 		}
-		if err := keeper.Deregister(lasting); err != nil {
+		if err := heartbeat.Deregister(lasting); err != nil {
 			w.events.Emit(event.HeartbeatFailed{WorkerID: w.id, Err: err})
 		}
 	}, nil

@@ -42,42 +42,6 @@ type claimConn struct {
 	open       *openClaim // the open one
 }
 
-// command is what a connection is to do, in one round trip: end a claim, begin the next.
-type command struct {
-	connect bool // nothing else
-	end     *openClaim
-	claim   int
-	scan    *scanPlanner // comes before the claim; nil: none is due
-	from    cursor       // where the claim begins
-	quiet   bool         // when it was given, the worker had nothing to do
-	woken   int          // how often the loop had been woken by then
-	number  int          // of the claim
-}
-
-// answer is what came of a command.
-type answer struct {
-	command
-	conn  *claimConn
-	open  *openClaim // what was claimed; nil for nothing
-	count int
-	found found         // what the claim tells besides them
-	seen  int           // jobs that were there, if it took none
-	more  bool          // there may be further jobs
-	void  bool          // the claim was undone before anything came of it
-	freed bool          // jobs may have become runnable by the end of the claim
-	err   error         // of the claim
-	took  time.Duration // without the scan
-
-	connected bool          // there is a connection now
-	scanned   time.Duration // how long the scan took
-}
-
-// stale reports whether a claim failed because its connection had died while nothing
-// was held: that says nothing about the database, and another connection may do.
-func (a answer) stale() bool {
-	return a.claim > 0 && a.end == nil && !a.connected && (retry.Of(a.err) == retry.Connection || retry.Elsewhere(a.err))
-}
-
 // answered notes what a command has made of the connection.
 func (cc *claimConn) answered(a answer) {
 	cc.busy, cc.connecting, cc.open, cc.asked, cc.connected = false, false, a.open, 0, a.connected

@@ -12,7 +12,7 @@ import (
 
 // The rules of held claims. A job that a transaction holds is free again at the
 // moment when the server learns that the transaction's connection has ended, with
-// or without its process. So such a job may run twice, and its run is excused from
+// or without its process. So such a job may run twice, and its run is excepted from
 // the rules on overlapping and repeated runs, if
 //
 //   - the transaction was lost: it wrote neither the end of the job nor its lock;
@@ -48,10 +48,10 @@ func (j *journal) parting(slot string, claimed time.Time) (number int, ok bool) 
 	return 0, false
 }
 
-// excuse fills the witness's table of excused runs, and returns those whose claims
+// explainLosses fills the witness's table of explained runs, and returns those whose claims
 // were lost for no reason. What a shutdown cuts off is put back, about which a
 // claim writes nothing.
-func (c *chaos) excuse(ctx context.Context) (evidence []string, err error) {
+func (c *chaos) explainLosses(ctx context.Context) (evidence []string, err error) {
 	type run struct {
 		ID      int64
 		Process string
@@ -64,23 +64,23 @@ func (c *chaos) excuse(ctx context.Context) (evidence []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var excused [][]any
+	var explained [][]any
 	for _, r := range runs {
 		s, _ := c.fleet.find(r.Process)
 		if number, ok := c.log.parting(s.name, r.Claimed); ok {
-			excused = append(excused, []any{r.ID, number})
+			explained = append(explained, []any{r.ID, number})
 		} else if r.Outcome != "cut" {
 			evidence = append(evidence, fmt.Sprintf("job %d, claimed by %s at %s, was held to no end: its run ended with %s",
 				r.Job, r.Process, c.log.at(r.Claimed), r.Outcome))
 		}
 	}
-	_, err = c.witness.pool.CopyFrom(ctx, pgx.Identifier{"excused"}, []string{"run_id", "fault"}, pgx.CopyFromRows(excused))
+	_, err = c.witness.pool.CopyFrom(ctx, pgx.Identifier{"explained"}, []string{"run_id", "fault"}, pgx.CopyFromRows(explained))
 	return evidence, err
 }
 
-// stubborn finds runs that went on beside another one although their worker could
+// lateHoldEnds finds runs that went on beside another one although their worker could
 // have known that their claim was lost.
-func (c *chaos) stubborn(ctx context.Context) (evidence []string, err error) {
+func (c *chaos) lateHoldEnds(ctx context.Context) (evidence []string, err error) {
 	type pair struct {
 		Process, Other string
 		Job            int64

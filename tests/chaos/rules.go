@@ -57,7 +57,7 @@ var rules = []rule{
 		select concat_ws(' ', 'job', job_id, 'ran on', worker, 'from', started_at, 'while it ran on', before, 'until', until)
 		from (
 			select *, max(ended_at) over w as until, max(worker) over w as before
-			from ran where not astray and id not in (select run_id from excused)
+			from ran where not astray and id not in (select run_id from explained)
 			window w as (partition by job_id order by started_at, id rows between unbounded preceding and 1 preceding)
 		) a where started_at < until`},
 
@@ -65,7 +65,7 @@ var rules = []rule{
 		select concat_ws(' ', queue, 'ran job', job_id, 'on', worker, 'from', started_at, 'while another job ran until', until)
 		from (
 			select *, max(ended_at) over w as until
-			from ran where queue <> '' and not astray and id not in (select run_id from excused)
+			from ran where queue <> '' and not astray and id not in (select run_id from explained)
 			window w as (partition by queue order by started_at, id rows between unbounded preceding and 1 preceding)
 		) a where started_at < until`},
 
@@ -77,11 +77,11 @@ var rules = []rule{
 				from releases x where x.job_id = a.job_id))
 		from ran a join ran b on b.job_id = a.job_id and b.started_at > a.started_at
 		where a.outcome = 'ok' and a.taken_at is null
-			and not exists (select from excused x where x.run_id = a.id)
+			and not exists (select from explained x where x.run_id = a.id)
 			-- A process that was stopped between its claim and its run begins late, and
 			-- so does a job that waits for a slot in a claim that is lost.
 			and (b.taken_at is null or b.taken_at > a.ended_at)
-			and not exists (select from excused x where x.run_id = b.id and b.locked_at < a.ended_at)`},
+			and not exists (select from explained x where x.run_id = b.id and b.locked_at < a.ended_at)`},
 
 	{"a job is completed only by the holder of its lock", `
 		select concat_ws(' ', 'job', r.job_id, 'was locked by', r.locked_by, 'of', i.process, 'and deleted by', r.by_app, 'at', r.at)
@@ -96,15 +96,15 @@ var rules = []rule{
 		join lateral (
 			select r.attempt from ran r where r.job_id = a.job_id and r.started_at > a.started_at
 				and (r.taken_at is null or r.taken_at > a.ended_at)
-				and not exists (select from excused x where x.run_id = r.id and r.locked_at < a.ended_at) order by r.started_at limit 1
+				and not exists (select from explained x where x.run_id = r.id and r.locked_at < a.ended_at) order by r.started_at limit 1
 		) b on true
-		where a.outcome in ('failed', 'refused') and a.taken_at is null and not exists (select from excused x where x.run_id = a.id)
+		where a.outcome in ('failed', 'refused') and a.taken_at is null and not exists (select from explained x where x.run_id = a.id)
 			and b.attempt not between a.attempt + 1
 			and a.attempt + 1 + (select count(*) from unlocked u where u.job_id = a.job_id and u.at > a.ended_at)`},
 
 	{"a run is cut short only when the worker stops or has lost the job", `
 		select concat_ws(' ', 'job', job_id, 'on', worker, 'was told', outcome, 'at', ended_at)
-		from ran where outcome = 'lost' and not astray and id not in (select run_id from excused)`},
+		from ran where outcome = 'lost' and not astray and id not in (select run_id from explained)`},
 
 	{"a run whose hold was lost is ended only if somebody has taken its job", `
 		select concat_ws(' ', 'job', a.job_id, 'on', a.worker, 'claimed at', a.locked_at, 'was told', a.outcome, 'at', a.ended_at)

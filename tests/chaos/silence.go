@@ -66,9 +66,9 @@ func (j *journal) silent(slot string, at time.Time) bool {
 	return false
 }
 
-// unjust finds locks that were taken from workers which lived and had no reason
+// wrongRecoveries finds locks that were taken from workers which lived and had no reason
 // of their own to be silent.
-func (c *chaos) unjust(ctx context.Context) (evidence []string, err error) {
+func (c *chaos) wrongRecoveries(ctx context.Context) (evidence []string, err error) {
 	type theft struct {
 		Process, By, Holder string
 		At                  time.Time
@@ -86,8 +86,8 @@ func (c *chaos) unjust(ctx context.Context) (evidence []string, err error) {
 	return evidence, err
 }
 
-// deaf finds runs that went on although their worker could have known better.
-func (c *chaos) deaf(ctx context.Context) (evidence []string, err error) {
+// lateCancels finds runs that went on although their worker could have known better.
+func (c *chaos) lateCancels(ctx context.Context) (evidence []string, err error) {
 	type stray struct {
 		Process    string
 		Job        int64

@@ -49,7 +49,7 @@ func (c *chaos) judge(ctx context.Context) (*verdict, error) {
 		return nil, err
 	}
 	v := &verdict{seed: c.options.Seed, broken: c.log.violations()}
-	astray, err := c.excuse(ctx)
+	astray, err := c.explainLosses(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("looking for lost claims: %w", err)
 	}
@@ -61,21 +61,21 @@ func (c *chaos) judge(ctx context.Context) (*verdict, error) {
 		}
 		v.add(r.name, found)
 	}
-	unjust, err := c.unjust(ctx)
+	wrong, err := c.wrongRecoveries(ctx)
 	if err != nil {
 		return nil, err
 	}
-	v.add("locks are taken only from workers that are dead or were silent for long enough", unjust)
-	deaf, err := c.deaf(ctx)
+	v.add("locks are taken only from workers that are dead or were silent for long enough", wrong)
+	late, err := c.lateCancels(ctx)
 	if err != nil {
 		return nil, err
 	}
-	v.add("a run ends soon after its worker could know that its lock was taken", deaf)
-	stubborn, err := c.stubborn(ctx)
+	v.add("a run ends soon after its worker could know that its lock was taken", late)
+	lateEnds, err := c.lateHoldEnds(ctx)
 	if err != nil {
 		return nil, err
 	}
-	v.add("a run ends soon after its worker could know that its hold was lost", stubborn)
+	v.add("a run ends soon after its worker could know that its hold was lost", lateEnds)
 	v.add("memory and connections stay flat", c.figures.growth())
 	v.figures, err = c.figures.lines(ctx, c)
 	return v, err

@@ -47,4 +47,4 @@ create table processes (
 );
 
 -- Runs whose hold was let go of, and the fault that was the reason.
-create table excused (run_id bigint primary key, fault int not null);
+create table explained (run_id bigint primary key, fault int not null);
