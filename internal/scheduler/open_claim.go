@@ -61,7 +61,7 @@ func (p *pool) takes(oc *openClaim) bool {
 		p.mu.Unlock()
 		return false
 	}
-	var lost []*job.Claimed
+	var lost []*active
 	for _, a := range oc.jobs {
 		if !a.prelocked {
 			oc.left++

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gworker/gworker/internal/event"
@@ -65,9 +66,41 @@ type active struct {
 	spilled time.Time // when its held claim ended before it; zero: it did not, or was asked
 	asked   bool      // whether somebody waits for its row, see waits
 
+	state atomic.Int32  // of its end
+	heard chan struct{} // closed when observers know that it was interrupted
+
 	here       bool    // the pool has it
 	superseded bool    // there is, or was, a later run of its job
 	before     *active // the run of its job that was the latest before, if that is here
+}
+
+// The states of a run's end.
+const (
+	goesOn      = iota
+	hasEnded    // it is too late to interrupt it
+	interrupted // its end waits until observers know that
+)
+
+// interrupt ends the run's context, unless the run has ended, or its context has. It
+// reports whether observers are to be told, by pool.interrupted. The caller holds the
+// pool's lock.
+func (a *active) interrupt(cause error) bool {
+	if a.ctx.Err() != nil {
+		return false
+	}
+	a.heard = make(chan struct{})
+	if !a.state.CompareAndSwap(goesOn, interrupted) {
+		return false
+	}
+	a.cancel(cause)
+	return true
+}
+
+// end is to be called when the handler has returned, and before anybody is told.
+func (a *active) end() {
+	if !a.state.CompareAndSwap(goesOn, hasEnded) {
+		<-a.heard
+	}
 }
 
 // newPool makes a pool that hands every run's end to ended.
@@ -166,17 +199,15 @@ func (p *pool) run(j *job.Claimed, claimed time.Time) {
 
 // enter lets a job wait for a slot. It returns the run, if there is one, that has
 // lost the job by that. The caller holds the lock.
-func (p *pool) enter(a *active) (lost []*job.Claimed) {
+func (p *pool) enter(a *active) (lost []*active) {
 	a.ctx, a.cancel = context.WithCancelCause(p.ctx)
 	if p.aborted != nil {
 		a.cancel(p.aborted)
 	}
 	if before := p.latest[a.job.ID]; before != nil {
 		a.before, before.superseded = before, true
-		if before.ctx.Err() == nil {
-			// Claimed again, so that run has lost it.
-			before.cancel(&lostError{errClaimedAgain})
-			lost = append(lost, before.job)
+		if before.interrupt(&lostError{errClaimedAgain}) {
+			lost = append(lost, before) // claimed again, so that run has lost it
 		}
 	}
 	p.latest[a.job.ID], a.here = a, true
@@ -201,21 +232,22 @@ func (p *pool) cancel(j *job.Claimed, cause error) { p.interrupt([]*job.Claimed{
 // interrupt ends the contexts of those of the jobs that run, and whose contexts
 // have not ended for another reason.
 func (p *pool) interrupt(jobs []*job.Claimed, cause, told error) {
-	var ended []*job.Claimed
+	var ended []*active
 	p.mu.Lock()
 	for _, j := range jobs {
-		if a := p.find(j); a != nil && a.ctx.Err() == nil {
-			a.cancel(cause)
-			ended = append(ended, j)
+		if a := p.find(j); a != nil && a.interrupt(cause) {
+			ended = append(ended, a)
 		}
 	}
 	p.mu.Unlock()
 	p.interrupted(ended, told)
 }
 
-func (p *pool) interrupted(jobs []*job.Claimed, cause error) {
-	for _, j := range jobs {
-		p.events.Emit(event.JobInterrupted{WorkerID: p.workerID, Job: j, Cause: cause})
+// interrupted tells of runs that were interrupted, before anybody is told that they end.
+func (p *pool) interrupted(runs []*active, cause error) {
+	for _, a := range runs {
+		p.events.Emit(event.JobInterrupted{WorkerID: p.workerID, Job: a.job, Cause: cause})
+		close(a.heard)
 	}
 }
 
@@ -239,14 +271,18 @@ func (p *pool) finish(a *active, e runResult) {
 	wake(p.freed)
 }
 
-// abort ends the contexts of all jobs.
-func (p *pool) abort(cause error) {
+// abort ends the contexts of all jobs. The caller has interrupted tell of those that it
+// returns.
+func (p *pool) abort(cause error) (ended []*active) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.aborted = cause
 	for a := range p.runs() {
-		a.cancel(cause)
+		if a.interrupt(cause) {
+			ended = append(ended, a)
+		}
 	}
+	return ended
 }
 
 // close lets the present jobs be the last ones; the returned channel closes when

@@ -81,6 +81,7 @@ func (p *pool) runOne(a *active, began time.Time, over *bool) {
 		}
 		e.outcome.Err = contain.Read(e.outcome.Err)
 		e.duration = time.Since(began)
+		a.end()
 		cause := context.Cause(ctx)
 		lost := lostBy(cause)
 		switch {

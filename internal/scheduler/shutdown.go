@@ -120,14 +120,15 @@ func (s *Scheduler) drain() (forced bool) {
 			return false
 		case <-abort.C:
 			running := s.pool.claimed()
-			s.pool.abort(ErrShutdown)
+			ended := s.pool.abort(ErrShutdown)
 			s.config.Events.Emit(event.JobsAborted{WorkerID: s.config.WorkerID, Running: len(running)})
-			s.pool.interrupted(running, ErrShutdown)
+			s.pool.interrupted(ended, ErrShutdown)
 		case <-giveUp.C:
 			s.Force()
 		case <-s.forced:
-			s.pool.abort(ErrShutdown)
+			ended := s.pool.abort(ErrShutdown)
 			s.deadline.Sooner(forcedGrace)
+			s.pool.interrupted(ended, ErrShutdown)
 			// What can be ended, as a process can, ends now.
 			moment := time.NewTimer(min(forcedMoment, s.deadline.Left()/3))
 			defer moment.Stop()
