@@ -57,7 +57,7 @@ func Of(err error) Class {
 			return r.class
 		case ended(answer):
 			return Connection // whatever ended the session, another one can be had
-		case raised(answer), ruled(answer):
+		case raised(answer), ruled(answer), checked(answer):
 			return Answer
 		case r.class == No && answer.Where != "" && programs[answer.Code[:min(2, len(answer.Code))]]:
 			return Answer
@@ -108,6 +108,12 @@ func Ruled(err error) bool {
 // of several parts, as ours are, for rules that replace them.
 func ruled(answer *pgconn.PgError) bool {
 	return answer.Code == "0A000" && answer.Routine == "RewriteQuery"
+}
+
+// checked reports whether the check of a row level security policy is against a row. The
+// code is that of a missing right, but as with a constraint, other values may pass.
+func checked(answer *pgconn.PgError) bool {
+	return answer.Code == "42501" && answer.Routine == "ExecWithCheckOptions"
 }
 
 // ended reports whether the error was the end of its session.

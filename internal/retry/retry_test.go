@@ -85,6 +85,8 @@ func TestErrorsAreClassified(t *testing.T) {
 		{answer("XX001", "ERROR"), retry.No, true},
 		{answer("0A000", "ERROR"), retry.No, true},
 		{answer("42501", "ERROR"), retry.No, true},
+		{&pgconn.PgError{Code: "42501", SeverityUnlocalized: "ERROR", Routine: "aclcheck_error"}, retry.No, true},
+		{&pgconn.PgError{Code: "42501", SeverityUnlocalized: "ERROR", Routine: "ExecWithCheckOptions"}, retry.Answer, true},
 		{answer("GW001", "ERROR"), retry.No, true},
 		{answer("23505", "ERROR"), retry.Answer, true},
 		{answer("22P05", "ERROR"), retry.Answer, true},
