@@ -15,7 +15,9 @@ import (
 
 // A HiddenRowsError says that row level security hides the rows of the queue's tables
 // from the role of a connection: to it the queue is empty, whatever is there. Worker.Run
-// returns it, after a SchemaWarning, and so does Client.CheckSchema.
+// returns it, after a SchemaWarning, and so does Client.CheckSchema. If the policies go
+// while a worker runs, there is a SchemaWarning within
+// RecoveryConfig.HeartbeatInterval, and Run goes on.
 type HiddenRowsError struct {
 	// Schema is the schema of the queue.
 	Schema string
@@ -26,9 +28,18 @@ type HiddenRowsError struct {
 	Owner string
 	// Tables are the tables of which no row is seen, such as "_private_jobs".
 	Tables []string
+	// ReadOnly says that the rows are seen, but no policy lets the role update them, or
+	// delete them where they are jobs: it finds nothing that it may run. Only Worker.Run
+	// looks for that.
+	ReadOnly bool
 }
 
 func (e *HiddenRowsError) Error() string {
+	if e.ReadOnly {
+		return fmt.Sprintf("role %q cannot change rows of %s in schema %q: row level security is on, and no policy lets it update and delete them. "+
+			"Connect as their owner %q, or give the role its rights (worker grant)",
+			e.Role, strings.Join(e.Tables, ", "), e.Schema, e.Owner)
+	}
 	return fmt.Sprintf("role %q sees no rows of %s in schema %q: row level security is on, and no policy lets it read them. "+
 		"Connect as their owner %q, or give the role its rights (worker grant)",
 		e.Role, strings.Join(e.Tables, ", "), e.Schema, e.Owner)
@@ -43,7 +54,10 @@ func (e *HiddenRowsError) Error() string {
 // again: call it where a long-lived service hears of a migration, by a Listener on the
 // channel worker:migrate. The client refuses, or works again, as it was found here. A
 // worker does that for its own client.
-func (c *Client) CheckSchema(ctx context.Context) error {
+func (c *Client) CheckSchema(ctx context.Context) error { return c.checkSchema(ctx, false) }
+
+// checkSchema is CheckSchema, and with runs it looks for what a worker needs besides.
+func (c *Client) checkSchema(ctx context.Context, runs bool) error {
 	found, err := c.schema.look(ctx, c.unchecked.On(c.pool))
 	var settings *settingError
 	switch {
@@ -53,10 +67,20 @@ func (c *Client) CheckSchema(ctx context.Context) error {
 		return fmt.Errorf("checking schema %q: %w", c.schema.name, err)
 	case !found.Installed:
 		return fmt.Errorf("checking schema %q: %w", c.schema.name, ErrNotInstalled)
-	case found.Hidden != "":
-		return &HiddenRowsError{Schema: c.schema.name, Role: found.Role, Owner: found.Owner, Tables: strings.Split(found.Hidden, ",")}
 	}
-	return nil
+	return c.schema.hidden(found, runs)
+}
+
+// hidden is what row level security keeps from a role, as a *HiddenRowsError, or nil.
+func (s *schemaState) hidden(found dbgen.SchemaReachRow, runs bool) error {
+	tables, readOnly := found.Hidden, false
+	if tables == "" && runs {
+		tables, readOnly = found.ReadOnly, true
+	}
+	if tables == "" {
+		return nil
+	}
+	return &HiddenRowsError{Schema: s.name, Role: found.Role, Owner: found.Owner, Tables: strings.Split(tables, ","), ReadOnly: readOnly}
 }
 
 // schemaState is what a client knows of its schema's revisions.
@@ -142,6 +166,11 @@ func (s *schemaState) look(ctx context.Context, q *dbgen.Queries) (dbgen.SchemaR
 	found, err := q.SchemaReach(ctx, s.name)
 	if err != nil || !found.Installed {
 		return found, err
+	}
+	if found.PoliciesFail {
+		refusal := &settingError{"row_security", "off", "policies of the queue's tables concern its role, so statements on them fail", "on"}
+		s.refuse(refusal)
+		return found, refusal
 	}
 	if !found.Readable { // whoever gave the role its rights has left this one out
 		s.verdict.CompareAndSwap(nil, &schemaVerdict{payloadsHidden: found.PayloadsHidden})

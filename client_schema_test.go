@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -219,5 +220,138 @@ func TestHiddenRows(t *testing.T) {
 	}
 	if err := newClient(t, blind).CheckSchema(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A role that may read the jobs' rows but not change them finds nothing that it may run.
+func TestReadOnlyRows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	t.Parallel()
+	pool := migrated(t)
+	exec(t, pool, "select graphile_worker.add_job('x')")
+	name, reader := newRole(t, pool, "grant usage on schema graphile_worker to %s",
+		"grant all on all tables in schema graphile_worker to %s")
+	quoted := pgx.Identifier{name}.Sanitize()
+	for _, table := range []string{"_private_jobs", "_private_tasks", "_private_job_queues"} {
+		exec(t, pool, "create policy mine on graphile_worker."+table+" for select to "+quoted+" using (true)")
+	}
+	if err := newClient(t, reader).CheckSchema(t.Context()); err != nil {
+		t.Errorf("CheckSchema of a client, which may only read: %v", err)
+	}
+	for _, c := range []struct{ sql, tables string }{
+		{"select 1", "[_private_job_queues _private_jobs]"},
+		{"create policy u on graphile_worker._private_jobs for update to " + quoted + " using (true)", "[_private_job_queues _private_jobs]"},
+		{"create policy d on graphile_worker._private_jobs for delete to " + quoted + " using (true)", "[_private_job_queues]"},
+		{"create policy u on graphile_worker._private_job_queues for update to " + quoted + " using (true)", ""},
+	} {
+		exec(t, pool, c.sql)
+		worker, err := gworker.NewWorker(gworker.Config{Pool: reader, ConnectTimeout: time.Minute, NoMigrations: true,
+			Recovery: gworker.RecoveryConfig{Disabled: true},
+			Tasks:    []gworker.Task{gworker.NewTask("x", func(context.Context, *gworker.Job[any]) error { return nil })}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = worker.RunOnce(t.Context())
+		var hidden *gworker.HiddenRowsError
+		switch is := errors.As(err, &hidden); {
+		case c.tables == "" && err != nil, c.tables != "" && !is:
+			t.Errorf("%s: RunOnce: %v", c.sql, err)
+		case is && (!hidden.ReadOnly || hidden.Role != name || fmt.Sprint(hidden.Tables) != c.tables):
+			t.Errorf("%s: RunOnce: %v", c.sql, hidden)
+		}
+	}
+}
+
+// If the policies of its role go while a worker runs, the queue looks empty from then on.
+func TestRowsHiddenMeanwhile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	for name, listens := range map[string]bool{"listening": true, "not listening": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := migrated(t)
+			client := newClient(t, pool)
+			role, mine := newRole(t, pool)
+			if _, err := client.Grant(t.Context(), gworker.RightsWorker, role, gworker.GrantOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			w := start(t, gworker.Config{Pool: mine, NoMigrations: true, NoListen: !listens,
+				Recovery: gworker.RecoveryConfig{HeartbeatInterval: 50 * time.Millisecond, StaleAfter: time.Hour},
+				Tasks:    []gworker.Task{gworker.NewRawTask("x", nothing)}})
+			job := add(t, client, gworker.JobSpec{Task: "x"})
+			waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+			var policy string
+			scan(t, pool, "select quote_ident(polname) from pg_policy where polrelid = 'graphile_worker._private_jobs'::regclass", nil, &policy)
+			exec(t, pool, "drop policy "+policy+" on graphile_worker._private_jobs")
+			waitFor(t, w.events, func(e gworker.SchemaWarning) bool {
+				return strings.Contains(e.Message, "sees no rows of _private_jobs")
+			})
+			if err := w.stop(); err != nil {
+				t.Error(err)
+			}
+			if n := count[gworker.SchemaWarning](w.events); n != 1 {
+				t.Errorf("%d warnings, want 1", n)
+			}
+		})
+	}
+}
+
+// With row_security off, a statement that a policy concerns is an error.
+func TestRowSecurityOff(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	_, mine := newRole(t, pool, "grant usage on schema graphile_worker to %s", "grant all on all tables in schema graphile_worker to %s")
+	config := mine.Config()
+	config.ConnConfig.RuntimeParams["row_security"] = "off"
+	off, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(off.Close)
+	if _, err := newClient(t, off).AddJob(t.Context(), gworker.JobSpec{Task: "x"}); err == nil || !strings.Contains(err.Error(), `row_security = "off"`) {
+		t.Errorf("AddJob: %v", err)
+	}
+	owner := pool.Config()
+	owner.ConnConfig.RuntimeParams["row_security"] = "off"
+	owners, err := pgxpool.NewWithConfig(t.Context(), owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(owners.Close)
+	add(t, newClient(t, owners), gworker.JobSpec{Task: "x"}) // no policy concerns it
+}
+
+// A breaking migration is not missed because the ledger could not be read when it was
+// heard of.
+func TestBreakingMigrationAfterAnUnreadLedger(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	client := newClient(t, pool)
+	role, mine := newRole(t, pool)
+	if _, err := client.Grant(t.Context(), gworker.RightsWorker, role, gworker.GrantOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w := start(t, gworker.Config{Pool: mine, NoMigrations: true,
+		Recovery: gworker.RecoveryConfig{HeartbeatInterval: 50 * time.Millisecond, StaleAfter: time.Hour},
+		Tasks:    []gworker.Task{gworker.NewRawTask("x", nothing)}})
+	waitFor[gworker.ListenerConnected](t, w.events, nil)
+	add(t, client, gworker.JobSpec{Task: "x"}) // what comes before it was acted on then
+	waitFor[gworker.NotificationReceived](t, w.events, nil)
+	quoted := pgx.Identifier{role}.Sanitize()
+	exec(t, pool, "revoke select on graphile_worker.migrations from "+quoted)
+	exec(t, pool, "insert into graphile_worker.migrations (id, breaking) values (1000, true)")
+	exec(t, pool, "notify \"worker:migrate\", '{}'")
+	waitFor(t, w.events, func(e gworker.SchemaWarning) bool { return strings.Contains(e.Message, "trying again") })
+	exec(t, pool, "grant select on graphile_worker.migrations to "+quoted)
+	waitFor(t, w.events, func(e gworker.BreakingMigration) bool { return e.Revision == 1000 })
+	waitFor[gworker.WorkerStopped](t, w.events, nil)
+	if err := w.stop(); !errors.Is(err, gworker.ErrBreakingMigration) {
+		t.Error(err)
+	}
+	if n := count[gworker.SchemaWarning](w.events); n != 1 {
+		t.Errorf("%d warnings, want 1", n)
 	}
 }

@@ -353,3 +353,42 @@ func TestTransactionThatOutlivesItsHandler(t *testing.T) {
 		})
 	}
 }
+
+// Where nobody can tell what became of the transaction, a job whose row is gone is not
+// said to have been rolled back.
+func TestCompleteTxOfUnknownFate(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	client := newClient(t, pool)
+	role, mine := newRole(t, pool)
+	if _, err := client.Grant(t.Context(), gworker.RightsWorker, role, gworker.GrantOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, "revoke execute on function pg_catalog.txid_status(bigint) from public")
+	w := start(t, gworker.Config{Pool: mine, NoMigrations: true, Tasks: []gworker.Task{
+		gworker.NewTask("tx", func(ctx context.Context, job *gworker.Job[bool]) error {
+			tx, err := mine.Begin(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+			if err := job.CompleteTx(ctx, tx); err != nil {
+				return err
+			}
+			if !job.Payload {
+				return nil // and so it is rolled back
+			}
+			return tx.Commit(ctx)
+		}),
+	}})
+	committed := add(t, client, gworker.JobSpec{Task: "tx", Payload: true})
+	lost := waitFor(t, w.events, func(e gworker.JobLost) bool { return e.Job.ID == committed.ID })
+	if lost.Err != nil || !lost.Unsure {
+		t.Errorf("of a job that has committed: %v, unsure %v", lost.Err, lost.Unsure)
+	}
+	rolledBack := add(t, client, gworker.JobSpec{Task: "tx", Payload: false})
+	failed := waitFor(t, w.events, func(e gworker.JobFailed) bool { return e.Job.ID == rolledBack.ID })
+	if !errors.Is(failed.Err, gworker.ErrNotCommitted) {
+		t.Errorf("of a job that was rolled back: %v", failed.Err)
+	}
+}

@@ -73,10 +73,16 @@ func (w *Worker) prepareSchema(ctx context.Context) (migrate.Ledger, error) {
 	if err != nil {
 		return ledger, err
 	}
-	err = w.client.CheckSchema(ctx)
+	err = w.client.checkSchema(ctx, true)
+	w.warnOfHidden(err)
+	return ledger, err
+}
+
+// warnOfHidden reports rows that row level security hides.
+func (w *Worker) warnOfHidden(err error) (is bool) {
 	var hidden *HiddenRowsError
-	if errors.As(err, &hidden) {
+	if is = errors.As(err, &hidden); is {
 		w.events.Emit(event.SchemaWarning{Schema: hidden.Schema, Message: hidden.Error()})
 	}
-	return ledger, err
+	return is
 }

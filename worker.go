@@ -45,6 +45,7 @@ type Worker struct {
 	closed    sync.Once
 	heartbeat atomic.Pointer[recovery.Heartbeat] // once it is started
 	listener  atomic.Pointer[listener.Listener]
+	unread    atomic.Bool // the ledger: checkLedger has failed since its last success
 	client    *Client
 	events    *event.Stream
 	scheduler *scheduler.Scheduler

@@ -10,6 +10,7 @@ import (
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -31,7 +32,7 @@ func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context
 	if w.config.NoListen {
 		go func() {
 			defer close(done)
-			w.watchLedger(ctx, before, stop)
+			w.watchSchema(ctx, before, stop)
 		}()
 		return done
 	}
@@ -46,6 +47,12 @@ func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context
 	w.listener.Store(l)
 	go func() {
 		defer close(done)
+		watching := make(chan struct{})
+		go func() {
+			defer close(watching)
+			w.watchSchema(ctx, before, stop)
+		}()
+		defer func() { <-watching }()
 		_ = l.Run(ctx, func(ctx context.Context, batch listener.Batch) {
 			w.hear(ctx, batch, before, stop)
 		})
@@ -127,19 +134,23 @@ func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.
 
 // checkLedger stops the worker if its own schema has got a breaking revision
 // since it started. The notification alone proves nothing: it may be about
-// another schema.
+// another schema. If the ledger cannot be read, watchSchema tries again.
 func (w *Worker) checkLedger(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) {
 	now, err := migrate.CheckLedger(ctx, w.pool, w.options.Schema)
+	if err != nil && retry.AtOnce(err) { // a connection of the pool that has ended
+		now, err = migrate.CheckLedger(ctx, w.pool, w.options.Schema)
+	}
 	var incompatible *migrate.IncompatibleError
 	if err != nil && !errors.As(err, &incompatible) {
-		if ctx.Err() == nil {
+		if again := w.unread.Swap(true); !again && ctx.Err() == nil {
 			w.events.Emit(event.SchemaWarning{
 				Schema:  w.options.Schema.String(),
-				Message: fmt.Sprintf("heard of a migration but could not read the ledger: %v", err),
+				Message: fmt.Sprintf("cannot see whether the schema was migrated meanwhile; trying again: %v", err),
 			})
 		}
 		return
 	}
+	w.unread.Store(false)
 	if incompatible != nil {
 		w.client.schema.refuse(incompatible)
 	}
@@ -154,17 +165,27 @@ func (w *Worker) checkLedger(ctx context.Context, before migrate.Ledger, stop co
 	}
 }
 
-// watchLedger stops the worker for a breaking migration of which, without a
-// listener, it does not hear.
-func (w *Worker) watchLedger(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) {
+// watchSchema looks for what no notification tells of: without a listener, or where the
+// ledger could not be read, for breaking migrations, and for policies that hide the
+// jobs, of which the worker would see none from then on.
+func (w *Worker) watchSchema(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) {
 	ticker := time.NewTicker(w.config.Recovery.HeartbeatInterval)
 	defer ticker.Stop()
+	hidden := false // and reported
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+		if w.config.NoListen || w.unread.Load() {
 			w.checkLedger(ctx, before, stop)
 		}
+		found, err := w.client.unchecked.On(w.pool).SchemaReach(ctx, w.options.Schema.String())
+		if err != nil || !found.Installed {
+			continue // claims say so
+		}
+		err = w.client.schema.hidden(found, true)
+		hidden = err != nil && (hidden || w.warnOfHidden(err))
 	}
 }

@@ -59,7 +59,26 @@ select
             where r.oid = 0::oid or pg_catalog.pg_has_role(r.oid, 'usage')
           )
       )
-  ), '')::text as hidden
+  ), '')::text as hidden,
+  coalesce(pg_catalog.string_agg(c.relname::text, ',' order by c.relname::text) filter (
+    where c.relname in ('_private_jobs', '_private_job_queues') and pg_catalog.row_security_active(c.oid)
+      and exists (
+        select from pg_catalog.unnest(array['w', 'd']::"char"[]) need (command)
+        where (need.command = 'w'::"char" or c.relname = '_private_jobs')
+          and not exists (
+            select from pg_catalog.pg_policy p
+            where p.polrelid = c.oid and p.polpermissive and p.polcmd in (need.command, '*')
+              and not pg_catalog.starts_with(p.polname::text, 'gworker_producer_')
+              and exists (
+                select from pg_catalog.unnest(p.polroles) r (oid)
+                where r.oid = 0::oid or pg_catalog.pg_has_role(r.oid, 'usage')
+              )
+          )
+      )
+  ), '')::text as read_only,
+  coalesce(pg_catalog.bool_or(
+    c.relname <> 'migrations' and pg_catalog.current_setting('row_security') = 'off' and pg_catalog.row_security_active(c.oid)
+  ), false)::boolean as policies_fail
 from pg_catalog.pg_namespace n
 join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'p')
   and c.relname in ('migrations', '_private_jobs', '_private_tasks', '_private_job_queues')
@@ -73,13 +92,17 @@ type SchemaReachRow struct {
 	PayloadsHidden bool
 	Owner          string
 	Hidden         string
+	ReadOnly       string
+	PoliciesFail   bool
 }
 
 // What a client asks once, before its first statement: whether it may work on the
 // schema, and sees what is there.
 // Reads the catalog only, so it cannot fail for want of a right or of the schema. A
 // table is hidden if row level security is on for this role and no policy lets it read
-// the table's rows. (A producer's policies do not: they show it what it adds.)
+// the table's rows, and read_only if none lets it change them as a worker does. (A
+// producer's policies do not: they show it what it adds.) What restrictive policies leave
+// of that cannot be said. policies_fail: statements that a policy concerns are errors.
 func (q *Queries) SchemaReach(ctx context.Context, schema string) (SchemaReachRow, error) {
 	row := q.db.QueryRow(ctx, SchemaReach, schema)
 	var i SchemaReachRow
@@ -90,6 +113,8 @@ func (q *Queries) SchemaReach(ctx context.Context, schema string) (SchemaReachRo
 		&i.PayloadsHidden,
 		&i.Owner,
 		&i.Hidden,
+		&i.ReadOnly,
+		&i.PoliciesFail,
 	)
 	return i, err
 }

@@ -17,6 +17,9 @@ import (
 func (o *outcomes) lost(ctx context.Context, lost []runResult) (left []runResult, freed bool, err error) {
 	p := dbgen.FreeQueuesOfLostJobsParams{WorkerID: o.workerID}
 	for _, e := range lost {
+		if e.fateUnknown {
+			e.outcome.Err = nil // the row is gone, so it was not rolled back
+		}
 		if !e.unstarted && !e.reported {
 			o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
 		}

@@ -68,6 +68,7 @@ func (o *outcomes) settle(ctx context.Context, group []runResult) (rest, complet
 			rest = append(rest, o.notCommitted(e))
 		default: // too long ago to be known: the row is what is left to see
 			e.unsure = true
+			e.fateUnknown = e.outcome.Kind == job.Completed
 			rest = append(rest, o.notCommitted(e))
 		}
 	}

@@ -21,6 +21,9 @@ type runResult struct {
 	unstarted bool
 	// unsure says that a try to write the outcome had an unknown end.
 	unsure bool
+	// fateUnknown says that nobody knows what became of the transaction in which the
+	// handler completed the job. If the row is there, it has not committed.
+	fateUnknown bool
 	// plain says that its texts are to be written in ASCII.
 	plain bool
 	// refused says that the database has refused the outcome in every form.
