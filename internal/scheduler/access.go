@@ -29,6 +29,7 @@ type access struct {
 	began  time.Time
 	tries  int       // in a row, that failed
 	next   time.Time // not before
+	stale  int       // claims in a row that failed with their connections
 	stop   context.CancelFunc
 	back   atomic.Bool // the database answers again
 }

@@ -44,6 +44,10 @@ func (a answer) stale() bool {
 	return a.claim > 0 && a.end == nil && !a.connected && (retry.Of(a.err) == retry.Connection || retry.Elsewhere(a.err))
 }
 
+// passes reports whether a claim that failed is tried again at once, on another
+// connection. Where claims go on failing like that, it is the database after all.
+func (h *heldClaims) passes(a answer) bool { return a.stale() && h.access.stale < claimConns }
+
 // channels for the loop; nil where there is nothing to hear.
 func (h *heldClaims) heard() <-chan answer {
 	if h == nil {
@@ -121,13 +125,15 @@ func (h *heldClaims) answered(a answer, more bool) bool {
 	case a.err != nil:
 		h.pool.claimEnded(a.number, cursor{}, nil, false)
 		h.plentiful = false
-		if a.stale() {
+		if h.passes(a) {
+			h.access.stale++
 			h.access.next = time.Time{}
 			return true
 		}
 		h.suspect = h.suspect || retry.Of(a.err) == retry.Connection
 		return true
 	}
+	h.access.stale = 0
 	if a.void {
 		h.pool.claimEnded(a.number, cursor{}, nil, false)
 		return true

@@ -168,10 +168,11 @@ func (l *loop) polls(ctx context.Context) {
 
 // heldAnswered notes what came of a command to a connection.
 func (l *loop) heldAnswered(ctx context.Context, a answer) {
+	passes := l.holds.passes(a)
 	l.more = l.holds.answered(a, l.more) || l.once && a.end != nil
 	switch {
 	case a.claim == 0, a.void:
-	case a.stale():
+	case passes:
 	case a.err != nil:
 		l.fail(ctx, a.err)
 	case a.quiet && a.count == 0 && !a.from.used() && !l.claims.scan.partial() && l.idle():
