@@ -54,24 +54,30 @@ func (e *HiddenRowsError) Error() string {
 // again: call it where a long-lived service hears of a migration, by a Listener on the
 // channel worker:migrate. The client refuses, or works again, as it was found here. A
 // worker does that for its own client.
-func (c *Client) CheckSchema(ctx context.Context) error { return c.checkSchema(ctx, false) }
+func (c *Client) CheckSchema(ctx context.Context) error {
+	found, err := c.lookAtSchema(ctx)
+	if err != nil {
+		return err
+	}
+	return c.schema.hidden(found, false)
+}
 
-// checkSchema is CheckSchema, and with runs it looks for what a worker needs besides.
-func (c *Client) checkSchema(ctx context.Context, runs bool) error {
+func (c *Client) lookAtSchema(ctx context.Context) (dbgen.SchemaReachRow, error) {
 	found, err := c.schema.look(ctx, c.unchecked.On(c.pool))
 	var settings *settingError
 	switch {
 	case errors.As(err, &settings):
-		return settings
+		return found, settings
 	case err != nil:
-		return fmt.Errorf("checking schema %q: %w", c.schema.name, err)
+		return found, fmt.Errorf("checking schema %q: %w", c.schema.name, err)
 	case !found.Installed:
-		return fmt.Errorf("checking schema %q: %w", c.schema.name, ErrNotInstalled)
+		return found, fmt.Errorf("checking schema %q: %w", c.schema.name, ErrNotInstalled)
 	}
-	return c.schema.hidden(found, runs)
+	return found, nil
 }
 
 // hidden is what row level security keeps from a role, as a *HiddenRowsError, or nil.
+// runs says that the role needs what a worker does.
 func (s *schemaState) hidden(found dbgen.SchemaReachRow, runs bool) error {
 	tables, readOnly := found.Hidden, false
 	if tables == "" && runs {

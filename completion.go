@@ -81,24 +81,19 @@ func complete(ctx context.Context, env *environment, queries *dbgen.Queries, cla
 	}
 	before := claimed.Completion()
 	claimed.SetCompletion(job.Completing)
-	row, err := queries.CompleteInTransaction(ctx, dbgen.CompleteInTransactionParams{
-		ID: claimed.ID, Attempt: int32(claimed.Lock.Attempt), WorkerID: claimed.Lock.By,
-		LockedAt: pgtype.Timestamptz{Time: claimed.Lock.At, Valid: true},
-	})
+	transaction, completed, err := env.completer.Complete(ctx, queries, claimed)
 	switch {
-	case err == nil && row.Completed > 0:
-		if row.QueueKept {
-			claimed.KeepQueue()
-		}
-		claimed.SetCompletion(row.Transaction)
+	case err == nil && completed:
+		claimed.SetCompletion(transaction)
 		return nil
-	case err == nil && row.Transaction == before:
+	case err == nil && transaction == before:
 		claimed.SetCompletion(before)
 		return nil // the second call in one transaction
-	case err == nil && wasHeld:
-		err = errOldSnapshot
 	case err == nil:
 		err = whyGone(ctx, queries, claimed, before)
+		if wasHeld && err == ErrJobLost { //nolint:errorlint // a question that failed is told
+			err = errOldSnapshot
+		}
 	}
 	claimed.SetCompletion(before)
 	return completionError(&claimed.Row, err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/schema"
@@ -73,9 +74,21 @@ func (w *Worker) prepareSchema(ctx context.Context) (migrate.Ledger, error) {
 	if err != nil {
 		return ledger, err
 	}
-	err = w.client.checkSchema(ctx, true)
+	found, err := w.client.lookAtSchema(ctx)
+	if err != nil {
+		return ledger, err
+	}
+	err = w.reached(found)
 	w.warnOfHidden(err)
 	return ledger, err
+}
+
+// reached notes what was found of the schema. The error is a *HiddenRowsError.
+func (w *Worker) reached(found dbgen.SchemaReachRow) error {
+	if found.Ruled {
+		w.completer.Ruled()
+	}
+	return w.client.schema.hidden(found, true)
 }
 
 // warnOfHidden reports rows that row level security hides.

@@ -10,6 +10,7 @@ import (
 	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/sqltask"
 )
 
 // Task binds a task identifier to the code that runs its jobs. Make one with
@@ -40,6 +41,8 @@ type environment struct {
 	worker string
 	// locked waits until the job's lock is written, if the job is held.
 	locked func(context.Context, *job.Claimed) (held bool, err error)
+	// completer completes jobs in other transactions than the worker's.
+	completer *sqltask.Completer
 
 	maxAttempts int // of the task; 0 for what each job says
 }

@@ -184,7 +184,7 @@ func sqlTask(identifier, statements string) Task {
 	runner := func(env *environment) sqltask.Runner {
 		config := env.client.pool.Config()
 		return sqltask.Runner{
-			Pool: env.client.pool, Statements: env.client.unchecked,
+			Pool: env.client.pool, Statements: env.client.unchecked, Completer: env.completer,
 			Hooks: config.AfterConnect != nil || config.ConnConfig.AfterConnect != nil,
 		}
 	}

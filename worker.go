@@ -22,6 +22,7 @@ import (
 	"github.com/gworker/gworker/internal/recovery"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/shutdown"
+	"github.com/gworker/gworker/internal/sqltask"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -49,6 +50,7 @@ type Worker struct {
 	client    *Client
 	events    *event.Stream
 	scheduler *scheduler.Scheduler
+	completer sqltask.Completer
 	lockWatch *recovery.LockWatch // once it is started
 	cronItems *cron.Set
 	ran       atomic.Bool
@@ -153,7 +155,8 @@ func (w *Worker) handlers() map[string]scheduler.Handler {
 	log := newEventLog(w.config.Logger)
 	for _, task := range w.config.Tasks {
 		env := &environment{
-			client: w.client, events: w.events, logger: w.config.Logger, log: log, worker: w.id, locked: w.locked, maxAttempts: task.options.MaxAttempts,
+			client: w.client, events: w.events, logger: w.config.Logger, log: log, worker: w.id, locked: w.locked, completer: &w.completer,
+			maxAttempts: task.options.MaxAttempts,
 		}
 		handlers[task.identifier] = w.config.handler(env, task)
 	}

@@ -167,7 +167,7 @@ func (w *Worker) checkLedger(ctx context.Context, before migrate.Ledger, stop co
 
 // watchSchema looks for what no notification tells of: without a listener, or where the
 // ledger could not be read, for breaking migrations, and for policies that hide the
-// jobs, of which the worker would see none from then on.
+// jobs, of which the worker would see none from then on. And it looks for new rules.
 func (w *Worker) watchSchema(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) {
 	ticker := time.NewTicker(w.config.Recovery.HeartbeatInterval)
 	defer ticker.Stop()
@@ -185,7 +185,7 @@ func (w *Worker) watchSchema(ctx context.Context, before migrate.Ledger, stop co
 		if err != nil || !found.Installed {
 			continue // claims say so
 		}
-		err = w.client.schema.hidden(found, true)
+		err = w.reached(found)
 		hidden = err != nil && (hidden || w.warnOfHidden(err))
 	}
 }

@@ -7,6 +7,7 @@
 -- the table's rows, and read_only if none lets it change them as a worker does. (A
 -- producer's policies do not: they show it what it adds.) What restrictive policies leave
 -- of that cannot be said. policies_fail: statements that a policy concerns are errors.
+-- ruled: rules of the user's rewrite statements on the jobs or queues.
 select
   current_user::text as role,
   coalesce(pg_catalog.bool_or(c.relname = 'migrations'), false)::boolean as installed,
@@ -55,7 +56,10 @@ select
   ), '')::text as read_only,
   coalesce(pg_catalog.bool_or(
     c.relname <> 'migrations' and pg_catalog.current_setting('row_security') = 'off' and pg_catalog.row_security_active(c.oid)
-  ), false)::boolean as policies_fail
+  ), false)::boolean as policies_fail,
+  coalesce(pg_catalog.bool_or(
+    c.relname in ('_private_jobs', '_private_job_queues') and exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid)
+  ), false)::boolean as ruled
 from pg_catalog.pg_namespace n
 join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'p')
   and c.relname in ('migrations', '_private_jobs', '_private_tasks', '_private_job_queues')

@@ -78,7 +78,10 @@ select
   ), '')::text as read_only,
   coalesce(pg_catalog.bool_or(
     c.relname <> 'migrations' and pg_catalog.current_setting('row_security') = 'off' and pg_catalog.row_security_active(c.oid)
-  ), false)::boolean as policies_fail
+  ), false)::boolean as policies_fail,
+  coalesce(pg_catalog.bool_or(
+    c.relname in ('_private_jobs', '_private_job_queues') and exists (select from pg_catalog.pg_rewrite r where r.ev_class = c.oid)
+  ), false)::boolean as ruled
 from pg_catalog.pg_namespace n
 join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relkind in ('r', 'p')
   and c.relname in ('migrations', '_private_jobs', '_private_tasks', '_private_job_queues')
@@ -94,6 +97,7 @@ type SchemaReachRow struct {
 	Hidden         string
 	ReadOnly       string
 	PoliciesFail   bool
+	Ruled          bool
 }
 
 // What a client asks once, before its first statement: whether it may work on the
@@ -103,6 +107,7 @@ type SchemaReachRow struct {
 // the table's rows, and read_only if none lets it change them as a worker does. (A
 // producer's policies do not: they show it what it adds.) What restrictive policies leave
 // of that cannot be said. policies_fail: statements that a policy concerns are errors.
+// ruled: rules of the user's rewrite statements on the jobs or queues.
 func (q *Queries) SchemaReach(ctx context.Context, schema string) (SchemaReachRow, error) {
 	row := q.db.QueryRow(ctx, SchemaReach, schema)
 	var i SchemaReachRow
@@ -115,6 +120,7 @@ func (q *Queries) SchemaReach(ctx context.Context, schema string) (SchemaReachRo
 		&i.Hidden,
 		&i.ReadOnly,
 		&i.PoliciesFail,
+		&i.Ruled,
 	)
 	return i, err
 }

@@ -46,6 +46,7 @@ var (
 type Runner struct {
 	Pool       *pgxpool.Pool
 	Statements *statement.Set
+	Completer  *Completer
 	// Hooks says that the pool sets up its connections itself. What it has set is lost
 	// with the settings of a file, so that such a connection is used for one file.
 	Hooks bool
@@ -233,17 +234,10 @@ func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, b *begun, j *jo
 	if current != b.id {
 		return errLeftTransaction
 	}
-	done, err := queries.CompleteInTransaction(ctx, dbgen.CompleteInTransactionParams{
-		ID: j.ID, Attempt: int32(j.Lock.Attempt), WorkerID: j.Lock.By,
-		LockedAt: pgtype.Timestamptz{Time: j.Lock.At, Valid: true},
-	})
-	switch {
+	switch _, completed, err := r.Completer.Complete(ctx, queries, j); {
 	case err != nil:
 		return fmt.Errorf("completing the job: %w", err)
-	case done.Completed > 0:
-		if done.QueueKept {
-			j.KeepQueue()
-		}
+	case completed:
 		return nil
 	}
 	if holds, err := queries.HoldsJob(ctx, holdsJob(j)); err == nil && holds {

@@ -39,8 +39,15 @@ func (t sqlTx) Exec(ctx context.Context, text string, args ...any) (pgconn.Comma
 	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
-	_, err = t.tx.ExecContext(ctx, text, plain...)
-	return pgconn.CommandTag{}, err
+	result, err := t.tx.ExecContext(ctx, text, plain...)
+	if err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	rows, err := result.RowsAffected()
+	if err != nil {
+		return pgconn.CommandTag{}, nil //nolint:nilerr // the statement was carried out; the driver does not count
+	}
+	return pgconn.NewCommandTag(fmt.Sprintf("ROWS %d", rows)), nil
 }
 
 func (t sqlTx) Query(ctx context.Context, text string, args ...any) (pgx.Rows, error) {

@@ -1,0 +1,54 @@
+package sqltask
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/retry"
+)
+
+// A Completer completes jobs in transactions that are not the worker's own, by one
+// statement. A rule of the user's on the tables of jobs or queues is against it, and an
+// error breaks the transaction. So where there is one, plain statements take its place,
+// and the worker unlocks the job's queue after the run.
+//
+// It may be used from any number of goroutines.
+type Completer struct{ ruled atomic.Bool }
+
+// Ruled notes that there is such a rule.
+func (c *Completer) Ruled() { c.ruled.Store(true) }
+
+// Complete deletes the row of a job if its lock is the claim's, and reports whether it
+// was. transaction is what the database can be asked about later.
+func (c *Completer) Complete(ctx context.Context, queries *dbgen.Queries, j *job.Claimed) (transaction int64, completed bool, err error) {
+	attempt, lockedAt := int32(j.Lock.Attempt), pgtype.Timestamptz{Time: j.Lock.At, Valid: true}
+	if !c.ruled.Load() {
+		row, err := queries.CompleteInTransaction(ctx, dbgen.CompleteInTransactionParams{
+			ID: j.ID, Attempt: attempt, WorkerID: j.Lock.By, LockedAt: lockedAt,
+		})
+		if err != nil && retry.Ruled(err) {
+			c.Ruled()
+			return 0, false, fmt.Errorf("%w (there is a rule on the table of jobs or queues: the next run completes by other statements)", err)
+		}
+		if row.Completed > 0 && row.QueueKept {
+			j.KeepQueue()
+		}
+		return row.Transaction, row.Completed > 0, err
+	}
+	rows, err := queries.DeleteJob(ctx, dbgen.DeleteJobParams{ID: j.ID, WorkerID: j.Lock.By, LockedAt: lockedAt, Attempt: attempt})
+	if err != nil {
+		return 0, false, err
+	}
+	if transaction, err = queries.CurrentTransaction(ctx); err != nil {
+		return 0, false, err
+	}
+	if rows > 0 && j.Row.Queue != "" {
+		j.KeepQueue()
+	}
+	return transaction, rows > 0, nil
+}
