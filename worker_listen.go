@@ -137,7 +137,8 @@ func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.
 // another schema. If the ledger cannot be read, watchSchema tries again.
 func (w *Worker) checkLedger(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) {
 	now, err := migrate.CheckLedger(ctx, w.pool, w.options.Schema)
-	if err != nil && retry.AtOnce(err) { // a connection of the pool that has ended
+	// What has ended a connection of the pool may have ended all of them.
+	for tries := w.pool.Stat().MaxConns(); err != nil && retry.AtOnce(err) && tries > 0; tries-- {
 		now, err = migrate.CheckLedger(ctx, w.pool, w.options.Schema)
 	}
 	var incompatible *migrate.IncompatibleError
