@@ -80,7 +80,9 @@ func (cc *claimConn) queueEnd(batch *pgx.Batch, e ending, announce bool) claimEn
 	if len(e.ask) > 0 {
 		batch.Queue(h.text(dbgen.AwaitedJobs), e.ask)
 	}
-	batch.Queue(savepointHeld)
+	if guarded {
+		batch.Queue(savepointHeld)
+	}
 	if len(complete) > 0 {
 		batch.Queue(h.text(dbgen.CompleteHeldJobs), complete)
 	}
@@ -117,8 +119,10 @@ func (cc *claimConn) queueEnd(batch *pgx.Batch, e ending, announce bool) claimEn
 				return w, fmt.Errorf("statement AwaitedJobs: %w", err)
 			}
 		}
-		if _, err := results.Exec(); err != nil {
-			return w, fmt.Errorf("setting a savepoint: %w", err)
+		if guarded {
+			if _, err := results.Exec(); err != nil {
+				return w, fmt.Errorf("setting a savepoint: %w", err)
+			}
 		}
 		deleted := 0
 		if len(complete) > 0 {
