@@ -132,6 +132,11 @@ func (cc *claimConn) endAndClaim(ctx context.Context, c command, a *answer) erro
 		return cc.endFailed(ctx, c, e, errors.Join(err, results.Close()), a)
 	}
 	a.freed = cc.settle(ctx, c.end, e, written)
+	if c.claim > 0 {
+		// For a claim a shutdown does not wait as for outcomes.
+		stop := context.AfterFunc(cc.h.claimCtx, cancel)
+		defer stop()
+	}
 	if !together {
 		if err := results.Close(); err != nil || c.claim == 0 {
 			return cc.explain(bounded, c.claim, err)
