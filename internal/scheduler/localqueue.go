@@ -262,7 +262,7 @@ func (q *localQueue) each(stop func() bool, leave func(*job.Claimed) bool) {
 
 func never() bool { return false }
 
-// lose drops jobs whose locks are gone: they are somebody else's to run. It returns
+// lose drops jobs whose locks are gone: other workers run them. It returns
 // the ids of those that were here.
 func (q *localQueue) lose(jobs []*job.Claimed) (ids []int64) {
 	lost := make(map[*job.Claimed]bool, len(jobs))

@@ -253,7 +253,7 @@ func TestReturnAndClaimWhoseAnswersWereLost(t *testing.T) {
 	}
 	for name, now := range map[string]func() time.Time{
 		"database time": nil,
-		// The second claim writes other locks than the first all the same.
+		// Even so, the second claim writes other locks than the first.
 		"a clock that stands still": func() time.Time { return time.Date(2222, 2, 2, 2, 2, 2, 2, time.UTC) },
 	} {
 		t.Run(name, func(t *testing.T) {
