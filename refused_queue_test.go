@@ -1,9 +1,12 @@
 package gworker_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
 )
@@ -57,4 +60,81 @@ func TestRefusedLocksOfQueues(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestQueuesOfRefusedLocksAreFreed: a queue stays locked for no job, although the worker
+// claims no more: its slots are taken, or it ends.
+func TestQueuesOfRefusedLocksAreFreed(t *testing.T) {
+	const locked = "select count(*) from graphile_worker._private_job_queues where locked_at is not null"
+	for _, c := range []struct {
+		name, body string
+		hold       time.Duration
+		first      int // the priority of the job whose lock is refused, that of the other being 0
+	}{
+		{"slots are taken, held", "return null", time.Millisecond, -1},
+		{"slots are taken, locked", "return null", 0, -1},
+		{"slots are taken, locked after", "raise exception 'not this one'", 0, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			pool := migrated(t)
+			exec(t, pool, fmt.Sprintf(`create function poison() returns trigger language plpgsql as $$ begin
+					if old.payload::text = '{"bad":true}' and new.locked_at is not null then %s; end if;
+					return new;
+				end $$;
+				create trigger poison before update on graphile_worker._private_jobs for each row execute function poison()`, c.body))
+			_, err := newClient(t, pool).AddJobs(t.Context(), []gworker.JobSpec{
+				{Task: "x", Queue: "q", Priority: c.first, Payload: map[string]bool{"bad": true}}, {Task: "x"},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			release := make(chan struct{})
+			w := start(t, gworker.Config{
+				Pool: pool, HoldTime: &c.hold, Concurrency: 2, PollInterval: time.Hour,
+				Tasks: []gworker.Task{gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error {
+					<-release
+					return nil
+				})},
+			})
+			t.Cleanup(func() { close(release) }) // before the worker is stopped
+			waitFor[gworker.ClaimRefused](t, w.events, nil)
+			if n := 1; !eventually(t, pool, locked, func(now int) bool { n = now; return n == 0 }) {
+				t.Errorf("%d queues are locked for no job", n)
+			}
+		})
+	}
+	for _, body := range []string{"return null", "raise exception 'not this one'"} {
+		t.Run("the worker ends, "+body, func(t *testing.T) {
+			t.Parallel()
+			pool := migrated(t)
+			exec(t, pool, fmt.Sprintf(`create function poison() returns trigger language plpgsql as $$ begin
+					if new.locked_at is not null then %s; end if;
+					return new;
+				end $$;
+				create trigger poison before update on graphile_worker._private_jobs for each row execute function poison()`, body))
+			add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Queue: "q"})
+			w := start(t, gworker.Config{Pool: pool, HoldTime: new(time.Duration), Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
+			waitFor[gworker.ClaimRefused](t, w.events, nil)
+			if err := w.stop(); err != nil {
+				t.Error(err)
+			}
+			var n int
+			if scan(t, pool, locked, nil, &n); n > 0 {
+				t.Errorf("%d queues are locked for no job", n)
+			}
+		})
+	}
+}
+
+// eventually asks again until a count is as it is to be.
+func eventually(t *testing.T, pool *pgxpool.Pool, sql string, is func(int) bool) bool {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		var n int
+		if scan(t, pool, sql, nil, &n); is(n) {
+			return true
+		}
+	}
+	return false
 }

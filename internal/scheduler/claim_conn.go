@@ -362,7 +362,7 @@ func (cc *claimConn) settle(ctx context.Context, oc *openClaim, e ending, w clai
 	for _, j := range w.unspilled {
 		unspilled[j.ID] = true
 		cc.h.refused.tell(cc.h.events, cc.h.workerID, j, errUnchanged)
-		cc.h.refused.leavesQueues(true)
+		cc.h.refused.queues.Store(true)
 	}
 	cc.h.pool.committed(oc, func(a *active) bool { return !unspilled[a.job.ID] }, cc.h.complete)
 	if len(e.spill) > 0 && cc.h.events.WantsFrequent() {

@@ -349,7 +349,7 @@ func (cc *claimConn) giveUp(oc *openClaim, gone []runResult, lost []*job.Claimed
 		h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: end.job, Err: end.outcome.Err, Unsure: unsure})
 	}
 	if len(refused) > 0 {
-		h.refused.leavesQueues(true)
+		h.refused.queues.Store(true)
 	}
 	for _, a := range oc.jobs {
 		if refusal := refused[a.job.ID]; refusal != nil { // it has not ended

@@ -46,7 +46,8 @@ type refusedJobs struct {
 	names  map[string]refusedJob // queues
 	search bool
 	vain   bool // the last search has found nothing
-	queues bool // there may be queues that are locked for the sake of such jobs only
+
+	queues atomic.Bool // there may be queues that are locked for the sake of such jobs only
 }
 
 type refusedJob struct {
@@ -196,17 +197,9 @@ func (r *refusedJobs) suspect() bool {
 func (r *refusedJobs) unlocked() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.search, r.queues = true, true
+	r.search = true
+	r.queues.Store(true)
 	r.counted()
-}
-
-// leavesQueues notes whether queues may be locked for the sake of such jobs only, and
-// reports whether they were before.
-func (r *refusedJobs) leavesQueues(may bool) (before bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before, r.queues = r.queues, may
-	return before
 }
 
 // searching reports whether the claim is to be a search, which it is to tell the end of.
@@ -242,7 +235,7 @@ func (c *claimer) search(ctx context.Context, o *ordinary, cause error) {
 		ids[j.ID], list[i] = j, j.ID
 	}
 	s := &search{claimer: c, selection: o.selection, jobs: ids}
-	err = s.take(ctx, list)
+	err = errors.Join(s.take(ctx, list), c.freeQueues(ctx))
 	c.refused.searched(s.refused + len(s.taken))
 	o.jobs, o.searched, o.more = s.taken, s.refused > 0, true
 	switch {
@@ -314,7 +307,7 @@ func (c *claimer) refusedQueue(ctx context.Context, j *job.Claimed) (refusal, er
 	if j.Queue == "" {
 		return nil, nil
 	}
-	c.refused.leavesQueues(true)
+	c.refused.queues.Store(true)
 	rows, err := c.queries.TryQueue(ctx, dbgen.TryQueueParams{WorkerID: c.workerID, Queue: j.Queue})
 	switch {
 	case err != nil && isRefusal(err):
@@ -325,6 +318,23 @@ func (c *claimer) refusedQueue(ctx context.Context, j *job.Claimed) (refusal, er
 		return errQueueUnchanged, nil
 	}
 	return nil, nil
+}
+
+// freeQueues unlocks the queues that are locked for the sake of jobs whose locks were
+// refused. No later claim may come that does: the slots may be taken, or the worker ends.
+func (c *claimer) freeQueues(ctx context.Context) error {
+	if !c.refused.queues.Swap(false) {
+		return nil
+	}
+	_, err := c.queries.FreeIdleQueues(ctx, c.workerID)
+	if err == nil {
+		return nil
+	}
+	c.refused.queues.Store(true)
+	if isRefusal(err) {
+		return nil // claims have told of it
+	}
+	return fmt.Errorf("unlocking queues of jobs that could not be locked: %w", err)
 }
 
 var errQueueUnchanged = errors.New("the queue's row is as it was, although the statement succeeded; " +
@@ -342,13 +352,8 @@ var errTooManyRefused = fmt.Errorf("the database refuses the locks of more than 
 func (c *claimer) choose(
 	ctx context.Context, limit int, s selection, only []int64, look bool,
 ) (jobs []*job.Claimed, more bool, unlocked int, err error) {
-	if !look && c.refused.any() && c.refused.leavesQueues(false) {
-		if _, err := c.queries.FreeIdleQueues(ctx, c.workerID); err != nil {
-			c.refused.leavesQueues(true)
-			if !isRefusal(err) {
-				return nil, false, 0, fmt.Errorf("unlocking queues of jobs that could not be locked: %w", err)
-			}
-		}
+	if err := c.freeQueues(ctx); err != nil {
+		return nil, false, 0, err
 	}
 	at, lockAt := c.clock.claim()
 	leftOut, queues := []int64{}, []string{}
@@ -374,7 +379,7 @@ func (c *claimer) choose(
 			continue
 		}
 		unlocked, more = unlocked+1, true
-		c.refused.leavesQueues(true)
+		c.refused.queues.Store(true)
 		err = errors.Join(err, c.leaveOut(ctx, j, errUnchanged))
 	}
 	if !look && len(jobs) > 0 && c.refused.any() {

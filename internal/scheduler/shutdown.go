@@ -97,6 +97,7 @@ func (s *Scheduler) shutDown(ctx context.Context) {
 	}
 	over := s.deadline.Context().Done()
 	s.holds.end(holdsOver, over)
+	s.freeQueues()
 	s.completer.close(over)
 	s.completer.out.snoozes.end()
 	s.config.Events.Emit(event.ShutdownComplete{
@@ -157,6 +158,15 @@ func (s *Scheduler) giveBackLost() {
 		return
 	}
 	s.giveBack(ErrShutdown, jobs...)
+}
+
+// freeQueues unlocks the queues of jobs whose locks were refused last.
+func (s *Scheduler) freeQueues() {
+	ctx, cancel := context.WithTimeout(s.deadline.Context(), lastLook)
+	defer cancel()
+	if err := s.claims.freeQueues(ctx); err != nil {
+		s.config.Events.Emit(event.ClaimFailed{WorkerID: s.config.WorkerID, Err: err})
+	}
 }
 
 func isClosed(c <-chan struct{}) bool {
