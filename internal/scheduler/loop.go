@@ -155,7 +155,9 @@ func (l *loop) polls(ctx context.Context) {
 	}
 	l.asking = true
 	l.background.run(func() func() {
-		runnable, err := l.Scheduler.poll(ctx)
+		// Not by ctx: a statement that is cut off ends its connection, and asks a pooler
+		// to cancel it. There are releases of PgBouncer that die of such requests.
+		runnable, err := l.Scheduler.poll(l.claiming)
 		return func() {
 			l.asking = false
 			l.more = l.more || runnable || err != nil
