@@ -44,11 +44,10 @@ func TestRefusalsAtTheCommit(t *testing.T) {
 					before := add(t, client, gworker.JobSpec{Task: "x"})
 					waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == before.ID })
 				}
-				lost := 0
 				if late {
 					exec(t, pool, sql)
 				}
-				for round := range 3 {
+				for range 5 {
 					specs := []gworker.JobSpec{{Task: "x", Payload: map[string]bool{"bad": true}}}
 					for range 10 {
 						specs = append(specs, gworker.JobSpec{Task: "x"})
@@ -69,18 +68,13 @@ func TestRefusalsAtTheCommit(t *testing.T) {
 						}
 						return false
 					})
-					if round == 0 && late {
-						if lost = count[gworker.HoldLost](w.events); lost > 2 {
-							t.Errorf("%d holds were lost", lost)
-						}
-						waitFor[gworker.HoldLost](t, w.events, nil)
-					}
 				}
 				if err := w.stop(); err != nil {
 					t.Error(err)
 				}
-				if n := count[gworker.HoldLost](w.events); n != lost {
-					t.Errorf("%d holds were lost, %d of them at first", n, lost)
+				// Whoever makes the trigger late may meet each connection's claim once.
+				if n := count[gworker.HoldLost](w.events); n > 2 || n > 0 && !late {
+					t.Errorf("%d holds were lost", n)
 				}
 			})
 		}
