@@ -15,7 +15,6 @@ type claimFlags struct {
 	localQueue int
 	holdTime   time.Duration
 	workerTime bool
-	given      func(flag string) bool
 }
 
 func (f *claimFlags) register(cmd *cobra.Command) {
@@ -26,15 +25,15 @@ func (f *claimFlags) register(cmd *cobra.Command) {
 		"claim this many jobs at a time, ahead of free slots: for very short jobs (default: none ahead)")
 	flags.DurationVar(&f.holdTime, "hold-time", gworker.DefaultHoldTime,
 		"hold jobs that end within this time by an open transaction instead of locking them; 0 turns it off, and so do options that need locks")
-	f.given = flags.Changed
 	flags.BoolVar(&f.workerTime, "use-worker-time", false,
 		"this machine's clock, not the database's, decides when jobs are due")
 }
 
-func (f *claimFlags) apply(config gworker.Config) gworker.Config {
+// apply sets what was given to the command that runs, which may be the root.
+func (f *claimFlags) apply(cmd *cobra.Command, config gworker.Config) gworker.Config {
 	config.ForbiddenFlags, config.AcceptedFlags = f.forbidden, f.accepted
 	config.LocalQueue.Size = f.localQueue
-	if f.given("hold-time") {
+	if cmd.Flags().Changed("hold-time") {
 		config.HoldTime = &f.holdTime
 	}
 	if f.workerTime {

@@ -62,6 +62,10 @@ func explain(err error) string {
 		// Of a list, an entry is named by its place.
 		list, _, _ := strings.Cut(field.Field, "[")
 		if flag, ok := flagOf[list]; ok {
+			var set *settingError
+			if errors.As(err, &set) {
+				flag += " (from " + set.source + ")"
+			}
 			text = flag + " " + field.Problem
 		}
 	}
@@ -236,7 +240,7 @@ func answerHint(answer *pgconn.PgError) string {
 
 var (
 	urlPassword     = regexp.MustCompile(`(://[^:/@\s]*:)\S*@`)
-	keywordPassword = regexp.MustCompile(`(?i)(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)`)
+	keywordPassword = regexp.MustCompile(`(?i)(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)`)
 )
 
 // hideSecrets is the last guard: what reads like a password in a connection

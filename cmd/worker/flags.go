@@ -15,6 +15,7 @@ import (
 // sharedFlags are the flags that every subcommand has.
 type sharedFlags struct {
 	std            stdio
+	settings       settings
 	databaseURL    string
 	schema         string
 	logLevel       string

@@ -28,7 +28,7 @@ func nodeNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 type nodeFlags struct {
 	schemaOnly bool
 	cleanup    []string
-	config     string
+	javascript string // -C
 	watch      bool
 }
 
@@ -40,9 +40,9 @@ func acceptNodeOptions(root, run *cobra.Command, shared *sharedFlags) {
 	flags := run.Flags()
 	flags.BoolVar(&f.schemaOnly, "schema-only", false, `install or update the schema and end, as "worker migrate" does`)
 	flags.StringArrayVar(&f.cleanup, "cleanup", nil, `clean the database and end, as "worker cleanup" does`)
-	flags.StringVarP(&f.config, "config", "C", "", "cannot be used: a graphile.config is JavaScript")
+	flags.StringVarP(&f.javascript, "graphile-config", "C", "", "cannot be used: a graphile.config is JavaScript")
 	flags.BoolVarP(&f.watch, "watch", "w", false, "cannot be used, as in newer Node workers")
-	for _, name := range []string{"schema-only", "cleanup", "config", "watch"} {
+	for _, name := range []string{"schema-only", "cleanup", "graphile-config", "watch"} {
 		flags.Lookup(name).Hidden = true
 	}
 	runJobs := run.RunE
@@ -67,9 +67,9 @@ func (f nodeFlags) check(cmd *cobra.Command) error {
 	switch {
 	case err != nil:
 		return err
-	case f.config != "" || cmd.Flags().Changed("config"):
-		return errors.New("--config cannot be used: a graphile.config is JavaScript, which runs in Node's worker alone. " +
-			"Give its settings as options (docs/command-line.md has a table), and write its tasks as files of the tasks folder")
+	case f.javascript != "" || cmd.Flags().Changed("graphile-config"):
+		return errors.New("-C cannot be used: a graphile.config is JavaScript, which runs in Node's worker alone. Give its settings " +
+			"as options or in a YAML file, --config (docs/command-line.md has a table), and write its tasks as files of the tasks folder")
 	case f.watch:
 		return errors.New("--watch cannot be used, as in newer Node workers: restart the worker when task files change, " +
 			"for example with a file watcher")

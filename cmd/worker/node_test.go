@@ -39,7 +39,7 @@ func TestNodesCommandLineRunsJobs(t *testing.T) {
 
 func TestNodeOptionsThatCannotBe(t *testing.T) {
 	worker(t, "", "--config", "graphile.config.js").want(t, 2, "--config", "JavaScript", "docs/command-line.md")
-	worker(t, "", "run", "-C", "graphile.config.js").want(t, 2, "--config")
+	worker(t, "", "run", "-C", "graphile.config.js").want(t, 2, "-C", "--config")
 	worker(t, "", "--watch").want(t, 2, "--watch", "restart")
 	worker(t, "", "--once", "--schema-only").want(t, 2, "--once and --schema-only")
 	worker(t, "", "--schema-only", "--cleanup", "GC_JOB_QUEUES").want(t, 2, "--cleanup and --schema-only")

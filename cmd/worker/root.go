@@ -54,7 +54,12 @@ and those of Node's graphile-worker are understood.`,
 		Args:          noArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 
-		PersistentPreRunE: refuseEmpty,
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
+			if err := shared.settings.read(cmd); err != nil {
+				return err
+			}
+			return refuseEmpty(cmd, args)
+		},
 	}
 	root.SetVersionTemplate("worker {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

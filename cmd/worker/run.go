@@ -44,15 +44,24 @@ commits too; an executable file gets {"payload": ...} on its standard input.
 Files in folders make identifiers with slashes.
 
 A crontab adds jobs at the times that it lists; "worker crontab check" checks one.
-With --crontab and without a tasks folder, the worker only adds those jobs.`,
+With --crontab and without a tasks folder, the worker only adds those jobs.
+
+An option can also be a variable, GWORKER_POLL_INTERVAL for --poll-interval, or a
+line "poll-interval: 5s" of the YAML file that --config names. The command line
+comes first, then variables, then the file. --print-config shows what is used.`,
 		Example: `  worker run --database-url postgres://app@db/app
-  worker run --once --jobs 4 --tasks ./tasks`,
+  worker run --once --jobs 4 --tasks ./tasks
+  worker run --config gworker.yaml --print-config`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if shared.settings.print {
+				return shared.settings.printTo(shared.std.out, cmd)
+			}
 			logger, err := shared.logger(cmd)
 			if err != nil {
 				return err
 			}
+			shared.settings.warn(logger)
 			crontab, err := loadCrontab(cmd, f.crontab, f.tasks.dir)
 			if err != nil {
 				return err
@@ -66,7 +75,7 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 			case !f.once:
 				crontab.announce(tasks, logger)
 			}
-			config := f.claims.apply(gworker.Config{
+			config := f.claims.apply(cmd, gworker.Config{
 				DatabaseURL: shared.url(), Schema: shared.schemaName(), NoPreparedStatements: shared.unprepared,
 				Tasks: tasks, Concurrency: f.jobs, PollInterval: f.pollInterval,
 				MaxPoolSize: f.maxPoolSize, ConnectTimeout: shared.connectTimeout,
@@ -78,11 +87,12 @@ With --crontab and without a tasks folder, the worker only adds those jobs.`,
 			logEvents(&config, logger)
 			worker, err := gworker.NewWorker(config)
 			if err != nil {
-				return err
+				return shared.settings.explain(err)
 			}
 			return runUntilSignal(cmd.Context(), worker, f.once, logger)
 		},
 	}
+	shared.settings.register(cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&f.once, "once", false, "end when nothing is runnable")
 	flags.IntVarP(&f.jobs, "jobs", "j", gworker.DefaultConcurrency, "how many jobs run at once")
