@@ -20,6 +20,10 @@ check: generate fmt vet staticcheck build docs ## what needs no database, before
 dev: ## a private PostgreSQL, an example job, a worker
 	go run ./cmd/worker dev # not in CI
 
+.PHONY: install
+install: ## the binary as gworker, into the folder of go install
+	go build -o "$$(d=$$(go env GOBIN); echo "$${d:-$$(go env GOPATH)/bin}")/gworker" ./cmd/worker # not in CI
+
 .PHONY: generate
 generate: ## write internal/dbgen from db
 	CGO_ENABLED=0 go generate ./...

@@ -111,8 +111,8 @@ func whyUntouched(u gworker.UntouchedJob) string {
 	case u.Job.LockedBy == "":
 		return fmt.Sprintf("left out job %d: a worker ran it in just this moment; look again", u.ID)
 	}
-	return fmt.Sprintf("left out job %d (%s): it is locked by %s, for %s; \"worker cancel %d\" ends a running job",
-		u.ID, cell(u.Job.Task, 60), cell(u.Job.LockedBy, 60), span(u.Job.ReadAt.Sub(u.Job.LockedAt)), u.ID)
+	return fmt.Sprintf("left out job %d (%s): it is locked by %s, for %s; \"%s cancel %d\" ends a running job",
+		u.ID, cell(u.Job.Task, 60), cell(u.Job.LockedBy, 60), span(u.Job.ReadAt.Sub(u.Job.LockedAt)), program, u.ID)
 }
 
 // untouched is the error of a command that left out some of what was named.

@@ -12,6 +12,7 @@ import (
 )
 
 func main() {
+	program = programName(os.Args[0])
 	if isInit() {
 		os.Exit(supervise(os.Environ()))
 	}

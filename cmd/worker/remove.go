@@ -111,8 +111,8 @@ func (r removeJSON) print(shared *sharedFlags, asJSON bool) error {
 			if r.DryRun {
 				what = "it would lose its key and not be tried again"
 			}
-			terminal.Fprintf(out, "job %d (%s, key %q) is locked by %s: %s; \"worker cancel %d\" ends a running job\n",
-				job.ID, cell(job.Task, 60), job.RemovedKey, cell(job.LockedBy, 60), what, job.ID)
+			terminal.Fprintf(out, "job %d (%s, key %q) is locked by %s: %s; \"%s cancel %d\" ends a running job\n",
+				job.ID, cell(job.Task, 60), job.RemovedKey, cell(job.LockedBy, 60), what, program, job.ID)
 		}
 	}
 	for _, key := range r.NotFound {

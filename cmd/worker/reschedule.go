@@ -87,7 +87,7 @@ func (f rescheduleFlags) options(given func(string) bool) (gworker.RescheduleOpt
 
 // tellRescheduled says what becomes of a job, or would.
 func tellRescheduled(job *gworker.JobInfo, o gworker.RescheduleOptions, dryRun bool) string {
-	const stays = "it stays failed, since it has used up its attempts: \"worker retry\" runs it again, or give --attempts 0, too"
+	stays := "it stays failed, since it has used up its attempts: \"" + program + " retry\" runs it again, or give --attempts 0, too"
 	if !dryRun {
 		if job.State == gworker.StateFailed {
 			return stays

@@ -34,17 +34,17 @@ func execute(ctx context.Context, args []string, std stdio) int {
 	if err == nil {
 		return 0
 	}
-	terminal.Fprintf(std.err, "worker: %s\n", explain(err))
+	terminal.Fprintf(std.err, "%s: %s\n", program, explain(err))
 	return exitStatus(err)
 }
 
 func newRoot(std stdio) *cobra.Command {
 	shared := &sharedFlags{std: std}
 	root := &cobra.Command{
-		Use:     "worker",
+		Use:     program,
 		Version: versionText(),
 		Short:   "Run Graphile Worker jobs from PostgreSQL",
-		Long: `worker runs jobs from a Graphile Worker queue in PostgreSQL, side by side with
+		Long: program + ` runs jobs from a Graphile Worker queue in PostgreSQL, side by side with
 Node and Rust Graphile Workers if there are any.
 
 Try "worker dev" first: it needs no set-up. Options without a command mean "run",
@@ -61,7 +61,7 @@ and those of Node's graphile-worker are understood.`,
 			return refuseEmpty(cmd, args)
 		},
 	}
-	root.SetVersionTemplate("worker {{.Version}}\n")
+	root.SetVersionTemplate(program + " {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{command: cmd.CommandPath(), err: err}
 	})
@@ -75,6 +75,7 @@ and those of Node's graphile-worker are understood.`,
 	)
 	addAdminCommands(root, shared)
 	acceptNodeOptions(root, run, shared)
+	useProgramName(root)
 	return root
 }
 

@@ -100,7 +100,7 @@ func printJob(out io.Writer, job *gworker.JobInfo, apart bool) error {
 	line("flags", strings.Join(job.Flags, ", "))
 	line("priority", fmt.Sprint(job.Priority))
 	if job.State == gworker.StateFailed {
-		line("run at", fmt.Sprintf("never: it has used up its attempts; \"worker retry %d\" runs it again", job.ID))
+		line("run at", fmt.Sprintf("never: it has used up its attempts; \"%s retry %d\" runs it again", program, job.ID))
 	} else {
 		line("run at", absolute(job.RunAt, job.ReadAt))
 	}

@@ -24,7 +24,7 @@ func newVersionCommand(shared *sharedFlags) *cobra.Command {
 					Version: versionText(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 				})
 			}
-			_, err := terminal.Fprintf(shared.std.out, "worker %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := terminal.Fprintf(shared.std.out, "%s %s (%s, %s/%s)\n", program, versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestProgramName(t *testing.T) {
+	for path, want := range map[string]string{
+		"/usr/bin/gworker": "gworker", "./worker": "worker", "gworker.exe": "gworker", "jobs-2": "jobs-2",
+		"/tmp/go-build1/worker.test": "worker", "": "worker", "/": "worker", "a b": "worker", "x\x1b[31m": "worker",
+	} {
+		if got := programName(path); got != want {
+			t.Errorf("%q is called %q, want %q", path, got, want)
+		}
+	}
+}
+
+// TestTheNameItWasStartedWith: help, messages and the version use it.
+func TestTheNameItWasStartedWith(t *testing.T) {
+	itself, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "gworker")
+	if err := os.Symlink(itself, link); err != nil {
+		t.Skip(err) // Windows, for most accounts
+	}
+	for args, want := range map[string][]string{
+		"--help":         {"gworker runs jobs", `Try "gworker dev" first`, "gworker [command]", "gworker [command] --help"},
+		"run --help":     {"gworker run [flags]", "  gworker run --once", `"gworker crontab check" checks one`},
+		"cancel --help":  {"--ids | gworker cancel -"},
+		"grant --help":   {`runs jobs: "gworker run"`, "  gworker grant worker jobs"},
+		"version":        {"gworker "},
+		"--version":      {"gworker "},
+		"run --nonsense": {"gworker: ", "see gworker run --help"},
+	} {
+		cmd := exec.Command(link, strings.Fields(args)...)
+		cmd.Env = append(os.Environ(), asWorker+"=1")
+		out, _ := cmd.CombinedOutput()
+		for _, part := range want {
+			if !strings.Contains(string(out), part) {
+				t.Errorf("gworker %s lacks %q:\n%s", args, part, out)
+			}
+		}
+		if strings.Contains(strings.ReplaceAll(string(out), "gworker", ""), "worker "+strings.Fields(args)[0]+" ") {
+			t.Errorf("gworker %s speaks of another program:\n%s", args, out)
+		}
+	}
+}
