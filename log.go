@@ -173,6 +173,10 @@ func logWorker(level slog.Level, line func(slog.Level, string, ...slog.Attr), e 
 		line(level, "another process applied a breaking migration; shutting down",
 			slog.String("schema", e.Schema), slog.Int("revision", e.Revision))
 	case event.HeartbeatFailed:
+		if e.RetryIn == 0 {
+			line(level, "the worker has ended and could not deregister; others will declare it dead", errAttr(e.Err))
+			break
+		}
 		line(level, "heartbeat could not be written; others may declare this worker dead",
 			errAttr(e.Err), slog.Duration("retry_in", e.RetryIn))
 	case event.WorkerDeclaredDead:

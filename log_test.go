@@ -134,6 +134,25 @@ func TestErrorLinesHaveNoStack(t *testing.T) {
 }
 
 // A panic of a log's handler is reported as any observer's is.
+// TestRefusedDeregistrationIsToldAsThat: a worker that has ended writes no heartbeats.
+func TestRefusedDeregistrationIsToldAsThat(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	exec(t, pool, `create function stay() returns trigger language plpgsql as $$ begin raise exception 'stay'; end $$;
+		create trigger stay before delete on graphile_worker._private_workers for each row execute function stay()`)
+	var out bytes.Buffer
+	w := start(t, gworker.Config{
+		Pool: pool, Logger: slog.New(slog.NewTextHandler(&out, nil)), Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
+	})
+	waitFor[gworker.ListenerConnected](t, w.events, nil)
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	if text := out.String(); !strings.Contains(text, "could not deregister") || strings.Contains(text, "heartbeat could not be written") {
+		t.Errorf("logged:\n%s", text)
+	}
+}
+
 func TestPanicOfALogHandlerIsReported(t *testing.T) {
 	defer func() {
 		if v := recover(); v != "log is full" {

@@ -25,7 +25,9 @@ func newCancelCommand(shared *sharedFlags) *cobra.Command {
 		Long: `cancel makes jobs fail permanently. If a job is running, the gworker that runs it is
 asked to end it: it ends the handler's context (an executable gets SIGTERM), usually
 within milliseconds, and at its next heartbeat at the latest. A run that completes
-before that stays complete. - reads ids from standard input.
+before that stays complete.
+
+With - as an argument it reads ids from standard input.
 
 Whatever becomes of the run, the job is not tried again. A job on a Node or Rust
 worker cannot be interrupted, only kept from being tried again.

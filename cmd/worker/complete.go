@@ -25,7 +25,9 @@ func newCompleteCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "complete ID...",
 		Short: "Delete jobs as if they were done",
 		Long: `complete deletes jobs by their ids, as if a worker had done them. Failed jobs can
-be completed, too. - reads ids from standard input.
+be completed, too.
+
+With - as an argument it reads ids from standard input.
 
 A job that a worker runs is left alone, unless it has been locked for more than
 4 hours. The exit status is 1 if a job was left out.`,

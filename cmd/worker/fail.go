@@ -27,7 +27,8 @@ func newFailCommand(shared *sharedFlags) *cobra.Command {
 		Short: "Keep jobs from being run (again)",
 		Long: `fail marks jobs as permanently failed: they are kept, with the reason as their
 last error, and not run again. "worker retry" takes that back.
-- reads ids from standard input.
+
+With - as an argument it reads ids from standard input.
 
 A job that a worker runs is left alone, unless it has been locked for more than
 4 hours. The exit status is 1 if a job was left out.`,

@@ -25,7 +25,9 @@ func newRescheduleCommand(shared *sharedFlags) *cobra.Command {
 		Use:   "reschedule ID...",
 		Short: "Change when jobs run, their priority or their attempts",
 		Long: `reschedule changes when jobs run, their priority or their attempts. A failed job
-has used up its attempts: "worker retry" runs it again. - reads ids from standard input.
+has used up its attempts: "worker retry" runs it again.
+
+With - as an argument it reads ids from standard input.
 
 A job that a worker runs is left alone, unless it has been locked for more than
 4 hours. The exit status is 1 if a job was left out.`,

@@ -21,7 +21,9 @@ func newRetryCommand(shared *sharedFlags) *cobra.Command {
 		Short: "Run failed jobs again, now and with all their attempts",
 		Long: `retry lets jobs run again at once, with as many attempts as when they were added:
 failed ones, and those that wait for their next attempt or their time. Their last
-error stays until the next one. - reads ids from standard input.
+error stays until the next one.
+
+With - as an argument it reads ids from standard input.
 
 A job that a worker runs is left alone, unless it has been locked for more than
 4 hours. The exit status is 1 if a job was left out.`,

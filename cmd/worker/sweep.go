@@ -123,8 +123,8 @@ type sweptWorkersJSON struct {
 
 type sweptJobJSON struct {
 	ID          int64  `json:"id"`
-	Task        string `json:"task"`
-	Queue       string `json:"queue,omitempty"`
+	Task        string `json:"task_identifier"`
+	Queue       string `json:"queue_name,omitempty"`
 	Key         string `json:"key,omitempty"`
 	Attempts    int    `json:"attempts"`
 	MaxAttempts int    `json:"max_attempts"`

@@ -27,7 +27,7 @@ func TestSweep(t *testing.T) {
 		"gworker_dead: not heard of for 2m", "job 1 (dead, attempt 1 of 25) would be given back")
 	worker(t, "", "sweep", "--stale-after", "5m", "-c", database).want(t, 0, "no dead workers")
 	r := worker(t, "", "sweep", "--json", "-c", database)
-	r.want(t, 0)
+	r.want(t, 0, `"task_identifier":"dead"`) // as in all other output
 	var printed sweepJSON
 	if err := json.Unmarshal([]byte(r.out), &printed); err != nil || len(printed.Workers) != 1 ||
 		len(printed.Workers[0].Jobs) != 1 || printed.Workers[0].Jobs[0].Action != "recover" {

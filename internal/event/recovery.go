@@ -4,8 +4,9 @@ import (
 	"time"
 )
 
-// HeartbeatFailed: the worker could not say that it lives; the next try comes
-// after RetryIn.
+// HeartbeatFailed: the worker could not say that it lives; the next try comes after
+// RetryIn. If that is 0, the worker has ended and could not say so: others find it dead
+// after their Recovery.StaleAfter.
 type HeartbeatFailed struct {
 	WorkerID string
 	Err      error
