@@ -60,6 +60,7 @@ then; on a database that you name it is ` + sharedExample + `, so that it takes 
 that are meant for a task of yours.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			defer outliveReaders()()
 			f.logJobs = cmd.Flags().Changed("log-level")
 			if !f.logJobs {
 				shared.logLevel = "warn" // what ran is printed; the rest would hide it

@@ -204,12 +204,12 @@ func hintFor(err error) string {
 		return "nothing listens there: start PostgreSQL, or check host and port in " + whereFrom
 	case errors.As(err, &connect) && errors.Is(err, fs.ErrNotExist):
 		return "no PostgreSQL socket there: start PostgreSQL, or say where it is with " + whereFrom
-	case errors.Is(err, context.DeadlineExceeded):
-		return "the server did not answer: check host, port and firewall"
 	case errors.As(err, &connect) && notPostgres.MatchString(err.Error()):
 		return "what answers there is no PostgreSQL: check host and port in " + whereFrom
 	case errors.As(err, &connect) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)):
 		return "the connection was ended before PostgreSQL answered: see whether it runs, and the log of a proxy that is in between"
+	case errors.Is(err, context.DeadlineExceeded): // last: it may have cut off a try after others that say more
+		return "the server did not answer: check host, port and firewall"
 	}
 	return ""
 }

@@ -61,6 +61,7 @@ comes first, then variables, then the file. --print-config shows what is used.`,
 			if err != nil {
 				return err
 			}
+			defer outliveReaders()()
 			shared.settings.warn(logger)
 			crontab, err := loadCrontab(cmd, f.crontab, f.tasks.dir)
 			if err != nil {

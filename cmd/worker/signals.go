@@ -15,6 +15,15 @@ import (
 // process of a group, and process managers pass on what they get.
 const echoTime = time.Second
 
+// outliveReaders keeps the process going when the reader of its log goes, as head does. A
+// write fails then, and that must not end jobs in their middle. The signal is not
+// ignored, which processes of tasks would inherit. It is called before anything is logged.
+func outliveReaders() (stop func()) {
+	lost := make(chan os.Signal, 1)
+	signal.Notify(lost, syscall.SIGPIPE)
+	return func() { signal.Stop(lost) }
+}
+
 // untilSignal returns a context that the first SIGINT, SIGTERM or SIGHUP ends.
 // A later one calls force. now tells the time. release stops listening and waits
 // for the goroutine.
@@ -27,11 +36,6 @@ func untilSignal(
 	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	// The reader of the log may go, as head does. A write fails then, and that
-	// must not end jobs in their middle. It is not ignored, which processes of tasks
-	// would inherit.
-	lost := make(chan os.Signal, 1)
-	signal.Notify(lost, syscall.SIGPIPE)
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -58,7 +62,6 @@ func untilSignal(
 	}()
 	return ctx, func() {
 		signal.Stop(signals)
-		signal.Stop(lost)
 		close(quit)
 		<-done
 		stop(nil)

@@ -249,7 +249,7 @@ func TestLostLogReader(t *testing.T) {
 	database := testdb.Migrated(t)
 	dir := tasksDir(t, map[string]string{"say.sh": "#!/bin/sh\necho something\n"})
 	cmd := exec.Command(os.Args[0], "run", "-c", database, "--tasks", dir)
-	cmd.Env = append(os.Environ(), asWorker+"=1")
+	cmd.Env = append(os.Environ(), asWorker+"=1", "GWORKER_NOTHING_A=1", "GWORKER_NOTHING_B=1") // lines from the start
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

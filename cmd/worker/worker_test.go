@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -196,6 +197,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	run("postgres://u:hunter2@127.0.0.1:1/db").want(t, 1, "gave up after 1s", "nothing listens")
 	run("postgres://u:hunter2@"+answering(t, "HTTP/1.1 400 Bad Request\r\n\r\n")+"/db").want(t, 1, "is no PostgreSQL: check host and port")
 	run("postgres://u:hunter2@"+answering(t, "SSH-2.0-OpenSSH_9.9\r\n")+"/db").want(t, 1, "is no PostgreSQL: check host and port")
+	run("postgres://u:hunter2@"+answeringFirst(t, "SSH-2.0-OpenSSH_9.9\r\n", 2)+"/db").want(t, 1, "is no PostgreSQL: check host and port", "gave up after 1s")
 	run("postgres://u:hunter2@"+answering(t, "")+"/db").want(t, 1, "ended before PostgreSQL answered")
 	run(database+"&default_transaction_read_only=on").want(t, 1, "is read-only: it is a standby", "target_session_attrs=read-write")
 	worker(t, "", "add", "x", "-c", database+"&default_transaction_read_only=on").want(t, 1, "is read-only: it is a standby")
@@ -237,7 +239,10 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 }
 
 // answering is the address of a server that says this to everybody, and no more.
-func answering(t *testing.T, text string) string {
+func answering(t *testing.T, text string) string { return answeringFirst(t, text, math.MaxInt) }
+
+// answeringFirst answers only so many connections. Of later ones it says nothing.
+func answeringFirst(t *testing.T, text string, times int) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -245,10 +250,14 @@ func answering(t *testing.T, text string) string {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
-		for {
+		for n := 0; ; n++ {
 			conn, err := l.Accept()
 			if err != nil {
 				return
+			}
+			if n >= times {
+				t.Cleanup(func() { _ = conn.Close() })
+				continue
 			}
 			_, _ = conn.Read(make([]byte, 100))
 			_, _ = conn.Write([]byte(text))
