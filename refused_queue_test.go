@@ -62,8 +62,8 @@ func TestRefusedLocksOfQueues(t *testing.T) {
 	}
 }
 
-// TestQueuesOfRefusedLocksAreFreed: a queue stays locked for no job, although the worker
-// claims no more: its slots are taken, or it ends.
+// TestQueuesOfRefusedLocksAreFreed: no queue stays locked for a job whose lock was refused,
+// neither while the worker runs and polls once an hour, nor after its end.
 func TestQueuesOfRefusedLocksAreFreed(t *testing.T) {
 	const locked = "select count(*) from graphile_worker._private_job_queues where locked_at is not null"
 	for _, c := range []struct {
@@ -71,9 +71,9 @@ func TestQueuesOfRefusedLocksAreFreed(t *testing.T) {
 		hold       time.Duration
 		first      int // the priority of the job whose lock is refused, that of the other being 0
 	}{
-		{"slots are taken, held", "return null", time.Millisecond, -1},
-		{"slots are taken, locked", "return null", 0, -1},
-		{"slots are taken, locked after", "raise exception 'not this one'", 0, 1},
+		{"it runs, held", "return null", time.Millisecond, -1},
+		{"it runs, locked", "return null", 0, -1},
+		{"it runs, locked after", "raise exception 'not this one'", 0, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
