@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/connstring"
 	"github.com/gworker/gworker/internal/dial"
-	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/schema"
 	"github.com/gworker/gworker/internal/statement"
 )

@@ -22,7 +22,7 @@ func TestEveryEventIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob("internal/event/*.go")
+	files, err := filepath.Glob("event/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}

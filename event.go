@@ -1,6 +1,6 @@
 package gworker
 
-import "github.com/gworker/gworker/internal/event"
+import "github.com/gworker/gworker/event"
 
 // Event is something that happened in a worker: any of the event types of this
 // package. Observers get every event and switch on its type:

@@ -3,7 +3,7 @@ package gworker
 import (
 	"log/slog"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
 )
 
 func logCron(level slog.Level, line func(slog.Level, string, ...slog.Attr), e event.Event) {

@@ -16,8 +16,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/advice"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
 )
@@ -103,7 +104,7 @@ func address(host string, port uint16) string {
 
 // connect waits until the database has a transaction for us, for as long as limit. It
 // gives up at once where waiting cannot help.
-func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *event.Stream) error {
+func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *eventstream.Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	waits := startWaits()

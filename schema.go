@@ -7,8 +7,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/schema"
 )
@@ -31,11 +32,11 @@ func (c *Client) Migrate(ctx context.Context, observers ...func(Event)) error {
 	if err := c.reach(ctx); err != nil {
 		return err
 	}
-	consumers := make([]event.Observer, len(observers))
+	consumers := make([]eventstream.Observer, len(observers))
 	for i, o := range observers {
 		consumers[i] = o
 	}
-	return migrateSchema(ctx, c.pool, c.options.Schema, event.NewStream(consumers...))
+	return migrateSchema(ctx, c.pool, c.options.Schema, eventstream.New(consumers...))
 }
 
 // SchemaStatus tells which revisions the schema has, and what Migrate would do.
@@ -47,7 +48,7 @@ func (c *Client) SchemaStatus(ctx context.Context) (SchemaStatus, error) {
 	return migrate.Inspect(ctx, c.pool, c.options.Schema)
 }
 
-func migrateSchema(ctx context.Context, pool *pgxpool.Pool, name schema.Name, events *event.Stream) error {
+func migrateSchema(ctx context.Context, pool *pgxpool.Pool, name schema.Name, events *eventstream.Stream) error {
 	_, err := migrate.Up(ctx, pool, migrate.Options{
 		Schema: name,
 		OnApplied: func(r migrate.Revision) {

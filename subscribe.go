@@ -1,6 +1,6 @@
 package gworker
 
-import "github.com/gworker/gworker/internal/event"
+import "github.com/gworker/gworker/internal/eventstream"
 
 // DefaultSubscriptionBuffer is the room of a Subscription whose configuration
 // does not say.
@@ -28,15 +28,9 @@ type SubscriptionConfig struct {
 }
 
 // Subscription is a stream of a worker's events with a buffer of its own, for
-// whoever reads at a pace of their own: the worker never waits for it. Its methods
-// may be called from any goroutine.
-//
-// Events returns the channel. It is closed after the last event: when Close is
-// called, or when the worker has stopped (WorkerStopped is the last event then).
-// Dropped returns how many events had no room so far: where none may be missed,
-// use Config.Observers. Close ends the subscription; what is in the channel can
-// still be read.
-type Subscription = event.Subscription
+// whoever reads at a pace of their own: the worker never waits for it. Make one with
+// [Worker.Subscribe]. Its methods may be called from any goroutine.
+type Subscription struct{ stream *eventstream.Subscription }
 
 // Subscribe returns a new subscription, which gets what happens from now on. It may
 // be called before, while and after the worker runs, any number of times; when the
@@ -45,5 +39,17 @@ func (w *Worker) Subscribe(config SubscriptionConfig) *Subscription {
 	if config.Buffer <= 0 {
 		config.Buffer = DefaultSubscriptionBuffer
 	}
-	return w.events.Subscribe(config.Buffer, config.Types, config.Filter)
+	return &Subscription{stream: w.events.Subscribe(config.Buffer, config.Types, config.Filter)}
 }
+
+// Events returns the channel of events. It is closed after the last one: when Close
+// is called, or when the worker has stopped (WorkerStopped is the last event then).
+func (s *Subscription) Events() <-chan Event { return s.stream.Events() }
+
+// Dropped returns how many events had no room so far. Where none may be missed, use
+// Config.Observers.
+func (s *Subscription) Dropped() uint64 { return s.stream.Dropped() }
+
+// Close ends the subscription and closes its channel; what is in the channel can
+// still be read. Closing again does nothing.
+func (s *Subscription) Close() { s.stream.Close() }

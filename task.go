@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/sqltask"
@@ -35,7 +36,7 @@ func (t Task) Identifier() string { return t.identifier }
 // environment is what a worker gives to its handlers.
 type environment struct {
 	client *Client
-	events *event.Stream
+	events *eventstream.Stream
 	logger *slog.Logger
 	log    *eventLog // on logger
 	worker string

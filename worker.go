@@ -13,10 +13,11 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/cron"
 	"github.com/gworker/gworker/internal/dial"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/recovery"
@@ -48,7 +49,7 @@ type Worker struct {
 	listener  atomic.Pointer[listener.Listener]
 	unread    atomic.Bool // the ledger: checkLedger has failed since its last success
 	client    *Client
-	events    *event.Stream
+	events    *eventstream.Stream
 	scheduler *scheduler.Scheduler
 	completer sqltask.Completer
 	lockWatch *recovery.LockWatch // once it is started
@@ -103,9 +104,9 @@ func newWorker(config Config) (*Worker, error) {
 	w.client.now = config.Now
 	w.client.before = slices.Clone(config.BeforeAdd)
 	w.client.ownTasks = w.taskNames()
-	var observers []event.Observer
+	var observers []eventstream.Observer
 	for _, o := range config.Observers {
-		observers = append(observers, event.Observer(o))
+		observers = append(observers, eventstream.Observer(o))
 	}
 	w.events = newStream(config.Logger, observers)
 	w.scheduler = scheduler.New(config.claims(scheduler.Config{
@@ -127,12 +128,12 @@ func newWorker(config Config) (*Worker, error) {
 
 // newStream makes the worker's stream. Where the log is discarded, nothing is spent
 // on it.
-func newStream(logger *slog.Logger, observers []event.Observer) *event.Stream {
+func newStream(logger *slog.Logger, observers []eventstream.Observer) *eventstream.Stream {
 	if logger.Handler() == slog.DiscardHandler {
-		return event.NewStream(observers...)
+		return eventstream.New(observers...)
 	}
 	log := newEventLog(logger)
-	return event.NewStreamWithLog(log.observe, event.LogLevels{
+	return eventstream.NewWithLog(log.observe, eventstream.LogLevels{
 		Debug: func() bool { return log.enabled(slog.LevelDebug) },
 		Info:  func() bool { return log.enabled(slog.LevelInfo) },
 	}, observers...)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/cancel"
-	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/retry"

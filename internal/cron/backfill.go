@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
 )
 
 // start registers items and makes up for what they missed. The minutes from

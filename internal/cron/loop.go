@@ -7,8 +7,9 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/store"
 )
 
@@ -57,7 +58,7 @@ var SystemClock = Clock{
 type Loop struct {
 	WorkerID string
 	Queries  *dbgen.Queries
-	Events   *event.Stream
+	Events   *eventstream.Stream
 	Clock    Clock
 	Items    *Set
 

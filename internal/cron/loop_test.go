@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/cron"
-	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/store"
 	"github.com/gworker/gworker/internal/testdb"
 )

@@ -12,8 +12,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/cron"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/testdb"
 )
@@ -129,7 +130,7 @@ func startLoop(t *testing.T, pool *pgxpool.Pool, now time.Time, crontab string, 
 	w := &watched{clock: newClock(now), pool: pool, events: make(chan event.Event, 1000)}
 	w.loop = &cron.Loop{
 		WorkerID: "test", Queries: statement.NewSet(statement.Options{}).On(pool), Clock: w.clock.clock(),
-		Events: event.NewStream(func(e event.Event) { w.events <- e }), Items: cron.NewSet(items),
+		Events: eventstream.New(func(e event.Event) { w.events <- e }), Items: cron.NewSet(items),
 	}
 	for _, f := range change {
 		f(w.loop)

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/recovery"
 )
 

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
 )
 
 // Metadata is what a worker says of itself when it registers. Other runtimes

@@ -12,9 +12,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
 )
 
 // interrupted is what the shared schema's own function writes as last_error.

@@ -11,8 +11,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
 )
@@ -37,7 +38,7 @@ type Heartbeat struct {
 	Interval   time.Duration
 	Connect    func(context.Context) (*pgx.Conn, error)
 	Statements *statement.Set
-	Events     *event.Stream
+	Events     *eventstream.Stream
 	// Dead, if not nil, is told that somebody has taken the worker for dead.
 	Dead func()
 	// Paused, if not nil, is told that a heartbeat was late by more than its

@@ -9,7 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/recovery"
 	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/testdb"
@@ -23,7 +24,7 @@ type fixture struct {
 	t          *testing.T
 	url        string
 	statements *statement.Set
-	stream     *event.Stream
+	stream     *eventstream.Stream
 	options    recovery.SweepOptions
 
 	mu     sync.Mutex
@@ -41,7 +42,7 @@ func newFixture(t *testing.T) *fixture {
 			StaleAfter: time.Minute, ResilientMultiplier: 3, ResilientFlags: []string{"infrastructure_resilient"},
 		},
 	}
-	f.stream = event.NewStream(func(e event.Event) {
+	f.stream = eventstream.New(func(e event.Event) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.events = append(f.events, e)

@@ -9,8 +9,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 )
 
@@ -25,7 +26,7 @@ type LockWatch struct {
 	WorkerID string
 	Interval time.Duration
 	Queries  *dbgen.Queries
-	Events   *event.Stream
+	Events   *eventstream.Stream
 	// Running lists the jobs that run now.
 	Running func() []*job.Claimed
 	// Lose ends the contexts of jobs that are lost.

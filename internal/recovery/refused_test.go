@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
 )
 
 // refuseUpdates has the database raise against updates of a column of registrations.

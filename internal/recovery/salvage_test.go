@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/recovery"
 	"github.com/gworker/gworker/internal/testdb"

@@ -11,8 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
@@ -80,7 +81,7 @@ type SweptJob struct {
 // Sweep gives the jobs of dead workers back, in one transaction. What the database
 // refuses for the sake of single rows is left out, and told by events.
 func Sweep(
-	ctx context.Context, pool *pgxpool.Pool, statements *statement.Set, events *event.Stream, o SweepOptions,
+	ctx context.Context, pool *pgxpool.Pool, statements *statement.Set, events *eventstream.Stream, o SweepOptions,
 ) (SweepResult, error) {
 	s := &sweep{SweepOptions: o, events: events, statements: statements}
 	result, err := s.inTransaction(ctx, pool)
@@ -120,7 +121,7 @@ func Sweep(
 
 type sweep struct {
 	SweepOptions
-	events     *event.Stream
+	events     *eventstream.Stream
 	statements *statement.Set
 	tx         pgx.Tx
 	refusals   []event.SweepFailed // to be told after the commit

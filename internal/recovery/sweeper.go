@@ -12,8 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -33,7 +34,7 @@ type Sweeper struct {
 	WorkerID   string
 	Pool       *pgxpool.Pool
 	Statements *statement.Set
-	Events     *event.Stream
+	Events     *eventstream.Stream
 	// Interval is the time between two sweeps; 0 means that there are none.
 	Interval time.Duration
 	Options  SweepOptions

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/retry"
 )
 

@@ -8,8 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
@@ -25,7 +26,7 @@ type claimer struct {
 	accepted  []string
 	timeout   time.Duration
 	clock     clock
-	events    *event.Stream
+	events    *eventstream.Stream
 	scan      *scanPlanner
 	names     taskNames
 

@@ -7,7 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 )
@@ -33,7 +34,7 @@ func TestOverlappingClaimsLoseNoJobWithTheirAnswers(t *testing.T) {
 	f.exec(t, "select graphile_worker.add_job('x') from generate_series(1, $1)", jobs)
 	var s *scheduler.Scheduler
 	var underway, most, claims, adopted atomic.Int32
-	f.config.Events = event.NewStream(func(e event.Event) {
+	f.config.Events = eventstream.New(func(e event.Event) {
 		switch e := e.(type) {
 		case event.ClaimStarted:
 			most.Store(max(most.Load(), underway.Add(1)))
@@ -81,7 +82,7 @@ func TestTheEndOfTheWorkerReturnsWhatClaimsUnderWayTake(t *testing.T) {
 			<-answer
 		}
 	}
-	f.config.Events = event.NewStream(func(e event.Event) {
+	f.config.Events = eventstream.New(func(e event.Event) {
 		if claimed, ok := e.(event.JobsClaimed); ok && claimed.Count >= 100 {
 			kept.Store(true)
 		}

@@ -8,7 +8,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 )
@@ -22,7 +23,7 @@ import (
 type completer struct {
 	out      outcomes
 	workerID string
-	events   *event.Stream
+	events   *eventstream.Stream
 	requeued func() // told when a named queue was freed or a job returned
 
 	emptied chan struct{} // told, without blocking, when nothing is pending

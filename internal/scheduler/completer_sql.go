@@ -8,9 +8,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 )
@@ -20,7 +21,7 @@ import (
 type outcomes struct {
 	queries  *dbgen.Queries
 	workerID string
-	events   *event.Stream
+	events   *eventstream.Stream
 	now      func() time.Time
 	policies map[string]Policy
 	snoozes  *snoozes

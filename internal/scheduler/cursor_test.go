@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/testdb"
@@ -72,7 +72,7 @@ func TestRunOnceWithACursor(t *testing.T) {
 			set := statement.NewSet(statement.Options{})
 			s := New(Config{
 				Database: set.Bind(pool, nil), WorkerID: "gworker_test", Concurrency: 2, PollInterval: time.Minute,
-				StatementTimeout: time.Minute, AbortTimeout: time.Minute, Events: event.NewStream(nil),
+				StatementTimeout: time.Minute, AbortTimeout: time.Minute, Events: eventstream.New(nil),
 				Hold: Hold{
 					Time: hold, Statements: set,
 					Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, url) },

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/statement"
 )
@@ -61,7 +61,7 @@ type heldClaims struct {
 	out         *outcomes
 	scan        *scanPlanner
 	refused     *refusedJobs
-	events      *event.Stream
+	events      *eventstream.Stream
 	complete    func(runResult)
 
 	conns     []*claimConn

@@ -3,7 +3,7 @@ package scheduler
 import (
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 )

@@ -13,7 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 )
@@ -57,7 +58,7 @@ func TestHeldAndLockedClaimsSideBySide(t *testing.T) {
 					f.config.Hold = scheduler.Hold{}
 				}
 				f.config.WorkerID, f.config.Handlers = "gworker_"+strconv.Itoa(i), handlers
-				f.config.Events = event.NewStream(func(e event.Event) {
+				f.config.Events = eventstream.New(func(e event.Event) {
 					if e, ok := e.(event.HoldLost); ok && kills == 0 {
 						mu.Lock()
 						defer mu.Unlock()

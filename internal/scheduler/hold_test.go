@@ -9,7 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/statement"
@@ -194,7 +195,7 @@ func TestHeldJobIsNobodyElses(t *testing.T) {
 func newOther(f *fixture) *scheduler.Scheduler {
 	config := f.config
 	config.Hold, config.WorkerID = scheduler.Hold{}, "gworker_other"
-	config.Events = event.NewStream()
+	config.Events = eventstream.New()
 	config.Handlers = map[string]scheduler.Handler{"x": completes}
 	return scheduler.New(config)
 }

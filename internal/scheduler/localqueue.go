@@ -7,7 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 )
 
@@ -41,7 +42,7 @@ var ErrLocalQueueTTL = errors.New("no slot became free while the job waited in t
 type localQueue struct {
 	config   LocalQueue
 	workerID string
-	events   *event.Stream
+	events   *eventstream.Stream
 
 	mu      sync.Mutex
 	jobs    []*job.Claimed // in the order of their claims

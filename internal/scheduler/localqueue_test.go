@@ -10,7 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/testdb"
@@ -342,7 +343,7 @@ func TestLocalQueueNeitherLosesNorRepeatsJobs(t *testing.T) {
 				from generate_series(1, $1) n`, jobs)
 			var s *scheduler.Scheduler
 			var lost, returned, adopted atomic.Int32
-			f.config.Events = event.NewStream(func(e event.Event) {
+			f.config.Events = eventstream.New(func(e event.Event) {
 				switch e := e.(type) {
 				case event.OutcomesDelayed:
 					s.DatabaseBack() // no need to wait for seconds
@@ -411,7 +412,7 @@ func TestRefetchDelayExpires(t *testing.T) {
 	f := newFixture(t, map[string]scheduler.Handler{"x": completes})
 	f.config.PollInterval = patience
 	f.config.LocalQueue = scheduler.LocalQueue{Size: 5, TTL: patience, RefetchDelay: time.Millisecond, MaxAbortThreshold: 1000}
-	f.config.Events = event.NewStream(func(e event.Event) {
+	f.config.Events = eventstream.New(func(e event.Event) {
 		if e, ok := e.(event.RefetchDelayStarted); ok && e.Count > 0 {
 			t.Errorf("%+v after a claim that took all it asked for", e)
 		}

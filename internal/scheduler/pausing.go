@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/retry"
 )
 

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/testdb"
@@ -55,7 +55,7 @@ func TestHeldClaimsUseIndexesOfTinyTables(t *testing.T) {
 	set := statement.NewSet(statement.Options{})
 	s := New(Config{
 		Database: set.Bind(pool, nil), WorkerID: "gworker_test", Concurrency: 2, PollInterval: time.Minute,
-		StatementTimeout: time.Minute, AbortTimeout: time.Minute, Events: event.NewStream(nil),
+		StatementTimeout: time.Minute, AbortTimeout: time.Minute, Events: eventstream.New(nil),
 		Hold: Hold{
 			Time: time.Minute, Statements: set,
 			Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, url) },
@@ -94,7 +94,7 @@ func TestClaimsKeepPlansThatSuitLargeTables(t *testing.T) {
 			pool, claiming := testdb.Pool(t, url), testdb.Pool(t, url)
 			c := newClaimer(Config{
 				Database: statement.NewSet(statement.Options{}).Bind(claiming, nil), WorkerID: "gworker_test",
-				StatementTimeout: time.Minute, Handlers: map[string]Handler{"x": nil}, Events: event.NewStream(),
+				StatementTimeout: time.Minute, Handlers: map[string]Handler{"x": nil}, Events: eventstream.New(),
 			})
 			c.scan.lookAhead.queued = jobs.queue != "null"
 			exec(t, pool, "insert into graphile_worker._private_tasks (identifier) values ('x')")

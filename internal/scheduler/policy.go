@@ -4,8 +4,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 )
 
@@ -25,7 +26,7 @@ type Policy struct {
 
 // decided is the outcome as the task's policy makes it. Panics and lost transactions
 // are failures too, so this comes after everything that can make one.
-func (p Policy) decided(workerID string, j *job.Claimed, o job.Outcome, events *event.Stream) job.Outcome {
+func (p Policy) decided(workerID string, j *job.Claimed, o job.Outcome, events *eventstream.Stream) job.Outcome {
 	if o.Kind != job.Failed || o.Permanent {
 		return o
 	}
@@ -40,7 +41,7 @@ func (p Policy) decided(workerID string, j *job.Claimed, o job.Outcome, events *
 }
 
 // delay asks Backoff. It is nil if that panics.
-func (p Policy) delay(workerID string, j *job.Claimed, failure error, events *event.Stream) *time.Duration {
+func (p Policy) delay(workerID string, j *job.Claimed, failure error, events *eventstream.Stream) *time.Duration {
 	var delay time.Duration
 	if err := contain.Call(func() { delay = p.Backoff(j, contain.Original(failure)) }); err != nil {
 		value, stack := contain.Cause(err)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
 )
 
 // A poll is a claim although nobody told of a job. Where the worker has nothing to do

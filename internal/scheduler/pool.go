@@ -9,7 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 )
 
@@ -20,7 +21,7 @@ type pool struct {
 	policies map[string]Policy
 	delay    time.Duration // of jobs that the shutdown cuts off
 	workerID string
-	events   *event.Stream
+	events   *eventstream.Stream
 	size     int
 	ended    func(*active, runResult)
 

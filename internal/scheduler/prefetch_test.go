@@ -5,7 +5,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 )
@@ -64,7 +65,7 @@ func TestWhatWasClaimedAheadGoesBackIfTheSlotsAreTaken(t *testing.T) {
 	other := a.config
 	other.WorkerID = "gworker_other"
 	events := make(chan event.Event, 10_000)
-	other.Events = event.NewStream(func(e event.Event) { events <- e })
+	other.Events = eventstream.New(func(e event.Event) { events <- e })
 	stopOther := run(t, scheduler.New(other))
 	defer stopOther()
 	for range 30 {

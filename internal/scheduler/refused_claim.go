@@ -8,8 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 )
@@ -121,7 +122,7 @@ func leaveOut[K comparable](r *refusedJobs, all map[K]refusedJob, which K) (wait
 }
 
 // tell adds a job, unless there are too many, and tells of it.
-func (r *refusedJobs) tell(events *event.Stream, workerID string, j *job.Claimed, refusal error) (ok bool) {
+func (r *refusedJobs) tell(events *eventstream.Stream, workerID string, j *job.Claimed, refusal error) (ok bool) {
 	wait, ok := r.add(j.ID)
 	if ok {
 		events.Emit(event.ClaimRefused{WorkerID: workerID, Job: j, Err: refusal, RetryIn: wait})

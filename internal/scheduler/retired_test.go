@@ -9,7 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/testdb"
@@ -80,7 +81,7 @@ func TestRetiredAtEveryMoment(t *testing.T) {
 					if moment == "ended" && ending == "abandoned" {
 						at = func(e event.Event) bool { _, ok := e.(event.WorkerStopping); return ok }
 					}
-					f.config.Events = event.NewStream(func(e event.Event) {
+					f.config.Events = eventstream.New(func(e event.Event) {
 						if at != nil && at(e) {
 							f.exec(t, sql)
 							close(changed)

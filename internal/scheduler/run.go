@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
-	"github.com/gworker/gworker/internal/event"
 	"github.com/gworker/gworker/internal/job"
 )
 

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/testdb"
@@ -18,7 +18,7 @@ func slowClaimer(t *testing.T) (*claimer, *pgxpool.Pool) {
 	pool := testdb.Pool(t, testdb.Migrated(t))
 	c := newClaimer(Config{
 		Database: statement.NewSet(statement.Options{}).Bind(pool, nil), WorkerID: "gworker_test", StatementTimeout: time.Minute,
-		Handlers: map[string]Handler{"x": nil}, Events: event.NewStream(nil),
+		Handlers: map[string]Handler{"x": nil}, Events: eventstream.New(nil),
 	})
 	at := time.Now()
 	c.scan.now = func() time.Time {

@@ -73,7 +73,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/shutdown"
 	"github.com/gworker/gworker/internal/statement"
@@ -123,7 +123,7 @@ type Config struct {
 	// Hold is how jobs are held while they run only shortly.
 	Hold Hold
 
-	Events *event.Stream
+	Events *eventstream.Stream
 }
 
 func (c Config) queries() *dbgen.Queries { return dbgen.New(c.Database) }

@@ -16,8 +16,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/statement"
@@ -128,7 +129,7 @@ func newFixture(t *testing.T, handlers map[string]scheduler.Handler) *fixture {
 		Database: statement.NewSet(statement.Options{}).Bind(f.db, nil),
 		WorkerID: "gworker_test", Handlers: handlers, Concurrency: 4, PollInterval: 20 * time.Millisecond,
 		StatementTimeout: 30 * time.Second, AbortTimeout: 30 * time.Second,
-		Events: event.NewStream(func(e event.Event) { f.events <- e }),
+		Events: eventstream.New(func(e event.Event) { f.events <- e }),
 	}
 	return f
 }
@@ -297,7 +298,7 @@ func TestOutcomeIsFenced(t *testing.T) {
 				f.config.Concurrency = 1
 				f.exec(t, "select graphile_worker.add_job('x', run_at => now() - interval '1 minute')")
 				ctx, cancel := context.WithCancel(t.Context())
-				f.config.Events = event.NewStream(func(e event.Event) {
+				f.config.Events = eventstream.New(func(e event.Event) {
 					if _, ended := e.(event.JobEnded); ended {
 						cancel() // one run is enough
 					}

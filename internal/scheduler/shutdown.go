@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/shutdown"
 )
 

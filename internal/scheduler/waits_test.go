@@ -8,7 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/testdb"

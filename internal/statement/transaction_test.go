@@ -6,9 +6,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/admin"
 	"github.com/gworker/gworker/internal/cancel"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/recovery"
 	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/testdb"
@@ -20,7 +21,7 @@ func TestTransactionsOutliveTheirSessions(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(ctx context.Context, pool, beside *pgxpool.Pool, set *statement.Set) error{
 		"sweep": func(ctx context.Context, pool, beside *pgxpool.Pool, set *statement.Set) error {
-			_, err := recovery.Sweep(ctx, pool, set, event.NewStream(func(event.Event) {}), recovery.SweepOptions{})
+			_, err := recovery.Sweep(ctx, pool, set, eventstream.New(func(event.Event) {}), recovery.SweepOptions{})
 			return err
 		},
 		"cancel": func(ctx context.Context, pool, beside *pgxpool.Pool, set *statement.Set) error {

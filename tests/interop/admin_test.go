@@ -51,7 +51,7 @@ func (s side) administer(t *testing.T, url string, calls []adminCall) (touched [
 
 // utilities makes the calls with the utilities of Node or Rust, and returns what
 // each of them answered.
-func (s side) utilities(t *testing.T, url string, calls []adminCall) (answers []event) {
+func (s side) utilities(t *testing.T, url string, calls []adminCall) (answers []report) {
 	t.Helper()
 	j := newJournal()
 	o := order{ConnectionString: url, Package: s.version.Package, Administer: calls}

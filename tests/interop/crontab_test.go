@@ -94,12 +94,12 @@ func readWithGworker(t *testing.T, text string, times []time.Time) (read []readC
 
 // readWithNode is what a version makes of each of the texts: its items, or an
 // error's text.
-func readWithNode(t *testing.T, v node.Version, texts []string, times []time.Time) []event {
+func readWithNode(t *testing.T, v node.Version, texts []string, times []time.Time) []report {
 	t.Helper()
 	j := newJournal()
 	o := order{Package: v.Package, Crontabs: texts, Times: times}
 	start(t, v.String()+" crontabs", node.Require(t).Command(t.Context(), t, "cron.mjs"), o, j).wait(t)
-	var told []event
+	var told []report
 	for _, e := range j.events {
 		if e.Event == "crontab" {
 			told = append(told, e)

@@ -14,7 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/gworker/gworker"
-	eventstream "github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/statement"
@@ -64,13 +65,13 @@ func hold(db *database, hold time.Duration, slots int) *holder {
 			}
 			return job.Outcome{Kind: job.Failed, Err: errors.New("too late")}
 		}},
-		Events: eventstream.NewStream(func(e eventstream.Event) {
+		Events: eventstream.New(func(e event.Event) {
 			switch e := e.(type) {
-			case eventstream.JobCompleted:
+			case event.JobCompleted:
 				h.ended <- e.Job.ID
-			case eventstream.JobFailed:
+			case event.JobFailed:
 				h.ended <- e.Job.ID
-			case eventstream.JobPermanentlyFailed:
+			case event.JobPermanentlyFailed:
 				h.ended <- e.Job.ID
 			}
 		}),

@@ -54,9 +54,9 @@ type orderRecovery struct {
 	DelayMs     int `json:"delayMs,omitempty"`
 }
 
-// An event is a line of a process's stdout. "exited" is the test's own: the
+// A report is a line of a process's stdout. "exited" is the test's own: the
 // last event of each process.
-type event struct {
+type report struct {
 	Event string        `json:"event"`
 	Job   int64         `json:"job,omitempty"`
 	IDs   []int64       `json:"ids,omitempty"`
@@ -72,13 +72,13 @@ type event struct {
 // A journal gathers the events of one or more processes.
 type journal struct {
 	mu      sync.Mutex
-	events  []event
+	events  []report
 	changed chan struct{}
 }
 
 func newJournal() *journal { return &journal{changed: make(chan struct{}, 1)} }
 
-func (j *journal) add(e event) {
+func (j *journal) add(e report) {
 	j.mu.Lock()
 	j.events = append(j.events, e)
 	j.mu.Unlock()
@@ -156,7 +156,7 @@ func start(t *testing.T, name string, cmd *exec.Cmd, o order, to *journal) *proc
 		if p.err == nil {
 			p.err = unread
 		}
-		to.add(event{Event: "exited", From: p})
+		to.add(report{Event: "exited", From: p})
 	}()
 	t.Cleanup(func() {
 		p.stdin.Close()
@@ -179,7 +179,7 @@ func readEvents(p *process, stdout io.Reader, to *journal) error {
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		e := event{From: p}
+		e := report{From: p}
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			// Read on, so that the process does not block on a full pipe.
 			_, _ = io.Copy(io.Discard, stdout)

@@ -18,7 +18,7 @@ func (j *journal) awaitFrom(t *testing.T, p *process, kind string) {
 	defer cancel()
 	for {
 		j.mu.Lock()
-		found := slices.ContainsFunc(j.events, func(e event) bool { return e.From == p && e.Event == kind })
+		found := slices.ContainsFunc(j.events, func(e report) bool { return e.From == p && e.Event == kind })
 		j.mu.Unlock()
 		if found {
 			return

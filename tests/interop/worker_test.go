@@ -185,11 +185,11 @@ func (r recorder) record(ctx context.Context, job *gworker.JobRow) error {
 	if err != nil {
 		return fmt.Errorf("recording the start: %w", err)
 	}
-	say(event{Event: "started", Job: job.ID})
+	say(report{Event: "started", Job: job.ID})
 	if _, err := r.pool.Exec(ctx, "select interop.finish($1)", run); err != nil {
 		return fmt.Errorf("recording the end: %w", err)
 	}
-	say(event{Event: "finished", Job: job.ID})
+	say(report{Event: "finished", Job: job.ID})
 	return nil
 }
 
@@ -204,7 +204,7 @@ func failureOf(payload json.RawMessage) error {
 
 var stdout sync.Mutex
 
-func say(e event) {
+func say(e report) {
 	line, _ := json.Marshal(e) // numbers and a word
 	stdout.Lock()
 	defer stdout.Unlock()

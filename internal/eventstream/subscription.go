@@ -1,10 +1,12 @@
-package event
+package eventstream
 
 import (
 	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/gworker/gworker/event"
 )
 
 // Subscription is a bounded buffer of events that the flow fills and a consumer
@@ -12,20 +14,20 @@ import (
 // and counted.
 type Subscription struct {
 	stream  *Stream
-	types   []reflect.Type   // nil: all
-	filter  func(Event) bool // nil: all
+	types   []reflect.Type         // nil: all
+	filter  func(event.Event) bool // nil: all
 	dropped atomic.Uint64
 
 	mu     sync.Mutex // guards closed, and that nothing is sent when it is set
 	closed bool
-	events chan Event
+	events chan event.Event
 }
 
 // Subscribe adds a subscription. types are wanted types, as any value of them;
 // none means all. filter may be nil; it is called on the goroutine of the event,
 // as an observer is. The subscription of a closed stream is closed.
-func (s *Stream) Subscribe(buffer int, types []Event, filter func(Event) bool) *Subscription {
-	sub := &Subscription{stream: s, filter: filter, events: make(chan Event, buffer)}
+func (s *Stream) Subscribe(buffer int, types []event.Event, filter func(event.Event) bool) *Subscription {
+	sub := &Subscription{stream: s, filter: filter, events: make(chan event.Event, buffer)}
 	for _, e := range types {
 		sub.types = append(sub.types, reflect.TypeOf(e))
 	}
@@ -57,7 +59,7 @@ func (s *Stream) Close() {
 }
 
 // Events returns the channel of events. It is closed after the last one.
-func (s *Subscription) Events() <-chan Event { return s.events }
+func (s *Subscription) Events() <-chan event.Event { return s.events }
 
 // Dropped returns how many events had no room so far.
 func (s *Subscription) Dropped() uint64 { return s.dropped.Load() }
@@ -93,12 +95,12 @@ func (s *Subscription) end() {
 	}
 }
 
-func (s *Subscription) wants(e Event) bool {
+func (s *Subscription) wants(e event.Event) bool {
 	return s.types == nil || slices.Contains(s.types, reflect.TypeOf(e))
 }
 
 // offer adds e if there is room. It never blocks.
-func (s *Subscription) offer(e Event) {
+func (s *Subscription) offer(e event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

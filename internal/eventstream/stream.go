@@ -1,15 +1,27 @@
-package event
+// Package eventstream passes the events of a worker to whoever wants them: first to the
+// log, then to every observer and to every subscription. Logs, hooks, metrics,
+// subscriptions and tests get what happens from here and from nowhere else; no component
+// logs or counts by itself.
+//
+//	stream.go        the stream, its log and its observers
+//	subscription.go  buffers of events for readers of a channel
+//
+// Events are values, emitted on the goroutine where they happened and passed to every
+// observer before the flow continues. The one thing not to break: an observer cannot
+// hurt the flow. A panic in one is caught, and reported as an event.
+package eventstream
 
 import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
 )
 
 // Observer consumes events. It is called from many goroutines at once and the
 // flow waits for it, so it should only note what it needs.
-type Observer func(Event)
+type Observer func(event.Event)
 
 // Stream hands each event to the log, to every observer and to every
 // subscription. Log and observers are fixed when it is made, subscriptions come
@@ -24,12 +36,12 @@ type Stream struct {
 	subscriptions atomic.Pointer[[]*Subscription] // replaced, never changed
 }
 
-// NewStream returns a stream to the given observers.
-func NewStream(observers ...Observer) *Stream { return &Stream{observers: observers} }
+// New returns a stream to the given observers.
+func New(observers ...Observer) *Stream { return &Stream{observers: observers} }
 
 // Log writes a line for an event, in a way that always returns. It returns what its
 // handler has done instead, if that is the user's.
-type Log func(Event) error
+type Log func(event.Event) error
 
 // LogLevels tells what a log takes at present. They return always.
 type LogLevels struct {
@@ -37,8 +49,8 @@ type LogLevels struct {
 	Info  func() bool // at least what happens as it should
 }
 
-// NewStreamWithLog is NewStream with a log that comes first.
-func NewStreamWithLog(log Log, levels LogLevels, observers ...Observer) *Stream {
+// NewWithLog is New with a log that comes first.
+func NewWithLog(log Log, levels LogLevels, observers ...Observer) *Stream {
 	return &Stream{observers: observers, log: log, levels: levels}
 }
 
@@ -62,7 +74,7 @@ func (s *Stream) WantsRoutine() bool {
 func (s *Stream) listeners() bool { return len(s.observers) > 0 || s.subscriptions.Load() != nil }
 
 // Emit hands e to the log, to the observers and to the subscriptions, in order.
-func (s *Stream) Emit(e Event) {
+func (s *Stream) Emit(e event.Event) {
 	if s == nil {
 		return
 	}
@@ -73,7 +85,7 @@ func (s *Stream) Emit(e Event) {
 // EmitHere is Emit on the present goroutine, which is cheaper. Everybody is told of e,
 // but where an observer ends its goroutine (runtime.Goexit), it ends this one: whoever
 // calls EmitHere goes on in a deferred function.
-func (s *Stream) EmitHere(e Event) {
+func (s *Stream) EmitHere(e event.Event) {
 	if s == nil {
 		return
 	}
@@ -97,7 +109,7 @@ func (s *Stream) EmitHere(e Event) {
 }
 
 // tell hands e to observers, and to the subscriptions.
-func (s *Stream) tell(observers []Observer, e Event) {
+func (s *Stream) tell(observers []Observer, e event.Event) {
 	for len(observers) > 0 {
 		called := 0
 		err := contain.Call(func() { // one goroutine for all of them, as a rule
@@ -117,33 +129,33 @@ func (s *Stream) tell(observers []Observer, e Event) {
 }
 
 // write hands e to the log.
-func (s *Stream) write(e Event) {
+func (s *Stream) write(e event.Event) {
 	if s.log != nil {
 		s.report(e, s.log(e))
 	}
 }
 
 // offer gives e to a subscription that wants it.
-func (s *Stream) offer(sub *Subscription, e Event) {
+func (s *Stream) offer(sub *Subscription, e event.Event) {
 	if sub.wants(e) && (sub.filter == nil || s.passes(sub, e)) {
 		sub.offer(e)
 	}
 }
 
-func (s *Stream) passes(sub *Subscription, e Event) (passes bool) {
+func (s *Stream) passes(sub *Subscription, e event.Event) (passes bool) {
 	err := contain.Call(func() { passes = sub.filter(e) })
 	s.report(e, err)
 	return passes && err == nil
 }
 
 // report reports what went wrong where e was told, if anything did.
-func (s *Stream) report(e Event, err error) {
+func (s *Stream) report(e event.Event, err error) {
 	if err == nil {
 		return
 	}
-	if _, again := e.(ObserverPanicked); again {
+	if _, again := e.(event.ObserverPanicked); again {
 		return // an observer that panics on this very report gets no second one
 	}
 	value, stack := contain.Cause(err)
-	s.Emit(ObserverPanicked{Value: value, Stack: stack, On: e})
+	s.Emit(event.ObserverPanicked{Value: value, Stack: stack, On: e})
 }

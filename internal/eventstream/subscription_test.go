@@ -1,4 +1,4 @@
-package event_test
+package eventstream_test
 
 import (
 	"fmt"
@@ -9,7 +9,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -17,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // numbered is an event that can be told from others.
 func numbered(n int) event.Event { return event.JobsClaimed{Count: n} }
 
-func drain(sub *event.Subscription) (got []event.Event) {
+func drain(sub *eventstream.Subscription) (got []event.Event) {
 	for {
 		select {
 		case e, ok := <-sub.Events():
@@ -32,7 +33,7 @@ func drain(sub *event.Subscription) (got []event.Event) {
 }
 
 func TestSubscriptionDropsAndCounts(t *testing.T) {
-	s := event.NewStream()
+	s := eventstream.New()
 	sub := s.Subscribe(3, nil, nil)
 	for n := range 5 {
 		s.Emit(numbered(n))
@@ -51,7 +52,7 @@ func TestSubscriptionDropsAndCounts(t *testing.T) {
 
 func TestSubscriptionChooses(t *testing.T) {
 	var panics atomic.Int32
-	s := event.NewStream(func(e event.Event) {
+	s := eventstream.New(func(e event.Event) {
 		if _, ok := e.(event.ObserverPanicked); ok {
 			panics.Add(1)
 		}
@@ -74,7 +75,7 @@ func TestSubscriptionChooses(t *testing.T) {
 }
 
 func TestSubscriptionEnds(t *testing.T) {
-	s := event.NewStream()
+	s := eventstream.New()
 	closed, left := s.Subscribe(5, nil, nil), s.Subscribe(5, nil, nil)
 	s.Emit(numbered(1))
 	closed.Close()
@@ -101,7 +102,7 @@ func TestSubscriptionEnds(t *testing.T) {
 // Everything at once, for the race detector: and a reader that never reads holds
 // up nobody.
 func TestSubscriptionsComeAndGo(t *testing.T) {
-	s := event.NewStream()
+	s := eventstream.New()
 	stuck := s.Subscribe(1, nil, nil)
 	var emitters, readers sync.WaitGroup
 	const each = 2000
@@ -135,16 +136,16 @@ func TestSubscriptionsComeAndGo(t *testing.T) {
 
 func TestWhoWantsFrequentEvents(t *testing.T) {
 	ignore, log := func(event.Event) {}, func(event.Event) error { return nil }
-	var none *event.Stream
+	var none *eventstream.Stream
 	var debug, info bool
-	levels := event.LogLevels{Debug: func() bool { return debug }, Info: func() bool { return info }}
-	withLog := event.NewStreamWithLog(log, levels)
+	levels := eventstream.LogLevels{Debug: func() bool { return debug }, Info: func() bool { return info }}
+	withLog := eventstream.NewWithLog(log, levels)
 	for name, c := range map[string]struct {
-		stream *event.Stream
+		stream *eventstream.Stream
 		want   bool
 	}{
-		"nil": {none, false}, "nobody": {event.NewStream(), false}, "an observer": {event.NewStream(ignore), true},
-		"a quiet log": {withLog, false}, "a quiet log and an observer": {event.NewStreamWithLog(log, levels, ignore), true},
+		"nil": {none, false}, "nobody": {eventstream.New(), false}, "an observer": {eventstream.New(ignore), true},
+		"a quiet log": {withLog, false}, "a quiet log and an observer": {eventstream.NewWithLog(log, levels, ignore), true},
 	} {
 		if frequent, routine := c.stream.WantsFrequent(), c.stream.WantsRoutine(); frequent != c.want || routine != c.want {
 			t.Errorf("%s: %v and %v", name, frequent, routine)
@@ -158,7 +159,7 @@ func TestWhoWantsFrequentEvents(t *testing.T) {
 	if !withLog.WantsFrequent() {
 		t.Error("a verbose log wants them")
 	}
-	s := event.NewStream()
+	s := eventstream.New()
 	sub := s.Subscribe(1, nil, nil)
 	if !s.WantsFrequent() {
 		t.Error("a subscription wants them")
@@ -171,20 +172,20 @@ func TestWhoWantsFrequentEvents(t *testing.T) {
 
 // What the scheduler does with each claim, by who is there to hear of it.
 func BenchmarkFrequentEvent(b *testing.B) {
-	emit := func(s *event.Stream) {
+	emit := func(s *eventstream.Stream) {
 		if s.WantsFrequent() {
 			s.Emit(event.ClaimEmpty{WorkerID: "w", Asked: 10, Duration: time.Second})
 		}
 	}
 	b.Run("nobody", func(b *testing.B) {
-		s := event.NewStream()
+		s := eventstream.New()
 		b.ReportAllocs()
 		for b.Loop() {
 			emit(s)
 		}
 	})
 	b.Run("an observer", func(b *testing.B) {
-		s := event.NewStream(func(event.Event) {})
+		s := eventstream.New(func(event.Event) {})
 		b.ReportAllocs()
 		for b.Loop() {
 			emit(s)
@@ -193,7 +194,7 @@ func BenchmarkFrequentEvent(b *testing.B) {
 	for _, n := range []int{1, 100} {
 		for name, types := range map[string][]event.Event{"all": nil, "other types": {event.JobFailed{}}} {
 			b.Run(fmt.Sprintf("%d full subscriptions to %s", n, name), func(b *testing.B) {
-				s := event.NewStream()
+				s := eventstream.New()
 				for range n {
 					s.Subscribe(1, types, nil)
 				}

@@ -1,12 +1,13 @@
-package event_test
+package eventstream_test
 
 import (
 	"runtime"
 	"slices"
 	"testing"
 
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
-	"github.com/gworker/gworker/internal/event"
+	"github.com/gworker/gworker/internal/eventstream"
 )
 
 // TestEverybodyIsTold: an observer that fails keeps an event from nobody, and only
@@ -21,12 +22,12 @@ func TestEverybodyIsTold(t *testing.T) {
 		"panic":   {fail: func() { panic("boom") }, value: "boom"},
 		"exit":    {fail: runtime.Goexit, value: contain.ErrGoexit, exits: true},
 	} {
-		for kind, emit := range map[string]func(*event.Stream, event.Event){
-			"Emit": (*event.Stream).Emit, "EmitHere": (*event.Stream).EmitHere,
+		for kind, emit := range map[string]func(*eventstream.Stream, event.Event){
+			"Emit": (*eventstream.Stream).Emit, "EmitHere": (*eventstream.Stream).EmitHere,
 		} {
 			var told []string
 			var reported []any
-			note := func(who string, fails bool) event.Observer {
+			note := func(who string, fails bool) eventstream.Observer {
 				return func(e event.Event) {
 					if p, is := e.(event.ObserverPanicked); is {
 						if who == "last" {
@@ -40,7 +41,7 @@ func TestEverybodyIsTold(t *testing.T) {
 					}
 				}
 			}
-			s := event.NewStream(note("first", false), note("second", true), note("last", false))
+			s := eventstream.New(note("first", false), note("second", true), note("last", false))
 			sub := s.Subscribe(10, []event.Event{event.JobsClaimed{}}, nil)
 			returned := false
 			err := contain.Call(func() {
