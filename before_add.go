@@ -24,10 +24,13 @@ func checkInterceptors(field string, before []func(context.Context, *JobSpec) er
 	return nil
 }
 
-// beforeAdd asks the interceptors about a job and returns the spec as they leave
-// it. The error wraps ErrAddSkipped if the job is to be skipped. Everything that
+// beforeAdd asks the interceptors about a job, unless its definition is unusable, and
+// returns the spec as they leave it. The error wraps ErrAddSkipped if the job is to be skipped. Everything that
 // adds jobs for this client calls it first.
 func (c *operations) beforeAdd(ctx context.Context, spec JobSpec) (JobSpec, error) {
+	if spec.refused != nil {
+		return JobSpec{}, spec.refused
+	}
 	if len(c.before) == 0 {
 		return spec, nil
 	}
@@ -45,12 +48,17 @@ func (c *operations) beforeAdd(ctx context.Context, spec JobSpec) (JobSpec, erro
 // them fails all.
 func (c *operations) beforeAddAll(ctx context.Context, specs []JobSpec) (kept []JobSpec, places []int, err error) {
 	for i, spec := range specs {
+		if spec.refused != nil {
+			return nil, nil, fmt.Errorf("specs[%d]%s: %w", i, ofTask(spec.Task), spec.refused)
+		}
+	}
+	for i, spec := range specs {
 		spec, err := c.beforeAdd(ctx, spec)
 		switch {
 		case contain.Is(err, ErrAddSkipped):
 			continue
 		case err != nil:
-			return nil, nil, fmt.Errorf("specs[%d], of task %q: %w", i, specs[i].Task, err)
+			return nil, nil, fmt.Errorf("specs[%d]%s: %w", i, ofTask(specs[i].Task), err)
 		}
 		kept, places = append(kept, spec), append(places, i)
 	}

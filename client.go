@@ -214,25 +214,34 @@ func (c *operations) addAll(ctx context.Context, specs []store.Spec, preserve bo
 // others (docs/adding.md). A notification that cannot be sent is no error: workers
 // find the job by polling.
 func (c *operations) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
+	given := spec.Task
 	spec, err := c.beforeAdd(ctx, spec)
 	if err != nil {
-		return nil, fmt.Errorf("adding a job: %w", err)
+		return nil, fmt.Errorf("adding a job%s: %w", ofTask(given), err)
 	}
 	encoded, err := spec.encode("JobSpec")
 	if err != nil {
-		return nil, fmt.Errorf("adding a job: %w", err)
+		return nil, fmt.Errorf("adding a job%s: %w", ofTask(spec.Task), err)
 	}
 	c.due(&encoded)
 	row, err := c.addOne(ctx, encoded)
 	if err != nil {
-		return nil, fmt.Errorf("adding a job of task %q: %w", spec.Task, err)
+		return nil, fmt.Errorf("adding a job%s: %w", ofTask(spec.Task), err)
 	}
 	return row, nil
 }
 
+// ofTask is how an error names a task, whose name may be too long, or empty.
+func ofTask(name string) string {
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf(" of task %.*q", maxTaskLength, name)
+}
+
 // AddJobs adds any number of jobs in one statement, all of them or none, and
-// returns them as stored, in the order of the specs. All specs must have the
-// same KeyMode, KeyReplace or KeyPreserveRunAt, and no two the same Key.
+// returns them as stored, in the order of the specs. All specs with a Key must have
+// the same KeyMode, KeyReplace or KeyPreserveRunAt, and no two the same Key.
 //
 // In one rare case there are fewer rows than specs: if another session holds the
 // row of a spec's key at that very moment. The error is then ErrKeyBusy, and only
@@ -261,9 +270,12 @@ func (c *operations) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, e
 	if err != nil {
 		return nil, fmt.Errorf("adding %d jobs: %w", len(specs), err)
 	}
-	preserve := KeyMode(encoded[0].KeyMode) == KeyPreserveRunAt
+	preserve := false
 	for i := range encoded {
 		c.due(&encoded[i])
+		if encoded[i].Key != "" {
+			preserve = KeyMode(encoded[i].KeyMode) == KeyPreserveRunAt // that of all
+		}
 	}
 	rows, err := c.addAll(ctx, encoded, preserve)
 	if err != nil {

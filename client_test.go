@@ -287,8 +287,8 @@ func TestSpecsAreValidatedBeforeTheDatabaseIsAsked(t *testing.T) {
 	}{
 		{[]gworker.JobSpec{ok, {Task: "x", Priority: 1 << 20}}, "specs[1].Priority", "32767"},
 		{[]gworker.JobSpec{ok, {Task: "y"}, ok}, "specs[2].Key", "specs[0].Key"},
-		{[]gworker.JobSpec{ok, {Task: "y", KeyMode: gworker.KeyPreserveRunAt}}, "specs[1].KeyMode", "one key mode"},
-		{[]gworker.JobSpec{{Task: "y", KeyMode: gworker.KeyUnsafeDedupe}}, "specs[0].KeyMode", "only AddJob"},
+		{[]gworker.JobSpec{ok, {Task: "y", Key: "l", KeyMode: gworker.KeyPreserveRunAt}}, "specs[1].KeyMode", "one key mode"},
+		{[]gworker.JobSpec{{Task: "y", Key: "l", KeyMode: gworker.KeyUnsafeDedupe}}, "specs[0].KeyMode", "only AddJob"},
 	} {
 		_, err := client.AddJobs(t.Context(), c.specs)
 		wantFieldError(t, err, c.field, c.says)

@@ -307,6 +307,9 @@ func (c Config) validateTasks() error {
 	seen := make(map[string]int, len(c.Tasks))
 	for i, task := range c.Tasks {
 		field := fmt.Sprintf("Config.Tasks[%d]", i)
+		if task.refused != nil {
+			return fmt.Errorf("%s%s: %w", field, ofTask(task.identifier), task.refused)
+		}
 		if task.identifier == "" {
 			return problem(field, "has no identifier")
 		}

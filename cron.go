@@ -3,6 +3,7 @@ package gworker
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,13 @@ type CronItem struct {
 
 	// Priority orders runnable jobs, lower numbers first: -32768 to 32767.
 	Priority int
+
+	// Flags are names by which workers can be told to leave the jobs alone. A crontab's
+	// text cannot have them.
+	Flags []string
+
+	// refused is why the TaskDefinition that the item is from cannot make one.
+	refused error
 }
 
 // CronPayload is the part of a cron job's payload that cron adds. Embed it in
@@ -145,6 +153,7 @@ func publicCronItem(i *cron.Item) CronItem {
 	public := CronItem{
 		Schedule: i.Schedule.String(), TimeZone: i.Zone.Name(), Task: i.Task, Identifier: i.Identifier, Fill: i.Fill,
 		MaxAttempts: i.MaxAttempts, Queue: i.Queue, Key: i.Key, KeyMode: KeyMode(i.KeyMode), Priority: i.Priority,
+		Flags: slices.Clone(i.Flags),
 	}
 	if i.Payload != nil {
 		public.Payload = i.Payload
@@ -183,6 +192,9 @@ func (c CronConfig) items() ([]cron.Item, error) {
 
 // encode validates an item; field is how errors name it.
 func (i CronItem) encode(field string) (cron.Item, error) {
+	if i.refused != nil {
+		return cron.Item{}, fmt.Errorf("%s%s: %w", field, ofTask(i.Task), i.refused)
+	}
 	schedule, err := cron.ParseSchedule(i.Schedule)
 	if err != nil {
 		return cron.Item{}, problem(field+".Schedule", "is %q: %v", i.Schedule, err)
@@ -194,7 +206,7 @@ func (i CronItem) encode(field string) (cron.Item, error) {
 	// What the item and its jobs share has the same limits.
 	spec, err := JobSpec{
 		Task: i.Task, Queue: i.Queue, MaxAttempts: i.MaxAttempts, Key: i.Key, KeyMode: i.KeyMode, Priority: i.Priority,
-		Payload: i.Payload,
+		Payload: i.Payload, Flags: i.Flags,
 	}.encode(field)
 	if err != nil {
 		return cron.Item{}, err
@@ -212,6 +224,7 @@ func (i CronItem) encode(field string) (cron.Item, error) {
 	item := cron.Item{
 		Schedule: schedule, Zone: zone, Task: i.Task, Identifier: i.Identifier, Fill: i.Fill,
 		MaxAttempts: i.MaxAttempts, Queue: i.Queue, Key: i.Key, KeyMode: string(i.KeyMode), Priority: i.Priority,
+		Flags: slices.Clone(i.Flags),
 	}
 	if i.Payload != nil {
 		item.Payload = spec.Payload

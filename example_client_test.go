@@ -68,7 +68,7 @@ func ExampleClient_AddJobs() {
 	fmt.Println(err)
 	// Output:
 	// 3 <nil>
-	// adding 2 jobs: specs[1].Priority is 1048576: it can be -32768 to 32767
+	// adding 2 jobs: task "publish": specs[1].Priority is 1048576: it can be -32768 to 32767
 }
 
 // A job exists exactly if the transaction that adds it commits.

@@ -75,7 +75,7 @@ func ExampleClientConfig_beforeAdd() {
 				email, ok := spec.Payload.(Email)
 				switch {
 				case !ok:
-					return fmt.Errorf("task %q takes an Email, not %T", spec.Task, spec.Payload)
+					return fmt.Errorf("it takes an Email, not %T", spec.Payload)
 				case email.To == "":
 					return gworker.ErrAddSkipped // nobody to write to
 				case email.Subject == "":
@@ -104,5 +104,5 @@ func ExampleClientConfig_beforeAdd() {
 	// Output:
 	// added {"to":"ada@example.com","subject":"News"}
 	// skipped
-	// adding a job: BeforeAdd[0]: task "send_email" takes an Email, not string
+	// adding a job of task "send_email": BeforeAdd[0]: it takes an Email, not string
 }

@@ -77,17 +77,45 @@ type JobSpec struct {
 
 	// Flags are names by which workers can be told to leave jobs alone.
 	Flags []string
+
+	// refused is why the TaskDefinition that the spec is from cannot make one.
+	refused error
+}
+
+// Validate returns what AddJob would refuse the spec for before it asks the database,
+// interceptors aside: nil, or as a rule a *FieldError.
+func (s JobSpec) Validate() error {
+	_, err := s.encode("JobSpec")
+	return err
 }
 
 // encode validates a spec; field is how errors name it.
 func (s JobSpec) encode(field string) (store.Spec, error) {
+	if s.refused != nil {
+		return store.Spec{}, s.refused
+	}
+	if err := s.check(field); err != nil {
+		return store.Spec{}, err
+	}
 	e := store.Spec{
 		Task: s.Task, Queue: s.Queue, RunAt: s.RunAt, MaxAttempts: s.MaxAttempts,
-		Key: s.Key, KeyMode: string(s.KeyMode), Priority: s.Priority, Flags: s.Flags,
+		Key: s.Key, KeyMode: string(s.mode()), Priority: s.Priority, Flags: s.Flags,
 	}
-	if e.KeyMode == "" {
-		e.KeyMode = string(KeyReplace)
+	var err error
+	e.Payload, err = encodePayload(field+".Payload", s.Payload)
+	return e, err
+}
+
+// mode is what happens when a job has the spec's key.
+func (s JobSpec) mode() KeyMode {
+	if s.KeyMode == "" {
+		return KeyReplace
 	}
+	return s.KeyMode
+}
+
+// check validates everything but the payload.
+func (s JobSpec) check(field string) error {
 	checks := []error{
 		checkText(field+".Task", s.Task, maxTaskLength),
 		checkText(field+".Queue", s.Queue, maxQueueLength),
@@ -102,7 +130,7 @@ func (s JobSpec) encode(field string) (store.Spec, error) {
 			checks = append(checks, problem(fmt.Sprintf("%s.Flags[%d]", field, i), "is %q, by which running jobs are cancelled", flag))
 		}
 	}
-	switch KeyMode(e.KeyMode) {
+	switch s.mode() {
 	case KeyReplace, KeyPreserveRunAt, KeyUnsafeDedupe:
 	default:
 		checks = append(checks, problem(field+".KeyMode", "is %q: it can be %s, %s or %s",
@@ -121,12 +149,10 @@ func (s JobSpec) encode(field string) (store.Spec, error) {
 	}
 	for _, err := range checks {
 		if err != nil {
-			return store.Spec{}, err
+			return err
 		}
 	}
-	payload, err := encodePayload(field+".Payload", s.Payload)
-	e.Payload = payload
-	return e, err
+	return nil
 }
 
 // encodeAll validates the specs of one call, alone and against each other. Errors
@@ -134,26 +160,33 @@ func (s JobSpec) encode(field string) (store.Spec, error) {
 func encodeAll(specs []JobSpec, places []int) ([]store.Spec, error) {
 	all := make([]store.Spec, len(specs))
 	keys := make(map[string]int)
+	keyed := -1 // the first with a key
 	for i, spec := range specs {
 		field := fmt.Sprintf("specs[%d]", places[i])
 		one, err := spec.encode(field)
-		if err != nil {
+		if err != nil && spec.Task != "" {
+			return nil, fmt.Errorf("task %.*q: %w", maxTaskLength, spec.Task, err)
+		} else if err != nil {
 			return nil, err
+		}
+		all[i] = one
+		if one.Key == "" {
+			continue // and its key mode says nothing
+		}
+		if keyed < 0 {
+			keyed = i
 		}
 		switch {
 		case KeyMode(one.KeyMode) == KeyUnsafeDedupe:
 			return nil, problem(field+".KeyMode", "is %s, which only AddJob takes", KeyUnsafeDedupe)
-		case i > 0 && one.KeyMode != all[0].KeyMode:
+		case one.KeyMode != all[keyed].KeyMode:
 			return nil, problem(field+".KeyMode", "is %s, and specs[%d].KeyMode is %s: one call takes one key mode",
-				one.KeyMode, places[0], all[0].KeyMode)
+				one.KeyMode, places[keyed], all[keyed].KeyMode)
 		}
-		if one.Key != "" {
-			if first, ok := keys[one.Key]; ok {
-				return nil, problem(field+".Key", "is %q, as specs[%d].Key is: one call takes a key once", one.Key, places[first])
-			}
-			keys[one.Key] = i
+		if first, ok := keys[one.Key]; ok {
+			return nil, problem(field+".Key", "is %q, as specs[%d].Key is: one call takes a key once", one.Key, places[first])
 		}
-		all[i] = one
+		keys[one.Key] = i
 	}
 	return all, nil
 }

@@ -20,6 +20,7 @@ import (
 type Task struct {
 	identifier string
 	options    TaskOptions
+	refused    error // why the TaskDefinition that it is from cannot be used
 
 	// raw is the handler as middleware sees it.
 	raw func(*environment) Handler

@@ -3,7 +3,6 @@ package gworkertest
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -66,7 +65,8 @@ func (j Jobs) InSchema(name string) Jobs {
 // compared by what they mean as JSON, times to the microsecond, which is how
 // exactly PostgreSQL stores them, and flags as sets.
 //
-// KeyMode is no property of a job and must be empty.
+// A spec of a [gworker.TaskDefinition] can be given as it is. KeyMode is ignored, since
+// a job's row does not have it.
 func (j Jobs) Require(t testing.TB, want gworker.JobSpec) *gworker.JobRow {
 	t.Helper()
 	found, others := j.match(t, want)
@@ -115,14 +115,11 @@ func (j Jobs) rows(ctx context.Context, task string, id int64) ([]*gworker.JobRo
 // match returns the jobs that match, and all the others.
 func (j Jobs) match(t testing.TB, want gworker.JobSpec) (found, others []*gworker.JobRow) {
 	t.Helper()
-	switch {
-	case want.Task == "":
+	if want.Task == "" {
 		t.Fatalf("gworkertest: JobSpec.Task is empty: name the task whose jobs are meant, or use List")
-	case want.KeyMode != "":
-		t.Fatalf("gworkertest: JobSpec.KeyMode is %q, which is no property of a job: leave it empty", want.KeyMode)
 	}
-	if _, err := json.Marshal(want.Payload); err != nil {
-		t.Fatalf("gworkertest: JobSpec.Payload cannot be encoded as JSON: %v", err)
+	if err := want.Validate(); err != nil {
+		t.Fatalf("gworkertest: %v", err)
 	}
 	for _, row := range j.List(t, "") {
 		if len(differences(want, row)) == 0 {

@@ -74,24 +74,25 @@ func TestEveryFieldOfTheSpecIsCompared(t *testing.T) {
 	same := whole()
 	same.Payload = json.RawMessage(`{"list":[1.0,null], "n":1152921504606846977}`)
 	same.RunAt = runAt.In(time.FixedZone("there", 3600))
+	same.KeyMode = gworker.KeyPreserveRunAt
 	for _, want := range []gworker.JobSpec{whole(), same, {Task: "whole"}} {
 		if got := jobs.Require(t, want); got.ID != job.ID {
 			t.Errorf("found %+v", got)
 		}
 	}
 	for says, change := range map[string]func(*gworker.JobSpec){
-		`There is no job of task "x"`:                func(s *gworker.JobSpec) { s.Task = "x" },
-		`job 1: Queue is "q", want "x"`:              func(s *gworker.JobSpec) { s.Queue = "x" },
-		`job 1: Key is "k", want "x"`:                func(s *gworker.JobSpec) { s.Key = "x" },
-		`job 1: Priority is -3, want 3`:              func(s *gworker.JobSpec) { s.Priority = 3 },
-		`job 1: MaxAttempts is 7, want 8`:            func(s *gworker.JobSpec) { s.MaxAttempts = 8 },
-		`job 1: RunAt is 2031-02-03T`:                func(s *gworker.JobSpec) { s.RunAt = runAt.Add(time.Millisecond) },
-		`job 1: Flags is [a b], want [a c]`:          func(s *gworker.JobSpec) { s.Flags = []string{"c", "a"} },
-		"job 1: Payload differs (-want +got):":       func(s *gworker.JobSpec) { s.Payload = map[string]any{"n": 1} },
-		`"1152921504606846976"`:                      func(s *gworker.JobSpec) { s.Payload = map[string]any{"n": 1 << 60, "list": []any{1, nil}} },
-		`KeyMode is "replace", which is no property`: func(s *gworker.JobSpec) { s.KeyMode = gworker.KeyReplace },
-		`JobSpec.Payload cannot be encoded as JSON`:  func(s *gworker.JobSpec) { s.Payload = func() {} },
-		`JobSpec.Task is empty`:                      func(s *gworker.JobSpec) { s.Task = "" },
+		`There is no job of task "x"`:               func(s *gworker.JobSpec) { s.Task = "x" },
+		`job 1: Queue is "q", want "x"`:             func(s *gworker.JobSpec) { s.Queue = "x" },
+		`job 1: Key is "k", want "x"`:               func(s *gworker.JobSpec) { s.Key = "x" },
+		`job 1: Priority is -3, want 3`:             func(s *gworker.JobSpec) { s.Priority = 3 },
+		`job 1: MaxAttempts is 7, want 8`:           func(s *gworker.JobSpec) { s.MaxAttempts = 8 },
+		`job 1: RunAt is 2031-02-03T`:               func(s *gworker.JobSpec) { s.RunAt = runAt.Add(time.Millisecond) },
+		`job 1: Flags is [a b], want [a c]`:         func(s *gworker.JobSpec) { s.Flags = []string{"c", "a"} },
+		"job 1: Payload differs (-want +got):":      func(s *gworker.JobSpec) { s.Payload = map[string]any{"n": 1} },
+		`"1152921504606846976"`:                     func(s *gworker.JobSpec) { s.Payload = map[string]any{"n": 1 << 60, "list": []any{1, nil}} },
+		`JobSpec.KeyMode is "once"`:                 func(s *gworker.JobSpec) { s.KeyMode = "once" },
+		`JobSpec.Payload cannot be encoded as JSON`: func(s *gworker.JobSpec) { s.Payload = func() {} },
+		`JobSpec.Task is empty`:                     func(s *gworker.JobSpec) { s.Task = "" },
 	} {
 		want := whole()
 		change(&want)

@@ -39,6 +39,9 @@ func send(ctx context.Context, email Email) error { return nil }
 
 func sendEmail(ctx context.Context, job *gworker.Job[Email]) error { return nil }
 
+// tasks.md declares it in one snippet and uses it in others.
+var SendEmail = gworker.TaskDefinition[Email]{Name: "send_email"}
+
 // cancelling.md
 type File struct{}
 

@@ -142,7 +142,7 @@ func (i *Item) spec(minute time.Time, backfilled bool) (store.Spec, error) {
 	payload, err := i.payload(minute, backfilled)
 	return store.Spec{
 		Task: i.Task, Payload: payload, Queue: i.Queue, RunAt: minute, MaxAttempts: i.MaxAttempts,
-		Key: i.Key, KeyMode: i.KeyMode, Priority: i.Priority,
+		Key: i.Key, KeyMode: i.KeyMode, Priority: i.Priority, Flags: i.Flags,
 	}, err
 }
 

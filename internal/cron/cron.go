@@ -61,6 +61,7 @@ type Item struct {
 	Key         string
 	KeyMode     string
 	Priority    int
+	Flags       []string
 	// Payload is a JSON object, or nil.
 	Payload json.RawMessage
 	// Line is where the item stands in its crontab, from 1; 0 for others.
