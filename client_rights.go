@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/gworker/gworker/internal/program"
 	"github.com/gworker/gworker/internal/rights"
 )
 
@@ -79,8 +80,8 @@ func (c *Client) changeRights(
 	case status.Refusal != nil:
 		return "", status.Refusal
 	case len(status.Pending()) > 0:
-		return "", fmt.Errorf("%s rights in schema %q: it is not up to date (Client.Migrate, or worker migrate, brings it there)",
-			doing, c.options.Schema)
+		return "", fmt.Errorf("%s rights in schema %q: it is not up to date (Client.Migrate, or %s migrate, brings it there)",
+			doing, c.options.Schema, program.Name)
 	}
 	p, err := rights.For(ctx, c.queries, c.options.Schema, role)
 	switch {

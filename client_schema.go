@@ -10,6 +10,7 @@ import (
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/program"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -37,12 +38,12 @@ type HiddenRowsError struct {
 func (e *HiddenRowsError) Error() string {
 	if e.ReadOnly {
 		return fmt.Sprintf("role %q cannot change rows of %s in schema %q: row level security is on, and no policy lets it update and delete them. "+
-			"Connect as their owner %q, or give the role its rights (worker grant)",
-			e.Role, strings.Join(e.Tables, ", "), e.Schema, e.Owner)
+			"Connect as their owner %q, or give the role its rights (%s grant)",
+			e.Role, strings.Join(e.Tables, ", "), e.Schema, e.Owner, program.Name)
 	}
 	return fmt.Sprintf("role %q sees no rows of %s in schema %q: row level security is on, and no policy lets it read them. "+
-		"Connect as their owner %q, or give the role its rights (worker grant)",
-		e.Role, strings.Join(e.Tables, ", "), e.Schema, e.Owner)
+		"Connect as their owner %q, or give the role its rights (%s grant)",
+		e.Role, strings.Join(e.Tables, ", "), e.Schema, e.Owner, program.Name)
 }
 
 // CheckSchema tells whether this version of gworker may work on the schema, and

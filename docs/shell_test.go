@@ -80,7 +80,7 @@ func TestShellSnippetsRun(t *testing.T) {
 	if run < 8 || left > mayBeLeft {
 		t.Errorf("%d snippets run, and %d are marked no-run, of at most %d", run, left, mayBeLeft)
 	}
-	binary := filepath.Join(t.TempDir(), "worker")
+	binary := filepath.Join(t.TempDir(), "gworker")
 	build := exec.Command("go", "build", "-o", binary, "../cmd/worker")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -100,7 +100,7 @@ func TestShellSnippetsRun(t *testing.T) {
 
 // indented is a command in a block without a fence, which TestShellSnippetsRun does
 // not see. Synopses have capitals or brackets.
-var indented = regexp.MustCompile(`(?m)^ {4}(?:worker|go|psql) [^A-Z\[\n]*$`)
+var indented = regexp.MustCompile(`(?m)^ {4}(?:g?worker|go|psql) [^A-Z\[\n]*$`)
 
 // Shell snippets are fenced.
 func TestShellSnippetsAreFenced(t *testing.T) {
@@ -125,7 +125,7 @@ func TestShellSnippetsThatDoNotRun(t *testing.T) {
 	}
 	shell := &shell{bash: bash, dir: t.TempDir(), env: os.Environ()}
 	for text, works := range map[string]bool{
-		"false\ntrue\n": false, "false | true\n": false, "echo $not_set\n": false, "worker-that-is-not-there\n": false,
+		"false\ntrue\n": false, "false | true\n": false, "echo $not_set\n": false, "gworker-that-is-not-there\n": false,
 		"true | true # done\n": true,
 	} {
 		if err := shell.run(snippet{page: "page.md", line: 3, text: text}); (err == nil) != works {
@@ -142,7 +142,7 @@ type shell struct {
 
 // newShell makes a folder and a database for a page, with what its snippets take
 // for granted: the files of testdata/PAGE, and the rows of testdata/PAGE.sql, which
-// are there anew before each command of worker, so that one line does not depend on
+// are there anew before each command of gworker, so that one line does not depend on
 // what another has done.
 func newShell(t *testing.T, bash, binary, page string) *shell {
 	t.Helper()
@@ -161,7 +161,7 @@ func newShell(t *testing.T, bash, binary, page string) *shell {
 		prepare = fmt.Sprintf("%s='%s' '%s' || exit 99\n", fixtureVariable, fixture, self)
 	}
 	script := fmt.Sprintf("#!/bin/sh\n%sexec '%s' \"$@\"\n", prepare, binary)
-	if err := os.WriteFile(filepath.Join(bin, "worker"), []byte(script), 0o755); err != nil {
+	if err := os.WriteFile(filepath.Join(bin, "gworker"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	files := filepath.Join("testdata", page)

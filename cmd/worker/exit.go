@@ -17,6 +17,7 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/advice"
+	"github.com/gworker/gworker/internal/program"
 )
 
 // The exit statuses of the binary.
@@ -221,7 +222,7 @@ func answerHint(answer *pgconn.PgError) string {
 	case "3D000":
 		return "create it (createdb NAME), or check the database's name in " + whereFrom
 	case "42501":
-		return "the user lacks rights: connect as the owner of the schema, or let the owner give it rights (" + program + " grant); " +
+		return "the user lacks rights: connect as the owner of the schema, or let the owner give it rights (" + program.Name + " grant); " +
 			"to install, it needs CREATE on the database"
 	case "25006":
 		return "the database is read-only: it is a standby, or default_transaction_read_only is on: connect to the primary, " +
@@ -233,7 +234,7 @@ func answerHint(answer *pgconn.PgError) string {
 	case "42P05", "26000":
 		return "behind a proxy that pools transactions, such as PgBouncer, add --no-prepared-statements"
 	case "3F000", "42P01", "42883", "42703":
-		return `the schema is not installed or out of date: run "` + program + ` migrate", or check --schema`
+		return `the schema is not installed or out of date: run "` + program.Name + ` migrate", or check --schema`
 	}
 	return ""
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/program"
 	"github.com/gworker/gworker/internal/terminal"
 )
 
@@ -112,7 +113,7 @@ func whyUntouched(u gworker.UntouchedJob) string {
 		return fmt.Sprintf("left out job %d: a worker ran it in just this moment; look again", u.ID)
 	}
 	return fmt.Sprintf("left out job %d (%s): it is locked by %s, for %s; \"%s cancel %d\" ends a running job",
-		u.ID, cell(u.Job.Task, 60), cell(u.Job.LockedBy, 60), span(u.Job.ReadAt.Sub(u.Job.LockedAt)), program, u.ID)
+		u.ID, cell(u.Job.Task, 60), cell(u.Job.LockedBy, 60), span(u.Job.ReadAt.Sub(u.Job.LockedAt)), program.Name, u.ID)
 }
 
 // untouched is the error of a command that left out some of what was named.

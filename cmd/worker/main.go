@@ -9,10 +9,12 @@ import (
 	"context"
 	"os"
 	_ "time/tzdata" // for the time zones of crontabs, on machines without any
+
+	"github.com/gworker/gworker/internal/program"
 )
 
 func main() {
-	program = programName(os.Args[0])
+	program.Name = programName(os.Args[0])
 	if isInit() {
 		os.Exit(supervise(os.Environ()))
 	}

@@ -7,12 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/gworker/gworker/internal/program"
 )
 
-// program is the name in usage texts and messages: the one that the binary was started
-// with, as it is installed as gworker and built as worker.
-var program = defaultProgram
-
+// defaultProgram is the name where that of the file is no help. The texts of this package
+// have it.
 const defaultProgram = "worker"
 
 var plainProgram = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
@@ -28,7 +28,7 @@ func programName(path string) string {
 
 // useProgramName puts the program's name in the help of a command and those below it.
 func useProgramName(root *cobra.Command) {
-	if program == defaultProgram {
+	if program.Name == defaultProgram {
 		return
 	}
 	var names []string
@@ -36,7 +36,7 @@ func useProgramName(root *cobra.Command) {
 		names = append(names, regexp.QuoteMeta(cmd.Name()))
 	}
 	mention := regexp.MustCompile(`\bworker (` + strings.Join(names, "|") + `)\b`)
-	rename := func(text string) string { return mention.ReplaceAllString(text, program+" $1") }
+	rename := func(text string) string { return mention.ReplaceAllString(text, program.Name+" $1") }
 	var visit func(cmd *cobra.Command)
 	visit = func(cmd *cobra.Command) {
 		cmd.Short, cmd.Long, cmd.Example = rename(cmd.Short), rename(cmd.Long), rename(cmd.Example)

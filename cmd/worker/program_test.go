@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/gworker/gworker/internal/testdb"
 )
 
 func TestProgramName(t *testing.T) {
@@ -19,16 +21,36 @@ func TestProgramName(t *testing.T) {
 	}
 }
 
-// TestTheNameItWasStartedWith: help, messages and the version use it.
-func TestTheNameItWasStartedWith(t *testing.T) {
+// startedAs returns a path under which this binary is called by a name.
+func startedAs(t *testing.T, name string) string {
+	t.Helper()
 	itself, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	link := filepath.Join(t.TempDir(), "gworker")
+	link := filepath.Join(t.TempDir(), name)
 	if err := os.Symlink(itself, link); err != nil {
 		t.Skip(err) // Windows, for most accounts
 	}
+	return link
+}
+
+// What the library says of the binary has its name, too.
+func TestTheLibraryUsesTheNameItWasStartedWith(t *testing.T) {
+	database := testdb.Empty(t)
+	for _, name := range []string{"gworker", "worker", "jobs-2"} {
+		cmd := exec.Command(startedAs(t, name), "doctor", "-c", database, "-s", "elsewhere")
+		cmd.Env = append(os.Environ(), asWorker+"=1")
+		out, _ := cmd.CombinedOutput()
+		if !strings.Contains(string(out), "    "+name+" migrate --schema 'elsewhere'\n") {
+			t.Errorf("%s doctor does not say %s migrate:\n%s", name, name, out)
+		}
+	}
+}
+
+// TestTheNameItWasStartedWith: help, messages and the version use it.
+func TestTheNameItWasStartedWith(t *testing.T) {
+	link := startedAs(t, "gworker")
 	for args, want := range map[string][]string{
 		"--help":         {"gworker runs jobs", `Try "gworker dev" first`, "gworker [command]", "gworker [command] --help"},
 		"run --help":     {"gworker run [flags]", "  gworker run --once", `"gworker crontab check" checks one`},

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/program"
 	"github.com/gworker/gworker/internal/terminal"
 )
 
@@ -112,7 +113,7 @@ func (r removeJSON) print(shared *sharedFlags, asJSON bool) error {
 				what = "it would lose its key and not be tried again"
 			}
 			terminal.Fprintf(out, "job %d (%s, key %q) is locked by %s: %s; \"%s cancel %d\" ends a running job\n",
-				job.ID, cell(job.Task, 60), job.RemovedKey, cell(job.LockedBy, 60), what, program, job.ID)
+				job.ID, cell(job.Task, 60), job.RemovedKey, cell(job.LockedBy, 60), what, program.Name, job.ID)
 		}
 	}
 	for _, key := range r.NotFound {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/program"
 )
 
 type rescheduleFlags struct {
@@ -89,7 +90,7 @@ func (f rescheduleFlags) options(given func(string) bool) (gworker.RescheduleOpt
 
 // tellRescheduled says what becomes of a job, or would.
 func tellRescheduled(job *gworker.JobInfo, o gworker.RescheduleOptions, dryRun bool) string {
-	stays := "it stays failed, since it has used up its attempts: \"" + program + " retry\" runs it again, or give --attempts 0, too"
+	stays := "it stays failed, since it has used up its attempts: \"" + program.Name + " retry\" runs it again, or give --attempts 0, too"
 	if !dryRun {
 		if job.State == gworker.StateFailed {
 			return stays

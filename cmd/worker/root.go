@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/gworker/gworker/internal/program"
 	"github.com/gworker/gworker/internal/terminal"
 )
 
@@ -34,17 +35,17 @@ func execute(ctx context.Context, args []string, std stdio) int {
 	if err == nil {
 		return 0
 	}
-	terminal.Fprintf(std.err, "%s: %s\n", program, explain(err))
+	terminal.Fprintf(std.err, "%s: %s\n", program.Name, explain(err))
 	return exitStatus(err)
 }
 
 func newRoot(std stdio) *cobra.Command {
 	shared := &sharedFlags{std: std}
 	root := &cobra.Command{
-		Use:     program,
+		Use:     program.Name,
 		Version: versionText(),
 		Short:   "Run Graphile Worker jobs from PostgreSQL",
-		Long: program + ` runs jobs from a Graphile Worker queue in PostgreSQL, side by side with
+		Long: program.Name + ` runs jobs from a Graphile Worker queue in PostgreSQL, side by side with
 Node and Rust Graphile Workers if there are any.
 
 Try "worker dev" first: it needs no set-up. Options without a command mean "run",
@@ -61,7 +62,7 @@ and those of Node's graphile-worker are understood.`,
 			return refuseEmpty(cmd, args)
 		},
 	}
-	root.SetVersionTemplate(program + " {{.Version}}\n")
+	root.SetVersionTemplate(program.Name + " {{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{command: cmd.CommandPath(), err: err}
 	})

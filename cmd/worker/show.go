@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/program"
 	"github.com/gworker/gworker/internal/terminal"
 )
 
@@ -100,7 +101,7 @@ func printJob(out io.Writer, job *gworker.JobInfo, apart bool) error {
 	line("flags", strings.Join(job.Flags, ", "))
 	line("priority", fmt.Sprint(job.Priority))
 	if job.State == gworker.StateFailed {
-		line("run at", fmt.Sprintf("never: it has used up its attempts; \"%s retry %d\" runs it again", program, job.ID))
+		line("run at", fmt.Sprintf("never: it has used up its attempts; \"%s retry %d\" runs it again", program.Name, job.ID))
 	} else {
 		line("run at", absolute(job.RunAt, job.ReadAt))
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gworker/gworker/internal/program"
 	"github.com/gworker/gworker/internal/terminal"
 )
 
@@ -24,7 +25,7 @@ func newVersionCommand(shared *sharedFlags) *cobra.Command {
 					Version: versionText(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
 				})
 			}
-			_, err := terminal.Fprintf(shared.std.out, "%s %s (%s, %s/%s)\n", program, versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := terminal.Fprintf(shared.std.out, "%s %s (%s, %s/%s)\n", program.Name, versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

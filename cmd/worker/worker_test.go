@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gworker/gworker/internal/program"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testproxy"
 )
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	program.Name = programName(os.Args[0]) // as main does
 	testdb.Main(m)
 }
 

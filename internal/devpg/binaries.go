@@ -227,7 +227,7 @@ func CacheDir() (string, error) {
 	return cacheDir(a)
 }
 
-// DefaultDataDir is where `worker dev` keeps its data: gworker/dev in the user's
+// DefaultDataDir is where `gworker dev` keeps its data: gworker/dev in the user's
 // cache folder. For root that is often closed to the account which the server
 // runs under; then it is /var/cache/gworker/dev.
 func DefaultDataDir() (string, error) {

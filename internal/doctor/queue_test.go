@@ -61,7 +61,7 @@ func TestStaleWorkers(t *testing.T) {
 	p.registered("graphile_worker_a'b", "6 minutes", `{"host": "here", "pid": 42}`)
 	r := p.examine()
 	want(t, r, "stale-workers", doctor.Warning, "graphile_worker_a'b (here, pid 42), for 6 min",
-		`worker sweep --schema 'my "odd" $gw$ Schema'\''s'`, `.recover_dead_worker_jobs(array['graphile_worker_a''b'])`)
+		`gworker sweep --schema 'my "odd" $gw$ Schema'\''s'`, `.recover_dead_worker_jobs(array['graphile_worker_a''b'])`)
 	wantOthersOK(t, r, "stale-workers")
 	p.helps(r, "stale-workers")
 	wantOthersOK(t, p.examine())
@@ -84,7 +84,7 @@ func TestUnknownWorkers(t *testing.T) {
 		parts         []string
 	}{
 		{"gworker_0a", "1 second", doctor.OK, nil},
-		{"gworker_0a", "2 minutes", doctor.Warning, []string{"gworker_0a (of gworker) holds 1 job, for 2 min", "worker sweep"}},
+		{"gworker_0a", "2 minutes", doctor.Warning, []string{"gworker_0a (of gworker) holds 1 job, for 2 min", "gworker sweep"}},
 		{"gworker_unregistered_0a", "2 minutes", doctor.Note, []string{"recovery off"}},
 		{"graphile_worker_0a", "2 minutes", doctor.Note, []string{"(of Rust)", "only if recovery is on"}},
 		{"pool-0123456789abcdef01", "1 second", doctor.Note, []string{"(of Node)", "never register", "normal"}},

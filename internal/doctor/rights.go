@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/program"
 )
 
 func checkRights(ctx context.Context, c *checker) (Finding, error) {
@@ -44,7 +45,7 @@ func checkRights(ctx context.Context, c *checker) (Finding, error) {
 	if len(lacks) == 0 {
 		return ok(fmt.Sprintf("Role %s has the rights that a worker needs.", c.server.Role)), nil
 	}
-	help = append(help, "-- Or connect as the schema's owner, or give the role a worker's rights (worker grant worker), which includes row-security.")
+	help = append(help, "-- Or connect as the schema's owner, or give the role a worker's rights ("+program.Name+" grant worker), which includes row-security.")
 	return Finding{
 		Severity: Problem,
 		What:     fmt.Sprintf("Role %s lacks rights: %s.", c.server.Role, listed(lacks, "; ")),
@@ -90,7 +91,7 @@ func checkRowSecurity(_ context.Context, c *checker) (Finding, error) {
 		Why: "No policy lets the role read the private tables, and it is neither their owner nor has bypassrls: it sees no job. " +
 			"What the rows would tell was not checked.",
 		Help: []string{
-			"-- Connect as the schema's owner, or give the role a worker's or a reader's rights (worker grant), or:",
+			"-- Connect as the schema's owner, or give the role a worker's or a reader's rights (" + program.Name + " grant), or:",
 			"alter role " + identifier(c.server.Role) + " bypassrls;",
 		},
 	}, nil

@@ -36,7 +36,7 @@ func TestWithoutTheSchema(t *testing.T) {
 	}
 	p := newPatient(t, testdb.Empty(t))
 	r := p.examine()
-	want(t, r, "schema", doctor.Problem, `"graphile_worker" is not installed`, "worker migrate")
+	want(t, r, "schema", doctor.Problem, `"graphile_worker" is not installed`, "gworker migrate")
 	wantOthersOK(t, r, "schema")
 	if _, found := r.Find("latency"); found || r.Revision != 0 {
 		t.Errorf("%s", dump(t, r))
@@ -51,7 +51,7 @@ func TestWithoutTheSchema(t *testing.T) {
 	if p.name, err = schema.Parse("elsewhere"); err != nil {
 		t.Fatal(err)
 	}
-	want(t, p.examine(), "schema", doctor.Problem, `"elsewhere" is not installed`, "worker migrate --schema 'elsewhere'")
+	want(t, p.examine(), "schema", doctor.Problem, `"elsewhere" is not installed`, "gworker migrate --schema 'elsewhere'")
 }
 
 func TestOldRevisions(t *testing.T) {

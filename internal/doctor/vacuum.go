@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/program"
 )
 
 // byName are the schema's tables in order.
@@ -27,9 +28,9 @@ func (c *checker) qualified(name string) string {
 	return c.options.Schema.Quoted() + "." + identifier(name)
 }
 
-// command is a command line of the worker binary for this schema.
+// command is a command line of the binary for this schema.
 func (c *checker) command(words string) string {
-	line := "worker " + words
+	line := program.Name + " " + words
 	if !c.options.Schema.IsDefault() {
 		line += " --schema '" + strings.ReplaceAll(c.options.Schema.String(), "'", `'\''`) + "'"
 	}
