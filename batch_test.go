@@ -11,6 +11,7 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 type note struct {
@@ -86,7 +87,7 @@ func TestBatchKeepsWhatFailed(t *testing.T) {
 			if calls != c.calls {
 				t.Errorf("handler got %q, want %q", calls, c.calls)
 			}
-			row := rowOf(t, pool, job.ID)
+			row := testworker.Row(t, pool, job.ID)
 			if name == "panic" || strings.Contains(name, "decod") {
 				// The rest of the text is a stack, or encoding/json's.
 				first, _, _ := strings.Cut(c.row, "|again")
@@ -133,12 +134,12 @@ func TestBatchCutOffKeepsWhatFailed(t *testing.T) {
 		}),
 	}})
 	<-started
-	if err := w.stop(); err != nil {
+	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	var left string
 	scan(t, pool, "select payload::text from graphile_worker._private_jobs", nil, &left)
-	if row := rowOf(t, pool, job.ID); row != "0/25|-|again" || left != `[{"n":5},{"n":6}]` {
+	if row := testworker.Row(t, pool, job.ID); row != "0/25|-|again" || left != `[{"n":5},{"n":6}]` {
 		t.Errorf("row %q with payload %s", row, left)
 	}
 }

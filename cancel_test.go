@@ -12,9 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
-	"github.com/gworker/gworker/internal/cancel"
-	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // deaf are recovery settings under which a worker finds no cancellation by looking,
@@ -23,7 +22,7 @@ var deaf = gworker.RecoveryConfig{HeartbeatInterval: time.Hour, StaleAfter: 3 * 
 
 // runningJob is a worker with a job whose handler waits.
 type runningJob struct {
-	*running
+	*testworker.Worker
 	url    string
 	pool   *pgxpool.Pool
 	client *gworker.Client
@@ -41,7 +40,7 @@ func startRunning(t *testing.T, stubborn bool, spec gworker.JobSpec, recovery gw
 	t.Cleanup(func() { close(r.end) })
 	r.client = newClient(t, r.pool)
 	started := make(chan struct{}, 10)
-	r.running = start(t, gworker.Config{
+	r.Worker = start(t, gworker.Config{
 		Pool: r.pool, Recovery: recovery, GracefulShutdownAbortTimeout: 10 * time.Millisecond,
 		Tasks: []gworker.Task{gworker.NewTask("slow", func(ctx context.Context, _ *gworker.Job[any]) error {
 			started <- struct{}{}
@@ -58,7 +57,7 @@ func startRunning(t *testing.T, stubborn bool, spec gworker.JobSpec, recovery gw
 			}
 		})},
 	})
-	waitFor[gworker.ListenerConnected](t, r.events, nil)
+	waitFor[gworker.ListenerConnected](t, r.Events, nil)
 	spec.Task = "slow"
 	r.job = add(t, r.client, spec)
 	<-started
@@ -92,7 +91,7 @@ func cancelJob(t *testing.T, client *gworker.Client, id int64, reason string, wa
 // wantCancelled checks how a job that was cancelled has ended.
 func (r *runningJob) wantCancelled(t *testing.T, reason string) {
 	t.Helper()
-	e := waitFor(t, r.events, func(e gworker.JobPermanentlyFailed) bool { return e.Job.ID == r.job.ID })
+	e := waitFor(t, r.Events, func(e gworker.JobPermanentlyFailed) bool { return e.Job.ID == r.job.ID })
 	if !errors.Is(e.Err, gworker.ErrJobCancelled) || !strings.HasSuffix(e.Err.Error(), reason) {
 		t.Errorf("the event says %v", e.Err)
 	}
@@ -120,7 +119,7 @@ func (r *runningJob) wantFailedRow(t *testing.T, reason string) {
 
 func (r *runningJob) wantComplete(t *testing.T) {
 	t.Helper()
-	waitFor(t, r.events, func(e gworker.JobCompleted) bool { return e.Job.ID == r.job.ID })
+	waitFor(t, r.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == r.job.ID })
 	if n := jobCount(t, r.pool); n != 0 {
 		t.Errorf("%d jobs are left", n)
 	}
@@ -140,14 +139,14 @@ func TestCancel(t *testing.T) {
 	if !errors.Is(cause, gworker.ErrJobCancelled) || cause.Error() != "the job was cancelled: no longer needed" {
 		t.Errorf("the cause is %v", cause)
 	}
-	interrupted := waitFor[gworker.JobInterrupted](t, r.events, nil)
+	interrupted := waitFor[gworker.JobInterrupted](t, r.Events, nil)
 	if interrupted.Job.ID != r.job.ID || !errors.Is(interrupted.Cause, gworker.ErrJobCancelled) {
 		t.Errorf("the event is %+v", interrupted)
 	}
 	// Its queue is free for the next one.
-	waitFor(t, r.events, func(e gworker.JobStarted) bool { return e.Job.ID == next.ID })
+	waitFor(t, r.Events, func(e gworker.JobStarted) bool { return e.Job.ID == next.ID })
 	r.end <- nil
-	waitFor(t, r.events, func(e gworker.JobCompleted) bool { return e.Job.ID == next.ID })
+	waitFor(t, r.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == next.ID })
 	r.wantCancelled(t, "no longer needed")
 	cancelJob(t, r.client, r.job.ID, "again", gworker.CancelAlreadyFailed)
 	r.wantFailedRow(t, "no longer needed")
@@ -203,82 +202,6 @@ func TestCancelOfOtherRuntimes(t *testing.T) {
 	}
 }
 
-func TestCancelWhoseNotificationIsLost(t *testing.T) {
-	t.Parallel()
-	t.Run("is found by the next look", func(t *testing.T) {
-		t.Parallel()
-		r := startRunning(t, false, gworker.JobSpec{}, gworker.RecoveryConfig{HeartbeatInterval: 50 * time.Millisecond})
-		r.cancelUnheard(t, "unheard")
-		<-r.ended
-		r.wantCancelled(t, "unheard")
-	})
-	t.Run("is found after a reconnect", func(t *testing.T) {
-		t.Parallel()
-		r := startRunning(t, false, gworker.JobSpec{}, deaf)
-		r.cancelUnheard(t, "unheard")
-		exec(t, r.pool, `select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%' and datname = current_database()`)
-		<-r.ended
-		r.wantCancelled(t, "unheard")
-	})
-	t.Run("is told again by cancelling again", func(t *testing.T) {
-		t.Parallel()
-		r := startRunning(t, false, gworker.JobSpec{}, deaf)
-		r.cancelUnheard(t, "first")
-		if result := cancelJob(t, r.client, r.job.ID, "second", gworker.CancelRequested); result.Reason != "first" {
-			t.Errorf("the second result is %+v", result)
-		}
-		<-r.ended
-		r.wantCancelled(t, "first")
-	})
-}
-
-// Whatever the end of a run that has not heard: a job that is not complete stays
-// failed.
-func TestRunThatEndsWithoutHearingOfItsCancel(t *testing.T) {
-	t.Parallel()
-	for name, spec := range map[string]gworker.JobSpec{
-		"plain": {}, "keyed": {Key: "k"}, "last attempt": {MaxAttempts: 1}, "flagged, in a queue": {Flags: []string{"f"}, Queue: "q"},
-	} {
-		if testing.Short() && name != "keyed" {
-			continue
-		}
-		begin := func(t *testing.T, stubborn bool) *runningJob {
-			t.Parallel()
-			r := startRunning(t, stubborn, spec, deaf)
-			r.cancelUnheard(t, "unheard")
-			return r
-		}
-		t.Run(name+", completes", func(t *testing.T) {
-			r := begin(t, false)
-			r.end <- nil
-			r.wantComplete(t)
-		})
-		t.Run(name+", fails", func(t *testing.T) {
-			r := begin(t, false)
-			r.end <- errors.New("its own error")
-			r.wantCancelled(t, "unheard")
-		})
-		t.Run(name+", is cut off by a shutdown", func(t *testing.T) {
-			r := begin(t, false)
-			if err := r.stop(); err != nil {
-				t.Error(err)
-			}
-			if cause := <-r.ended; !errors.Is(cause, gworker.ErrShutdown) {
-				t.Errorf("the cause is %v", cause)
-			}
-			r.wantCancelled(t, "unheard")
-		})
-		t.Run(name+", is abandoned", func(t *testing.T) {
-			r := begin(t, true)
-			r.Abandon()
-			if err := r.stop(); err != nil {
-				t.Error(err)
-			}
-			r.wantCancelled(t, "unheard")
-		})
-	}
-}
-
 // The worker has heard: what the handler returns changes nothing.
 func TestHandlerThatIgnoresItsCancel(t *testing.T) {
 	t.Parallel()
@@ -287,11 +210,11 @@ func TestHandlerThatIgnoresItsCancel(t *testing.T) {
 			t.Parallel()
 			r := startRunning(t, true, gworker.JobSpec{}, deaf)
 			cancelJob(t, r.client, r.job.ID, "stop it", gworker.CancelRequested)
-			waitFor[gworker.JobInterrupted](t, r.events, nil)
+			waitFor[gworker.JobInterrupted](t, r.Events, nil)
 			cancelJob(t, r.client, r.job.ID, "stop it now", gworker.CancelRequested)
 			r.end <- returned
 			r.wantCancelled(t, "stop it")
-			if n := count[gworker.JobInterrupted](r.events); n != 1 {
+			if n := count[gworker.JobInterrupted](r.Events); n != 1 {
 				t.Errorf("it was interrupted %d times", n)
 			}
 		})
@@ -330,126 +253,6 @@ func TestCancelledJobAndItsKey(t *testing.T) {
 	})
 }
 
-// A mark names one run. What is left of it, or what looks like one, means nothing
-// to the next run.
-func TestLeftOverCancelMark(t *testing.T) {
-	t.Parallel()
-	for name, mark := range map[string]string{
-		"of another lock": `"gworker_x 2026-01-01T00:00:00.000000Z"`, "a flag": `true`, "an object": `{"a": 1}`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			pool := migrated(t)
-			client := newClient(t, pool)
-			job := add(t, client, gworker.JobSpec{Task: "x", Flags: []string{"f"}})
-			exec(t, pool, `update graphile_worker._private_jobs set flags = flags || jsonb_build_object('gworker:cancel', $1::jsonb)`, mark)
-			seen := runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
-				gworker.NewTask("x", func(_ context.Context, j *gworker.Job[any]) error {
-					if len(j.Flags) != 1 || j.Flags[0] != "f" {
-						t.Errorf("the handler sees the flags %q", j.Flags)
-					}
-					return errors.New("fails")
-				}),
-			}})
-			if e := waitFor[gworker.JobFailed](t, seen, nil); e.Job.ID != job.ID {
-				t.Errorf("%+v failed", e.Job)
-			}
-			var attempts int
-			scan(t, pool, "select attempts from graphile_worker._private_jobs where last_error = 'fails'", nil, &attempts)
-			if attempts != 1 {
-				t.Errorf("it has %d attempts", attempts)
-			}
-		})
-	}
-}
-
-// The cancel commits while the statement that writes the run's end waits for it.
-func TestCancelAsTheOutcomeIsWritten(t *testing.T) {
-	t.Parallel()
-	for name, cutOff := range map[string]bool{"fails": false, "is returned": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := startRunning(t, false, gworker.JobSpec{}, deaf)
-			tx, err := r.pool.Begin(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = tx.Rollback(context.Background()) }()
-			exec(t, r.pool, "select 1") // a connection for what follows
-			result, err := cancel.InTx(t.Context(), statement.NewSet(statement.Options{}).On(tx), r.job.ID, "at the last moment")
-			if err != nil || result.State != gworker.CancelRequested {
-				t.Fatal(result, err)
-			}
-			stopped := make(chan error, 1)
-			if cutOff {
-				go func() { stopped <- r.stop() }()
-			} else {
-				stopped <- nil
-				r.end <- errors.New("its own error")
-			}
-			waitForWaiting(t, r.pool, 1)
-			if err := tx.Commit(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if err := <-stopped; err != nil {
-				t.Error(err)
-			}
-			r.wantCancelled(t, "at the last moment")
-		})
-	}
-	t.Run("the outcome is first", func(t *testing.T) {
-		t.Parallel()
-		r := startRunning(t, false, gworker.JobSpec{}, deaf)
-		tx, err := r.pool.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = tx.Rollback(context.Background()) }()
-		if _, err := tx.Exec(t.Context(), "select from graphile_worker._private_jobs where id = $1 for update", r.job.ID); err != nil {
-			t.Fatal(err)
-		}
-		r.end <- errors.New("its own error")
-		waitForWaiting(t, r.pool, 1)
-		results := make(chan gworker.CancelResult, 1)
-		go func() {
-			result, err := r.client.Cancel(context.Background(), r.job.ID, "too late to interrupt")
-			if err != nil {
-				t.Error(err)
-			}
-			results <- result
-		}()
-		waitForWaiting(t, r.pool, 2)
-		if err := tx.Commit(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		// Who of the two comes first is the server's choice, and makes no
-		// difference to the job.
-		if s := (<-results).State; s != gworker.CancelFailed && s != gworker.CancelRequested {
-			t.Errorf("the state is %q", s)
-		}
-		if err := r.stop(); err != nil {
-			t.Error(err)
-		}
-		r.wantFailedRow(t, "too late to interrupt")
-	})
-}
-
-// waitForWaiting waits until so many sessions wait for locks.
-func waitForWaiting(t *testing.T, pool *pgxpool.Pool, want int) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		var n int
-		scan(t, pool, "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()", nil, &n)
-		if n >= want {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d sessions wait for a lock, want %d", n, want)
-		}
-	}
-}
-
 // A SQL task commits with its completion: there is nothing to cancel any more, or
 // everything is rolled back.
 func TestCancelOfASQLTask(t *testing.T) {
@@ -462,11 +265,11 @@ func TestCancelOfASQLTask(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := start(t, gworker.Config{Pool: pool, Recovery: deaf, Tasks: files.Tasks})
-	waitFor[gworker.ListenerConnected](t, r.events, nil)
+	waitFor[gworker.ListenerConnected](t, r.Events, nil)
 	job := add(t, client, gworker.JobSpec{Task: "slow"})
-	waitFor[gworker.JobStarted](t, r.events, nil)
+	waitFor[gworker.JobStarted](t, r.Events, nil)
 	cancelJob(t, client, job.ID, "stop", gworker.CancelRequested)
-	e := waitFor[gworker.JobPermanentlyFailed](t, r.events, nil)
+	e := waitFor[gworker.JobPermanentlyFailed](t, r.Events, nil)
 	if !errors.Is(e.Err, gworker.ErrJobCancelled) {
 		t.Errorf("it failed with %v", e.Err)
 	}
@@ -474,5 +277,49 @@ func TestCancelOfASQLTask(t *testing.T) {
 	scan(t, pool, "select count(*) from effects", nil, &effects)
 	if effects != 0 {
 		t.Errorf("%d effects are there", effects)
+	}
+}
+
+// TestCancelJobOfTheLocalQueue: a job that was claimed ahead of its slot never
+// starts, and nothing behind it waits for it.
+func TestCancelJobOfTheLocalQueue(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	client := newClient(t, pool)
+	var jobs []*gworker.JobRow
+	for range 3 {
+		jobs = append(jobs, add(t, client, gworker.JobSpec{Task: "slow"}))
+	}
+	pass := make(chan struct{}, len(jobs))
+	w := start(t, gworker.Config{
+		Pool: pool, Concurrency: 1, LocalQueue: gworker.LocalQueueConfig{Size: 10}, Recovery: deaf,
+		Tasks: []gworker.Task{gworker.NewTask("slow", func(context.Context, *gworker.Job[any]) error {
+			<-pass
+			return nil
+		})},
+	})
+	waitFor(t, w.Events, func(e gworker.JobStarted) bool { return e.Job.ID == jobs[0].ID })
+	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+
+	cancelJob(t, client, jobs[1].ID, "not wanted", gworker.CancelRequested)
+	failed := waitFor[gworker.JobPermanentlyFailed](t, w.Events, nil)
+	if failed.Job.ID != jobs[1].ID {
+		t.Errorf("job %d failed, want %d", failed.Job.ID, jobs[1].ID)
+	}
+	for range jobs {
+		pass <- struct{}{}
+	}
+	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == jobs[2].ID })
+	if err := w.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if n := count[gworker.JobStarted](w.Events); n != 2 {
+		t.Errorf("%d jobs started, want 2", n)
+	}
+	var lastError string
+	scan(t, pool, `select last_error from graphile_worker._private_jobs
+		where attempts >= max_attempts and locked_at is null and flags is null`, nil, &lastError)
+	if lastError != "not wanted" {
+		t.Errorf("the last error is %q", lastError)
 	}
 }

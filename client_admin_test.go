@@ -516,19 +516,19 @@ func TestAdministrationWakesWorkers(t *testing.T) {
 	exec(t, pool, "update graphile_worker._private_jobs set locked_at = now(), locked_by = 'pool-dead' where id = $1", held.ID)
 	exec(t, pool, "update graphile_worker._private_job_queues set locked_at = now(), locked_by = 'pool-dead'")
 	w := start(t, gworker.Config{Pool: pool, PollInterval: time.Hour, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor[gworker.ListenerConnected](t, w.events, nil)
+	waitFor[gworker.ListenerConnected](t, w.Events, nil)
 	// Its first claims are over when it has run this one.
 	first := add(t, client, gworker.JobSpec{Task: "x"})
 	completed := func(id int64) func(gworker.JobCompleted) bool {
 		return func(e gworker.JobCompleted) bool { return e.Job.ID == id }
 	}
-	waitFor(t, w.events, completed(first.ID))
+	waitFor(t, w.Events, completed(first.ID))
 	if _, err := client.RescheduleJobs(t.Context(), []int64{later.ID}, gworker.RescheduleOptions{RunAt: new(time.Time)}); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, w.events, completed(later.ID))
+	waitFor(t, w.Events, completed(later.ID))
 	if _, err := client.ForceUnlockWorkers(t.Context(), []string{"pool-dead"}); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, w.events, completed(held.ID))
+	waitFor(t, w.Events, completed(held.ID))
 }

@@ -16,13 +16,14 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // holding is a worker that holds the jobs of its tasks "a" and "b" as long as it
 // may. Nothing in these tests depends on that time: a job that is spilled by it
 // looks to the worker's own client as it did before.
 type holding struct {
-	*running
+	*testworker.Worker
 	pool    *pgxpool.Pool
 	other   *gworker.Client // which knows nothing of the worker
 	release chan error      // what a handler returns
@@ -46,13 +47,13 @@ func startHolding(t *testing.T, slots int) *holding {
 			return ctx.Err()
 		}
 	}
-	h.running = start(t, gworker.Config{
+	h.Worker = start(t, gworker.Config{
 		Pool: h.pool, Concurrency: slots, HoldTime: new(10 * time.Second), GracefulShutdownAbortTimeout: time.Nanosecond,
 		Tasks: []gworker.Task{gworker.NewTask("a", handler), gworker.NewTask("b", handler)},
 	})
 	for _, task := range []string{"a", "b"} {
 		warm := add(t, h.other, gworker.JobSpec{Task: task, Payload: "warm"})
-		waitFor(t, h.events, func(e gworker.JobCompleted) bool { return e.Job.ID == warm.ID })
+		waitFor(t, h.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == warm.ID })
 	}
 	return h
 }
@@ -65,7 +66,7 @@ func (h *holding) hold(t *testing.T, ids []int64) {
 		t.Fatal(err)
 	}
 	for _, id := range ids {
-		waitFor(t, h.events, func(e gworker.JobStarted) bool { return e.Job.ID == id })
+		waitFor(t, h.Events, func(e gworker.JobStarted) bool { return e.Job.ID == id })
 	}
 }
 
@@ -73,10 +74,10 @@ func (h *holding) hold(t *testing.T, ids []int64) {
 // are.
 func (h *holding) spill(t *testing.T) {
 	t.Helper()
-	if _, err := h.Client().CompleteJobs(t.Context(), gworker.HeldIDs(h.Worker)); err != nil {
+	if _, err := h.Client().CompleteJobs(t.Context(), gworker.HeldIDs(h.Worker.Worker)); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(patience); len(gworker.HeldIDs(h.Worker)) > 0; {
+	for deadline := time.Now().Add(patience); len(gworker.HeldIDs(h.Worker.Worker)) > 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("jobs are still held")
 		}
@@ -310,7 +311,7 @@ func TestChangesToHeldJobs(t *testing.T) {
 				bystander, id := ids[0], ids[1]
 				h.hold(t, ids)
 				releases := 0
-				gworker.ObserveReleaseEarly(h.Worker, func(held, meant []int64) {
+				gworker.ObserveReleaseEarly(h.Worker.Worker, func(held, meant []int64) {
 					if releases++; !slices.Contains(held, id) {
 						t.Logf("the machine was so slow that only %v are still held", held)
 					} else if !slices.Equal(meant, []int64{id}) {
@@ -333,7 +334,7 @@ func TestChangesToHeldJobs(t *testing.T) {
 					if cause := <-h.ended; !errors.Is(cause, gworker.ErrJobCancelled) || !strings.Contains(cause.Error(), "no more") {
 						t.Errorf("the run has ended for %v", cause)
 					}
-					e := waitFor(t, h.events, func(e gworker.JobPermanentlyFailed) bool { return e.Job.ID == id })
+					e := waitFor(t, h.Events, func(e gworker.JobPermanentlyFailed) bool { return e.Job.ID == id })
 					if !errors.Is(e.Err, gworker.ErrJobCancelled) {
 						t.Errorf("%+v", e)
 					}
@@ -348,7 +349,7 @@ func TestChangesToHeldJobs(t *testing.T) {
 				}
 				h.release <- nil
 				h.release <- nil
-				waitFor(t, h.events, func(e gworker.JobCompleted) bool { return e.Job.ID == id })
+				waitFor(t, h.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == id })
 			})
 		}
 	}

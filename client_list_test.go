@@ -264,36 +264,3 @@ func FuzzCursor(f *testing.F) {
 		}
 	})
 }
-
-// Names that mean something to SQL or arrays find just their jobs.
-func TestOddNamesInFilters(t *testing.T) {
-	pool := migrated(t)
-	client := newClient(t, pool)
-	for _, name := range oddNames {
-		job := add(t, client, gworker.JobSpec{Task: name, Queue: name, Key: name, Flags: []string{name}})
-		exec(t, pool, "update graphile_worker._private_jobs set locked_at = now(), locked_by = $1, last_error = $1 where id = $2", name, job.ID)
-		want := []int64{job.ID}
-		for what, f := range map[string]gworker.JobFilter{
-			"task": {Tasks: []string{name}}, "queue": {Queues: []string{name}}, "key": {Keys: []string{name}},
-			"flag": {Flags: []string{name}}, "worker": {Workers: []string{name}},
-		} {
-			if diff := cmp.Diff(want, listed(t, client, f)); diff != "" {
-				t.Errorf("%s %q (-want +got):\n%s", what, name, diff)
-			}
-		}
-		if !slices.Contains(listed(t, client, gworker.JobFilter{ErrorContains: name}), job.ID) {
-			t.Errorf("the job with the error %q was not found", name)
-		}
-		if found, err := client.GetJobByKey(t.Context(), name); err != nil || found.ID != job.ID || found.LockedBy != name {
-			t.Errorf("by key %q: %+v, %v", name, found, err)
-		}
-		page, err := client.Queues(t.Context(), gworker.QueueFilter{Names: []string{name}})
-		if err != nil || len(page.Queues) != 1 || page.Queues[0].Name != name || page.Queues[0].Running != 1 {
-			t.Errorf("queue %q: %+v, %v", name, page, err)
-		}
-		held, err := client.ForceUnlockWorkers(t.Context(), []string{name})
-		if err != nil || len(held) != 1 || len(held[0].Jobs) != 1 || held[0].Jobs[0].ID != job.ID {
-			t.Errorf("unlocking %q: %+v, %v", name, held, err)
-		}
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // TestRetryJobs: what has failed, for whichever reason, and what waits runs again now,
@@ -17,18 +18,18 @@ func TestRetryJobs(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
 	client := newClient(t, pool)
-	ids := addEach(t, client,
+	ids := testworker.AddEach(t, client,
 		gworker.JobSpec{Task: "failed", MaxAttempts: 3}, gworker.JobSpec{Task: "capped"}, gworker.JobSpec{Task: "retrying"},
 		gworker.JobSpec{Task: "scheduled", RunAt: time.Now().Add(time.Hour)}, gworker.JobSpec{Task: "running"})
 	exec(t, pool, `update graphile_worker._private_jobs set locked_by = 'other', locked_at = now(), attempts = 1 where id = $1`, ids["running"])
 	exec(t, pool, `update graphile_worker._private_jobs set attempts = 2 where id = $1`, ids["failed"])
-	failing := fails(errors.New("no"))
+	failing := testworker.Fail(errors.New("no"))
 	tasks := func(task func(string) gworker.Task) []gworker.Task {
 		return []gworker.Task{task("failed"), task("capped").With(gworker.TaskOptions{MaxAttempts: 1}), task("retrying"), task("scheduled"), task("running")}
 	}
 	runOnce(t, gworker.Config{Pool: pool, Tasks: tasks(func(name string) gworker.Task { return gworker.NewRawTask(name, failing) })})
 	for name, want := range map[string]string{"failed": "3/3|no|failed", "capped": "1/1|no|failed", "retrying": "1/25|no|again"} {
-		if got := rowOf(t, pool, ids[name]); got != want {
+		if got := testworker.Row(t, pool, ids[name]); got != want {
 			t.Errorf("%s is %q before, not %q", name, got, want)
 		}
 	}
@@ -45,7 +46,7 @@ func TestRetryJobs(t *testing.T) {
 			t.Errorf("%s is %s with %d attempts", job.Task, job.State, job.Attempts)
 		}
 	}
-	e := runOnce(t, gworker.Config{Pool: pool, Tasks: tasks(func(name string) gworker.Task { return gworker.NewRawTask(name, fails(nil)) })})
+	e := runOnce(t, gworker.Config{Pool: pool, Tasks: tasks(func(name string) gworker.Task { return gworker.NewRawTask(name, testworker.Fail(nil)) })})
 	if n := count[gworker.JobCompleted](e); n != 4 {
 		t.Errorf("%d jobs ran again", n)
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // wholeSpec uses every field.
@@ -277,7 +278,7 @@ func TestSpecsAreValidatedBeforeTheDatabaseIsAsked(t *testing.T) {
 		{gworker.JobSpec{Task: "x", Payload: func() {}}, "JobSpec.Payload", "cannot be encoded"},
 	} {
 		_, err := client.AddJob(t.Context(), c.spec)
-		wantFieldError(t, err, c.field, c.says)
+		testworker.WantFieldError(t, err, c.field, c.says)
 	}
 	ok := gworker.JobSpec{Task: "x", Key: "k"}
 	for _, c := range []struct {
@@ -291,22 +292,10 @@ func TestSpecsAreValidatedBeforeTheDatabaseIsAsked(t *testing.T) {
 		{[]gworker.JobSpec{{Task: "y", Key: "l", KeyMode: gworker.KeyUnsafeDedupe}}, "specs[0].KeyMode", "only AddJob"},
 	} {
 		_, err := client.AddJobs(t.Context(), c.specs)
-		wantFieldError(t, err, c.field, c.says)
+		testworker.WantFieldError(t, err, c.field, c.says)
 	}
 	_, err = client.RemoveJob(t.Context(), strings.Repeat("k", 513))
-	wantFieldError(t, err, "key", "512")
-}
-
-func wantFieldError(t *testing.T, err error, field, says string) {
-	t.Helper()
-	var fieldError *gworker.FieldError
-	if !errors.As(err, &fieldError) {
-		t.Errorf("%s: error is %v, want a FieldError", field, err)
-		return
-	}
-	if fieldError.Field != field || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), field) {
-		t.Errorf("error is %q, want one about %s that says %q", err, field, says)
-	}
+	testworker.WantFieldError(t, err, "key", "512")
 }
 
 // TestQueueThatIsNotInstalled: whoever adds a job before any worker has started

@@ -2,7 +2,6 @@ package gworker_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,61 +9,18 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
-
-// inTx completes a job in a transaction of pgx or database/sql, with an effect,
-// and ends it by commit or rollback.
-type inTx func(t *testing.T, ctx context.Context, pool *pgxpool.Pool, job *gworker.RawJob, commit bool) error
-
-func inPgx(_ *testing.T, ctx context.Context, pool *pgxpool.Pool, job *gworker.RawJob, commit bool) error {
-	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "insert into effects values ($1)", job.ID); err != nil {
-			return err
-		}
-		if err := job.CompleteTx(ctx, tx); err != nil {
-			return err
-		}
-		if !commit {
-			return tx.Rollback(ctx)
-		}
-		return nil
-	})
-}
-
-// inSQL uses a driver that knows nothing of pgx's types.
-func inSQL(_ *testing.T, ctx context.Context, pool *pgxpool.Pool, job *gworker.RawJob, commit bool) error {
-	db, err := sql.Open("postgres", pool.Config().ConnString())
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	tx, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, "insert into effects values ($1)", job.ID); err != nil {
-		return err
-	}
-	if err := job.CompleteSQLTx(ctx, tx); err != nil {
-		return err
-	}
-	if !commit {
-		return tx.Rollback()
-	}
-	return tx.Commit()
-}
 
 // TestCompletionIsTheTransactions: whatever the handler returns, its job is
 // complete exactly if its transaction has committed.
 func TestCompletionIsTheTransactions(t *testing.T) {
 	var sample testdb.Sample
 	late := errors.New("late")
-	for name, in := range map[string]inTx{"pgx": inPgx, "sql": inSQL} {
+	for name, in := range map[string]testworker.CompleteTx{"pgx": testworker.CompletePgx, "sql": testworker.CompleteSQL} {
 		for what, c := range map[string]struct {
 			commit bool
 			result error
@@ -98,7 +54,7 @@ func TestCompletionIsTheTransactions(t *testing.T) {
 						return c.result
 					}).With(gworker.TaskOptions{Backoff: func(gworker.BackoffInput) time.Duration { return time.Hour }}),
 				}})
-				if row := rowOf(t, pool, job.ID); row != c.row {
+				if row := testworker.Row(t, pool, job.ID); row != c.row {
 					t.Errorf("row %q, want %q", row, c.row)
 				}
 				var effects, locked int
@@ -111,7 +67,7 @@ func TestCompletionIsTheTransactions(t *testing.T) {
 					t.Errorf("reported as completed: %v", completed)
 				}
 				var told string
-				seen, _ := e.snapshot()
+				seen, _ := e.Seen()
 				for _, event := range seen {
 					if event, ok := event.(gworker.ErrorAfterCompletion); ok {
 						told, _, _ = strings.Cut(event.Err.Error(), "\n")
@@ -153,7 +109,7 @@ func TestCompletionOfALostJob(t *testing.T) {
 			return err
 		}),
 	}})
-	if row := rowOf(t, pool, job.ID); row != "1/25|-|locked" {
+	if row := testworker.Row(t, pool, job.ID); row != "1/25|-|locked" {
 		t.Errorf("row %q", row)
 	}
 	waitFor[gworker.JobLost](t, e, nil)
@@ -228,13 +184,13 @@ func TestCompletionsThatComeToNothing(t *testing.T) {
 	for _, task := range tasks {
 		specs = append(specs, gworker.JobSpec{Task: task.Identifier()})
 	}
-	ids := addEach(t, newClient(t, pool), specs...)
+	ids := testworker.AddEach(t, newClient(t, pool), specs...)
 	e := runOnce(t, gworker.Config{Pool: pool, Tasks: tasks})
 	for name, want := range map[string]string{
 		"savepoint": "1/25|the handler completed its job in a transaction that was rolled back|again", "savepoint released": "gone",
 		"twice": "gone", "second try": "gone", "again after the commit": "gone", "broken": "1/25|broken|again",
 	} {
-		if row := rowOf(t, pool, ids[name]); row != want {
+		if row := testworker.Row(t, pool, ids[name]); row != want {
 			t.Errorf("%s left %q, want %q", name, row, want)
 		}
 	}
@@ -258,7 +214,7 @@ func TestHandlerThatGoesOnAfterItsCommit(t *testing.T) {
 	lost := make(chan error, 1)
 	add(t, client, gworker.JobSpec{Task: "commits"})
 	add(t, client, gworker.JobSpec{Task: "loses"})
-	w := start(t, gworker.Config{Pool: pool, Recovery: quick, Tasks: []gworker.Task{
+	w := start(t, gworker.Config{Pool: pool, Recovery: testworker.FastRecovery, Tasks: []gworker.Task{
 		gworker.NewRawTask("commits", func(ctx context.Context, job *gworker.RawJob) error {
 			if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return job.CompleteTx(ctx, tx) }); err != nil {
 				t.Error(err)
@@ -283,11 +239,11 @@ func TestHandlerThatGoesOnAfterItsCommit(t *testing.T) {
 		t.Errorf("cause is %v", err)
 	}
 	close(release)
-	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.Task == "commits" })
-	if err := w.stop(); err != nil {
+	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.Task == "commits" })
+	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
-	seen, _ := w.events.snapshot()
+	seen, _ := w.Events.Seen()
 	for _, event := range seen {
 		switch event := event.(type) {
 		case gworker.LocksLost:
@@ -321,24 +277,24 @@ func TestTransactionThatOutlivesItsHandler(t *testing.T) {
 					open <- tx
 					return err
 				}),
-				gworker.NewRawTask("fails", fails(errors.New("no"))),
+				gworker.NewRawTask("fails", testworker.Fail(errors.New("no"))),
 			}})
 			tx := <-open
-			delayed := waitFor[gworker.OutcomesDelayed](t, w.events, nil)
+			delayed := waitFor[gworker.OutcomesDelayed](t, w.Events, nil)
 			if delayed.Count != 1 || !strings.Contains(delayed.Err.Error(), "still open") {
 				t.Errorf("event %+v", delayed)
 			}
 			other := add(t, client, gworker.JobSpec{Task: "fails"})
-			waitFor(t, w.events, func(e gworker.JobFailed) bool { return e.Job.ID == other.ID })
-			if row := rowOf(t, pool, left.ID); row != "1/25|-|locked" {
+			waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == other.ID })
+			if row := testworker.Row(t, pool, left.ID); row != "1/25|-|locked" {
 				t.Errorf("meanwhile the row is %q", row)
 			}
 			if commit {
 				if err := tx.Commit(t.Context()); err != nil {
 					t.Error(err)
 				}
-				waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == left.ID })
-				if row := rowOf(t, pool, left.ID); row != "gone" {
+				waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == left.ID })
+				if row := testworker.Row(t, pool, left.ID); row != "gone" {
 					t.Errorf("row %q", row)
 				}
 				return
@@ -346,7 +302,7 @@ func TestTransactionThatOutlivesItsHandler(t *testing.T) {
 			if err := tx.Rollback(t.Context()); err != nil {
 				t.Error(err)
 			}
-			failed := waitFor(t, w.events, func(e gworker.JobFailed) bool { return e.Job.ID == left.ID })
+			failed := waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == left.ID })
 			if !errors.Is(failed.Err, gworker.ErrNotCommitted) {
 				t.Errorf("event %+v", failed)
 			}
@@ -360,7 +316,7 @@ func TestCompleteTxOfUnknownFate(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
 	client := newClient(t, pool)
-	role, mine := newRole(t, pool)
+	role, mine := testdb.Role(t, pool)
 	if _, err := client.Grant(t.Context(), gworker.RightsWorker, role, gworker.GrantOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -382,12 +338,12 @@ func TestCompleteTxOfUnknownFate(t *testing.T) {
 		}),
 	}})
 	committed := add(t, client, gworker.JobSpec{Task: "tx", Payload: true})
-	lost := waitFor(t, w.events, func(e gworker.JobLost) bool { return e.Job.ID == committed.ID })
+	lost := waitFor(t, w.Events, func(e gworker.JobLost) bool { return e.Job.ID == committed.ID })
 	if lost.Err != nil || !lost.Unsure {
 		t.Errorf("of a job that has committed: %v, unsure %v", lost.Err, lost.Unsure)
 	}
 	rolledBack := add(t, client, gworker.JobSpec{Task: "tx", Payload: false})
-	failed := waitFor(t, w.events, func(e gworker.JobFailed) bool { return e.Job.ID == rolledBack.ID })
+	failed := waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == rolledBack.ID })
 	if !errors.Is(failed.Err, gworker.ErrNotCommitted) {
 		t.Errorf("of a job that was rolled back: %v", failed.Err)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -58,10 +57,10 @@ func TestCronRunsItemsOfBothKinds(t *testing.T) {
 	if !eu.Time.Equal(jp.Time) || !eu.Time.Equal(eu.Time.Truncate(time.Minute)) {
 		t.Errorf("the missed minutes are %s and %s", eu.Time, jp.Time)
 	}
-	if started := waitFor[gworker.CronStarted](t, w.events, nil); started.WorkerID != w.ID() {
+	if started := waitFor[gworker.CronStarted](t, w.Events, nil); started.WorkerID != w.ID() {
 		t.Errorf("%+v", started)
 	}
-	if err := w.stop(); err != nil {
+	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
 }
@@ -73,11 +72,11 @@ func TestWorkerThatOnlySchedules(t *testing.T) {
 	}
 	remember(t, config, time.Now().Add(-time.Hour), "elsewhere")
 	w := start(t, config)
-	added := waitFor[gworker.CronBackfilled](t, w.events, nil)
+	added := waitFor[gworker.CronBackfilled](t, w.Events, nil)
 	if len(added.Jobs) != 1 || added.Jobs[0].Task != "elsewhere" || added.Jobs[0].JobID == 0 {
 		t.Errorf("%+v", added)
 	}
-	if err := w.stop(); err != nil {
+	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
 }
@@ -103,7 +102,7 @@ func TestCronItemsAreListedAddedAndRemoved(t *testing.T) {
 		Tasks: []gworker.Task{gworker.NewRawTask("a", func(context.Context, *gworker.RawJob) error { return nil })},
 	}
 	w := start(t, config)
-	waitFor[gworker.WorkerStarted](t, w.events, nil)
+	waitFor[gworker.WorkerStarted](t, w.Events, nil)
 	item := gworker.CronItem{Schedule: "30 4 * * *", Task: "a", TimeZone: "Europe/Paris", Payload: map[string]int{"n": 1}, Key: "k"}
 	if err := w.AddCronItem(item); err != nil {
 		t.Fatal(err)
@@ -115,7 +114,7 @@ func TestCronItemsAreListedAddedAndRemoved(t *testing.T) {
 	if err := w.AddCronItem(gworker.CronItem{Schedule: "* * * *", Task: "a"}); !errors.As(err, &field) || field.Field != "CronItem.Schedule" {
 		t.Errorf("a bad schedule: %v", err)
 	}
-	waitFor[gworker.CronStarted](t, w.events, nil)
+	waitFor[gworker.CronStarted](t, w.Events, nil)
 	var known string
 	scan(t, config.Pool, "select identifier from graphile_worker._private_known_crontabs", nil, &known)
 	if known != "a" {
@@ -204,70 +203,6 @@ func TestCrontabOfTheDocs(t *testing.T) {
 	}
 }
 
-// TestCronAsksBeforeAdd: the jobs of cron items pass the interceptors like those
-// that the worker's client adds.
-func TestCronAsksBeforeAdd(t *testing.T) {
-	ran := make(chan string, 10)
-	config := gworker.Config{
-		Pool: migrated(t),
-		Tasks: []gworker.Task{gworker.NewTask("report", func(_ context.Context, job *gworker.Job[report]) error {
-			ran <- job.Payload.Region + " " + strings.Join(job.Flags, ",")
-			return nil
-		})},
-		Cron: gworker.CronConfig{Crontab: `
-			* * * * * report ?id=kept&fill=1m {region: 'kept'}
-			* * * * * report ?id=skipped&fill=1m&queue=skipped
-			* * * * * report ?id=refused&fill=1m&queue=refused
-			* * * * * report ?id=panics&fill=1m&queue=panics
-			* * * * * report ?id=exits&fill=1m&queue=exits
-			* * * * * report ?id=unreadable&fill=1m&queue=unreadable
-			* * * * * report ?id=unwritable&fill=1m&queue=unwritable`},
-		BeforeAdd: []func(context.Context, *gworker.JobSpec) error{func(_ context.Context, spec *gworker.JobSpec) error {
-			switch spec.Queue {
-			case "skipped":
-				return gworker.ErrAddSkipped
-			case "refused":
-				return errors.New("not today")
-			case "panics":
-				panic(panicsWithItself{})
-			case "exits":
-				runtime.Goexit()
-			case "unreadable":
-				return panicking{"Error Is As Unwrap", "boom"}
-			case "unwritable":
-				spec.Payload = panicking{"MarshalJSON", "boom"}
-			}
-			spec.Flags = []string{"seen"}
-			return nil
-		}},
-	}
-	remember(t, config, time.Now().Add(-time.Hour), "kept", "skipped", "refused", "panics", "exits", "unreadable", "unwritable")
-	w := start(t, config)
-	for item, says := range map[string]string{
-		"refused": "not today", "panics": "panic: ", "exits": "runtime.Goexit",
-		"unreadable": "the error's Error method panicked: boom", "unwritable": "cannot be encoded as JSON: panic: boom",
-	} {
-		failed := waitFor(t, w.events, func(e gworker.CronItemFailed) bool { return e.Identifier == item })
-		if !strings.Contains(failed.Err.Error(), says) {
-			t.Errorf("%+v", failed)
-		}
-	}
-	select {
-	case got := <-ran:
-		if got != "kept seen" {
-			t.Errorf("ran %q", got)
-		}
-	case <-time.After(patience):
-		t.Fatal("nothing ran")
-	}
-	waitFor[gworker.CronStarted](t, w.events, nil)
-	var others int
-	scan(t, config.Pool, "select count(*) from graphile_worker.jobs where queue_name is not null", nil, &others)
-	if others != 0 {
-		t.Errorf("%d jobs were added all the same", others)
-	}
-}
-
 // TestCronGoesByTheWorkersTime: with a clock of its own, the worker's minutes are
 // that clock's.
 func TestCronGoesByTheWorkersTime(t *testing.T) {
@@ -279,12 +214,12 @@ func TestCronGoesByTheWorkersTime(t *testing.T) {
 	}
 	remember(t, config, time.Now(), "report")
 	w := start(t, config)
-	done := waitFor[gworker.CronBackfilled](t, w.events, nil)
+	done := waitFor[gworker.CronBackfilled](t, w.Events, nil)
 	if want := future.Truncate(time.Minute); !done.Minute.Equal(want) {
 		t.Errorf("the minute is %s, want %s", done.Minute, want)
 	}
 	if next := w.CronItems()[0].Next; !next.After(future) || next.Sub(future) > time.Minute {
 		t.Errorf("at %s the item is due next at %s", future, next)
 	}
-	waitFor[gworker.JobCompleted](t, w.events, nil) // by the same clock it is due
+	waitFor[gworker.JobCompleted](t, w.Events, nil) // by the same clock it is due
 }

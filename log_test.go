@@ -19,11 +19,12 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // useDefaultLog makes a log slog's default until the test ends.
-func useDefaultLog(t *testing.T) *logged {
-	logger, logs := recordLog()
+func useDefaultLog(t *testing.T) *testworker.Log {
+	logger, logs := testworker.RecordLog()
 	before := slog.Default()
 	slog.SetDefault(logger)
 	t.Cleanup(func() { slog.SetDefault(before) })
@@ -35,7 +36,7 @@ func TestNoLoggerIsTheDefaultLogger(t *testing.T) {
 	logs := useDefaultLog(t)
 	for name, logger := range map[string]*slog.Logger{"nil": nil, "silent": slog.New(slog.DiscardHandler)} {
 		pool := migrated(t)
-		ids := addEach(t, newClient(t, pool), gworker.JobSpec{Task: name})
+		ids := testworker.AddEach(t, newClient(t, pool), gworker.JobSpec{Task: name})
 		runOnce(t, gworker.Config{
 			Pool: pool, Logger: logger, Middleware: []gworker.Middleware{gworker.LogMiddleware(nil)},
 			Tasks: []gworker.Task{gworker.NewRawTask(name, func(_ context.Context, job *gworker.RawJob) error {
@@ -44,7 +45,7 @@ func TestNoLoggerIsTheDefaultLogger(t *testing.T) {
 			})},
 		})
 		for _, message := range []string{"job failed", "trying", "handler failed"} {
-			lines := logs.where(t, func(line map[string]any) bool { return line["msg"] == message && line["task"] == name })
+			lines := logs.Where(t, func(line map[string]any) bool { return line["msg"] == message && line["task"] == name })
 			if logger != nil {
 				if len(lines) != 0 {
 					t.Errorf("a silent worker logged %v", lines)
@@ -63,7 +64,7 @@ func TestNoLoggerIsTheDefaultLogger(t *testing.T) {
 		t.Error("a job that no worker made has no default logger")
 	}
 	gworker.LogObserver(nil)(gworker.WorkerStopped{WorkerID: "w"})
-	if lines := logs.saying(t, "worker stopped"); len(lines) == 0 || lines[len(lines)-1]["worker_id"] != "w" {
+	if lines := logs.Saying(t, "worker stopped"); len(lines) == 0 || lines[len(lines)-1]["worker_id"] != "w" {
 		t.Errorf("LogObserver(nil) logged %v", lines)
 	}
 }
@@ -91,7 +92,7 @@ func TestListenerWithoutLoggerSaysThatItLostItsConnection(t *testing.T) {
 		cancel()
 		<-ended
 	}
-	lines := logs.saying(t, "listener lost its connection; trying again")
+	lines := logs.Saying(t, "listener lost its connection; trying again")
 	if len(lines) == 0 || lines[0]["level"] != "WARN" || lines[0]["err"] == nil {
 		t.Fatalf("logged %v", lines)
 	}
@@ -109,7 +110,7 @@ func TestErrorLinesHaveNoStack(t *testing.T) {
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&out), zap.InfoLevel)
 	logger := slog.New(zapslog.NewHandler(core)) // which adds them by default
 	pool := migrated(t)
-	addEach(t, newClient(t, pool), gworker.JobSpec{Task: "x"}, gworker.JobSpec{Task: "permanent", MaxAttempts: 1})
+	testworker.AddEach(t, newClient(t, pool), gworker.JobSpec{Task: "x"}, gworker.JobSpec{Task: "permanent", MaxAttempts: 1})
 	fail := func(_ context.Context, job *gworker.RawJob) error {
 		if job.Task == "x" {
 			job.Logger().Error("the task's own line")
@@ -144,8 +145,8 @@ func TestRefusedDeregistrationIsToldAsThat(t *testing.T) {
 	w := start(t, gworker.Config{
 		Pool: pool, Logger: slog.New(slog.NewTextHandler(&out, nil)), Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
 	})
-	waitFor[gworker.ListenerConnected](t, w.events, nil)
-	if err := w.stop(); err != nil {
+	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
 	if text := out.String(); !strings.Contains(text, "could not deregister") || strings.Contains(text, "heartbeat could not be written") {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // trace is middleware that notes its name before and after what is inside.
@@ -119,7 +120,7 @@ func TestPayloadChangesForEveryKindOfTask(t *testing.T) {
 	if len(tasks) != 5 {
 		t.Fatalf("%d tasks", len(tasks))
 	}
-	addEach(t, newClient(t, pool), specs...)
+	testworker.AddEach(t, newClient(t, pool), specs...)
 	var tries atomic.Int32
 	e := runOnce(t, gworker.Config{Pool: pool, Tasks: tasks, Middleware: []gworker.Middleware{
 		func(next gworker.Handler) gworker.Handler {
@@ -134,8 +135,8 @@ func TestPayloadChangesForEveryKindOfTask(t *testing.T) {
 		},
 	}})
 	if n := count[gworker.JobCompleted](e); n != 5 || tries.Load() != 5 || jobCount(t, pool) != 0 {
-		seen, _ := e.snapshot()
-		t.Errorf("%d completed in %d runs: %s", n, tries.Load(), describe(seen))
+		seen, _ := e.Seen()
+		t.Errorf("%d completed in %d runs: %s", n, tries.Load(), testworker.Describe(seen))
 	}
 	var effects int
 	scan(t, pool, "select count(*) from effects where n = 2", nil, &effects)
@@ -189,7 +190,7 @@ func TestInterceptorsDecide(t *testing.T) {
 		}))
 		specs = append(specs, gworker.JobSpec{Task: name, Payload: "stored", MaxAttempts: 2})
 	}
-	ids := addEach(t, newClient(t, pool), specs...)
+	ids := testworker.AddEach(t, newClient(t, pool), specs...)
 	runOnce(t, gworker.Config{
 		Pool: pool, Tasks: tasks,
 		BeforeRun: []func(context.Context, *gworker.RawJob) before{
@@ -213,7 +214,7 @@ func TestInterceptorsDecide(t *testing.T) {
 		},
 	})
 	for name, c := range cases {
-		if got := rowOf(t, pool, ids[name]); got != c.row || calls[name].Load() != c.calls || afters[name].Load() != c.afters {
+		if got := testworker.Row(t, pool, ids[name]); got != c.row || calls[name].Load() != c.calls || afters[name].Load() != c.afters {
 			t.Errorf("%s: row %q, want %q; %d calls, want %d; AfterRun asked %d times, want %d",
 				name, got, c.row, calls[name].Load(), c.calls, afters[name].Load(), c.afters)
 		}
@@ -236,7 +237,7 @@ func TestPanicsAroundHandlersFailTheAttempt(t *testing.T) {
 	for _, task := range tasks {
 		specs = append(specs, gworker.JobSpec{Task: task.Identifier()})
 	}
-	ids := addEach(t, newClient(t, pool), specs...)
+	ids := testworker.AddEach(t, newClient(t, pool), specs...)
 	panicFor := func(job *gworker.RawJob, where ...string) {
 		for _, name := range where {
 			if job.Task == name {
@@ -276,7 +277,7 @@ func TestPanicsAroundHandlersFailTheAttempt(t *testing.T) {
 		"foreign": "1/25|middleware must call next with the job", "nil job": "1/25|middleware must call next with the job",
 		"sql": "gone", // it had committed
 	} {
-		if got := rowOf(t, pool, ids[name]); !strings.HasPrefix(got, want) {
+		if got := testworker.Row(t, pool, ids[name]); !strings.HasPrefix(got, want) {
 			t.Errorf("%s left %q, want %q", name, got, want)
 		}
 	}
@@ -288,11 +289,11 @@ func TestPanicsAroundHandlersFailTheAttempt(t *testing.T) {
 
 func TestReadyMiddleware(t *testing.T) {
 	pool := migrated(t)
-	logger, logs := recordLog()
+	logger, logs := testworker.RecordLog()
 	var reported []string
 	tasks := []gworker.Task{
-		gworker.NewRawTask("ok", nothing), gworker.NewRawTask("fails", fails(errors.New("no"))),
-		gworker.NewRawTask("snoozes", fails(gworker.Snooze(time.Hour))),
+		gworker.NewRawTask("ok", nothing), gworker.NewRawTask("fails", testworker.Fail(errors.New("no"))),
+		gworker.NewRawTask("snoozes", testworker.Fail(gworker.Snooze(time.Hour))),
 		gworker.NewRawTask("panics", func(context.Context, *gworker.RawJob) error { panic("oh") }),
 		gworker.NewBatchTask("batch snoozes", func(context.Context, *gworker.BatchJob[int]) ([]error, error) {
 			return []error{gworker.Snooze(time.Hour), nil}, nil
@@ -302,7 +303,7 @@ func TestReadyMiddleware(t *testing.T) {
 	for _, task := range tasks {
 		specs = append(specs, gworker.JobSpec{Task: task.Identifier(), Payload: []int{1, 2}})
 	}
-	ids := addEach(t, newClient(t, pool), specs...)
+	ids := testworker.AddEach(t, newClient(t, pool), specs...)
 	runOnce(t, gworker.Config{
 		Pool: pool, Tasks: tasks, Concurrency: 1,
 		Middleware: []gworker.Middleware{
@@ -316,13 +317,13 @@ func TestReadyMiddleware(t *testing.T) {
 	if got := strings.Join(reported, ","); got != "panics oh true" {
 		t.Errorf("reported %q", got)
 	}
-	if row := rowOf(t, pool, ids["panics"]); !strings.HasPrefix(row, "1/25|panic: oh") {
+	if row := testworker.Row(t, pool, ids["panics"]); !strings.HasPrefix(row, "1/25|panic: oh") {
 		t.Errorf("row %q", row)
 	}
 	want := map[string]string{"ok": "INFO handler succeeded", "fails": "ERROR handler failed", "snoozes": "INFO handler snoozed its job", "panics": "ERROR handler failed",
 		"batch snoozes": "INFO handler snoozed its job"}
 	for task, line := range want {
-		lines := logs.where(t, func(line map[string]any) bool { return line["task"] == task })
+		lines := logs.Where(t, func(line map[string]any) bool { return line["task"] == task })
 		if len(lines) != 2 || lines[0]["msg"] != "handler called" || fmt.Sprint(lines[1]["level"], " ", lines[1]["msg"]) != line {
 			t.Errorf("%s was logged as %v", task, lines)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // queueRuns notes in which order the jobs of each queue run, and fails the test
@@ -170,31 +171,14 @@ func TestBacklogOfAQueueDoesNotHoldUpOtherJobs(t *testing.T) {
 			return nil
 		}),
 	}})
-	waitForCount(t, worker.events, 41)
+	testworker.WaitForN[gworker.JobCompleted](t, worker.Events, 41, nil)
 	if len(runs.order["long"]) != 0 {
 		t.Error("the gate is open")
 	}
 	open()
-	waitForCount(t, worker.events, 101)
+	testworker.WaitForN[gworker.JobCompleted](t, worker.Events, 101, nil)
 	if !slices.IsSorted(runs.order["long"]) {
 		t.Errorf("the queue ran in the order %v", runs.order["long"])
-	}
-}
-
-// waitForCount waits until so many jobs have completed.
-func waitForCount(t *testing.T, e *events, n int) {
-	t.Helper()
-	timeout := time.After(patience)
-	for {
-		_, change := e.snapshot()
-		if count[gworker.JobCompleted](e) >= n {
-			return
-		}
-		select {
-		case <-change:
-		case <-timeout:
-			t.Fatalf("%d of %d jobs completed within %s", count[gworker.JobCompleted](e), n, patience)
-		}
 	}
 }
 
@@ -278,7 +262,7 @@ func TestQueueIsFreeAfterEveryOutcome(t *testing.T) {
 			worker := start(t, gworker.Config{
 				Pool: pool, PollInterval: time.Hour, Tasks: []gworker.Task{c.task, gworker.NewRawTask("next", nothing)},
 			})
-			waitFor(t, worker.events, func(e gworker.JobCompleted) bool { return e.Job.ID == next.ID })
+			waitFor(t, worker.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == next.ID })
 			wantQueueLockedBy(t, pool, "")
 		})
 	}
@@ -292,7 +276,7 @@ func TestQueueIsFreeAfterEveryOutcome(t *testing.T) {
 			gworker.NewRawTask("x", func(ctx context.Context, _ *gworker.RawJob) error { close(started); <-ctx.Done(); return ctx.Err() }),
 		}})
 		<-started
-		if err := worker.stop(); err != nil {
+		if err := worker.Stop(); err != nil {
 			t.Error(err)
 		}
 		wantQueueLockedBy(t, pool, "")

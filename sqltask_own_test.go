@@ -10,21 +10,8 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
-
-// noLocks checks that no worker locks anything.
-func noLocks(t *testing.T, pool *pgxpool.Pool) {
-	t.Helper()
-	var locks string
-	scan(t, pool, `select coalesce(string_agg(l, ', '), '') from (
-		select format('job %s by %s', id, locked_by) from graphile_worker._private_jobs where locked_at is not null or locked_by is not null
-		union all
-		select format('queue %s by %s', queue_name, locked_by) from graphile_worker._private_job_queues where locked_at is not null or locked_by is not null
-	) x (l)`, nil, &locks)
-	if locks != "" {
-		t.Errorf("locks are left: %s", locks)
-	}
-}
 
 // TestSQLTaskChangesItsOwnJob: whatever a file does to its job's row, the worker leaves
 // no lock behind, and a failed attempt waits for its next one.
@@ -71,8 +58,8 @@ func TestSQLTaskChangesItsOwnJob(t *testing.T) {
 			exec(t, pool, "create table seen (id int)")
 			client := newClient(t, pool)
 			job := add(t, client, gworker.JobSpec{Task: "x", Key: "k", Queue: "q"})
-			e := runOnce(t, gworker.Config{DatabaseURL: url, Tasks: sqlTasks(t, map[string]string{"x": c.sql})})
-			noLocks(t, pool)
+			e := runOnce(t, gworker.Config{DatabaseURL: url, Tasks: testworker.SQLTasks(t, map[string]string{"x": c.sql})})
+			testworker.NoLocks(t, pool)
 			if n := count[gworker.JobStarted](e); n != 1 {
 				t.Errorf("the job was started %d times", n)
 			}
@@ -82,8 +69,8 @@ func TestSQLTaskChangesItsOwnJob(t *testing.T) {
 				}
 				return
 			}
-			row := readFailed(t, pool, job.ID)
-			if !strings.Contains(row.lastError, c.says) || row.delay < 1 {
+			row := testworker.ReadFailure(t, pool, job.ID)
+			if !strings.Contains(row.LastError, c.says) || row.Delay < 1 {
 				t.Errorf("row %+v", row)
 			}
 		})
@@ -114,16 +101,16 @@ func TestSQLTaskIsFenced(t *testing.T) {
 			if _, err := turn.Exec(t.Context(), "select pg_advisory_lock(7)"); err != nil {
 				t.Fatal(err)
 			}
-			w := start(t, gworker.Config{Pool: pool, Tasks: sqlTasks(t, map[string]string{"x": `
+			w := start(t, gworker.Config{Pool: pool, Tasks: testworker.SQLTasks(t, map[string]string{"x": `
 				insert into seen values (1);
 				select pg_advisory_xact_lock(7)`})})
-			waitFor[gworker.JobStarted](t, w.events, nil)
+			waitFor[gworker.JobStarted](t, w.Events, nil)
 			exec(t, pool, change)
 			if _, err := turn.Exec(t.Context(), "select pg_advisory_unlock(7)"); err != nil {
 				t.Fatal(err)
 			}
-			waitFor(t, w.events, func(e gworker.JobLost) bool { return e.Job.ID == job.ID && !e.Unsure })
-			if err := w.stop(); err != nil {
+			waitFor(t, w.Events, func(e gworker.JobLost) bool { return e.Job.ID == job.ID && !e.Unsure })
+			if err := w.Stop(); err != nil {
 				t.Error(err)
 			}
 			var n, queues int
@@ -172,7 +159,7 @@ func TestSQLTaskKeepsWhatHooksHaveSet(t *testing.T) {
 		"copy pg_class from stdin",
 	} {
 		add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
-		runOnce(t, gworker.Config{DatabaseURL: "", Pool: pool, NoListen: true, Tasks: sqlTasks(t, map[string]string{"x": sql})})
+		runOnce(t, gworker.Config{DatabaseURL: "", Pool: pool, NoListen: true, Tasks: testworker.SQLTasks(t, map[string]string{"x": sql})})
 		var session string
 		scan(t, pool, "select concat_ws('|', current_user, current_setting('search_path'), current_setting('work_mem'), current_setting('app.tenant'))", nil, &session)
 		if want := role + "|app, public|7MB|it's"; session != want {
@@ -213,7 +200,7 @@ func TestSQLTaskLeavesNothingInItsSession(t *testing.T) {
 				for range 3 {
 					add(t, client, gworker.JobSpec{Task: "x", MaxAttempts: 1})
 				}
-				e := runOnce(t, gworker.Config{Pool: own, Concurrency: 1, Tasks: sqlTasks(t, map[string]string{"x": sql + end})})
+				e := runOnce(t, gworker.Config{Pool: own, Concurrency: 1, Tasks: testworker.SQLTasks(t, map[string]string{"x": sql + end})})
 				if done := count[gworker.JobCompleted](e); end == "" && done != 3 {
 					var why string
 					scan(t, pool, "select max(last_error) from graphile_worker._private_jobs", nil, &why)

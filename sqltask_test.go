@@ -10,6 +10,7 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // sqlTaskPools are the ways to make a worker's connections: they end a statement
@@ -43,7 +44,7 @@ func TestSQLTaskCopies(t *testing.T) {
 			client := newClient(t, pool)
 			job := add(t, client, gworker.JobSpec{Task: "copies", Queue: "q"})
 			after := add(t, client, gworker.JobSpec{Task: "after", Queue: "q"})
-			e := runOnce(t, gworker.Config{DatabaseURL: url, Concurrency: 1, MaxPoolSize: 2, Tasks: sqlTasks(t, map[string]string{
+			e := runOnce(t, gworker.Config{DatabaseURL: url, Concurrency: 1, MaxPoolSize: 2, Tasks: testworker.SQLTasks(t, map[string]string{
 				"copies": c.sql, "after": "insert into seen values (3)",
 			})})
 			waitFor(t, e, func(e gworker.JobCompleted) bool { return e.Job.ID == after.ID })
@@ -56,8 +57,8 @@ func TestSQLTaskCopies(t *testing.T) {
 				}
 				return
 			}
-			row := readFailed(t, pool, job.ID)
-			if row.attempts != 1 || row.lockedBy != nil || !strings.Contains(row.lastError, c.says) || len(ids) != 1 {
+			row := testworker.ReadFailure(t, pool, job.ID)
+			if row.Attempts != 1 || row.LockedBy != nil || !strings.Contains(row.LastError, c.says) || len(ids) != 1 {
 				t.Errorf("row %+v, seen %v", row, ids)
 			}
 		})
@@ -101,22 +102,22 @@ func TestSQLTaskEndsAtItsTimeout(t *testing.T) {
 				if config.Pool != nil {
 					config.MaxPoolSize = 0
 				}
-				config.Tasks = sqlTasks(t, map[string]string{"endless": sql, "after": "select 1"})
+				config.Tasks = testworker.SQLTasks(t, map[string]string{"endless": sql, "after": "select 1"})
 				config.Tasks[1] = config.Tasks[1].With(gworker.TaskOptions{Timeout: 300 * time.Millisecond})
 				config.Tasks[0] = config.Tasks[0].With(gworker.TaskOptions{Timeout: 300 * time.Millisecond})
 				config.Concurrency = 1
 				w := start(t, config)
-				failed := waitFor(t, w.events, func(e gworker.JobFailed) bool { return e.Job.ID == job.ID })
+				failed := waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == job.ID })
 				if !strings.Contains(failed.Err.Error(), "time") {
 					t.Errorf("%s: error %v", kind, failed.Err)
 				}
 				next := add(t, client, gworker.JobSpec{Task: "after"})
-				waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == next.ID })
+				waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == next.ID })
 				noneRuns(t, pool, sql)
-				if err := w.stop(); err != nil {
+				if err := w.Stop(); err != nil {
 					t.Error(err)
 				}
-				if row := readFailed(t, pool, job.ID); row.lockedBy != nil {
+				if row := testworker.ReadFailure(t, pool, job.ID); row.LockedBy != nil {
 					t.Errorf("%s: row %+v", kind, row)
 				}
 				_ = tx.Rollback(context.Background())
@@ -137,5 +138,43 @@ func noneRuns(t *testing.T, pool *pgxpool.Pool, sql string) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the server still runs %q", sql)
 		}
+	}
+}
+
+// TestSQLTaskThatDeallocates: whatever a file does to the prepared statements of its
+// session, neither its own job fails for it, nor any after it on the same connection.
+func TestSQLTaskThatDeallocates(t *testing.T) {
+	var sample testdb.Sample
+	for name, sql := range map[string]string{
+		"deallocate": "deallocate all",
+		"in a block": "do $$ begin execute 'dealloc' || 'ate all'; end $$", // seen only by what it has done
+	} {
+		t.Run(name, func(t *testing.T) {
+			sample.Take(t)
+			t.Parallel()
+			config, err := pgxpool.ParseConfig(testdb.Migrated(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			config.MaxConns = 2
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pool.Close()
+			client := newClient(t, pool)
+			for range 6 {
+				for _, task := range []string{"other", "deallocates", "go"} {
+					add(t, client, gworker.JobSpec{Task: task})
+				}
+			}
+			e := runOnce(t, gworker.Config{Pool: pool, HoldTime: new(time.Duration), Concurrency: 1, Tasks: append(
+				testworker.SQLTasks(t, map[string]string{"deallocates": sql, "other": "select 1"}), gworker.NewRawTask("go", nothing),
+			)})
+			if n := jobCount(t, pool); n != 0 || count[gworker.JobFailed](e) != 0 {
+				seen, _ := e.Seen()
+				t.Errorf("%d jobs are left: %s", n, testworker.Describe(seen))
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // A subscriber that never reads, one that subscribes before the worker runs, and
@@ -22,11 +23,11 @@ func TestSubscriptions(t *testing.T) {
 	for range jobs {
 		add(t, client, gworker.JobSpec{Task: "x"})
 	}
-	e := newEvents()
+	e := testworker.NewEvents()
 	var worker *gworker.Worker
 	var late *gworker.Subscription
 	worker, err := gworker.NewWorker(gworker.Config{
-		Pool: pool, Observers: []func(gworker.Event){e.observe, func(e gworker.Event) {
+		Pool: pool, Observers: []func(gworker.Event){e.Observe, func(e gworker.Event) {
 			if _, ok := e.(gworker.WorkerStopping); ok {
 				late = worker.Subscribe(gworker.SubscriptionConfig{})
 			}
@@ -59,7 +60,7 @@ func TestSubscriptions(t *testing.T) {
 	if got := read(some); len(got) != jobs/2 {
 		t.Errorf("half of them: %d events", len(got))
 	}
-	seen, _ := e.snapshot()
+	seen, _ := e.Seen()
 	created := 1 // WorkerCreated came before it subscribed
 	if got := read(stuck); len(got) != 1 || int(stuck.Dropped()) != len(seen)-1-created {
 		t.Errorf("the stuck one: %q, %d dropped of %d", got, stuck.Dropped(), len(seen))
@@ -108,17 +109,17 @@ func TestEventsOfAWorkersLife(t *testing.T) {
 		})},
 	})
 	defer close(held)
-	waitFor[gworker.ListenerConnected](t, r.events, nil)
-	waitFor[gworker.ClaimEmpty](t, r.events, nil)
+	waitFor[gworker.ListenerConnected](t, r.Events, nil)
+	waitFor[gworker.ClaimEmpty](t, r.Events, nil)
 	job := add(t, client, gworker.JobSpec{Task: "stuck"})
-	n := waitFor(t, r.events, func(e gworker.NotificationReceived) bool { return e.Channel == "jobs:insert" })
+	n := waitFor(t, r.Events, func(e gworker.NotificationReceived) bool { return e.Channel == "jobs:insert" })
 	if !strings.Contains(n.Payload, `"count":1`) || n.WorkerID != r.ID() {
 		t.Errorf("the notification is %+v", n)
 	}
-	waitFor[gworker.JobStarted](t, r.events, nil)
+	waitFor[gworker.JobStarted](t, r.Events, nil)
 	stopped := make(chan error, 1)
-	go func() { stopped <- r.stop() }()
-	interrupted := waitFor[gworker.JobInterrupted](t, r.events, nil)
+	go func() { stopped <- r.Stop() }()
+	interrupted := waitFor[gworker.JobInterrupted](t, r.Events, nil)
 	if interrupted.Job.ID != job.ID || !errors.Is(interrupted.Cause, gworker.ErrShutdown) {
 		t.Errorf("the event is %+v", interrupted)
 	}
@@ -126,13 +127,13 @@ func TestEventsOfAWorkersLife(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
-	if forced := waitFor[gworker.ShutdownForced](t, r.events, nil); !slices.Equal(forced.JobIDs, []int64{job.ID}) {
+	if forced := waitFor[gworker.ShutdownForced](t, r.Events, nil); !slices.Equal(forced.JobIDs, []int64{job.ID}) {
 		t.Errorf("the event is %+v", forced)
 	}
-	if complete := waitFor[gworker.ShutdownComplete](t, r.events, nil); !complete.Forced || complete.Duration <= 0 {
+	if complete := waitFor[gworker.ShutdownComplete](t, r.Events, nil); !complete.Forced || complete.Duration <= 0 {
 		t.Errorf("the event is %+v", complete)
 	}
-	seen, _ := r.events.snapshot()
+	seen, _ := r.Events.Seen()
 	var order []string
 	for _, e := range seen {
 		switch e.(type) {
@@ -146,9 +147,9 @@ func TestEventsOfAWorkersLife(t *testing.T) {
 	if got := strings.Join(order, " "); got != want {
 		t.Errorf("in this order:\n%s\nwant\n%s", got, want)
 	}
-	if count[gworker.ListenerConnecting](r.events) == 0 || count[gworker.ListenerReleased](r.events) != 1 ||
-		count[gworker.ClaimStarted](r.events) == 0 {
-		t.Errorf("the listener or the claims are missing: %s", describe(seen))
+	if count[gworker.ListenerConnecting](r.Events) == 0 || count[gworker.ListenerReleased](r.Events) != 1 ||
+		count[gworker.ClaimStarted](r.Events) == 0 {
+		t.Errorf("the listener or the claims are missing: %s", testworker.Describe(seen))
 	}
 }
 
@@ -160,14 +161,14 @@ func TestShutdownThatNobodyForces(t *testing.T) {
 	r := start(t, gworker.Config{Pool: migrated(t), Tasks: []gworker.Task{
 		gworker.NewTask("x", func(context.Context, *gworker.Job[any]) error { return nil }),
 	}})
-	waitFor[gworker.WorkerStarted](t, r.events, nil)
-	if err := r.stop(); err != nil {
+	waitFor[gworker.WorkerStarted](t, r.Events, nil)
+	if err := r.Stop(); err != nil {
 		t.Error(err)
 	}
-	if complete := waitFor[gworker.ShutdownComplete](t, r.events, nil); complete.Forced {
+	if complete := waitFor[gworker.ShutdownComplete](t, r.Events, nil); complete.Forced {
 		t.Error("it says that it was forced")
 	}
-	if n := count[gworker.ShutdownForced](r.events); n != 0 {
+	if n := count[gworker.ShutdownForced](r.Events); n != 0 {
 		t.Error("somebody forced it")
 	}
 }

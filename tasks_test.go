@@ -12,21 +12,8 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
-
-// sqlTasks makes tasks of SQL texts.
-func sqlTasks(t *testing.T, texts map[string]string) []gworker.Task {
-	t.Helper()
-	files := fstest.MapFS{}
-	for name, text := range texts {
-		files[name+".sql"] = &fstest.MapFile{Data: []byte(text), Mode: 0o644}
-	}
-	loaded, err := gworker.LoadTasksFS(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return loaded.Tasks
-}
 
 func TestSQLTaskSeesItsJob(t *testing.T) {
 	pool := migrated(t)
@@ -36,7 +23,7 @@ func TestSQLTaskSeesItsJob(t *testing.T) {
 		RunAt: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC),
 	})
 	exec(t, pool, "create table seen (line text)")
-	e := runOnce(t, gworker.Config{Pool: pool, Tasks: sqlTasks(t, map[string]string{"reports/daily": `
+	e := runOnce(t, gworker.Config{Pool: pool, Tasks: testworker.SQLTasks(t, map[string]string{"reports/daily": `
 		insert into seen select current_setting('gworker.payload')::json ->> 'text';
 		insert into seen select concat_ws('|', current_setting('gworker.job_id'), current_setting('gworker.task'),
 			current_setting('gworker.attempt'), current_setting('gworker.max_attempts'), current_setting('gworker.queue'),
@@ -72,9 +59,9 @@ func TestSQLTaskFailsAsAWhole(t *testing.T) {
 			exec(t, pool, "create table seen (id int); create table gone (id int); create table parent (id int primary key)")
 			exec(t, pool, "create table child (id int constraint child_parent references parent deferrable initially deferred)")
 			job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
-			runOnce(t, gworker.Config{Pool: pool, Tasks: sqlTasks(t, map[string]string{"x": c.sql})})
-			row := readFailed(t, pool, job.ID)
-			if row.attempts != 1 || row.lockedBy != nil || !strings.Contains(row.lastError, c.says) {
+			runOnce(t, gworker.Config{Pool: pool, Tasks: testworker.SQLTasks(t, map[string]string{"x": c.sql})})
+			row := testworker.ReadFailure(t, pool, job.ID)
+			if row.Attempts != 1 || row.LockedBy != nil || !strings.Contains(row.LastError, c.says) {
 				t.Errorf("row %+v", row)
 			}
 			var n int
@@ -105,7 +92,7 @@ func TestSQLTaskLeavesItsConnectionAsItCame(t *testing.T) {
 	add(t, client, gworker.JobSpec{Task: "messy", Priority: 1})
 	add(t, client, gworker.JobSpec{Task: "fails messily", Priority: 2})
 	add(t, client, gworker.JobSpec{Task: "look", Priority: 3})
-	runOnce(t, gworker.Config{Pool: pool, Concurrency: 1, Tasks: sqlTasks(t, map[string]string{
+	runOnce(t, gworker.Config{Pool: pool, Concurrency: 1, Tasks: testworker.SQLTasks(t, map[string]string{
 		"messy":         "set search_path to nowhere; set role pg_monitor; reset role; set role none",
 		"fails messily": "set search_path to nowhere; select 1/0",
 		"look": `insert into seen values (current_setting('search_path'), current_user::text,
@@ -133,17 +120,17 @@ func TestSQLTaskEndsWithItsContext(t *testing.T) {
 	job := add(t, newClient(t, pool), gworker.JobSpec{Task: "long"})
 	w := start(t, gworker.Config{
 		Pool: pool, GracefulShutdownAbortTimeout: time.Millisecond,
-		Tasks: sqlTasks(t, map[string]string{"long": "select pg_sleep(3600)"}),
+		Tasks: testworker.SQLTasks(t, map[string]string{"long": "select pg_sleep(3600)"}),
 	})
-	waitFor[gworker.JobStarted](t, w.events, nil)
-	if err := w.stop(); err != nil {
+	waitFor[gworker.JobStarted](t, w.Events, nil)
+	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
-	returned := waitFor[gworker.JobReturned](t, w.events, nil)
+	returned := waitFor[gworker.JobReturned](t, w.Events, nil)
 	if !errors.Is(returned.Err, gworker.ErrShutdown) {
 		t.Errorf("reason is %v", returned.Err)
 	}
-	if row := readFailed(t, pool, job.ID); row.attempts != 0 || row.lockedBy != nil {
+	if row := testworker.ReadFailure(t, pool, job.ID); row.Attempts != 0 || row.LockedBy != nil {
 		t.Errorf("row %+v", row)
 	}
 }
@@ -179,7 +166,7 @@ func TestManySQLTasksShareASmallPool(t *testing.T) {
 	}
 	runOnce(t, gworker.Config{
 		DatabaseURL: url, MaxPoolSize: 2, Concurrency: 20,
-		Tasks: sqlTasks(t, map[string]string{"x": "insert into seen values (current_setting('gworker.job_id'))"}),
+		Tasks: testworker.SQLTasks(t, map[string]string{"x": "insert into seen values (current_setting('gworker.job_id'))"}),
 	})
 	var n int
 	scan(t, pool, "select count(distinct id) from seen", nil, &n)

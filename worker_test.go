@@ -11,16 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 type greeting struct {
 	Name string `json:"name"`
 }
-
-func nothing(context.Context, *gworker.RawJob) error { return nil }
 
 func TestTypedHandlerGetsJobAndPayload(t *testing.T) {
 	pool := migrated(t)
@@ -78,27 +75,6 @@ func TestRawHandlerGetsPayloadAsStored(t *testing.T) {
 	}
 }
 
-// failedRow is what a failure leaves behind.
-type failedRow struct {
-	attempts    int
-	lastError   string
-	lockedBy    *string
-	delay       float64 // seconds between the failure and the next run
-	isAvailable bool
-}
-
-func readFailed(t *testing.T, pool *pgxpool.Pool, id int64) (r failedRow) {
-	t.Helper()
-	err := pool.QueryRow(t.Context(), `select attempts, coalesce(last_error, ''), locked_by,
-		extract(epoch from run_at - updated_at)::float8, is_available
-		from graphile_worker._private_jobs where id = $1`, id).
-		Scan(&r.attempts, &r.lastError, &r.lockedBy, &r.delay, &r.isAvailable)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
 func TestFailureIsStoredAndRetriedExponentially(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -114,12 +90,12 @@ func TestFailureIsStoredAndRetriedExponentially(t *testing.T) {
 		e := runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{
 			gworker.NewRawTask("fail", func(context.Context, *gworker.RawJob) error { return errors.New("no ink\x00left") }),
 		}})
-		row := readFailed(t, pool, job.ID)
-		if row.attempts != c.attemptsBefore+1 || row.lastError != "no ink\uFFFDleft" || row.lockedBy != nil || !row.isAvailable {
+		row := testworker.ReadFailure(t, pool, job.ID)
+		if row.Attempts != c.attemptsBefore+1 || row.LastError != "no ink\uFFFDleft" || row.LockedBy != nil || !row.IsAvailable {
 			t.Errorf("after %d attempts: %+v", c.attemptsBefore, row)
 		}
-		if diff := row.delay - c.delay; diff < -0.001 || diff > 0.001 {
-			t.Errorf("after %d attempts: runs again after %f s, want %f s", c.attemptsBefore, row.delay, c.delay)
+		if diff := row.Delay - c.delay; diff < -0.001 || diff > 0.001 {
+			t.Errorf("after %d attempts: runs again after %f s, want %f s", c.attemptsBefore, row.Delay, c.delay)
 		}
 		failed := waitFor(t, e, func(e gworker.JobFailed) bool { return e.Job.ID == job.ID })
 		if failed.NextRunAt.IsZero() || !strings.Contains(failed.Err.Error(), "no ink") {
@@ -138,7 +114,7 @@ func TestLastAttemptFailsPermanently(t *testing.T) {
 			return errors.New("never")
 		}),
 	}})
-	if row := readFailed(t, pool, job.ID); row.attempts != 1 || row.lastError != "never" || row.lockedBy != nil || row.isAvailable {
+	if row := testworker.ReadFailure(t, pool, job.ID); row.Attempts != 1 || row.LastError != "never" || row.LockedBy != nil || row.IsAvailable {
 		t.Errorf("row %+v", row)
 	}
 	if !last {
@@ -172,13 +148,13 @@ func TestHandlersThatDoNotReturnFailTheirJobAlone(t *testing.T) {
 		"goexit":      {"Goexit"},
 		"decode":      {"decoding the payload", "greeting"},
 	} {
-		row := readFailed(t, pool, jobs[name].ID)
+		row := testworker.ReadFailure(t, pool, jobs[name].ID)
 		for _, part := range want {
-			if !strings.Contains(row.lastError, part) {
-				t.Errorf("%s: last_error lacks %q:\n%s", name, part, row.lastError)
+			if !strings.Contains(row.LastError, part) {
+				t.Errorf("%s: last_error lacks %q:\n%s", name, part, row.LastError)
 			}
 		}
-		if row.attempts != 1 || row.lockedBy != nil {
+		if row.Attempts != 1 || row.LockedBy != nil {
 			t.Errorf("%s: %+v", name, row)
 		}
 	}
@@ -197,7 +173,7 @@ func TestUnknownTasksAreNotClaimed(t *testing.T) {
 	known := add(t, client, gworker.JobSpec{Task: odd})
 	e := runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{gworker.NewRawTask(odd, nothing)}})
 	waitFor(t, e, func(e gworker.JobCompleted) bool { return e.Job.ID == known.ID })
-	if row := readFailed(t, pool, unknown.ID); row.attempts != 0 || row.lockedBy != nil {
+	if row := testworker.ReadFailure(t, pool, unknown.ID); row.Attempts != 0 || row.LockedBy != nil {
 		t.Errorf("job of an unknown task was touched: %+v", row)
 	}
 }
@@ -207,16 +183,16 @@ func TestUnknownTasksAreNotClaimed(t *testing.T) {
 func TestNotificationStartsJob(t *testing.T) {
 	pool := migrated(t)
 	w := start(t, gworker.Config{Pool: pool, PollInterval: time.Hour, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor[gworker.ListenerConnected](t, w.events, nil)
+	waitFor[gworker.ListenerConnected](t, w.Events, nil)
 	job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
-	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
 
 	// What is no notification of ours is harmless, and an unreadable one counts.
 	exec(t, pool, `select pg_notify('jobs:insert', ''), pg_notify('jobs:insert', '{"count":'),
 		pg_notify('jobs:insert', '[]'), pg_notify('worker:migrate', 'nonsense'), pg_notify('worker:migrate', '{"breaking":true}')`)
 	exec(t, pool, "select graphile_worker.add_job('x')")
-	waitFor(t, w.events, func(e gworker.JobCompleted) bool { return e.Job.ID > job.ID })
-	if err := w.stop(); err != nil {
+	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID > job.ID })
+	if err := w.Stop(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
 }
@@ -224,12 +200,12 @@ func TestNotificationStartsJob(t *testing.T) {
 func TestPollingFindsJobsWhoseTimeHasCome(t *testing.T) {
 	pool := migrated(t)
 	w := start(t, gworker.Config{Pool: pool, PollInterval: 50 * time.Millisecond, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor[gworker.ListenerConnected](t, w.events, nil)
+	waitFor[gworker.ListenerConnected](t, w.Events, nil)
 	// Inserted behind everybody's back, so nobody is notified.
 	exec(t, pool, "insert into graphile_worker._private_tasks (identifier) values ('x')")
 	exec(t, pool, `insert into graphile_worker._private_jobs (task_id, run_at)
 		select id, now() + interval '200 milliseconds' from graphile_worker._private_tasks`)
-	done := waitFor[gworker.JobCompleted](t, w.events, nil)
+	done := waitFor[gworker.JobCompleted](t, w.Events, nil)
 	if started := done.Job.LockedAt; started.Before(done.Job.RunAt) {
 		t.Errorf("claimed at %s, before its run_at %s", started, done.Job.RunAt)
 	}
@@ -278,7 +254,7 @@ func testConcurrency(t *testing.T, hold *time.Duration) {
 	if n := count[gworker.JobCompleted](e); n != len(specs) {
 		t.Errorf("%d jobs completed, want %d", n, len(specs))
 	}
-	seen, _ := e.snapshot()
+	seen, _ := e.Seen()
 	claims := 0
 	for _, event := range seen {
 		if claimed, ok := event.(gworker.JobsClaimed); ok {
@@ -321,7 +297,7 @@ func TestNamedQueueRunsInOrderOneAtATime(t *testing.T) {
 	})
 	// Several workers compete, so that claims race for the same queues. The
 	// poll is an hour away: freed queues must wake the workers by themselves.
-	var workers []*running
+	var workers []*testworker.Worker
 	for range 3 {
 		workers = append(workers, start(t, gworker.Config{Pool: pool, Concurrency: 5, PollInterval: time.Hour, Tasks: []gworker.Task{task}}))
 	}
@@ -333,9 +309,9 @@ func TestNamedQueueRunsInOrderOneAtATime(t *testing.T) {
 		done := 0
 		var changes []<-chan struct{}
 		for _, w := range workers {
-			_, change := w.events.snapshot()
+			_, change := w.Events.Seen()
 			changes = append(changes, change)
-			done += count[gworker.JobCompleted](w.events)
+			done += count[gworker.JobCompleted](w.Events)
 		}
 		if done == len(specs) {
 			break
@@ -349,7 +325,7 @@ func TestNamedQueueRunsInOrderOneAtATime(t *testing.T) {
 		}
 	}
 	for _, w := range workers {
-		if err := w.stop(); err != nil {
+		if err := w.Stop(); err != nil {
 			t.Error(err)
 		}
 	}

@@ -235,3 +235,19 @@ func OpenDir(t testing.TB) string {
 	}
 	return dir
 }
+
+// Exec runs a statement, or ends the test.
+func Exec(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// Scan reads the one row of a query, or ends the test.
+func Scan(t testing.TB, pool *pgxpool.Pool, sql string, args []any, dest ...any) {
+	t.Helper()
+	if err := pool.QueryRow(t.Context(), sql, args...).Scan(dest...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
