@@ -64,7 +64,7 @@ test: ## all tests but the heavy ones, with the race detector
 
 .PHONY: heavy
 heavy: ## real Node and Rust workers, PgBouncer, failover, old servers
-	GWORKER_HEAVY=1 go test -race -count=1 -timeout 30m ./tests/...
+	GWORKER_HEAVY=1 go test -race -count=1 -timeout 30m ./tests/interop ./tests/poolers ./tests/servers
 
 .PHONY: bench
 bench: ## a small round of the benchmark

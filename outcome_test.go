@@ -308,7 +308,7 @@ func TestBackoffOfTheTask(t *testing.T) {
 		t.Error("Backoff was asked about a permanent failure")
 	}
 	panicked := waitFor[gworker.BackoffPanicked](t, e, nil)
-	if panicked.Value != "which time?" || panicked.Job.Task != "panics" || !strings.Contains(panicked.Stack, "policy_test.go") {
+	if panicked.Value != "which time?" || panicked.Job.Task != "panics" || !strings.Contains(panicked.Stack, "outcome_test.go") {
 		t.Errorf("event %+v", panicked)
 	}
 }

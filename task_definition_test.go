@@ -12,6 +12,7 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/gworkertest"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // An order is the payload of the tests' definitions.
@@ -181,7 +182,7 @@ func TestKeyModesOfOneCall(t *testing.T) {
 	replaced := ship()
 	replaced.KeyMode = gworker.KeyReplace
 	_, err := client.AddJobs(t.Context(), []gworker.JobSpec{plain.Spec(order{}), ship().Spec(order{ID: 1}), replaced.Spec(order{ID: 2})})
-	wantFieldError(t, err, "specs[2].KeyMode", "specs[1].KeyMode is preserve_run_at: one call takes one key mode")
+	testworker.WantFieldError(t, err, "specs[2].KeyMode", "specs[1].KeyMode is preserve_run_at: one call takes one key mode")
 }
 
 func TestUnusableDefinitionsAreRefused(t *testing.T) {
@@ -227,7 +228,7 @@ func TestUnusableDefinitionsAreRefused(t *testing.T) {
 			"AddJob": one, "AddJobs": all, "Validate": spec.Validate(), "NewWorker": inWorker,
 			"Config.Cron": inCron, "AddCronItem": worker.AddCronItem(item),
 		} {
-			wantFieldError(t, err, c.field, c.says)
+			testworker.WantFieldError(t, err, c.field, c.says)
 			if err != nil && strings.Contains(err.Error(), "\n") {
 				t.Errorf("%s: %q has more than one line", what, err)
 			}
@@ -289,6 +290,11 @@ func TestFailingFunctionsOfADefinition(t *testing.T) {
 	}
 }
 
+// panicsWithItself cannot even be said to have panicked.
+type panicsWithItself struct{}
+
+func (p panicsWithItself) Error() string { panic(p) }
+
 type panicsInJSON struct{}
 
 func (panicsInJSON) MarshalJSON() ([]byte, error) { panic("no JSON") }
@@ -316,7 +322,7 @@ func TestBatchTaskOfADefinition(t *testing.T) {
 	_, err := gworker.NewWorker(gworker.Config{Pool: pool, Tasks: []gworker.Task{
 		gworker.NewBatchTaskOf(notify, func(context.Context, *gworker.BatchJob[order]) ([]error, error) { return nil, nil }),
 	}})
-	wantFieldError(t, err, "TaskDefinition.MaxAttempts", "-1")
+	testworker.WantFieldError(t, err, "TaskDefinition.MaxAttempts", "-1")
 }
 
 // Jobs of cron have the definition's defaults, flags included, whether or not
@@ -340,8 +346,8 @@ func TestCronItemOfADefinition(t *testing.T) {
 			config := gworker.Config{Pool: migrated(t), BeforeAdd: before, Cron: gworker.CronConfig{Items: []gworker.CronItem{item}}}
 			remember(t, config, time.Now().Add(-time.Hour), "daily")
 			w := start(t, config)
-			waitFor[gworker.CronBackfilled](t, w.events, nil)
-			if err := w.stop(); err != nil {
+			waitFor[gworker.CronBackfilled](t, w.Events, nil)
+			if err := w.Stop(); err != nil {
 				t.Error(err)
 			}
 			row := gworkertest.JobsIn(config.Pool).Require(t, gworker.JobSpec{Task: "daily"})

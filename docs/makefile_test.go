@@ -2,7 +2,9 @@ package docs
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -56,4 +58,35 @@ func unlike(these, those map[string]bool) (missing []string) {
 		}
 	}
 	return missing
+}
+
+// .ci/run names the suites that need GWORKER_HEAVY.
+func TestCIRunsEveryHeavySuite(t *testing.T) {
+	t.Parallel()
+	script, err := os.ReadFile("../.ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heavy := regexp.MustCompile(`(?m)^GWORKER_HEAVY=1 go test .*$`).FindString(string(script))
+	files, err := filepath.Glob("../tests/*/*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	suites := 0
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(source), "testdb.HeavyMain(") {
+			continue
+		}
+		suites++
+		if dir := "./tests/" + filepath.Base(filepath.Dir(file)); !slices.Contains(strings.Fields(heavy), dir) {
+			t.Errorf("%s has a heavy suite, which .ci/run leaves out: %q", dir, heavy)
+		}
+	}
+	if suites < 3 {
+		t.Errorf("found %d suites", suites)
+	}
 }

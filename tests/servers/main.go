@@ -28,7 +28,7 @@ import (
 // mainTests are the packages whose tests talk to a server.
 var mainTests = []string{
 	".", "./cmd/worker", "./internal/doctor", "./internal/listener", "./internal/migrate", "./internal/recovery",
-	"./internal/scheduler", "./internal/statement", "./tests/poolers",
+	"./internal/scheduler", "./internal/statement", "./tests/e2e", "./tests/poolers",
 }
 
 // quickTests are those whose outcome depends on the server most: every statement
@@ -47,7 +47,7 @@ var quickTests = []string{
 }
 
 var quickPackages = []string{
-	".", "./internal/doctor", "./internal/migrate", "./internal/recovery", "./internal/scheduler", "./tests/poolers",
+	".", "./internal/doctor", "./internal/migrate", "./internal/recovery", "./internal/scheduler", "./tests/e2e", "./tests/poolers",
 }
 
 func main() {

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -84,6 +87,31 @@ func TestVersions(t *testing.T) {
 	for _, list := range []string{"11", "19", "x", "12,,13"} {
 		if got, err := parse(list); err == nil {
 			t.Errorf("%q: %v", list, got)
+		}
+	}
+}
+
+// A test that was renamed or moved would otherwise be left out without a word.
+func TestQuickTestsExist(t *testing.T) {
+	defined := map[string]bool{}
+	for _, dir := range quickPackages {
+		files, err := filepath.Glob(filepath.Join("../..", dir, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, match := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(source), -1) {
+				defined[match[1]] = true
+			}
+		}
+	}
+	for _, name := range quickTests {
+		if !defined[name] {
+			t.Errorf("none of %v has %s", quickPackages, name)
 		}
 	}
 }
