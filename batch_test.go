@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -109,7 +110,7 @@ func TestBatchKeepsWhatFailed(t *testing.T) {
 				t.Errorf("waits for %s, want %s", got, c.wait)
 			}
 			if name == "some fail" {
-				failed := waitFor[gworker.JobFailed](t, e, nil)
+				failed := waitFor[event.JobFailed](t, e, nil)
 				var batch *gworker.BatchError
 				if !errors.As(failed.Err, &batch) || batch.Total != 4 || len(batch.Failed) != 2 || batch.Failed[1].Index != 3 ||
 					string(batch.Failed[1].Payload) != `{"n":1}` {

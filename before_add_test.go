@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -157,7 +158,7 @@ func TestBeforeAddOfTheWorkersOwnClient(t *testing.T) {
 			return nil
 		})},
 	}
-	waitFor[gworker.JobCompleted](t, runOnce(t, config), nil)
+	waitFor[event.JobCompleted](t, runOnce(t, config), nil)
 	config.BeforeAdd = append(config.BeforeAdd, nil)
 	if _, err := gworker.NewWorker(config); !isFieldError(err) || !strings.Contains(err.Error(), "Config.BeforeAdd[1] is nil") {
 		t.Errorf("nil among the interceptors: %v", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -57,7 +58,7 @@ func startRunning(t *testing.T, stubborn bool, spec gworker.JobSpec, recovery gw
 			}
 		})},
 	})
-	waitFor[gworker.ListenerConnected](t, r.Events, nil)
+	waitFor[event.ListenerConnected](t, r.Events, nil)
 	spec.Task = "slow"
 	r.job = add(t, r.client, spec)
 	<-started
@@ -91,7 +92,7 @@ func cancelJob(t *testing.T, client *gworker.Client, id int64, reason string, wa
 // wantCancelled checks how a job that was cancelled has ended.
 func (r *runningJob) wantCancelled(t *testing.T, reason string) {
 	t.Helper()
-	e := waitFor(t, r.Events, func(e gworker.JobPermanentlyFailed) bool { return e.Job.ID == r.job.ID })
+	e := waitFor(t, r.Events, func(e event.JobPermanentlyFailed) bool { return e.Job.ID == r.job.ID })
 	if !errors.Is(e.Err, gworker.ErrJobCancelled) || !strings.HasSuffix(e.Err.Error(), reason) {
 		t.Errorf("the event says %v", e.Err)
 	}
@@ -119,7 +120,7 @@ func (r *runningJob) wantFailedRow(t *testing.T, reason string) {
 
 func (r *runningJob) wantComplete(t *testing.T) {
 	t.Helper()
-	waitFor(t, r.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == r.job.ID })
+	waitFor(t, r.Events, func(e event.JobCompleted) bool { return e.Job.ID == r.job.ID })
 	if n := jobCount(t, r.pool); n != 0 {
 		t.Errorf("%d jobs are left", n)
 	}
@@ -139,14 +140,14 @@ func TestCancel(t *testing.T) {
 	if !errors.Is(cause, gworker.ErrJobCancelled) || cause.Error() != "the job was cancelled: no longer needed" {
 		t.Errorf("the cause is %v", cause)
 	}
-	interrupted := waitFor[gworker.JobInterrupted](t, r.Events, nil)
+	interrupted := waitFor[event.JobInterrupted](t, r.Events, nil)
 	if interrupted.Job.ID != r.job.ID || !errors.Is(interrupted.Cause, gworker.ErrJobCancelled) {
 		t.Errorf("the event is %+v", interrupted)
 	}
 	// Its queue is free for the next one.
-	waitFor(t, r.Events, func(e gworker.JobStarted) bool { return e.Job.ID == next.ID })
+	waitFor(t, r.Events, func(e event.JobStarted) bool { return e.Job.ID == next.ID })
 	r.end <- nil
-	waitFor(t, r.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == next.ID })
+	waitFor(t, r.Events, func(e event.JobCompleted) bool { return e.Job.ID == next.ID })
 	r.wantCancelled(t, "no longer needed")
 	cancelJob(t, r.client, r.job.ID, "again", gworker.CancelAlreadyFailed)
 	r.wantFailedRow(t, "no longer needed")
@@ -210,11 +211,11 @@ func TestHandlerThatIgnoresItsCancel(t *testing.T) {
 			t.Parallel()
 			r := startRunning(t, true, gworker.JobSpec{}, deaf)
 			cancelJob(t, r.client, r.job.ID, "stop it", gworker.CancelRequested)
-			waitFor[gworker.JobInterrupted](t, r.Events, nil)
+			waitFor[event.JobInterrupted](t, r.Events, nil)
 			cancelJob(t, r.client, r.job.ID, "stop it now", gworker.CancelRequested)
 			r.end <- returned
 			r.wantCancelled(t, "stop it")
-			if n := count[gworker.JobInterrupted](r.Events); n != 1 {
+			if n := count[event.JobInterrupted](r.Events); n != 1 {
 				t.Errorf("it was interrupted %d times", n)
 			}
 		})
@@ -265,11 +266,11 @@ func TestCancelOfASQLTask(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := start(t, gworker.Config{Pool: pool, Recovery: deaf, Tasks: files.Tasks})
-	waitFor[gworker.ListenerConnected](t, r.Events, nil)
+	waitFor[event.ListenerConnected](t, r.Events, nil)
 	job := add(t, client, gworker.JobSpec{Task: "slow"})
-	waitFor[gworker.JobStarted](t, r.Events, nil)
+	waitFor[event.JobStarted](t, r.Events, nil)
 	cancelJob(t, client, job.ID, "stop", gworker.CancelRequested)
-	e := waitFor[gworker.JobPermanentlyFailed](t, r.Events, nil)
+	e := waitFor[event.JobPermanentlyFailed](t, r.Events, nil)
 	if !errors.Is(e.Err, gworker.ErrJobCancelled) {
 		t.Errorf("it failed with %v", e.Err)
 	}
@@ -298,22 +299,22 @@ func TestCancelJobOfTheLocalQueue(t *testing.T) {
 			return nil
 		})},
 	})
-	waitFor(t, w.Events, func(e gworker.JobStarted) bool { return e.Job.ID == jobs[0].ID })
-	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	waitFor(t, w.Events, func(e event.JobStarted) bool { return e.Job.ID == jobs[0].ID })
+	waitFor[event.ListenerConnected](t, w.Events, nil)
 
 	cancelJob(t, client, jobs[1].ID, "not wanted", gworker.CancelRequested)
-	failed := waitFor[gworker.JobPermanentlyFailed](t, w.Events, nil)
+	failed := waitFor[event.JobPermanentlyFailed](t, w.Events, nil)
 	if failed.Job.ID != jobs[1].ID {
 		t.Errorf("job %d failed, want %d", failed.Job.ID, jobs[1].ID)
 	}
 	for range jobs {
 		pass <- struct{}{}
 	}
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == jobs[2].ID })
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == jobs[2].ID })
 	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if n := count[gworker.JobStarted](w.Events); n != 2 {
+	if n := count[event.JobStarted](w.Events); n != 2 {
 		t.Errorf("%d jobs started, want 2", n)
 	}
 	var lastError string

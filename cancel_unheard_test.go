@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/cancel"
 	"github.com/gworker/gworker/internal/statement"
 )
@@ -110,7 +111,7 @@ func TestLeftOverCancelMark(t *testing.T) {
 					return errors.New("fails")
 				}),
 			}})
-			if e := waitFor[gworker.JobFailed](t, seen, nil); e.Job.ID != job.ID {
+			if e := waitFor[event.JobFailed](t, seen, nil); e.Job.ID != job.ID {
 				t.Errorf("%+v failed", e.Job)
 			}
 			var attempts int

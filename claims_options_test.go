@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 )
 
 // ran notes the payloads of the jobs that run.
@@ -53,7 +54,7 @@ func TestEveryKindOfClaimTogether(t *testing.T) {
 	if got := r.sorted(); !slices.Equal(got, []int{0, 5}) || jobCount(t, pool) != 4 {
 		t.Errorf("ran %v, %d jobs left", got, jobCount(t, pool))
 	}
-	if claims := count[gworker.LocalQueueFetched](e); asked < claims || claims == 0 {
+	if claims := count[event.LocalQueueFetched](e); asked < claims || claims == 0 {
 		t.Errorf("asked for flags %d times for %d claims", asked, claims)
 	}
 }

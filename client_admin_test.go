@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -516,11 +517,11 @@ func TestAdministrationWakesWorkers(t *testing.T) {
 	exec(t, pool, "update graphile_worker._private_jobs set locked_at = now(), locked_by = 'pool-dead' where id = $1", held.ID)
 	exec(t, pool, "update graphile_worker._private_job_queues set locked_at = now(), locked_by = 'pool-dead'")
 	w := start(t, gworker.Config{Pool: pool, PollInterval: time.Hour, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	waitFor[event.ListenerConnected](t, w.Events, nil)
 	// Its first claims are over when it has run this one.
 	first := add(t, client, gworker.JobSpec{Task: "x"})
-	completed := func(id int64) func(gworker.JobCompleted) bool {
-		return func(e gworker.JobCompleted) bool { return e.Job.ID == id }
+	completed := func(id int64) func(event.JobCompleted) bool {
+		return func(e event.JobCompleted) bool { return e.Job.ID == id }
 	}
 	waitFor(t, w.Events, completed(first.ID))
 	if _, err := client.RescheduleJobs(t.Context(), []int64{later.ID}, gworker.RescheduleOptions{RunAt: new(time.Time)}); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -53,7 +54,7 @@ func startHolding(t *testing.T, slots int) *holding {
 	})
 	for _, task := range []string{"a", "b"} {
 		warm := add(t, h.other, gworker.JobSpec{Task: task, Payload: "warm"})
-		waitFor(t, h.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == warm.ID })
+		waitFor(t, h.Events, func(e event.JobCompleted) bool { return e.Job.ID == warm.ID })
 	}
 	return h
 }
@@ -66,7 +67,7 @@ func (h *holding) hold(t *testing.T, ids []int64) {
 		t.Fatal(err)
 	}
 	for _, id := range ids {
-		waitFor(t, h.Events, func(e gworker.JobStarted) bool { return e.Job.ID == id })
+		waitFor(t, h.Events, func(e event.JobStarted) bool { return e.Job.ID == id })
 	}
 }
 
@@ -334,7 +335,7 @@ func TestChangesToHeldJobs(t *testing.T) {
 					if cause := <-h.ended; !errors.Is(cause, gworker.ErrJobCancelled) || !strings.Contains(cause.Error(), "no more") {
 						t.Errorf("the run has ended for %v", cause)
 					}
-					e := waitFor(t, h.Events, func(e gworker.JobPermanentlyFailed) bool { return e.Job.ID == id })
+					e := waitFor(t, h.Events, func(e event.JobPermanentlyFailed) bool { return e.Job.ID == id })
 					if !errors.Is(e.Err, gworker.ErrJobCancelled) {
 						t.Errorf("%+v", e)
 					}
@@ -349,7 +350,7 @@ func TestChangesToHeldJobs(t *testing.T) {
 				}
 				h.release <- nil
 				h.release <- nil
-				waitFor(t, h.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == id })
+				waitFor(t, h.Events, func(e event.JobCompleted) bool { return e.Job.ID == id })
 			})
 		}
 	}

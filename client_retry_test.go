@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testworker"
 )
 
@@ -47,7 +48,7 @@ func TestRetryJobs(t *testing.T) {
 		}
 	}
 	e := runOnce(t, gworker.Config{Pool: pool, Tasks: tasks(func(name string) gworker.Task { return gworker.NewRawTask(name, testworker.Fail(nil)) })})
-	if n := count[gworker.JobCompleted](e); n != 4 {
+	if n := count[event.JobCompleted](e); n != 4 {
 		t.Errorf("%d jobs ran again", n)
 	}
 }

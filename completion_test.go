@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -63,20 +64,20 @@ func TestCompletionIsTheTransactions(t *testing.T) {
 				if (effects == 1) != c.commit || locked != 0 {
 					t.Errorf("%d effects, %d locked queues", effects, locked)
 				}
-				if completed := count[gworker.JobCompleted](e) == 1; completed != c.commit {
+				if completed := count[event.JobCompleted](e) == 1; completed != c.commit {
 					t.Errorf("reported as completed: %v", completed)
 				}
 				var told string
 				seen, _ := e.Seen()
-				for _, event := range seen {
-					if event, ok := event.(gworker.ErrorAfterCompletion); ok {
-						told, _, _ = strings.Cut(event.Err.Error(), "\n")
+				for _, e := range seen {
+					if e, ok := e.(event.ErrorAfterCompletion); ok {
+						told, _, _ = strings.Cut(e.Err.Error(), "\n")
 					}
 				}
 				if told != c.late {
 					t.Errorf("ErrorAfterCompletion told %q, want %q", told, c.late)
 				}
-				if n := count[gworker.JobLost](e); n != 0 {
+				if n := count[event.JobLost](e); n != 0 {
 					t.Error("reported as lost")
 				}
 				// Without a commit, the backoff is the task's own for what failed.
@@ -112,7 +113,7 @@ func TestCompletionOfALostJob(t *testing.T) {
 	if row := testworker.Row(t, pool, job.ID); row != "1/25|-|locked" {
 		t.Errorf("row %q", row)
 	}
-	waitFor[gworker.JobLost](t, e, nil)
+	waitFor[event.JobLost](t, e, nil)
 }
 
 // TestCompletionsThatComeToNothing: savepoints, second calls, later tries.
@@ -194,7 +195,7 @@ func TestCompletionsThatComeToNothing(t *testing.T) {
 			t.Errorf("%s left %q, want %q", name, row, want)
 		}
 	}
-	if n := count[gworker.JobCompleted](e); n != 4 {
+	if n := count[event.JobCompleted](e); n != 4 {
 		t.Errorf("%d jobs completed", n)
 	}
 	if err := new(gworker.RawJob).CompleteTx(t.Context(), nil); err == nil {
@@ -239,19 +240,19 @@ func TestHandlerThatGoesOnAfterItsCommit(t *testing.T) {
 		t.Errorf("cause is %v", err)
 	}
 	close(release)
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.Task == "commits" })
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.Task == "commits" })
 	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
 	seen, _ := w.Events.Seen()
-	for _, event := range seen {
-		switch event := event.(type) {
-		case gworker.LocksLost:
-			if len(event.JobIDs) != 1 {
-				t.Errorf("%+v", event)
+	for _, e := range seen {
+		switch e := e.(type) {
+		case event.LocksLost:
+			if len(e.JobIDs) != 1 {
+				t.Errorf("%+v", e)
 			}
-		case gworker.ErrorAfterCompletion:
-			t.Errorf("the handler's context ended: %v", event.Err)
+		case event.ErrorAfterCompletion:
+			t.Errorf("the handler's context ended: %v", e.Err)
 		}
 	}
 }
@@ -280,12 +281,12 @@ func TestTransactionThatOutlivesItsHandler(t *testing.T) {
 				gworker.NewRawTask("fails", testworker.Fail(errors.New("no"))),
 			}})
 			tx := <-open
-			delayed := waitFor[gworker.OutcomesDelayed](t, w.Events, nil)
+			delayed := waitFor[event.OutcomesDelayed](t, w.Events, nil)
 			if delayed.Count != 1 || !strings.Contains(delayed.Err.Error(), "still open") {
 				t.Errorf("event %+v", delayed)
 			}
 			other := add(t, client, gworker.JobSpec{Task: "fails"})
-			waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == other.ID })
+			waitFor(t, w.Events, func(e event.JobFailed) bool { return e.Job.ID == other.ID })
 			if row := testworker.Row(t, pool, left.ID); row != "1/25|-|locked" {
 				t.Errorf("meanwhile the row is %q", row)
 			}
@@ -293,7 +294,7 @@ func TestTransactionThatOutlivesItsHandler(t *testing.T) {
 				if err := tx.Commit(t.Context()); err != nil {
 					t.Error(err)
 				}
-				waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == left.ID })
+				waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == left.ID })
 				if row := testworker.Row(t, pool, left.ID); row != "gone" {
 					t.Errorf("row %q", row)
 				}
@@ -302,7 +303,7 @@ func TestTransactionThatOutlivesItsHandler(t *testing.T) {
 			if err := tx.Rollback(t.Context()); err != nil {
 				t.Error(err)
 			}
-			failed := waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == left.ID })
+			failed := waitFor(t, w.Events, func(e event.JobFailed) bool { return e.Job.ID == left.ID })
 			if !errors.Is(failed.Err, gworker.ErrNotCommitted) {
 				t.Errorf("event %+v", failed)
 			}
@@ -338,12 +339,12 @@ func TestCompleteTxOfUnknownFate(t *testing.T) {
 		}),
 	}})
 	committed := add(t, client, gworker.JobSpec{Task: "tx", Payload: true})
-	lost := waitFor(t, w.Events, func(e gworker.JobLost) bool { return e.Job.ID == committed.ID })
+	lost := waitFor(t, w.Events, func(e event.JobLost) bool { return e.Job.ID == committed.ID })
 	if lost.Err != nil || !lost.Unsure {
 		t.Errorf("of a job that has committed: %v, unsure %v", lost.Err, lost.Unsure)
 	}
 	rolledBack := add(t, client, gworker.JobSpec{Task: "tx", Payload: false})
-	failed := waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == rolledBack.ID })
+	failed := waitFor(t, w.Events, func(e event.JobFailed) bool { return e.Job.ID == rolledBack.ID })
 	if !errors.Is(failed.Err, gworker.ErrNotCommitted) {
 		t.Errorf("of a job that was rolled back: %v", failed.Err)
 	}

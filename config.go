@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gworker/gworker/event"
 )
 
 // The defaults of Config.
@@ -230,10 +232,10 @@ type Config struct {
 	// slog's own is asked every 10 ms at most whether it takes a level.
 	Logger *slog.Logger
 
-	// Observers get every event (see Event), from many goroutines at once. The
+	// Observers get every event (see package event), from many goroutines at once. The
 	// worker waits for them, so they should be quick. A panic in one, or a
 	// runtime.Goexit, is caught and reported as ObserverPanicked.
-	Observers []func(Event)
+	Observers []func(event.Event)
 }
 
 // validate returns the configuration with its defaults filled in.

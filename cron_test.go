@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 )
 
 type report struct {
@@ -57,7 +58,7 @@ func TestCronRunsItemsOfBothKinds(t *testing.T) {
 	if !eu.Time.Equal(jp.Time) || !eu.Time.Equal(eu.Time.Truncate(time.Minute)) {
 		t.Errorf("the missed minutes are %s and %s", eu.Time, jp.Time)
 	}
-	if started := waitFor[gworker.CronStarted](t, w.Events, nil); started.WorkerID != w.ID() {
+	if started := waitFor[event.CronStarted](t, w.Events, nil); started.WorkerID != w.ID() {
 		t.Errorf("%+v", started)
 	}
 	if err := w.Stop(); err != nil {
@@ -72,7 +73,7 @@ func TestWorkerThatOnlySchedules(t *testing.T) {
 	}
 	remember(t, config, time.Now().Add(-time.Hour), "elsewhere")
 	w := start(t, config)
-	added := waitFor[gworker.CronBackfilled](t, w.Events, nil)
+	added := waitFor[event.CronBackfilled](t, w.Events, nil)
 	if len(added.Jobs) != 1 || added.Jobs[0].Task != "elsewhere" || added.Jobs[0].JobID == 0 {
 		t.Errorf("%+v", added)
 	}
@@ -89,7 +90,7 @@ func TestRunOnceHasNoCron(t *testing.T) {
 	}
 	remember(t, config, time.Now().Add(-time.Hour), "a")
 	e := runOnce(t, config)
-	if n := count[gworker.CronStarting](e); n != 0 || jobCount(t, config.Pool) != 0 {
+	if n := count[event.CronStarting](e); n != 0 || jobCount(t, config.Pool) != 0 {
 		t.Errorf("cron started %d times, %d jobs", n, jobCount(t, config.Pool))
 	}
 	config.Tasks = nil
@@ -102,7 +103,7 @@ func TestCronItemsAreListedAddedAndRemoved(t *testing.T) {
 		Tasks: []gworker.Task{gworker.NewRawTask("a", func(context.Context, *gworker.RawJob) error { return nil })},
 	}
 	w := start(t, config)
-	waitFor[gworker.WorkerStarted](t, w.Events, nil)
+	waitFor[event.WorkerStarted](t, w.Events, nil)
 	item := gworker.CronItem{Schedule: "30 4 * * *", Task: "a", TimeZone: "Europe/Paris", Payload: map[string]int{"n": 1}, Key: "k"}
 	if err := w.AddCronItem(item); err != nil {
 		t.Fatal(err)
@@ -114,7 +115,7 @@ func TestCronItemsAreListedAddedAndRemoved(t *testing.T) {
 	if err := w.AddCronItem(gworker.CronItem{Schedule: "* * * *", Task: "a"}); !errors.As(err, &field) || field.Field != "CronItem.Schedule" {
 		t.Errorf("a bad schedule: %v", err)
 	}
-	waitFor[gworker.CronStarted](t, w.Events, nil)
+	waitFor[event.CronStarted](t, w.Events, nil)
 	var known string
 	scan(t, config.Pool, "select identifier from graphile_worker._private_known_crontabs", nil, &known)
 	if known != "a" {
@@ -214,12 +215,12 @@ func TestCronGoesByTheWorkersTime(t *testing.T) {
 	}
 	remember(t, config, time.Now(), "report")
 	w := start(t, config)
-	done := waitFor[gworker.CronBackfilled](t, w.Events, nil)
+	done := waitFor[event.CronBackfilled](t, w.Events, nil)
 	if want := future.Truncate(time.Minute); !done.Minute.Equal(want) {
 		t.Errorf("the minute is %s, want %s", done.Minute, want)
 	}
 	if next := w.CronItems()[0].Next; !next.After(future) || next.Sub(future) > time.Minute {
 		t.Errorf("at %s the item is due next at %s", future, next)
 	}
-	waitFor[gworker.JobCompleted](t, w.Events, nil) // by the same clock it is due
+	waitFor[event.JobCompleted](t, w.Events, nil) // by the same clock it is due
 }

@@ -7,6 +7,7 @@ import (
 	"log"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -30,8 +31,8 @@ func ExampleClient_Cancel() {
 			}
 			return ctx.Err()
 		})},
-		Observers: []func(gworker.Event){func(e gworker.Event) {
-			if e, ok := e.(gworker.JobPermanentlyFailed); ok {
+		Observers: []func(event.Event){func(e event.Event) {
+			if e, ok := e.(event.JobPermanentlyFailed); ok {
 				failed <- e.Err
 			}
 		}},

@@ -7,6 +7,7 @@ import (
 	"log"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -29,7 +30,7 @@ func ExampleWorker_Subscribe() {
 		log.Fatal(err)
 	}
 	sub := worker.Subscribe(gworker.SubscriptionConfig{
-		Types: []gworker.Event{gworker.JobCompleted{}, gworker.JobFailed{}},
+		Types: []event.Event{event.JobCompleted{}, event.JobFailed{}},
 	})
 	defer sub.Close()
 	printed := make(chan struct{})
@@ -37,9 +38,9 @@ func ExampleWorker_Subscribe() {
 		defer close(printed)
 		for e := range sub.Events() { // until the worker has stopped
 			switch e := e.(type) {
-			case gworker.JobCompleted:
+			case event.JobCompleted:
 				fmt.Println("done:", string(e.Job.Payload))
-			case gworker.JobFailed:
+			case event.JobFailed:
 				fmt.Println("failed:", e.Err)
 			}
 		}

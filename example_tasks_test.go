@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -33,8 +34,8 @@ func ExampleTask_With() {
 	worker, err := gworker.NewWorker(gworker.Config{
 		DatabaseURL: databaseURL,
 		Tasks:       []gworker.Task{charge},
-		Observers: []func(gworker.Event){func(e gworker.Event) {
-			if e, ok := e.(gworker.JobFailed); ok {
+		Observers: []func(event.Event){func(e event.Event) {
+			if e, ok := e.(event.JobFailed); ok {
 				fmt.Println(e.Err, "- next try in a minute:", time.Until(e.NextRunAt) > 50*time.Second)
 			}
 		}},
@@ -69,11 +70,11 @@ func ExampleSnooze() {
 			}
 			return nil
 		})},
-		Observers: []func(gworker.Event){func(e gworker.Event) {
+		Observers: []func(event.Event){func(e event.Event) {
 			switch e := e.(type) {
-			case gworker.JobSnoozed:
+			case event.JobSnoozed:
 				fmt.Println("snoozed for", e.For)
-			case gworker.JobPermanentlyFailed:
+			case event.JobPermanentlyFailed:
 				fmt.Println("given up:", e.Err)
 			}
 		}},
@@ -113,9 +114,9 @@ func ExampleNewBatchTask() {
 	worker, err := gworker.NewWorker(gworker.Config{
 		DatabaseURL: databaseURL,
 		Tasks:       []gworker.Task{notify},
-		Observers: []func(gworker.Event){func(e gworker.Event) {
+		Observers: []func(event.Event){func(e event.Event) {
 			var batch *gworker.BatchError
-			if e, ok := e.(gworker.JobFailed); ok && errors.As(e.Err, &batch) {
+			if e, ok := e.(event.JobFailed); ok && errors.As(e.Err, &batch) {
 				fmt.Printf("%d of %d failed: %s\n", len(batch.Failed), batch.Total, batch.Failed[0].Payload)
 			}
 		}},

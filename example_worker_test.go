@@ -8,6 +8,7 @@ import (
 	"testing/fstest"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -109,8 +110,8 @@ func ExampleLoadTasksFS() {
 	worker, err := gworker.NewWorker(gworker.Config{
 		DatabaseURL: databaseURL,
 		Tasks:       files.Tasks,
-		Observers: []func(gworker.Event){func(e gworker.Event) {
-			if e, ok := e.(gworker.JobCompleted); ok {
+		Observers: []func(event.Event){func(e event.Event) {
+			if e, ok := e.(event.JobCompleted); ok {
 				fmt.Println("done:", e.Job.Task)
 			}
 		}},
@@ -140,11 +141,11 @@ func ExampleConfig_observers() {
 		Tasks: []gworker.Task{gworker.NewRawTask("print", func(context.Context, *gworker.RawJob) error {
 			return errors.New("no paper")
 		})},
-		Observers: []func(gworker.Event){func(e gworker.Event) {
+		Observers: []func(event.Event){func(e event.Event) {
 			switch e := e.(type) {
-			case gworker.JobFailed:
+			case event.JobFailed:
 				fmt.Printf("attempt %d of %d: %v\n", e.Job.Attempts, e.Job.MaxAttempts, e.Err)
-			case gworker.JobPermanentlyFailed:
+			case event.JobPermanentlyFailed:
 				fmt.Println("given up:", e.Err)
 			}
 		}},

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -53,15 +54,15 @@ func TestEventsOfHeldJobs(t *testing.T) {
 		w := start(t, gworker.Config{Pool: pool, HoldTime: &hold, Concurrency: 1, Tasks: []gworker.Task{gworker.NewTask("a", handler)}})
 		run := func(spec gworker.JobSpec) (id int64) {
 			id = add(t, client, spec).ID
-			waitFor(t, w.Events, func(e gworker.Event) bool {
+			waitFor(t, w.Events, func(e event.Event) bool {
 				switch e := e.(type) {
-				case gworker.JobCompleted:
+				case event.JobCompleted:
 					return e.Job.ID == id
-				case gworker.JobFailed:
+				case event.JobFailed:
 					return e.Job.ID == id
-				case gworker.JobPermanentlyFailed:
+				case event.JobPermanentlyFailed:
 					return e.Job.ID == id
-				case gworker.JobSnoozed:
+				case event.JobSnoozed:
 					return e.Job.ID == id
 				}
 				return false
@@ -98,17 +99,17 @@ func TestEventsOfHeldJobs(t *testing.T) {
 					c.Lock == job.Lock{By: c.LockedBy, At: at, Attempt: c.Attempts}, more))
 			}
 			switch e := e.(type) {
-			case gworker.JobStarted:
+			case event.JobStarted:
 				note(e.WorkerID, e.Job)
-			case gworker.JobEnded:
+			case event.JobEnded:
 				note(e.WorkerID, e.Job, e.Outcome.Kind)
-			case gworker.JobCompleted:
+			case event.JobCompleted:
 				note(e.WorkerID, e.Job)
-			case gworker.JobFailed:
+			case event.JobFailed:
 				note(e.WorkerID, e.Job, e.Err.Error()[:1], e.NextRunAt.After(e.Job.RunAt))
-			case gworker.JobPermanentlyFailed:
+			case event.JobPermanentlyFailed:
 				note(e.WorkerID, e.Job, e.Err)
-			case gworker.JobSnoozed:
+			case event.JobSnoozed:
 				note(e.WorkerID, e.Job, e.For, e.Retired)
 			}
 		}
@@ -144,7 +145,7 @@ func TestJobsAreHeldByDefault(t *testing.T) {
 	timeout := time.After(patience)
 	for {
 		job := add(t, client, gworker.JobSpec{Task: "x"})
-		waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+		waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 		select {
 		case <-held:
 			return
@@ -194,7 +195,7 @@ func TestWhichJobsAreLockedFirst(t *testing.T) {
 			w := start(t, config)
 			warm := func() string {
 				first := add(t, client, gworker.JobSpec{Task: "x", Payload: "warm"})
-				waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == first.ID })
+				waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == first.ID })
 				return seen[len(seen)-1]
 			}
 			if first := warm(); first != "warm locked" {
@@ -227,7 +228,7 @@ func TestWhichJobsAreLockedFirst(t *testing.T) {
 				if err := tx.Commit(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+				waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 			}
 			if err := w.Stop(); err != nil {
 				t.Fatal(err)

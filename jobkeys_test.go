@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -280,7 +281,7 @@ func runUntil(t *testing.T, pool *pgxpool.Pool, id int64) (end func()) {
 	<-started
 	return func() {
 		close(gate)
-		waitFor(t, worker.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == id })
+		waitFor(t, worker.Events, func(e event.JobCompleted) bool { return e.Job.ID == id })
 	}
 }
 
@@ -312,9 +313,9 @@ func TestRemoveJobInEachState(t *testing.T) {
 			}
 			end <- failure
 			if failure == nil {
-				waitFor(t, worker.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+				waitFor(t, worker.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 			} else {
-				waitFor(t, worker.Events, func(e gworker.JobPermanentlyFailed) bool { return e.Job.ID == job.ID })
+				waitFor(t, worker.Events, func(e event.JobPermanentlyFailed) bool { return e.Job.ID == job.ID })
 			}
 			rows := keyedRows(t, pool)
 			if want := map[bool]int{true: 1, false: 2}[failure == nil]; len(rows) != want {

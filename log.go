@@ -18,9 +18,9 @@ import (
 // logger is slog.Default() at the time of the call; slog.New(slog.DiscardHandler)
 // is one that writes nothing. Where the logger's handler panics, the observer panics
 // with the same value; where it ends its goroutine, with an error that says so.
-func LogObserver(logger *slog.Logger) func(Event) {
+func LogObserver(logger *slog.Logger) func(event.Event) {
 	log := newEventLog(logger)
-	return func(e Event) {
+	return func(e event.Event) {
 		if err := log.observe(e); err != nil {
 			value, _ := contain.Cause(err)
 			panic(value)
@@ -30,7 +30,7 @@ func LogObserver(logger *slog.Logger) func(Event) {
 
 // observe writes the line of an event. The error is what the log's handler has done
 // instead of returning.
-func (l *eventLog) observe(e Event) (failure error) {
+func (l *eventLog) observe(e event.Event) (failure error) {
 	level := levelOf(e)
 	if !l.enabled(level) {
 		return nil // an event whose level is off costs the look at its type
@@ -41,7 +41,7 @@ func (l *eventLog) observe(e Event) (failure error) {
 	return failure
 }
 
-func (l *eventLog) writeEvent(level slog.Level, e Event) (failure error) {
+func (l *eventLog) writeEvent(level slog.Level, e event.Event) (failure error) {
 	line := func(level slog.Level, message string, attrs ...slog.Attr) {
 		failure = l.write(context.Background(), level, message, attrs...)
 	}

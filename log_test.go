@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -63,7 +64,7 @@ func TestNoLoggerIsTheDefaultLogger(t *testing.T) {
 	if (&gworker.RawJob{}).Logger() != slog.Default() {
 		t.Error("a job that no worker made has no default logger")
 	}
-	gworker.LogObserver(nil)(gworker.WorkerStopped{WorkerID: "w"})
+	gworker.LogObserver(nil)(event.WorkerStopped{WorkerID: "w"})
 	if lines := logs.Saying(t, "worker stopped"); len(lines) == 0 || lines[len(lines)-1]["worker_id"] != "w" {
 		t.Errorf("LogObserver(nil) logged %v", lines)
 	}
@@ -145,7 +146,7 @@ func TestRefusedDeregistrationIsToldAsThat(t *testing.T) {
 	w := start(t, gworker.Config{
 		Pool: pool, Logger: slog.New(slog.NewTextHandler(&out, nil)), Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
 	})
-	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	waitFor[event.ListenerConnected](t, w.Events, nil)
 	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -160,7 +161,7 @@ func TestPanicOfALogHandlerIsReported(t *testing.T) {
 			t.Errorf("recovered %v", v)
 		}
 	}()
-	gworker.LogObserver(slog.New(panicsAt(slog.LevelError)))(gworker.SweepFailed{})
+	gworker.LogObserver(slog.New(panicsAt(slog.LevelError)))(event.SweepFailed{})
 	t.Error("no panic")
 }
 
@@ -180,10 +181,10 @@ func (p panicsAt) WithGroup(string) slog.Handler      { return p }
 func TestEventsBelowTheLevelCostNothing(t *testing.T) {
 	observe := gworker.LogObserver(slog.New(slog.NewJSONHandler(failingWriter{t}, &slog.HandlerOptions{Level: slog.LevelError + 1})))
 	claimed := &job.Claimed{}
-	for _, e := range []gworker.Event{
-		gworker.JobStarted{Job: claimed}, gworker.JobCompleted{Job: claimed, Duration: time.Second},
-		gworker.JobFailed{Job: claimed, Err: errors.New("no"), NextRunAt: time.Now()},
-		gworker.JobsClaimed{Count: 3}, gworker.WorkerRecovered{JobIDs: []int64{1}},
+	for _, e := range []event.Event{
+		event.JobStarted{Job: claimed}, event.JobCompleted{Job: claimed, Duration: time.Second},
+		event.JobFailed{Job: claimed, Err: errors.New("no"), NextRunAt: time.Now()},
+		event.JobsClaimed{Count: 3}, event.WorkerRecovered{JobIDs: []int64{1}},
 	} {
 		if n := testing.AllocsPerRun(100, func() { observe(e) }); n != 0 {
 			t.Errorf("%T allocates %v times", e, n)

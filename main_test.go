@@ -5,7 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -23,12 +23,12 @@ var (
 	nothing   = testworker.Nothing
 )
 
-func waitFor[E gworker.Event](t *testing.T, e *testworker.Events, ok func(E) bool) E {
+func waitFor[E event.Event](t *testing.T, e *testworker.Events, ok func(E) bool) E {
 	t.Helper()
 	return testworker.WaitFor(t, e, ok)
 }
 
-func count[E gworker.Event](e *testworker.Events) int { return testworker.Count[E](e) }
+func count[E event.Event](e *testworker.Events) int { return testworker.Count[E](e) }
 
 // migrated returns a pool on a fresh migrated database.
 func migrated(t *testing.T) *pgxpool.Pool {

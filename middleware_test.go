@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testworker"
 )
 
@@ -134,7 +135,7 @@ func TestPayloadChangesForEveryKindOfTask(t *testing.T) {
 			}
 		},
 	}})
-	if n := count[gworker.JobCompleted](e); n != 5 || tries.Load() != 5 || jobCount(t, pool) != 0 {
+	if n := count[event.JobCompleted](e); n != 5 || tries.Load() != 5 || jobCount(t, pool) != 0 {
 		seen, _ := e.Seen()
 		t.Errorf("%d completed in %d runs: %s", n, tries.Load(), testworker.Describe(seen))
 	}
@@ -281,7 +282,7 @@ func TestPanicsAroundHandlersFailTheAttempt(t *testing.T) {
 			t.Errorf("%s left %q, want %q", name, got, want)
 		}
 	}
-	late := waitFor[gworker.ErrorAfterCompletion](t, e, nil)
+	late := waitFor[event.ErrorAfterCompletion](t, e, nil)
 	if late.Job.Task != "sql" || !strings.Contains(late.Err.Error(), "at sql") {
 		t.Errorf("event %+v", late)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -60,16 +61,16 @@ func TestSnoozeAndCancel(t *testing.T) {
 	if got := waits(t, pool, ids["wrapped"]); got != time.Minute {
 		t.Errorf("snoozed for %s", got)
 	}
-	snoozed := waitFor(t, e, func(e gworker.JobSnoozed) bool { return e.Job.Task == "wrapped" })
+	snoozed := waitFor(t, e, func(e event.JobSnoozed) bool { return e.Job.Task == "wrapped" })
 	if snoozed.For != time.Minute || snoozed.Retired || !strings.Contains(snoozed.Err.Error(), "no quota") {
 		t.Errorf("event %+v", snoozed)
 	}
-	failed := waitFor(t, e, func(e gworker.JobPermanentlyFailed) bool { return e.Job.Task == "cancel" })
+	failed := waitFor(t, e, func(e event.JobPermanentlyFailed) bool { return e.Job.Task == "cancel" })
 	var cancelled *gworker.DiscardError
 	if !errors.As(failed.Err, &cancelled) || !errors.Is(failed.Err, declined) {
 		t.Errorf("event %+v", failed)
 	}
-	if n := count[gworker.JobFailed](e) + count[gworker.JobReturned](e); n != 0 {
+	if n := count[event.JobFailed](e) + count[event.JobReturned](e); n != 0 {
 		t.Errorf("%d jobs reported as failed or returned", n)
 	}
 	lines := logs.Saying(t, "job snoozed")
@@ -102,13 +103,13 @@ func TestReplacedJobDoesNotComeBack(t *testing.T) {
 		retired func(*testing.T, *testworker.Worker) bool
 	}{
 		"snoozed": {gworker.Snooze(time.Hour), "job snoozed; it was replaced", func(t *testing.T, w *testworker.Worker) bool {
-			return waitFor[gworker.JobSnoozed](t, w.Events, nil).Retired
+			return waitFor[event.JobSnoozed](t, w.Events, nil).Retired
 		}},
 		"cut off": {nil, "job cut off; it was replaced", func(t *testing.T, w *testworker.Worker) bool {
 			if err := w.Stop(); err != nil {
 				t.Error(err)
 			}
-			return waitFor[gworker.JobReturned](t, w.Events, nil).Retired
+			return waitFor[event.JobReturned](t, w.Events, nil).Retired
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -194,10 +195,10 @@ func TestSnoozeForNoTimeWaitsAMoment(t *testing.T) {
 				return nil, nil
 			}))
 			w := start(t, config)
-			testworker.WaitForN[gworker.JobCompleted](t, w.Events, len(config.Tasks), nil)
+			testworker.WaitForN[event.JobCompleted](t, w.Events, len(config.Tasks), nil)
 			seen, _ := w.Events.Seen()
 			for _, e := range seen {
-				if e, is := e.(gworker.JobSnoozed); is && e.For != gworker.MinSnooze {
+				if e, is := e.(event.JobSnoozed); is && e.For != gworker.MinSnooze {
 					t.Errorf("%s was snoozed for %s", e.Job.Task, e.For)
 				}
 			}
@@ -307,7 +308,7 @@ func TestBackoffOfTheTask(t *testing.T) {
 	if _, asked := inputs["final"]; asked {
 		t.Error("Backoff was asked about a permanent failure")
 	}
-	panicked := waitFor[gworker.BackoffPanicked](t, e, nil)
+	panicked := waitFor[event.BackoffPanicked](t, e, nil)
 	if panicked.Value != "which time?" || panicked.Job.Task != "panics" || !strings.Contains(panicked.Stack, "outcome_test.go") {
 		t.Errorf("event %+v", panicked)
 	}
@@ -358,7 +359,7 @@ func TestTimeoutOfTheTask(t *testing.T) {
 			t.Errorf("cause is %v", cause)
 		}
 	}
-	failed := waitFor(t, e, func(e gworker.JobFailed) bool { return e.Job.Task == "slow" })
+	failed := waitFor(t, e, func(e event.JobFailed) bool { return e.Job.Task == "slow" })
 	if !errors.Is(failed.Err, gworker.ErrJobTimeout) || !errors.Is(failed.Err, context.DeadlineExceeded) {
 		t.Errorf("event %+v", failed)
 	}
@@ -397,8 +398,8 @@ func TestDecisionsOutliveAShutdown(t *testing.T) {
 	ids := testworker.AddEach(t, newClient(t, pool), specs...)
 	w := start(t, gworker.Config{
 		Pool: pool, Tasks: tasks, GracefulShutdownAbortTimeout: time.Millisecond, ShutdownReturnDelay: 7 * time.Minute,
-		Observers: []func(gworker.Event){func(e gworker.Event) {
-			if _, ok := e.(gworker.JobsAborted); ok {
+		Observers: []func(event.Event){func(e event.Event) {
+			if _, ok := e.(event.JobsAborted); ok {
 				close(aborted)
 			}
 		}},

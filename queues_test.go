@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testworker"
 )
 
@@ -171,12 +172,12 @@ func TestBacklogOfAQueueDoesNotHoldUpOtherJobs(t *testing.T) {
 			return nil
 		}),
 	}})
-	testworker.WaitForN[gworker.JobCompleted](t, worker.Events, 41, nil)
+	testworker.WaitForN[event.JobCompleted](t, worker.Events, 41, nil)
 	if len(runs.order["long"]) != 0 {
 		t.Error("the gate is open")
 	}
 	open()
-	testworker.WaitForN[gworker.JobCompleted](t, worker.Events, 101, nil)
+	testworker.WaitForN[event.JobCompleted](t, worker.Events, 101, nil)
 	if !slices.IsSorted(runs.order["long"]) {
 		t.Errorf("the queue ran in the order %v", runs.order["long"])
 	}
@@ -262,7 +263,7 @@ func TestQueueIsFreeAfterEveryOutcome(t *testing.T) {
 			worker := start(t, gworker.Config{
 				Pool: pool, PollInterval: time.Hour, Tasks: []gworker.Task{c.task, gworker.NewRawTask("next", nothing)},
 			})
-			waitFor(t, worker.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == next.ID })
+			waitFor(t, worker.Events, func(e event.JobCompleted) bool { return e.Job.ID == next.ID })
 			wantQueueLockedBy(t, pool, "")
 		})
 	}

@@ -28,7 +28,7 @@ type RevisionStatus = migrate.RevisionStatus
 // anything else worth a look (SchemaWarning). The error is an
 // *IncompatibleSchemaError if the schema must not be worked on with this version
 // of gworker.
-func (c *Client) Migrate(ctx context.Context, observers ...func(Event)) error {
+func (c *Client) Migrate(ctx context.Context, observers ...func(event.Event)) error {
 	if err := c.reach(ctx); err != nil {
 		return err
 	}

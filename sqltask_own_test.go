@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -60,11 +61,11 @@ func TestSQLTaskChangesItsOwnJob(t *testing.T) {
 			job := add(t, client, gworker.JobSpec{Task: "x", Key: "k", Queue: "q"})
 			e := runOnce(t, gworker.Config{DatabaseURL: url, Tasks: testworker.SQLTasks(t, map[string]string{"x": c.sql})})
 			testworker.NoLocks(t, pool)
-			if n := count[gworker.JobStarted](e); n != 1 {
+			if n := count[event.JobStarted](e); n != 1 {
 				t.Errorf("the job was started %d times", n)
 			}
 			if c.says == "" {
-				if n := count[gworker.JobCompleted](e); n != 1 != c.gone || jobCount(t, pool) != 0 {
+				if n := count[event.JobCompleted](e); n != 1 != c.gone || jobCount(t, pool) != 0 {
 					t.Errorf("%d completions, %d jobs left", n, jobCount(t, pool))
 				}
 				return
@@ -104,12 +105,12 @@ func TestSQLTaskIsFenced(t *testing.T) {
 			w := start(t, gworker.Config{Pool: pool, Tasks: testworker.SQLTasks(t, map[string]string{"x": `
 				insert into seen values (1);
 				select pg_advisory_xact_lock(7)`})})
-			waitFor[gworker.JobStarted](t, w.Events, nil)
+			waitFor[event.JobStarted](t, w.Events, nil)
 			exec(t, pool, change)
 			if _, err := turn.Exec(t.Context(), "select pg_advisory_unlock(7)"); err != nil {
 				t.Fatal(err)
 			}
-			waitFor(t, w.Events, func(e gworker.JobLost) bool { return e.Job.ID == job.ID && !e.Unsure })
+			waitFor(t, w.Events, func(e event.JobLost) bool { return e.Job.ID == job.ID && !e.Unsure })
 			if err := w.Stop(); err != nil {
 				t.Error(err)
 			}
@@ -201,7 +202,7 @@ func TestSQLTaskLeavesNothingInItsSession(t *testing.T) {
 					add(t, client, gworker.JobSpec{Task: "x", MaxAttempts: 1})
 				}
 				e := runOnce(t, gworker.Config{Pool: own, Concurrency: 1, Tasks: testworker.SQLTasks(t, map[string]string{"x": sql + end})})
-				if done := count[gworker.JobCompleted](e); end == "" && done != 3 {
+				if done := count[event.JobCompleted](e); end == "" && done != 3 {
 					var why string
 					scan(t, pool, "select max(last_error) from graphile_worker._private_jobs", nil, &why)
 					t.Errorf("%d of 3 jobs were completed: %s", done, why)

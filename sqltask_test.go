@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -47,11 +48,11 @@ func TestSQLTaskCopies(t *testing.T) {
 			e := runOnce(t, gworker.Config{DatabaseURL: url, Concurrency: 1, MaxPoolSize: 2, Tasks: testworker.SQLTasks(t, map[string]string{
 				"copies": c.sql, "after": "insert into seen values (3)",
 			})})
-			waitFor(t, e, func(e gworker.JobCompleted) bool { return e.Job.ID == after.ID })
+			waitFor(t, e, func(e event.JobCompleted) bool { return e.Job.ID == after.ID })
 			var ids []int
 			scan(t, pool, "select coalesce(array_agg(id order by id), '{}') from seen", nil, &ids)
 			if c.says == "" {
-				waitFor(t, e, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+				waitFor(t, e, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 				if len(ids) != 3 {
 					t.Errorf("seen is %v", ids)
 				}
@@ -107,12 +108,12 @@ func TestSQLTaskEndsAtItsTimeout(t *testing.T) {
 				config.Tasks[0] = config.Tasks[0].With(gworker.TaskOptions{Timeout: 300 * time.Millisecond})
 				config.Concurrency = 1
 				w := start(t, config)
-				failed := waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == job.ID })
+				failed := waitFor(t, w.Events, func(e event.JobFailed) bool { return e.Job.ID == job.ID })
 				if !strings.Contains(failed.Err.Error(), "time") {
 					t.Errorf("%s: error %v", kind, failed.Err)
 				}
 				next := add(t, client, gworker.JobSpec{Task: "after"})
-				waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == next.ID })
+				waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == next.ID })
 				noneRuns(t, pool, sql)
 				if err := w.Stop(); err != nil {
 					t.Error(err)
@@ -171,7 +172,7 @@ func TestSQLTaskThatDeallocates(t *testing.T) {
 			e := runOnce(t, gworker.Config{Pool: pool, HoldTime: new(time.Duration), Concurrency: 1, Tasks: append(
 				testworker.SQLTasks(t, map[string]string{"deallocates": sql, "other": "select 1"}), gworker.NewRawTask("go", nothing),
 			)})
-			if n := jobCount(t, pool); n != 0 || count[gworker.JobFailed](e) != 0 {
+			if n := jobCount(t, pool); n != 0 || count[event.JobFailed](e) != 0 {
 				seen, _ := e.Seen()
 				t.Errorf("%d jobs are left: %s", n, testworker.Describe(seen))
 			}

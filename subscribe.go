@@ -1,6 +1,9 @@
 package gworker
 
-import "github.com/gworker/gworker/internal/eventstream"
+import (
+	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
+)
 
 // DefaultSubscriptionBuffer is the room of a Subscription whose configuration
 // does not say.
@@ -15,16 +18,16 @@ type SubscriptionConfig struct {
 
 	// Types are the types of events that are wanted, each as any value of it:
 	//
-	//	Types: []gworker.Event{gworker.JobFailed{}, gworker.JobPermanentlyFailed{}}
+	//	Types: []event.Event{event.JobFailed{}, event.JobPermanentlyFailed{}}
 	//
 	// None means all.
-	Types []Event
+	Types []event.Event
 
 	// Filter, if not nil, says which events of these types are wanted. It is
 	// called from many goroutines at once and the worker waits for it, so it
 	// should only look at the event. If it panics the event is not wanted, and
 	// ObserverPanicked reports it.
-	Filter func(Event) bool
+	Filter func(event.Event) bool
 }
 
 // Subscription is a stream of a worker's events with a buffer of its own, for
@@ -44,7 +47,7 @@ func (w *Worker) Subscribe(config SubscriptionConfig) *Subscription {
 
 // Events returns the channel of events. It is closed after the last one: when Close
 // is called, or when the worker has stopped (WorkerStopped is the last event then).
-func (s *Subscription) Events() <-chan Event { return s.stream.Events() }
+func (s *Subscription) Events() <-chan event.Event { return s.stream.Events() }
 
 // Dropped returns how many events had no room so far. Where none may be missed, use
 // Config.Observers.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testworker"
 )
 
@@ -27,8 +28,8 @@ func TestSubscriptions(t *testing.T) {
 	var worker *gworker.Worker
 	var late *gworker.Subscription
 	worker, err := gworker.NewWorker(gworker.Config{
-		Pool: pool, Observers: []func(gworker.Event){e.Observe, func(e gworker.Event) {
-			if _, ok := e.(gworker.WorkerStopping); ok {
+		Pool: pool, Observers: []func(event.Event){e.Observe, func(e event.Event) {
+			if _, ok := e.(event.WorkerStopping); ok {
 				late = worker.Subscribe(gworker.SubscriptionConfig{})
 			}
 		}},
@@ -38,9 +39,9 @@ func TestSubscriptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	stuck := worker.Subscribe(gworker.SubscriptionConfig{Buffer: 1})
-	completed := worker.Subscribe(gworker.SubscriptionConfig{Types: []gworker.Event{gworker.JobCompleted{}}})
-	some := worker.Subscribe(gworker.SubscriptionConfig{Filter: func(e gworker.Event) bool {
-		c, ok := e.(gworker.JobCompleted)
+	completed := worker.Subscribe(gworker.SubscriptionConfig{Types: []event.Event{event.JobCompleted{}}})
+	some := worker.Subscribe(gworker.SubscriptionConfig{Filter: func(e event.Event) bool {
+		c, ok := e.(event.JobCompleted)
 		return ok && c.Job.ID%2 == 0
 	}})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -109,17 +110,17 @@ func TestEventsOfAWorkersLife(t *testing.T) {
 		})},
 	})
 	defer close(held)
-	waitFor[gworker.ListenerConnected](t, r.Events, nil)
-	waitFor[gworker.ClaimEmpty](t, r.Events, nil)
+	waitFor[event.ListenerConnected](t, r.Events, nil)
+	waitFor[event.ClaimEmpty](t, r.Events, nil)
 	job := add(t, client, gworker.JobSpec{Task: "stuck"})
-	n := waitFor(t, r.Events, func(e gworker.NotificationReceived) bool { return e.Channel == "jobs:insert" })
+	n := waitFor(t, r.Events, func(e event.NotificationReceived) bool { return e.Channel == "jobs:insert" })
 	if !strings.Contains(n.Payload, `"count":1`) || n.WorkerID != r.ID() {
 		t.Errorf("the notification is %+v", n)
 	}
-	waitFor[gworker.JobStarted](t, r.Events, nil)
+	waitFor[event.JobStarted](t, r.Events, nil)
 	stopped := make(chan error, 1)
 	go func() { stopped <- r.Stop() }()
-	interrupted := waitFor[gworker.JobInterrupted](t, r.Events, nil)
+	interrupted := waitFor[event.JobInterrupted](t, r.Events, nil)
 	if interrupted.Job.ID != job.ID || !errors.Is(interrupted.Cause, gworker.ErrShutdown) {
 		t.Errorf("the event is %+v", interrupted)
 	}
@@ -127,18 +128,18 @@ func TestEventsOfAWorkersLife(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}
-	if forced := waitFor[gworker.ShutdownForced](t, r.Events, nil); !slices.Equal(forced.JobIDs, []int64{job.ID}) {
+	if forced := waitFor[event.ShutdownForced](t, r.Events, nil); !slices.Equal(forced.JobIDs, []int64{job.ID}) {
 		t.Errorf("the event is %+v", forced)
 	}
-	if complete := waitFor[gworker.ShutdownComplete](t, r.Events, nil); !complete.Forced || complete.Duration <= 0 {
+	if complete := waitFor[event.ShutdownComplete](t, r.Events, nil); !complete.Forced || complete.Duration <= 0 {
 		t.Errorf("the event is %+v", complete)
 	}
 	seen, _ := r.Events.Seen()
 	var order []string
 	for _, e := range seen {
 		switch e.(type) {
-		case gworker.WorkerCreated, gworker.WorkerStarted, gworker.JobStarted, gworker.WorkerStopping, gworker.JobsAborted,
-			gworker.JobInterrupted, gworker.ShutdownForced, gworker.JobReturned, gworker.ShutdownComplete, gworker.WorkerStopped:
+		case event.WorkerCreated, event.WorkerStarted, event.JobStarted, event.WorkerStopping, event.JobsAborted,
+			event.JobInterrupted, event.ShutdownForced, event.JobReturned, event.ShutdownComplete, event.WorkerStopped:
 			order = append(order, strings.TrimPrefix(fmt.Sprintf("%T", e), "event."))
 		}
 	}
@@ -147,8 +148,8 @@ func TestEventsOfAWorkersLife(t *testing.T) {
 	if got := strings.Join(order, " "); got != want {
 		t.Errorf("in this order:\n%s\nwant\n%s", got, want)
 	}
-	if count[gworker.ListenerConnecting](r.Events) == 0 || count[gworker.ListenerReleased](r.Events) != 1 ||
-		count[gworker.ClaimStarted](r.Events) == 0 {
+	if count[event.ListenerConnecting](r.Events) == 0 || count[event.ListenerReleased](r.Events) != 1 ||
+		count[event.ClaimStarted](r.Events) == 0 {
 		t.Errorf("the listener or the claims are missing: %s", testworker.Describe(seen))
 	}
 }
@@ -161,14 +162,14 @@ func TestShutdownThatNobodyForces(t *testing.T) {
 	r := start(t, gworker.Config{Pool: migrated(t), Tasks: []gworker.Task{
 		gworker.NewTask("x", func(context.Context, *gworker.Job[any]) error { return nil }),
 	}})
-	waitFor[gworker.WorkerStarted](t, r.Events, nil)
+	waitFor[event.WorkerStarted](t, r.Events, nil)
 	if err := r.Stop(); err != nil {
 		t.Error(err)
 	}
-	if complete := waitFor[gworker.ShutdownComplete](t, r.Events, nil); complete.Forced {
+	if complete := waitFor[event.ShutdownComplete](t, r.Events, nil); complete.Forced {
 		t.Error("it says that it was forced")
 	}
-	if n := count[gworker.ShutdownForced](r.Events); n != 0 {
+	if n := count[event.ShutdownForced](r.Events); n != 0 {
 		t.Error("somebody forced it")
 	}
 }

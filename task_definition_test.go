@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/gworkertest"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -346,7 +347,7 @@ func TestCronItemOfADefinition(t *testing.T) {
 			config := gworker.Config{Pool: migrated(t), BeforeAdd: before, Cron: gworker.CronConfig{Items: []gworker.CronItem{item}}}
 			remember(t, config, time.Now().Add(-time.Hour), "daily")
 			w := start(t, config)
-			waitFor[gworker.CronBackfilled](t, w.Events, nil)
+			waitFor[event.CronBackfilled](t, w.Events, nil)
 			if err := w.Stop(); err != nil {
 				t.Error(err)
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -29,7 +30,7 @@ func TestSQLTaskSeesItsJob(t *testing.T) {
 			current_setting('gworker.attempt'), current_setting('gworker.max_attempts'), current_setting('gworker.queue'),
 			current_setting('gworker.key'), current_setting('gworker.priority'), current_setting('gworker.run_at'));
 		select graphile_worker.add_job('next')`})})
-	waitFor(t, e, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+	waitFor(t, e, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 	var lines []string
 	scan(t, pool, "select array_agg(line) from seen", nil, &lines)
 	want := []string{payload["text"].(string), "1|reports/daily|1|9|q|k|3|2020-01-02T03:04:05Z"}
@@ -122,11 +123,11 @@ func TestSQLTaskEndsWithItsContext(t *testing.T) {
 		Pool: pool, GracefulShutdownAbortTimeout: time.Millisecond,
 		Tasks: testworker.SQLTasks(t, map[string]string{"long": "select pg_sleep(3600)"}),
 	})
-	waitFor[gworker.JobStarted](t, w.Events, nil)
+	waitFor[event.JobStarted](t, w.Events, nil)
 	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
-	returned := waitFor[gworker.JobReturned](t, w.Events, nil)
+	returned := waitFor[event.JobReturned](t, w.Events, nil)
 	if !errors.Is(returned.Err, gworker.ErrShutdown) {
 		t.Errorf("reason is %v", returned.Err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testworker"
 )
 
@@ -48,7 +49,7 @@ func TestTypedHandlerGetsJobAndPayload(t *testing.T) {
 	if n := jobCount(t, pool); n != 1 {
 		t.Errorf("%d jobs left, want the one that the handler added", n)
 	}
-	waitFor(t, e, func(e gworker.JobCompleted) bool { return e.Job.ID == added.ID })
+	waitFor(t, e, func(e event.JobCompleted) bool { return e.Job.ID == added.ID })
 	var locked int
 	scan(t, pool, "select count(*) from graphile_worker._private_job_queues where locked_at is not null or locked_by is not null", nil, &locked)
 	if locked != 0 {
@@ -97,7 +98,7 @@ func TestFailureIsStoredAndRetriedExponentially(t *testing.T) {
 		if diff := row.Delay - c.delay; diff < -0.001 || diff > 0.001 {
 			t.Errorf("after %d attempts: runs again after %f s, want %f s", c.attemptsBefore, row.Delay, c.delay)
 		}
-		failed := waitFor(t, e, func(e gworker.JobFailed) bool { return e.Job.ID == job.ID })
+		failed := waitFor(t, e, func(e event.JobFailed) bool { return e.Job.ID == job.ID })
 		if failed.NextRunAt.IsZero() || !strings.Contains(failed.Err.Error(), "no ink") {
 			t.Errorf("event %+v", failed)
 		}
@@ -120,7 +121,7 @@ func TestLastAttemptFailsPermanently(t *testing.T) {
 	if !last {
 		t.Error("LastAttempt is false in the last attempt")
 	}
-	waitFor[gworker.JobPermanentlyFailed](t, e, nil)
+	waitFor[event.JobPermanentlyFailed](t, e, nil)
 }
 
 func TestHandlersThatDoNotReturnFailTheirJobAlone(t *testing.T) {
@@ -158,7 +159,7 @@ func TestHandlersThatDoNotReturnFailTheirJobAlone(t *testing.T) {
 			t.Errorf("%s: %+v", name, row)
 		}
 	}
-	failed := waitFor(t, e, func(e gworker.JobFailed) bool { return e.Job.Task == "panic error" })
+	failed := waitFor(t, e, func(e event.JobFailed) bool { return e.Job.Task == "panic error" })
 	var panicked *gworker.PanicError
 	if !errors.As(failed.Err, &panicked) || !errors.Is(failed.Err, sentinel) {
 		t.Errorf("event's error %T does not lead to the panic", failed.Err)
@@ -172,7 +173,7 @@ func TestUnknownTasksAreNotClaimed(t *testing.T) {
 	unknown := add(t, client, gworker.JobSpec{Task: "unknown"})
 	known := add(t, client, gworker.JobSpec{Task: odd})
 	e := runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{gworker.NewRawTask(odd, nothing)}})
-	waitFor(t, e, func(e gworker.JobCompleted) bool { return e.Job.ID == known.ID })
+	waitFor(t, e, func(e event.JobCompleted) bool { return e.Job.ID == known.ID })
 	if row := testworker.ReadFailure(t, pool, unknown.ID); row.Attempts != 0 || row.LockedBy != nil {
 		t.Errorf("job of an unknown task was touched: %+v", row)
 	}
@@ -183,15 +184,15 @@ func TestUnknownTasksAreNotClaimed(t *testing.T) {
 func TestNotificationStartsJob(t *testing.T) {
 	pool := migrated(t)
 	w := start(t, gworker.Config{Pool: pool, PollInterval: time.Hour, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	waitFor[event.ListenerConnected](t, w.Events, nil)
 	job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 
 	// What is no notification of ours is harmless, and an unreadable one counts.
 	exec(t, pool, `select pg_notify('jobs:insert', ''), pg_notify('jobs:insert', '{"count":'),
 		pg_notify('jobs:insert', '[]'), pg_notify('worker:migrate', 'nonsense'), pg_notify('worker:migrate', '{"breaking":true}')`)
 	exec(t, pool, "select graphile_worker.add_job('x')")
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID > job.ID })
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID > job.ID })
 	if err := w.Stop(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
@@ -200,12 +201,12 @@ func TestNotificationStartsJob(t *testing.T) {
 func TestPollingFindsJobsWhoseTimeHasCome(t *testing.T) {
 	pool := migrated(t)
 	w := start(t, gworker.Config{Pool: pool, PollInterval: 50 * time.Millisecond, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	waitFor[event.ListenerConnected](t, w.Events, nil)
 	// Inserted behind everybody's back, so nobody is notified.
 	exec(t, pool, "insert into graphile_worker._private_tasks (identifier) values ('x')")
 	exec(t, pool, `insert into graphile_worker._private_jobs (task_id, run_at)
 		select id, now() + interval '200 milliseconds' from graphile_worker._private_tasks`)
-	done := waitFor[gworker.JobCompleted](t, w.Events, nil)
+	done := waitFor[event.JobCompleted](t, w.Events, nil)
 	if started := done.Job.LockedAt; started.Before(done.Job.RunAt) {
 		t.Errorf("claimed at %s, before its run_at %s", started, done.Job.RunAt)
 	}
@@ -251,13 +252,13 @@ func testConcurrency(t *testing.T, hold *time.Duration) {
 	if most.Load() > slots {
 		t.Errorf("%d jobs ran at once, want at most %d", most.Load(), slots)
 	}
-	if n := count[gworker.JobCompleted](e); n != len(specs) {
+	if n := count[event.JobCompleted](e); n != len(specs) {
 		t.Errorf("%d jobs completed, want %d", n, len(specs))
 	}
 	seen, _ := e.Seen()
 	claims := 0
-	for _, event := range seen {
-		if claimed, ok := event.(gworker.JobsClaimed); ok {
+	for _, e := range seen {
+		if claimed, ok := e.(event.JobsClaimed); ok {
 			if claims++; claimed.Count > claimed.Asked || claims == 1 && claimed.Asked > slots {
 				t.Errorf("claim %d took %d of %d with %d slots", claims, claimed.Count, claimed.Asked, slots)
 			}
@@ -311,7 +312,7 @@ func TestNamedQueueRunsInOrderOneAtATime(t *testing.T) {
 		for _, w := range workers {
 			_, change := w.Events.Seen()
 			changes = append(changes, change)
-			done += count[gworker.JobCompleted](w.Events)
+			done += count[event.JobCompleted](w.Events)
 		}
 		if done == len(specs) {
 			break

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 )
 
 // configureGworker is the one place where the variants of gworker differ.
@@ -38,7 +39,7 @@ func workGworker(o order, stop <-chan struct{}) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	started := worker.Subscribe(gworker.SubscriptionConfig{Types: []gworker.Event{gworker.WorkerStarted{}}})
+	started := worker.Subscribe(gworker.SubscriptionConfig{Types: []event.Event{event.WorkerStarted{}}})
 	go func() {
 		if _, ok := <-started.Events(); ok { // closed: it did not come so far
 			say(reply{Event: "ready", At: time.Now().UnixNano()})

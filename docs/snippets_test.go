@@ -44,6 +44,7 @@ var knownPackages = map[string]string{
 	"goleak":      "go.uber.org/goleak",
 	"gworker":     module,
 	"gworkertest": module + "/gworkertest",
+	"event":       module + "/event",
 	"json":        "encoding/json",
 	"log":         "log",
 	"os":          "os",

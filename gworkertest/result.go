@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
 )
@@ -99,19 +100,19 @@ func outcomeOf(j *job.Claimed, o job.Outcome) Outcome {
 }
 
 // resultOf reads a worker's event about the end of a job's run.
-func resultOf(e gworker.Event) (r Result, ok bool) {
+func resultOf(e event.Event) (r Result, ok bool) {
 	switch e := e.(type) {
-	case gworker.JobCompleted:
+	case event.JobCompleted:
 		return Result{Outcome: Completed, Job: e.Job.Row, Duration: e.Duration}, true
-	case gworker.JobFailed:
+	case event.JobFailed:
 		return Result{Outcome: Failed, Err: contain.Original(e.Err), Job: e.Job.Row, NextRunAt: e.NextRunAt, Duration: e.Duration}, true
-	case gworker.JobPermanentlyFailed:
+	case event.JobPermanentlyFailed:
 		return Result{Outcome: PermanentlyFailed, Err: contain.Original(e.Err), Job: e.Job.Row, Duration: e.Duration}, true
-	case gworker.JobReturned:
+	case event.JobReturned:
 		return Result{Outcome: Returned, Err: contain.Original(e.Err), Job: e.Job.Row, Duration: e.Duration, retired: e.Retired}, true
-	case gworker.JobSnoozed:
+	case event.JobSnoozed:
 		return Result{Outcome: Snoozed, Err: contain.Original(e.Err), Job: e.Job.Row, Delay: &e.For, Duration: e.Duration, retired: e.Retired}, true
-	case gworker.JobLost:
+	case event.JobLost:
 		return Result{Outcome: Lost, Err: contain.Original(e.Err), Job: e.Job.Row}, true
 	}
 	return r, false

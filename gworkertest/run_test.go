@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/gworkertest"
 )
 
@@ -107,11 +108,11 @@ func TestRunLogsAndEmitsAsAWorkerDoes(t *testing.T) {
 		gworkertest.Run(context.Background(), t, gworker.NewRawTask("x", func(_ context.Context, job *gworker.RawJob) error {
 			job.Logger().Info("half way")
 			return nil
-		}), gworkertest.Call{Config: gworker.Config{Observers: []func(gworker.Event){func(e gworker.Event) {
+		}), gworkertest.Call{Config: gworker.Config{Observers: []func(event.Event){func(e event.Event) {
 			switch e.(type) {
-			case gworker.JobStarted:
+			case event.JobStarted:
 				started++
-			case gworker.JobEnded:
+			case event.JobEnded:
 				ended++
 			}
 		}}}})

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 )
 
 // runs keeps the ends of a worker's runs by job, and which of them the test has
@@ -19,8 +19,8 @@ type runs struct {
 	started chan struct{} // closed when the worker begins to take jobs
 }
 
-func (r *runs) observe(e gworker.Event) {
-	if _, ok := e.(gworker.WorkerStarted); ok {
+func (r *runs) observe(e event.Event) {
+	if _, ok := e.(event.WorkerStarted); ok {
 		r.once.Do(func() { close(r.started) })
 	}
 	end, ok := resultOf(e)

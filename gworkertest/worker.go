@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 )
 
 const (
@@ -73,7 +74,7 @@ func StartWorker(t testing.TB, config gworker.Config) *Worker {
 	if config.Logger == nil {
 		config.Logger, w.quiet = testLogger(t)
 	}
-	config.Observers = append(append([]func(gworker.Event){}, config.Observers...), w.runs.observe)
+	config.Observers = append(append([]func(event.Event){}, config.Observers...), w.runs.observe)
 	var err error
 	if w.worker, err = gworker.NewWorker(config); err != nil {
 		t.Fatalf("gworkertest: %v", err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/gworkertest"
 )
 
@@ -40,8 +41,8 @@ func TestWaitForEachRunOfAJob(t *testing.T) {
 			}
 			return nil
 		})},
-		Observers: []func(gworker.Event){func(e gworker.Event) {
-			if _, failed := e.(gworker.JobFailed); failed { // try again at once
+		Observers: []func(event.Event){func(e event.Event) {
+			if _, failed := e.(event.JobFailed); failed { // try again at once
 				if _, err := pool.Exec(context.Background(), "update graphile_worker._private_jobs set run_at = now()"); err != nil {
 					t.Error(err)
 				}

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/devpg"
 	"github.com/gworker/gworker/internal/terminal"
 )
@@ -247,7 +248,7 @@ func (s *devSession) worker(f devFlags, crontab crontabFile, logger *zap.Logger)
 	return gworker.NewWorker(gworker.Config{
 		DatabaseURL: s.url, Schema: s.shared.schemaName(), NoPreparedStatements: s.shared.unprepared,
 		Tasks: s.tasks, Concurrency: f.jobs, Cron: crontab.config(),
-		Logger: silence, Observers: []func(gworker.Event){observe},
+		Logger: silence, Observers: []func(event.Event){observe},
 	})
 }
 

@@ -8,42 +8,42 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/terminal"
 )
 
 // observe prints what ran, and after the first job what to try next. What it
 // does not print, or everything, goes to the log.
-func (s *devSession) observe(log func(gworker.Event), logJobs bool) func(gworker.Event) {
-	return func(e gworker.Event) {
+func (s *devSession) observe(log func(event.Event), logJobs bool) func(event.Event) {
+	return func(e event.Event) {
 		if !s.print(e) || logJobs {
 			log(e)
 		}
 	}
 }
 
-func (s *devSession) print(e gworker.Event) bool {
+func (s *devSession) print(e event.Event) bool {
 	switch e := e.(type) {
-	case gworker.TaskOutput:
+	case event.TaskOutput:
 		s.say("%s (job %d): %s\n", e.Job.Task, e.Job.ID, e.Line)
 		return true
-	case gworker.CronScheduled:
+	case event.CronScheduled:
 		s.sayScheduled(e.Jobs, e.Minute)
 		return true
-	case gworker.CronBackfilled:
+	case event.CronBackfilled:
 		s.sayScheduled(e.Jobs, e.Minute)
 		return true
-	case gworker.JobCompleted:
+	case event.JobCompleted:
 		s.say("ran %s (job %d) in %s\n", e.Job.Task, e.Job.ID, e.Duration.Round(10*time.Microsecond))
-	case gworker.JobFailed:
+	case event.JobFailed:
 		s.say("%s (job %d) failed, tries again at %s: %v\n",
 			e.Job.Task, e.Job.ID, e.NextRunAt.Local().Format(time.TimeOnly), e.Err)
-	case gworker.JobPermanentlyFailed:
+	case event.JobPermanentlyFailed:
 		s.say("%s (job %d) failed for good: %v\n", e.Job.Task, e.Job.ID, e.Err)
-	case gworker.JobsClaimed:
+	case event.JobsClaimed:
 		s.claimed.Store(true)
 		return false
-	case gworker.ClaimEmpty:
+	case event.ClaimEmpty:
 		if !s.claimed.Load() {
 			s.sayNext() // another worker has taken the example job
 		}
@@ -68,7 +68,7 @@ func (s *devSession) sayText(text string) {
 	_, _ = io.WriteString(s.out, text)
 }
 
-func (s *devSession) sayScheduled(jobs []gworker.CronJob, minute time.Time) {
+func (s *devSession) sayScheduled(jobs []event.CronJob, minute time.Time) {
 	for _, j := range jobs {
 		s.say("cron added %s (job %d) for %s\n", j.Task, j.JobID, minute.Local().Format("15:04"))
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/terminal"
 )
 
@@ -50,12 +51,12 @@ breaking, whose content it has, and what a run would do.`,
 
 func migrateAndTell(ctx context.Context, client *gworker.Client, shared *sharedFlags) error {
 	applied := 0
-	err := client.Migrate(ctx, func(e gworker.Event) {
+	err := client.Migrate(ctx, func(e event.Event) {
 		switch e := e.(type) {
-		case gworker.RevisionApplied:
+		case event.RevisionApplied:
 			applied++
 			terminal.Fprintf(shared.std.out, "applied revision %d%s\n", e.Revision, ifBreaking(" (breaking)", e.Breaking))
-		case gworker.SchemaWarning:
+		case event.SchemaWarning:
 			terminal.Fprintf(shared.std.err, "worker: warning: %s\n", e.Message)
 		}
 	})

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 )
 
 // The command line of Node's graphile-worker is accepted: its options have the
@@ -155,9 +155,9 @@ func runByFlagsAlone(root, run *cobra.Command) {
 const quietSuccesses = "NO_LOG_SUCCESS"
 
 // withoutSuccesses passes on all events but the completions of jobs.
-func withoutSuccesses(observe func(gworker.Event)) func(gworker.Event) {
-	return func(e gworker.Event) {
-		if _, success := e.(gworker.JobCompleted); !success {
+func withoutSuccesses(observe func(event.Event)) func(event.Event) {
+	return func(e event.Event) {
+		if _, success := e.(event.JobCompleted); !success {
 			observe(e)
 		}
 	}

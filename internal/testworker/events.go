@@ -7,13 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 )
 
 // Events records what a worker reports, and lets a test wait for it.
 type Events struct {
 	mu     sync.Mutex
-	seen   []gworker.Event
+	seen   []event.Event
 	change chan struct{} // closed by the next event
 }
 
@@ -21,36 +21,36 @@ type Events struct {
 func NewEvents() *Events { return &Events{change: make(chan struct{})} }
 
 // Observe records an event.
-func (e *Events) Observe(event gworker.Event) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.seen = append(e.seen, event)
-	close(e.change)
-	e.change = make(chan struct{})
+func (l *Events) Observe(e event.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = append(l.seen, e)
+	close(l.change)
+	l.change = make(chan struct{})
 }
 
 // Seen returns the events so far, and a channel that the next one closes.
-func (e *Events) Seen() ([]gworker.Event, <-chan struct{}) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return append([]gworker.Event(nil), e.seen...), e.change
+func (l *Events) Seen() ([]event.Event, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]event.Event(nil), l.seen...), l.change
 }
 
 // WaitFor returns the first event of type E that ok accepts; nil accepts all.
-func WaitFor[E gworker.Event](t *testing.T, e *Events, ok func(E) bool) E {
+func WaitFor[E event.Event](t *testing.T, l *Events, ok func(E) bool) E {
 	t.Helper()
-	return WaitForN(t, e, 1, ok)[0]
+	return WaitForN(t, l, 1, ok)[0]
 }
 
 // WaitForN returns the events of type E that ok accepts, as soon as they are n or more.
-func WaitForN[E gworker.Event](t *testing.T, e *Events, n int, ok func(E) bool) []E {
+func WaitForN[E event.Event](t *testing.T, l *Events, n int, ok func(E) bool) []E {
 	t.Helper()
 	timeout := time.After(Patience)
 	for {
-		seen, change := e.Seen()
+		seen, change := l.Seen()
 		var found []E
-		for _, event := range seen {
-			if typed, is := event.(E); is && (ok == nil || ok(typed)) {
+		for _, e := range seen {
+			if typed, is := e.(E); is && (ok == nil || ok(typed)) {
 				found = append(found, typed)
 			}
 		}
@@ -67,11 +67,11 @@ func WaitForN[E gworker.Event](t *testing.T, e *Events, n int, ok func(E) bool) 
 }
 
 // Count returns how many events of type E were seen.
-func Count[E gworker.Event](e *Events) int {
-	seen, _ := e.Seen()
+func Count[E event.Event](l *Events) int {
+	seen, _ := l.Seen()
 	n := 0
-	for _, event := range seen {
-		if _, is := event.(E); is {
+	for _, e := range seen {
+		if _, is := e.(E); is {
 			n++
 		}
 	}
@@ -79,10 +79,10 @@ func Count[E gworker.Event](e *Events) int {
 }
 
 // Describe lists events for a failing test.
-func Describe(seen []gworker.Event) string {
+func Describe(seen []event.Event) string {
 	var lines []string
-	for _, event := range seen {
-		lines = append(lines, fmt.Sprintf("%T %+v", event, event))
+	for _, e := range seen {
+		lines = append(lines, fmt.Sprintf("%T %+v", e, e))
 	}
 	return "\n" + strings.Join(lines, "\n")
 }

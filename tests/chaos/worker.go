@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 )
 
 // processEnv set, this program is a worker.
@@ -97,7 +98,7 @@ func runWorker(ctx context.Context) error {
 		ConnectTimeout: 5 * time.Minute, // it may be started while there is no database
 		// Short, so that a fault holds several of them.
 		StatementTimeout: statementTimeout, GracefulShutdownAbortTimeout: abortTimeout,
-		Observers: []func(gworker.Event){tell},
+		Observers: []func(event.Event){tell},
 	}
 	if o.LocalQueue > 0 {
 		config.LocalQueue = gworker.LocalQueueConfig{Size: o.LocalQueue, TTL: localQueueTTL}
@@ -128,11 +129,11 @@ func runWorker(ctx context.Context) error {
 }
 
 // tell passes on what the figures count. What every job has would be too much.
-func tell(e gworker.Event) {
+func tell(e event.Event) {
 	switch e.(type) {
-	case gworker.JobsClaimed, gworker.JobStarted, gworker.JobEnded, gworker.JobCompleted, gworker.JobFailed,
-		gworker.JobPermanentlyFailed, gworker.LocalQueueFetched, gworker.LocalQueueModeChanged,
-		gworker.ClaimStarted, gworker.ClaimEmpty, gworker.NotificationReceived:
+	case event.JobsClaimed, event.JobStarted, event.JobEnded, event.JobCompleted, event.JobFailed,
+		event.JobPermanentlyFailed, event.LocalQueueFetched, event.LocalQueueModeChanged,
+		event.ClaimStarted, event.ClaimEmpty, event.NotificationReceived:
 	default:
 		say(message{Event: fmt.Sprintf("%T", e)[len("event."):]})
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testproxy"
 	"github.com/gworker/gworker/internal/testworker"
@@ -207,7 +208,7 @@ func TestServerWithoutTLSIsWaitedFor(t *testing.T) {
 			w, err := gworker.NewWorker(gworker.Config{
 				DatabaseURL:    "postgres://u@" + startingServer(t, c.says) + c.others + "/db" + c.options,
 				ConnectTimeout: time.Hour, Tasks: []gworker.Task{gworker.NewTask("x", noop)},
-				Observers: []func(gworker.Event){e.Observe},
+				Observers: []func(event.Event){e.Observe},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -217,7 +218,7 @@ func TestServerWithoutTLSIsWaitedFor(t *testing.T) {
 			go func() { ended <- w.Run(ctx) }()
 			defer func() { <-ended }()
 			defer cancel()
-			got := waitFor[gworker.DatabaseUnreachable](t, e, nil)
+			got := waitFor[event.DatabaseUnreachable](t, e, nil)
 			if text := got.Err.Error(); strings.Contains(text, "has no TLS") {
 				t.Error(text)
 			}

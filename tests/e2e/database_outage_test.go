@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -88,10 +89,10 @@ func testDatabaseGoesAway(t *testing.T, hold *time.Duration) {
 			t.Fatal(err)
 		}
 		gate <- struct{}{} // they end while there is no database
-		waitFor(t, w.Events, func(e gworker.Event) bool {
+		waitFor(t, w.Events, func(e event.Event) bool {
 			switch e.(type) {
 			// While it is not known what has become of held jobs, none are claimed.
-			case gworker.ClaimFailed, gworker.OutcomesDelayed:
+			case event.ClaimFailed, event.OutcomesDelayed:
 				return true
 			}
 			return false
@@ -128,7 +129,7 @@ func testDatabaseGoesAway(t *testing.T, hold *time.Duration) {
 	if again > 0 {
 		t.Errorf("%d runs were repeated, although this worker lived all along", again)
 	}
-	if n := count[gworker.OutcomesAbandoned](w.Events); n > 0 {
+	if n := count[event.OutcomesAbandoned](w.Events); n > 0 {
 		t.Errorf("outcomes abandoned")
 	}
 }
@@ -156,11 +157,11 @@ func TestRunWaitsForADatabaseThatComesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := start(t, gworker.Config{DatabaseURL: url, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor[gworker.DatabaseUnreachable](t, w.Events, nil)
+	waitFor[event.DatabaseUnreachable](t, w.Events, nil)
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	waitFor[gworker.WorkerStarted](t, w.Events, nil)
+	waitFor[event.WorkerStarted](t, w.Events, nil)
 	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -170,7 +171,7 @@ func TestRunGivesUpOnADatabaseThatDoesNotComeUp(t *testing.T) {
 	e := testworker.NewEvents()
 	worker, err := gworker.NewWorker(gworker.Config{
 		DatabaseURL: "postgres://u:hunter2@127.0.0.1:1/db", ConnectTimeout: 500 * time.Millisecond,
-		Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}, Observers: []func(gworker.Event){e.Observe},
+		Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}, Observers: []func(event.Event){e.Observe},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +180,7 @@ func TestRunGivesUpOnADatabaseThatDoesNotComeUp(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "gave up after 500ms") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("error is %v", err)
 	}
-	if count[gworker.DatabaseUnreachable](e) == 0 {
+	if count[event.DatabaseUnreachable](e) == 0 {
 		t.Error("nothing said that the database cannot be reached")
 	}
 	if err := worker.Run(t.Context()); !errors.Is(err, gworker.ErrAlreadyRun) {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
@@ -93,7 +94,7 @@ func TestFailureTextsFitEveryEncoding(t *testing.T) {
 					gworker.NewRawTask("plain", fails("plain")), gworker.NewRawTask("japanese", fails("no such file: 日本")),
 					gworker.NewRawTask("emoji", fails("no such file: 😀")), gworker.NewRawTask("nul", fails("a\x00b")),
 				}})
-				if n := count[gworker.JobFailed](events); n != 4 {
+				if n := count[event.JobFailed](events); n != 4 {
 					seen, _ := events.Seen()
 					t.Errorf("%d failures are told of, want 4: %s", n, testworker.Describe(seen))
 				}

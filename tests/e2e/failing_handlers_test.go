@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -204,12 +205,12 @@ func testPoison(t *testing.T, config gworker.Config, once bool) {
 			waitForEnd(t, e, name, id)
 		}
 		last := add(t, client, gworker.JobSpec{Task: "fine"})
-		waitFor(t, e, func(e gworker.JobCompleted) bool { return e.Job.ID == last.ID })
+		waitFor(t, e, func(e event.JobCompleted) bool { return e.Job.ID == last.ID })
 		if err := w.Stop(); err != nil {
 			t.Errorf("Run returned %v", err)
 		}
 	}
-	if n := count[gworker.JobCompleted](e); n < fine*len(all) {
+	if n := count[event.JobCompleted](e); n < fine*len(all) {
 		t.Errorf("%d other jobs were completed, want %d", n, fine*len(all))
 	}
 	for name, p := range all {
@@ -269,7 +270,7 @@ func TestErrorThatBlocksKeepsItsSlotAlone(t *testing.T) {
 			<-reading
 			for range 20 {
 				fine := add(t, client, gworker.JobSpec{Task: "fine"})
-				waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == fine.ID })
+				waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == fine.ID })
 			}
 			w.Abandon()
 			if err := w.Stop(); err != nil {
@@ -287,18 +288,18 @@ func waitForEnd(t *testing.T, e *testworker.Events, name string, id int64) {
 	timeout := time.After(patience)
 	for {
 		seen, change := e.Seen()
-		for _, event := range seen {
-			switch event := event.(type) {
-			case gworker.JobFailed:
-				if event.Job.ID == id {
+		for _, e := range seen {
+			switch e := e.(type) {
+			case event.JobFailed:
+				if e.Job.ID == id {
 					return
 				}
-			case gworker.JobPermanentlyFailed:
-				if event.Job.ID == id {
+			case event.JobPermanentlyFailed:
+				if e.Job.ID == id {
 					return
 				}
-			case gworker.JobSnoozed:
-				if event.Job.ID == id {
+			case event.JobSnoozed:
+				if e.Job.ID == id {
 					return
 				}
 			}

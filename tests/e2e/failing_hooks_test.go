@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -27,10 +28,10 @@ func TestHooksThatFailHarmNothing(t *testing.T) {
 		"exits":              runtime.Goexit,
 	} {
 		for hook, config := range map[string]gworker.Config{
-			"observer":     {Observers: []func(gworker.Event){func(gworker.Event) { fail() }}},
+			"observer":     {Observers: []func(event.Event){func(event.Event) { fail() }}},
 			"Now":          {Now: func() time.Time { fail(); return time.Time{} }},
 			"BeforeRun":    {BeforeRun: []func(context.Context, *gworker.RawJob) gworker.BeforeRunDecision{skipping(fail, "bad")}},
-			"observer and": {HoldTime: new(time.Duration), Observers: []func(gworker.Event){func(gworker.Event) {}, func(gworker.Event) { fail() }}},
+			"observer and": {HoldTime: new(time.Duration), Observers: []func(event.Event){func(event.Event) {}, func(event.Event) { fail() }}},
 		} {
 			t.Run(hook+" "+name, func(t *testing.T) {
 				sample.Take(t)
@@ -45,13 +46,13 @@ func TestHooksThatFailHarmNothing(t *testing.T) {
 				config.Pool, config.Logger = pool, logger
 				config.Tasks = []gworker.Task{gworker.NewRawTask("fine", nothing), gworker.NewRawTask("bad", testworker.Fail(bad))}
 				w := start(t, config)
-				sub := w.Subscribe(gworker.SubscriptionConfig{Filter: func(gworker.Event) bool { fail(); return true }})
+				sub := w.Subscribe(gworker.SubscriptionConfig{Filter: func(event.Event) bool { fail(); return true }})
 				for range 3 {
-					waitFor[gworker.JobCompleted](t, w.Events, nil)
+					waitFor[event.JobCompleted](t, w.Events, nil)
 				}
-				waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == failing.ID })
+				waitFor(t, w.Events, func(e event.JobFailed) bool { return e.Job.ID == failing.ID })
 				add(t, client, gworker.JobSpec{Task: "fine"})
-				testworker.WaitForN[gworker.JobCompleted](t, w.Events, 4, nil)
+				testworker.WaitForN[event.JobCompleted](t, w.Events, 4, nil)
 				if err := w.Stop(); err != nil {
 					t.Errorf("Run returned %v", err)
 				}
@@ -61,7 +62,7 @@ func TestHooksThatFailHarmNothing(t *testing.T) {
 				if got := testworker.ReadFailure(t, pool, failing.ID).LastError; hook != "BeforeRun" && !strings.HasPrefix(got, "the error's Error method panicked: boom") {
 					t.Errorf("last_error is %q, want what the handler did", got)
 				}
-				if started, ended := count[gworker.JobStarted](w.Events), count[gworker.JobEnded](w.Events); started < 5 || started != ended {
+				if started, ended := count[event.JobStarted](w.Events), count[event.JobEnded](w.Events); started < 5 || started != ended {
 					t.Errorf("%d jobs started, and %d ended", started, ended)
 				}
 				if len(log.Saying(t, "an observer panicked")) == 0 {
@@ -112,10 +113,10 @@ func TestForbiddenFlagsFuncThatFails(t *testing.T) {
 					return nil, nil
 				},
 			})
-			waitFor(t, w.Events, func(e gworker.ClaimFailed) bool {
+			waitFor(t, w.Events, func(e event.ClaimFailed) bool {
 				return strings.HasPrefix(e.Err.Error(), "asking which flags are forbidden now: ")
 			})
-			waitFor[gworker.JobCompleted](t, w.Events, nil)
+			waitFor[event.JobCompleted](t, w.Events, nil)
 			if err := w.Stop(); err != nil {
 				t.Errorf("Run returned %v", err)
 			}
@@ -171,8 +172,8 @@ func TestObserversCanLookThroughFailures(t *testing.T) {
 	mine := &nilError{"mine"}
 	tasks := map[string]error{"mine": errors.Join(errors.New("x"), mine), "bad": panicking{"As", "boom"}, "round": &wrapsItself{}}
 	var found atomic.Int32
-	config := gworker.Config{Pool: pool, Observers: []func(gworker.Event){func(e gworker.Event) {
-		if failed, ok := e.(gworker.JobFailed); ok {
+	config := gworker.Config{Pool: pool, Observers: []func(event.Event){func(e event.Event) {
+		if failed, ok := e.(event.JobFailed); ok {
 			var target *nilError
 			if errors.Is(failed.Err, mine) && errors.As(failed.Err, &target) && target == mine {
 				found.Add(1)
@@ -184,10 +185,10 @@ func TestObserversCanLookThroughFailures(t *testing.T) {
 		add(t, newClient(t, pool), gworker.JobSpec{Task: name})
 	}
 	e := runOnce(t, config)
-	if found.Load() != 1 || count[gworker.JobFailed](e) != len(tasks) {
-		t.Errorf("found it %d times in %d failures", found.Load(), count[gworker.JobFailed](e))
+	if found.Load() != 1 || count[event.JobFailed](e) != len(tasks) {
+		t.Errorf("found it %d times in %d failures", found.Load(), count[event.JobFailed](e))
 	}
-	if count[gworker.ObserverPanicked](e) != 0 {
+	if count[event.ObserverPanicked](e) != 0 {
 		t.Error("the observer has panicked")
 	}
 }
@@ -197,14 +198,14 @@ func TestObserverPanicHarmsNothing(t *testing.T) {
 	add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
 	e := runOnce(t, gworker.Config{
 		Pool: pool, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
-		Observers: []func(gworker.Event){func(e gworker.Event) {
-			if _, ok := e.(gworker.JobStarted); ok {
+		Observers: []func(event.Event){func(e event.Event) {
+			if _, ok := e.(event.JobStarted); ok {
 				panic("bad observer")
 			}
 		}},
 	})
-	waitFor[gworker.JobCompleted](t, e, nil)
-	if panicked := waitFor[gworker.ObserverPanicked](t, e, nil); panicked.Value != "bad observer" {
+	waitFor[event.JobCompleted](t, e, nil)
+	if panicked := waitFor[event.ObserverPanicked](t, e, nil); panicked.Value != "bad observer" {
 		t.Errorf("reported %+v", panicked)
 	}
 }
@@ -253,7 +254,7 @@ func TestCronAsksBeforeAdd(t *testing.T) {
 		"refused": "not today", "panics": "panic: ", "exits": "runtime.Goexit",
 		"unreadable": "the error's Error method panicked: boom", "unwritable": "cannot be encoded as JSON: panic: boom",
 	} {
-		failed := waitFor(t, w.Events, func(e gworker.CronItemFailed) bool { return e.Identifier == item })
+		failed := waitFor(t, w.Events, func(e event.CronItemFailed) bool { return e.Identifier == item })
 		if !strings.Contains(failed.Err.Error(), says) {
 			t.Errorf("%+v", failed)
 		}
@@ -266,7 +267,7 @@ func TestCronAsksBeforeAdd(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("nothing ran")
 	}
-	waitFor[gworker.CronStarted](t, w.Events, nil)
+	waitFor[event.CronStarted](t, w.Events, nil)
 	var others int
 	scan(t, config.Pool, "select count(*) from graphile_worker.jobs where queue_name is not null", nil, &others)
 	if others != 0 {

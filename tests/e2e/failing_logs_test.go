@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
@@ -96,23 +97,23 @@ func TestLogsThatFailHarmNothing(t *testing.T) {
 						Tasks:      []gworker.Task{gworker.NewRawTask("fine", nothing), gworker.NewRawTask("bad", testworker.Fail(errors.New("no")))},
 					})
 					add(t, client, gworker.JobSpec{Task: "fine"})
-					waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.Task == "fine" })
+					waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.Task == "fine" })
 					armed.Store(true)
 					held := add(t, client, gworker.JobSpec{Task: "fine"})
 					bad := add(t, client, gworker.JobSpec{Task: "bad"})
-					waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == held.ID })
-					waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == bad.ID })
+					waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == held.ID })
+					waitFor(t, w.Events, func(e event.JobFailed) bool { return e.Job.ID == bad.ID })
 					if method != "WithAttrs" && method != "WithGroup" { // the worker calls neither
-						waitFor(t, w.Events, func(e gworker.ObserverPanicked) bool { return e.Value == c.value })
+						waitFor(t, w.Events, func(e event.ObserverPanicked) bool { return e.Value == c.value })
 					}
 					// Whatever the connections of the worker do is told as well.
 					exec(t, pool, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`)
 					last := add(t, client, gworker.JobSpec{Task: "fine"})
-					waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == last.ID })
+					waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == last.ID })
 					if err := w.Stop(); err != nil {
 						t.Error(err)
 					}
-					if n := count[gworker.JobFailed](w.Events); n != 1 {
+					if n := count[event.JobFailed](w.Events); n != 1 {
 						t.Errorf("%d runs failed", n)
 					}
 				})
@@ -174,7 +175,7 @@ func TestLevelOfALog(t *testing.T) {
 	var got []int
 	for _, at := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelDebug} {
 		level.Set(at)
-		observe(gworker.JobsClaimed{})
+		observe(event.JobsClaimed{})
 		got = append(got, lines)
 	}
 	if !slices.Equal(got, []int{1, 1, 2}) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -109,9 +110,9 @@ func TestHeldJobsLeaveNoMultiXacts(t *testing.T) {
 	}
 	before := next()
 	var held atomic.Int64
-	w := start(t, gworker.Config{Pool: pool, Concurrency: 4, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}, Observers: []func(gworker.Event){
-		func(e gworker.Event) {
-			if started, is := e.(gworker.JobStarted); is && !testworker.IsLocked(t, pool, started.Job.ID) {
+	w := start(t, gworker.Config{Pool: pool, Concurrency: 4, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}, Observers: []func(event.Event){
+		func(e event.Event) {
+			if started, is := e.(event.JobStarted); is && !testworker.IsLocked(t, pool, started.Job.ID) {
 				held.Add(1)
 			}
 		},
@@ -126,7 +127,7 @@ func TestHeldJobsLeaveNoMultiXacts(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, job := range jobs {
-			waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+			waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 		}
 	}
 	if err := w.Stop(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -144,7 +145,7 @@ func TestLeakyHandlers(t *testing.T) {
 			return nil
 		}),
 	}})
-	if n := count[gworker.JobCompleted](e); n != 20 {
+	if n := count[event.JobCompleted](e); n != 20 {
 		t.Errorf("%d jobs completed", n)
 	}
 	close(release)

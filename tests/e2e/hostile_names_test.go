@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 )
 
 // Names that mean something to SQL, to formats, to logs and to people.
@@ -64,7 +65,7 @@ func TestMalformedNotifications(t *testing.T) {
 			return nil
 		}),
 	}})
-	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	waitFor[event.ListenerConnected](t, w.Events, nil)
 	exec(t, pool, "insert into graphile_worker._private_tasks (identifier) values ('x') on conflict do nothing")
 	for _, payload := range []string{
 		"", "no JSON", "{", "[]", "null", `"text"`, `{"count":"three"}`, `{"count":1e999}`, `{"count":{}}`,
@@ -123,7 +124,7 @@ func TestDatabasesClockDecides(t *testing.T) {
 			if strings.Join(left, ",") != "not due" {
 				t.Errorf("left: %q", left)
 			}
-			failed := waitFor(t, e, func(e gworker.JobFailed) bool { return e.Job.ID == fails.ID })
+			failed := waitFor(t, e, func(e event.JobFailed) bool { return e.Job.ID == fails.ID })
 			if d := failed.NextRunAt.Sub(database); d < 0 || d > time.Hour {
 				t.Errorf("the failed job runs again %s after the start by the database's clock", d)
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -135,7 +136,7 @@ func (h *holder) takeOver(t *testing.T) {
 		Pool: h.pool, PollInterval: 20 * time.Millisecond, Recovery: gworker.RecoveryConfig{Disabled: true},
 		Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
 	})
-	done := waitFor[gworker.JobCompleted](t, w.Events, nil)
+	done := waitFor[event.JobCompleted](t, w.Events, nil)
 	if done.Job.ID != h.job.ID || done.Job.Attempts != 1 || done.Job.LastError != "" {
 		t.Errorf("completed %+v", done.Job)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/devpg"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
@@ -50,19 +51,19 @@ func TestClaimsOnAReadOnlyServerWait(t *testing.T) {
 	}})
 	for len(held) == 0 {
 		before := add(t, client, gworker.JobSpec{Task: "x"})
-		waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == before.ID })
+		waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == before.ID })
 	}
 	readOnly.Store(true)
 	exec(t, owner, "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'of the worker'")
 	add(t, client, gworker.JobSpec{Task: "x"})
-	failed, started := count[gworker.ClaimFailed](w.Events), count[gworker.ClaimStarted](w.Events)
-	for deadline := time.Now().Add(patience); count[gworker.ClaimFailed](w.Events) < failed+5; {
+	failed, started := count[event.ClaimFailed](w.Events), count[event.ClaimStarted](w.Events)
+	for deadline := time.Now().Add(patience); count[event.ClaimFailed](w.Events) < failed+5; {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d claims have failed", count[gworker.ClaimFailed](w.Events)-failed)
+			t.Fatalf("%d claims have failed", count[event.ClaimFailed](w.Events)-failed)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	failed, started = count[gworker.ClaimFailed](w.Events)-failed, count[gworker.ClaimStarted](w.Events)-started
+	failed, started = count[event.ClaimFailed](w.Events)-failed, count[event.ClaimStarted](w.Events)-started
 	if started > 4*failed+8 {
 		t.Errorf("%d claims have begun, of which %d have failed", started, failed)
 	}
@@ -80,18 +81,18 @@ func TestServerThatBecomesReadOnlyIsLeft(t *testing.T) {
 		Pool: pool, PollInterval: 50 * time.Millisecond, Recovery: testworker.FastRecovery,
 		Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
 	})
-	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	waitFor[event.ListenerConnected](t, w.Events, nil)
 
 	failOver()
 	old := testdb.Pool(t, before.URL("postgres"))
 	exec(t, old, "alter system set default_transaction_read_only = on")
 	exec(t, old, "select pg_reload_conf()")
 	job := add(t, newClient(t, testdb.Pool(t, after.URL("postgres"))), gworker.JobSpec{Task: "x"})
-	done := waitFor[gworker.JobCompleted](t, w.Events, nil)
+	done := waitFor[event.JobCompleted](t, w.Events, nil)
 	if done.Job.ID != job.ID {
 		t.Errorf("completed %+v", done.Job)
 	}
-	waitFor[gworker.ListenerLost](t, w.Events, nil)
+	waitFor[event.ListenerLost](t, w.Events, nil)
 	there := testdb.Pool(t, after.URL("postgres"))
 	listening := func() bool {
 		var n int
@@ -170,7 +171,7 @@ func TestHeldJobOfAServerThatBecomesReadOnly(t *testing.T) {
 			t.Fatal("no job was held")
 		}
 		first := add(t, client, gworker.JobSpec{Task: "x", Payload: "first"})
-		waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == first.ID })
+		waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == first.ID })
 	}
 	held := add(t, client, gworker.JobSpec{Task: "x", Payload: "held"})
 	<-started
@@ -187,13 +188,13 @@ func TestHeldJobOfAServerThatBecomesReadOnly(t *testing.T) {
 		scan(t, old, "show default_transaction_read_only", nil, &readOnly)
 	}
 	close(release)
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == held.ID && e.Job.Payload[1] == 'h' })
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == held.ID && e.Job.Payload[1] == 'h' })
 	if n := jobCount(t, old); n != 0 {
 		t.Errorf("%d jobs are left on the old server", n)
 	}
 	add(t, newClient(t, testdb.Pool(t, after.URL("postgres"))), gworker.JobSpec{Task: "x", Payload: "new"})
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return string(e.Job.Payload) == `"new"` })
-	if n := count[gworker.HoldLost](w.Events) + count[gworker.JobLost](w.Events); n != 0 {
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return string(e.Job.Payload) == `"new"` })
+	if n := count[event.HoldLost](w.Events) + count[event.JobLost](w.Events); n != 0 {
 		seen, _ := w.Events.Seen()
 		t.Errorf("lost: %s", testworker.Describe(seen))
 	}
@@ -224,7 +225,7 @@ func TestStartOnAServerThatIsStillReadOnly(t *testing.T) {
 	}
 	readOnly("on")
 	w := start(t, gworker.Config{DatabaseURL: server.URL("postgres"), Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	first := waitFor[gworker.DatabaseUnreachable](t, w.Events, nil)
+	first := waitFor[event.DatabaseUnreachable](t, w.Events, nil)
 	if text := first.Err.Error(); !strings.Contains(text, "default_transaction_read_only is on") || !strings.Contains(text, "target_session_attrs") {
 		t.Errorf("the first message says %s", text)
 	}
@@ -238,5 +239,5 @@ func TestStartOnAServerThatIsStillReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	waitFor[gworker.WorkerStarted](t, w.Events, nil)
+	waitFor[event.WorkerStarted](t, w.Events, nil)
 }

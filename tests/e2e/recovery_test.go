@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testworker"
 )
 
@@ -30,7 +31,7 @@ func TestWorkerRegistersBeforeItsFirstClaim(t *testing.T) {
 			return err
 		}),
 	}})
-	waitFor[gworker.JobCompleted](t, w.Events, nil)
+	waitFor[event.JobCompleted](t, w.Events, nil)
 	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -52,11 +53,11 @@ func TestJobOfADeadWorkerRuns(t *testing.T) {
 	w := start(t, gworker.Config{
 		Pool: pool, PollInterval: time.Hour, Recovery: hasty, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
 	})
-	done := waitFor[gworker.JobCompleted](t, w.Events, nil)
+	done := waitFor[event.JobCompleted](t, w.Events, nil)
 	if done.Job.ID != job.ID || done.Job.Attempts != 1 {
 		t.Errorf("completed %+v", done.Job)
 	}
-	waitFor(t, w.Events, func(e gworker.WorkerRecovered) bool { return e.Dead == "gworker_dead" })
+	waitFor(t, w.Events, func(e event.WorkerRecovered) bool { return e.Dead == "gworker_dead" })
 }
 
 // TestWorkerThatWasTakenForDead: its job runs elsewhere, its handler is told,
@@ -73,7 +74,7 @@ func TestWorkerThatWasTakenForDead(t *testing.T) {
 			return errors.New("not stored")
 		}),
 	}})
-	waitFor[gworker.JobStarted](t, slow.Events, nil)
+	waitFor[event.JobStarted](t, slow.Events, nil)
 
 	// As seen by others after a pause of its process.
 	exec(t, pool, "alter table graphile_worker._private_workers rename to away") // no heartbeat meanwhile
@@ -93,11 +94,11 @@ func TestWorkerThatWasTakenForDead(t *testing.T) {
 	if len(result.Workers) != 1 || len(result.Workers[0].Jobs) != 1 || result.Workers[0].ID != slow.ID() {
 		t.Fatalf("swept %+v", result)
 	}
-	waitFor[gworker.WorkerDeclaredDead](t, slow.Events, nil)
+	waitFor[event.WorkerDeclaredDead](t, slow.Events, nil)
 	if err := <-cause; !errors.Is(err, gworker.ErrJobLost) {
 		t.Errorf("the handler's context ended with %v", err)
 	}
-	lost := waitFor(t, slow.Events, func(e gworker.JobLost) bool { return e.Job.ID == job.ID })
+	lost := waitFor(t, slow.Events, func(e event.JobLost) bool { return e.Job.ID == job.ID })
 	if lost.Unsure {
 		t.Errorf("%+v", lost)
 	}
@@ -124,7 +125,7 @@ func TestWorkerWithoutRecovery(t *testing.T) {
 			}),
 		},
 	})
-	waitFor[gworker.JobCompleted](t, w.Events, nil)
+	waitFor[event.JobCompleted](t, w.Events, nil)
 	if !strings.HasPrefix(w.ID(), "gworker_unregistered_") {
 		t.Errorf("its id is %s", w.ID())
 	}
@@ -137,8 +138,8 @@ func TestSchemaWithoutRecovery(t *testing.T) {
 	exec(t, pool, "drop function graphile_worker.worker_heartbeat(text, json)")
 	add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
 	w := start(t, gworker.Config{Pool: pool, NoMigrations: true, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor(t, w.Events, func(e gworker.SchemaWarning) bool { return strings.Contains(e.Message, "recovery") })
-	waitFor[gworker.JobCompleted](t, w.Events, nil)
+	waitFor(t, w.Events, func(e event.SchemaWarning) bool { return strings.Contains(e.Message, "recovery") })
+	waitFor[event.JobCompleted](t, w.Events, nil)
 }
 
 // carriers counts the polls that carry a heartbeat.
@@ -187,7 +188,7 @@ func TestPollsOfAnIdleWorkerCarryItsHeartbeat(t *testing.T) {
 			}
 			for range 3 { // found by polls
 				job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
-				waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+				waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 			}
 			if disabled && len(polls.seen) > 0 {
 				t.Error("a worker that is not registered wrote a heartbeat")
@@ -215,9 +216,9 @@ func TestWorkersThatLiveShortly(t *testing.T) {
 	short := gworker.RecoveryConfig{HeartbeatInterval: time.Second, StaleAfter: 2100 * time.Millisecond}
 	for deadline, lives := time.Now().Add(patience), 1; ; lives++ {
 		seen := runOnce(t, gworker.Config{Pool: pool, Recovery: short, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-		if count[gworker.JobCompleted](seen) > 0 {
-			done := waitFor[gworker.JobCompleted](t, seen, nil)
-			recovered := waitFor[gworker.WorkerRecovered](t, seen, nil)
+		if count[event.JobCompleted](seen) > 0 {
+			done := waitFor[event.JobCompleted](t, seen, nil)
+			recovered := waitFor[event.WorkerRecovered](t, seen, nil)
 			if done.Job.ID != job.ID || done.Job.Attempts != 1 || recovered.Dead != "gworker_dead" || lives < 2 {
 				t.Errorf("in life %d: %+v, %+v", lives, done.Job, recovered)
 			}
@@ -243,18 +244,18 @@ func TestWorkersThatStartAfterAnOutage(t *testing.T) {
 	healthy := start(t, gworker.Config{Pool: pool, Recovery: gworker.RecoveryConfig{HeartbeatInterval: 2 * time.Second}, Tasks: []gworker.Task{
 		gworker.NewRawTask("slow", func(context.Context, *gworker.RawJob) error { <-end; return nil }),
 	}})
-	waitFor[gworker.JobStarted](t, healthy.Events, nil)
+	waitFor[event.JobStarted](t, healthy.Events, nil)
 	for range 5 {
 		// What an outage leaves: the server was away for an hour, and is back.
 		exec(t, pool, "update graphile_worker._private_workers set last_heartbeat_at = now() - interval '1 hour' where id = $1", healthy.ID())
 		seen := runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-		if n := count[gworker.WorkerRecovered](seen); n > 0 {
+		if n := count[event.WorkerRecovered](seen); n > 0 {
 			t.Errorf("it has taken %d workers for dead", n)
 		}
 	}
 	close(end)
-	waitFor[gworker.JobCompleted](t, healthy.Events, nil)
-	if n := count[gworker.WorkerDeclaredDead](healthy.Events) + count[gworker.JobLost](healthy.Events); n > 0 {
+	waitFor[event.JobCompleted](t, healthy.Events, nil)
+	if n := count[event.WorkerDeclaredDead](healthy.Events) + count[event.JobLost](healthy.Events); n > 0 {
 		t.Error("the healthy worker was declared dead")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -60,11 +61,11 @@ func TestRefusedLocks(t *testing.T) {
 				w := start(t, config)
 				for _, job := range jobs {
 					if !poison[job.ID] {
-						waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+						waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 					}
 				}
 				for id := range poison {
-					refused := waitFor(t, w.Events, func(e gworker.ClaimRefused) bool { return e.Job.ID == id })
+					refused := waitFor(t, w.Events, func(e event.ClaimRefused) bool { return e.Job.ID == id })
 					if refused.Err == nil || refused.RetryIn <= 0 || refused.Job.Task != "poison" {
 						t.Errorf("%+v", refused)
 					}
@@ -76,9 +77,9 @@ func TestRefusedLocks(t *testing.T) {
 				runs := map[int64]int{}
 				for _, e := range seen {
 					switch e := e.(type) {
-					case gworker.JobStarted:
+					case event.JobStarted:
 						runs[e.Job.ID]++
-					case gworker.ClaimFailed:
+					case event.ClaimFailed:
 						t.Errorf("a claim failed: %v", e.Err)
 						t.Log(testworker.Describe(seen))
 					}
@@ -125,7 +126,7 @@ func TestRefusedLocksOnce(t *testing.T) {
 			events := runOnce(t, gworker.Config{Pool: pool, HoldTime: hold, Concurrency: 4, Tasks: []gworker.Task{
 				gworker.NewRawTask("x", fails), gworker.NewRawTask("y", nothing),
 			}})
-			if n := count[gworker.JobCompleted](events); n != 1 {
+			if n := count[event.JobCompleted](events); n != 1 {
 				t.Errorf("%d jobs completed, want 1", n)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -36,16 +37,16 @@ func TestRefusalsAtTheCommit(t *testing.T) {
 					exec(t, pool, sql)
 				}
 				held := make(chan struct{}, 10_000)
-				w := start(t, gworker.Config{Pool: pool, Concurrency: 4, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}, Observers: []func(gworker.Event){
-					func(e gworker.Event) {
-						if started, is := e.(gworker.JobStarted); is && !testworker.IsLocked(t, pool, started.Job.ID) {
+				w := start(t, gworker.Config{Pool: pool, Concurrency: 4, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}, Observers: []func(event.Event){
+					func(e event.Event) {
+						if started, is := e.(event.JobStarted); is && !testworker.IsLocked(t, pool, started.Job.ID) {
 							held <- struct{}{}
 						}
 					},
 				}})
 				for hold := 0; hold == 0; hold = len(held) {
 					before := add(t, client, gworker.JobSpec{Task: "x"})
-					waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == before.ID })
+					waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == before.ID })
 				}
 				if late {
 					exec(t, pool, sql)
@@ -60,13 +61,13 @@ func TestRefusalsAtTheCommit(t *testing.T) {
 						t.Fatal(err)
 					}
 					for _, job := range jobs[1:] {
-						waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+						waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 					}
-					waitFor(t, w.Events, func(e gworker.Event) bool { // its lock may be what is refused
+					waitFor(t, w.Events, func(e event.Event) bool { // its lock may be what is refused
 						switch e := e.(type) {
-						case gworker.OutcomeRefused:
+						case event.OutcomeRefused:
 							return e.Job.ID == jobs[0].ID
-						case gworker.ClaimRefused:
+						case event.ClaimRefused:
 							return e.Job.ID == jobs[0].ID
 						}
 						return false
@@ -76,7 +77,7 @@ func TestRefusalsAtTheCommit(t *testing.T) {
 					t.Error(err)
 				}
 				// Whoever makes the trigger late may meet each connection's claim once.
-				if n := count[gworker.HoldLost](w.Events); n > 2 || n > 0 && !late {
+				if n := count[event.HoldLost](w.Events); n > 2 || n > 0 && !late {
 					t.Errorf("%d holds were lost", n)
 				}
 			})
@@ -104,9 +105,9 @@ func TestWhatIsNoAnswerIsWaitedOut(t *testing.T) {
 			return nil
 		}),
 	}})
-	for count[gworker.JobsClaimed](w.Events) < 3 { // until jobs of the task are known to be short
+	for count[event.JobsClaimed](w.Events) < 3 { // until jobs of the task are known to be short
 		before := add(t, client, gworker.JobSpec{Task: "x"})
-		waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == before.ID })
+		waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == before.ID })
 	}
 	gate, err := pool.Begin(t.Context())
 	if err != nil {
@@ -119,12 +120,12 @@ func TestWhatIsNoAnswerIsWaitedOut(t *testing.T) {
 	job := add(t, client, gworker.JobSpec{Task: "x", Payload: map[string]bool{"bad": true}})
 	<-running
 	close(goOn)
-	waitFor[gworker.OutcomesDelayed](t, w.Events, nil)
+	waitFor[event.OutcomesDelayed](t, w.Events, nil)
 	if err := gate.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
-	if n := count[gworker.OutcomeRefused](w.Events); n > 0 {
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
+	if n := count[event.OutcomeRefused](w.Events); n > 0 {
 		t.Errorf("%d outcomes were refused", n)
 	}
 	if err := w.Stop(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -28,7 +29,7 @@ func poisonTrigger(when, condition, body string) string {
 type refusedOutcome struct {
 	name, sql string
 	handler   func(context.Context, *gworker.RawJob) error
-	stored    gworker.Stored // "" if nothing is told
+	stored    event.Stored // "" if nothing is told
 	lastError string
 }
 
@@ -37,36 +38,36 @@ func refusedOutcomes() []refusedOutcome {
 	snoozes := func(context.Context, *gworker.RawJob) error { return gworker.Snooze(time.Hour) }
 	const raise = "raise exception 'not this one'"
 	return []refusedOutcome{
-		{"completion: trigger", poisonTrigger("delete", "true", raise), nothing, gworker.StoredFailure, "not this one"},
-		{"completion: trigger that raises 40001", poisonTrigger("delete", "true", raise+" using errcode = '40001'"), nothing, gworker.StoredFailure, "not this one"},
-		{"completion: trigger with a mistake", poisonTrigger("delete", "true", "perform nosuch()"), nothing, gworker.StoredFailure, "nosuch"},
-		{"completion: trigger without rights", poisonTrigger("delete", "true", "raise insufficient_privilege"), nothing, gworker.StoredFailure, "insufficient"},
-		{"completion: subquery", poisonTrigger("delete", "true", "perform (select 1 from generate_series(1, 2))"), nothing, gworker.StoredFailure, "more than one row"},
-		{"completion: trigger that returns null", poisonTrigger("delete", "true", "return null"), nothing, gworker.StoredFailure, "a trigger"},
+		{"completion: trigger", poisonTrigger("delete", "true", raise), nothing, event.StoredFailure, "not this one"},
+		{"completion: trigger that raises 40001", poisonTrigger("delete", "true", raise+" using errcode = '40001'"), nothing, event.StoredFailure, "not this one"},
+		{"completion: trigger with a mistake", poisonTrigger("delete", "true", "perform nosuch()"), nothing, event.StoredFailure, "nosuch"},
+		{"completion: trigger without rights", poisonTrigger("delete", "true", "raise insufficient_privilege"), nothing, event.StoredFailure, "insufficient"},
+		{"completion: subquery", poisonTrigger("delete", "true", "perform (select 1 from generate_series(1, 2))"), nothing, event.StoredFailure, "more than one row"},
+		{"completion: trigger that returns null", poisonTrigger("delete", "true", "return null"), nothing, event.StoredFailure, "a trigger"},
 		{"completion: rule", `create rule keep as on delete to graphile_worker._private_jobs
-			where old.payload::text = '{"bad":true}' do instead nothing`, nothing, gworker.StoredFailure, "DELETE"},
+			where old.payload::text = '{"bad":true}' do instead nothing`, nothing, event.StoredFailure, "DELETE"},
 		{"completion: deferred trigger", `create function poison() returns trigger language plpgsql as $$ begin
 				if old.payload::text = '{"bad":true}' then raise exception 'not this one'; end if;
 				return null;
 			end $$;
 			create constraint trigger poison after delete on graphile_worker._private_jobs
-				deferrable initially deferred for each row execute function poison()`, nothing, gworker.StoredFailure, "not this one"},
+				deferrable initially deferred for each row execute function poison()`, nothing, event.StoredFailure, "not this one"},
 		{"completion: foreign key", `create table mine (job bigint references graphile_worker._private_jobs);
 			create function keep() returns trigger language plpgsql as $$ begin
 				if new.payload::text = '{"bad":true}' then insert into mine values (new.id); end if;
 				return null;
 			end $$;
 			create trigger keep after insert on graphile_worker._private_jobs for each row execute function keep()`,
-			nothing, gworker.StoredFailure, "foreign key"},
-		{"failure: constraint", "alter table graphile_worker._private_jobs add check (last_error not like '%secret%')", fails, gworker.StoredUnlocked, ""},
-		{"failure: trigger", poisonTrigger("update", "new.last_error is not null", raise), fails, gworker.StoredUnlocked, ""},
-		{"failure: trigger that returns null", poisonTrigger("update", "new.last_error is not null", "return null"), fails, gworker.StoredUnlocked, ""},
-		{"failure: trigger that returns old", poisonTrigger("update", "new.last_error is not null", "return old"), fails, gworker.StoredUnlocked, ""},
+			nothing, event.StoredFailure, "foreign key"},
+		{"failure: constraint", "alter table graphile_worker._private_jobs add check (last_error not like '%secret%')", fails, event.StoredUnlocked, ""},
+		{"failure: trigger", poisonTrigger("update", "new.last_error is not null", raise), fails, event.StoredUnlocked, ""},
+		{"failure: trigger that returns null", poisonTrigger("update", "new.last_error is not null", "return null"), fails, event.StoredUnlocked, ""},
+		{"failure: trigger that returns old", poisonTrigger("update", "new.last_error is not null", "return old"), fails, event.StoredUnlocked, ""},
 		{"failure: long text in an index", "create index on graphile_worker._private_jobs (last_error)",
-			func(context.Context, *gworker.RawJob) error { return errors.New(incompressible(20_000)) }, gworker.StoredUnlocked, ""},
-		{"snooze: trigger", poisonTrigger("update", "new.run_at > old.run_at + interval '1 minute'", raise), snoozes, gworker.StoredFailure, "not this one"},
-		{"snooze: trigger that returns null", poisonTrigger("update", "new.run_at > old.run_at + interval '1 minute'", "return null"), snoozes, gworker.StoredFailure, "a trigger"},
-		{"snooze: trigger that returns old", poisonTrigger("update", "new.run_at > old.run_at + interval '1 minute'", "return old"), snoozes, gworker.StoredFailure, "a trigger"},
+			func(context.Context, *gworker.RawJob) error { return errors.New(incompressible(20_000)) }, event.StoredUnlocked, ""},
+		{"snooze: trigger", poisonTrigger("update", "new.run_at > old.run_at + interval '1 minute'", raise), snoozes, event.StoredFailure, "not this one"},
+		{"snooze: trigger that returns null", poisonTrigger("update", "new.run_at > old.run_at + interval '1 minute'", "return null"), snoozes, event.StoredFailure, "a trigger"},
+		{"snooze: trigger that returns old", poisonTrigger("update", "new.run_at > old.run_at + interval '1 minute'", "return old"), snoozes, event.StoredFailure, "a trigger"},
 	}
 }
 
@@ -102,7 +103,7 @@ func TestRefusedOutcomes(t *testing.T) {
 				for hold == nil && len(held) == 0 { // until jobs of both tasks are held
 					for _, task := range []string{"x", "poison"} {
 						before := add(t, client, gworker.JobSpec{Task: task})
-						waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == before.ID })
+						waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == before.ID })
 					}
 				}
 				if late {
@@ -117,15 +118,15 @@ func TestRefusedOutcomes(t *testing.T) {
 					t.Fatal(err)
 				}
 				poison, others := jobs[0], jobs[1:]
-				failed := waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == poison.ID })
+				failed := waitFor(t, w.Events, func(e event.JobFailed) bool { return e.Job.ID == poison.ID })
 				if c.stored != "" {
-					refused := waitFor[gworker.OutcomeRefused](t, w.Events, nil)
+					refused := waitFor[event.OutcomeRefused](t, w.Events, nil)
 					if refused.Job.ID != poison.ID || refused.Stored != c.stored {
 						t.Errorf("of job %d was stored: %s; want %d: %s", refused.Job.ID, refused.Stored, poison.ID, c.stored)
 					}
 				}
 				for _, job := range others {
-					waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+					waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 				}
 				if err := w.Stop(); err != nil { // within less than a statement time-out
 					t.Error(err)
@@ -145,13 +146,13 @@ func TestRefusedOutcomes(t *testing.T) {
 				runs := map[int64]int{}
 				for _, e := range seen {
 					switch e := e.(type) {
-					case gworker.JobStarted:
+					case event.JobStarted:
 						runs[e.Job.ID]++
-					case gworker.JobCompleted:
+					case event.JobCompleted:
 						if e.Job.ID == poison.ID {
 							t.Error("the refused completion was reported")
 						}
-					case gworker.JobLost:
+					case event.JobLost:
 						// Where nothing is known to refuse outcomes there is no savepoint, and
 						// another claim of this worker may have been under way, and taken it.
 						if !late {

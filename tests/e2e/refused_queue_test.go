@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 )
 
 // queueTrigger is a trigger on the table of queues against the queue "bad".
@@ -40,22 +41,22 @@ func TestRefusedLocksOfQueues(t *testing.T) {
 				Pool: pool, HoldTime: new(time.Duration), Concurrency: 1, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)},
 			})
 			for _, job := range jobs {
-				waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+				waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 			}
-			refused := waitFor[gworker.ClaimRefused](t, w.Events, nil)
+			refused := waitFor[event.ClaimRefused](t, w.Events, nil)
 			if refused.Job.Queue != "bad" || refused.Err == nil {
 				t.Errorf("%+v", refused)
 			}
 			if err := w.Stop(); err != nil {
 				t.Error(err)
 			}
-			if n := count[gworker.JobCompleted](w.Events); n != len(jobs) {
+			if n := count[event.JobCompleted](w.Events); n != len(jobs) {
 				t.Errorf("%d jobs ran, want %d", n, len(jobs))
 			}
-			if n := count[gworker.ClaimFailed](w.Events); n > 0 {
+			if n := count[event.ClaimFailed](w.Events); n > 0 {
 				t.Errorf("%d claims failed", n)
 			}
-			if n := count[gworker.ClaimRefused](w.Events); n > 50 {
+			if n := count[event.ClaimRefused](w.Events); n > 50 {
 				t.Errorf("%d refusals of one queue are told of", n)
 			}
 		})
@@ -98,7 +99,7 @@ func TestQueuesOfRefusedLocksAreFreed(t *testing.T) {
 				})},
 			})
 			t.Cleanup(func() { close(release) }) // before the worker is stopped
-			waitFor[gworker.ClaimRefused](t, w.Events, nil)
+			waitFor[event.ClaimRefused](t, w.Events, nil)
 			if n := 1; !eventually(t, pool, locked, func(now int) bool { n = now; return n == 0 }) {
 				t.Errorf("%d queues are locked for no job", n)
 			}
@@ -115,7 +116,7 @@ func TestQueuesOfRefusedLocksAreFreed(t *testing.T) {
 				create trigger poison before update on graphile_worker._private_jobs for each row execute function poison()`, body))
 			add(t, newClient(t, pool), gworker.JobSpec{Task: "x", Queue: "q"})
 			w := start(t, gworker.Config{Pool: pool, HoldTime: new(time.Duration), Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-			waitFor[gworker.ClaimRefused](t, w.Events, nil)
+			waitFor[event.ClaimRefused](t, w.Events, nil)
 			if err := w.Stop(); err != nil {
 				t.Error(err)
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -52,17 +53,17 @@ func TestRefusedUnlockingOfQueues(t *testing.T) {
 						}), gworker.NewRawTask("x", nothing),
 					}})
 					for _, job := range jobs {
-						waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+						waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 					}
-					refused := waitFor[gworker.OutcomeRefused](t, w.Events, nil)
-					if refused.Job.ID != poison.ID || refused.Stored != gworker.StoredQueueKept || refused.Err == nil {
+					refused := waitFor[event.OutcomeRefused](t, w.Events, nil)
+					if refused.Job.ID != poison.ID || refused.Stored != event.StoredQueueKept || refused.Err == nil {
 						t.Errorf("%+v", refused)
 					}
 					var left string
 					scan(t, pool, `select coalesce((select concat_ws(' ', attempts::text, (run_at > created_at + interval '1 second' and locked_at is null)::text, coalesce(last_error, ''))
 						from graphile_worker._private_jobs where id = $1), '')`, []any{poison.ID}, &left)
 					if outcome.err == nil {
-						waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == poison.ID })
+						waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == poison.ID })
 					}
 					if left != outcome.left {
 						t.Errorf("the job is left as %q, want %q", left, outcome.left)
@@ -70,10 +71,10 @@ func TestRefusedUnlockingOfQueues(t *testing.T) {
 					if err := w.Stop(); err != nil {
 						t.Error(err)
 					}
-					if n := count[gworker.OutcomeRefused](w.Events); n != 1 {
+					if n := count[event.OutcomeRefused](w.Events); n != 1 {
 						t.Errorf("%d refusals are told of, want 1", n)
 					}
-					if n := count[gworker.JobStarted](w.Events); n != len(jobs)+1 {
+					if n := count[event.JobStarted](w.Events); n != len(jobs)+1 {
 						t.Errorf("%d runs, want %d", n, len(jobs)+1)
 					}
 				})
@@ -134,17 +135,17 @@ func TestRefusedUnlockingInTransactions(t *testing.T) {
 				}
 				w := start(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{task(t, pool), gworker.NewRawTask("x", nothing)}})
 				for _, job := range append(jobs, poison) {
-					waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+					waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 				}
-				refused := waitFor[gworker.OutcomeRefused](t, w.Events, nil)
-				if refused.Job.ID != poison.ID || refused.Stored != gworker.StoredQueueKept || refused.Err == nil {
+				refused := waitFor[event.OutcomeRefused](t, w.Events, nil)
+				if refused.Job.ID != poison.ID || refused.Stored != event.StoredQueueKept || refused.Err == nil {
 					t.Errorf("%+v", refused)
 				}
 				if left := testworker.Row(t, pool, poison.ID); left != "gone" {
 					t.Errorf("the job is left as %q", left)
 				}
 				exec(t, pool, `drop function if exists poison cascade; alter table graphile_worker._private_job_queues drop constraint if exists poison`)
-				waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == next.ID })
+				waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == next.ID })
 				if err := w.Stop(); err != nil {
 					t.Error(err)
 				}
@@ -154,10 +155,10 @@ func TestRefusedUnlockingInTransactions(t *testing.T) {
 				if effects != 1 || locked != 0 {
 					t.Errorf("%d effects, %d locked queues", effects, locked)
 				}
-				if n := count[gworker.OutcomeRefused](w.Events); n != 1 {
+				if n := count[event.OutcomeRefused](w.Events); n != 1 {
 					t.Errorf("%d refusals are told of, want 1", n)
 				}
-				if n := count[gworker.JobStarted](w.Events); n != len(jobs)+2 {
+				if n := count[event.JobStarted](w.Events); n != len(jobs)+2 {
 					t.Errorf("%d runs, want %d", n, len(jobs)+2)
 				}
 			})
@@ -186,7 +187,7 @@ func TestRefusedDeletingInTransactions(t *testing.T) {
 		t.Errorf("completing: %v", completing)
 	}
 	for task, id := range ids {
-		failed := waitFor(t, e, func(e gworker.JobFailed) bool { return e.Job.ID == id })
+		failed := waitFor(t, e, func(e event.JobFailed) bool { return e.Job.ID == id })
 		if !strings.Contains(failed.Err.Error(), "trigger on the jobs table that returns null") {
 			t.Errorf("%s: %v", task, failed.Err)
 		}
@@ -217,7 +218,7 @@ func TestReturnedJobOfARefusedQueue(t *testing.T) {
 						return ctx.Err()
 					})},
 				})
-				waitFor[gworker.JobStarted](t, w.Events, nil)
+				waitFor[event.JobStarted](t, w.Events, nil)
 				for !testworker.IsLocked(t, pool, poison.ID) {
 					time.Sleep(time.Millisecond)
 				}
@@ -227,12 +228,12 @@ func TestReturnedJobOfARefusedQueue(t *testing.T) {
 				if left := testworker.Row(t, pool, poison.ID); left != "0/25|-|again" {
 					t.Errorf("the job is left as %q", left)
 				}
-				refused := waitFor[gworker.OutcomeRefused](t, w.Events, nil)
-				if refused.Job.ID != poison.ID || refused.Stored != gworker.StoredQueueKept || refused.Err == nil {
+				refused := waitFor[event.OutcomeRefused](t, w.Events, nil)
+				if refused.Job.ID != poison.ID || refused.Stored != event.StoredQueueKept || refused.Err == nil {
 					t.Errorf("%+v", refused)
 				}
-				waitFor(t, w.Events, func(e gworker.JobReturned) bool { return e.Job.ID == poison.ID })
-				if n := count[gworker.OutcomeRefused](w.Events); n != 1 {
+				waitFor(t, w.Events, func(e event.JobReturned) bool { return e.Job.ID == poison.ID })
+				if n := count[event.OutcomeRefused](w.Events); n != 1 {
 					t.Errorf("%d refusals are told of, want 1", n)
 				}
 			})

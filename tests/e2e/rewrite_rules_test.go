@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testworker"
 )
 
@@ -51,7 +52,7 @@ func TestRulesAndTransactions(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, job := range jobs {
-					waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+					waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 				}
 				if err := w.Stop(); err != nil {
 					t.Error(err)
@@ -59,8 +60,8 @@ func TestRulesAndTransactions(t *testing.T) {
 				var effects, left, locked int
 				scan(t, pool, `select (select count(*) from effects), (select count(*) from graphile_worker._private_jobs),
 					(select count(*) from graphile_worker._private_job_queues where locked_by is not null)`, nil, &effects, &left, &locked)
-				if effects != 2 || left != 0 || locked != 0 || count[gworker.JobFailed](w.Events) != 0 {
-					t.Errorf("%d effects, %d jobs left, %d queues locked, %d failures", effects, left, locked, count[gworker.JobFailed](w.Events))
+				if effects != 2 || left != 0 || locked != 0 || count[event.JobFailed](w.Events) != 0 {
+					t.Errorf("%d effects, %d jobs left, %d queues locked, %d failures", effects, left, locked, count[event.JobFailed](w.Events))
 				}
 			})
 		}
@@ -78,15 +79,15 @@ func TestRuleThatComesLater(t *testing.T) {
 			return testworker.CompletePgx(t, ctx, pool, job, true)
 		})}})
 	before := add(t, client, gworker.JobSpec{Task: "own"})
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == before.ID })
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == before.ID })
 	exec(t, pool, deleteRules["also"])
 	first := add(t, client, gworker.JobSpec{Task: "own"})
-	failed := waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == first.ID })
+	failed := waitFor(t, w.Events, func(e event.JobFailed) bool { return e.Job.ID == first.ID })
 	if !strings.Contains(failed.Err.Error(), "there is a rule on the table") {
 		t.Error(failed.Err)
 	}
 	second := add(t, client, gworker.JobSpec{Task: "own"})
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == second.ID })
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == second.ID })
 }
 
 // TestRefusedDeletingOfAHeldJob: a trigger that keeps the row is not taken for a
@@ -112,7 +113,7 @@ func TestRefusedDeletingOfAHeldJob(t *testing.T) {
 	}})
 	for len(held) == 0 {
 		before := add(t, client, gworker.JobSpec{Task: "own"})
-		waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == before.ID })
+		waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == before.ID })
 	}
 	<-held
 	add(t, client, gworker.JobSpec{Task: "own", Payload: map[string]bool{"bad": true}})

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -281,7 +282,7 @@ func TestWorkerWorksWithoutOwning(t *testing.T) {
 		add(t, g.admin, gworker.JobSpec{Task: "fails"})
 		add(t, g.admin, gworker.JobSpec{Task: "adds"})
 		w := start(t, config)
-		waitFor(t, w.Events, func(e gworker.JobFailed) bool { return true })
+		waitFor(t, w.Events, func(e event.JobFailed) bool { return true })
 		for limit := time.Now().Add(patience); g.one("select count(*)::text from #.jobs") != "1"; {
 			if time.Now().After(limit) {
 				t.Fatal("jobs are left: " + g.one(everything))

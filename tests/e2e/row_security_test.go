@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -58,16 +59,16 @@ func TestPolicyAgainstOneJob(t *testing.T) {
 				}
 				poison := jobs[0]
 				if c.locked {
-					waitFor(t, w.Events, func(e gworker.ClaimRefused) bool { return e.Job.ID == poison.ID })
+					waitFor(t, w.Events, func(e event.ClaimRefused) bool { return e.Job.ID == poison.ID })
 				} else {
-					refused := waitFor(t, w.Events, func(e gworker.OutcomeRefused) bool { return e.Job.ID == poison.ID })
-					if refused.Stored != gworker.StoredUnlocked {
+					refused := waitFor(t, w.Events, func(e event.OutcomeRefused) bool { return e.Job.ID == poison.ID })
+					if refused.Stored != event.StoredUnlocked {
 						t.Errorf("stored: %s", refused.Stored)
 					}
-					waitFor(t, w.Events, func(e gworker.JobFailed) bool { return e.Job.ID == poison.ID })
+					waitFor(t, w.Events, func(e event.JobFailed) bool { return e.Job.ID == poison.ID })
 				}
 				for _, job := range jobs[1:] {
-					waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+					waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 				}
 				if err := w.Stop(); err != nil {
 					t.Error(err)
@@ -102,7 +103,7 @@ func TestHiddenRows(t *testing.T) {
 		t.Errorf("CheckSchema: %v", err)
 	}
 	seen := testworker.NewEvents()
-	worker, err := gworker.NewWorker(gworker.Config{Pool: blind, ConnectTimeout: time.Minute, Observers: []func(gworker.Event){seen.Observe},
+	worker, err := gworker.NewWorker(gworker.Config{Pool: blind, ConnectTimeout: time.Minute, Observers: []func(event.Event){seen.Observe},
 		Tasks: []gworker.Task{gworker.NewTask("x", func(context.Context, *gworker.Job[any]) error { return nil })}})
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +111,7 @@ func TestHiddenRows(t *testing.T) {
 	if err := worker.RunOnce(t.Context()); !errors.As(err, &hidden) {
 		t.Errorf("RunOnce: %v", err)
 	}
-	if n := count[gworker.SchemaWarning](seen); n != 1 {
+	if n := count[event.SchemaWarning](seen); n != 1 {
 		t.Errorf("%d warnings, want 1", n)
 	}
 	// A policy of whatever kind lets the role see what its maker wants.
@@ -182,17 +183,17 @@ func TestRowsHiddenMeanwhile(t *testing.T) {
 				Recovery: gworker.RecoveryConfig{HeartbeatInterval: 50 * time.Millisecond, StaleAfter: time.Hour},
 				Tasks:    []gworker.Task{gworker.NewRawTask("x", nothing)}})
 			job := add(t, client, gworker.JobSpec{Task: "x"})
-			waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+			waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 			var policy string
 			scan(t, pool, "select quote_ident(polname) from pg_policy where polrelid = 'graphile_worker._private_jobs'::regclass", nil, &policy)
 			exec(t, pool, "drop policy "+policy+" on graphile_worker._private_jobs")
-			waitFor(t, w.Events, func(e gworker.SchemaWarning) bool {
+			waitFor(t, w.Events, func(e event.SchemaWarning) bool {
 				return strings.Contains(e.Message, "sees no rows of _private_jobs")
 			})
 			if err := w.Stop(); err != nil {
 				t.Error(err)
 			}
-			if n := count[gworker.SchemaWarning](w.Events); n != 1 {
+			if n := count[event.SchemaWarning](w.Events); n != 1 {
 				t.Errorf("%d warnings, want 1", n)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -118,14 +119,14 @@ func TestWorkersClientIsToldOfABreakingRevision(t *testing.T) {
 	})}})
 	client := r.Worker.Client()
 	add(t, client, gworker.JobSpec{Task: "x"})
-	waitFor(t, r.Events, func(gworker.JobStarted) bool { return true })
+	waitFor(t, r.Events, func(event.JobStarted) bool { return true })
 	exec(t, pool, "insert into graphile_worker.migrations (id, breaking) values (1000, true)")
 	exec(t, pool, `select pg_notify('worker:migrate', '{"migrationNumber":1000,"breaking":true}')`)
-	waitFor(t, r.Events, func(gworker.BreakingMigration) bool { return true })
+	waitFor(t, r.Events, func(event.BreakingMigration) bool { return true })
 	_, err := client.AddJob(t.Context(), gworker.JobSpec{Task: "x"})
 	wantIncompatible(t, "AddJob", err)
 	close(blocked)
-	waitFor(t, r.Events, func(gworker.WorkerStopped) bool { return true })
+	waitFor(t, r.Events, func(event.WorkerStopped) bool { return true })
 	if err := r.Stop(); !errors.Is(err, gworker.ErrBreakingMigration) {
 		t.Errorf("Run returned %v", err)
 	}
@@ -167,21 +168,21 @@ func TestBreakingMigrationAfterAnUnreadLedger(t *testing.T) {
 	w := start(t, gworker.Config{Pool: mine, NoMigrations: true,
 		Recovery: gworker.RecoveryConfig{HeartbeatInterval: 50 * time.Millisecond, StaleAfter: time.Hour},
 		Tasks:    []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	waitFor[event.ListenerConnected](t, w.Events, nil)
 	add(t, client, gworker.JobSpec{Task: "x"}) // what comes before it was acted on then
-	waitFor[gworker.NotificationReceived](t, w.Events, nil)
+	waitFor[event.NotificationReceived](t, w.Events, nil)
 	quoted := pgx.Identifier{role}.Sanitize()
 	exec(t, pool, "revoke select on graphile_worker.migrations from "+quoted)
 	exec(t, pool, "insert into graphile_worker.migrations (id, breaking) values (1000, true)")
 	exec(t, pool, "notify \"worker:migrate\", '{}'")
-	waitFor(t, w.Events, func(e gworker.SchemaWarning) bool { return strings.Contains(e.Message, "trying again") })
+	waitFor(t, w.Events, func(e event.SchemaWarning) bool { return strings.Contains(e.Message, "trying again") })
 	exec(t, pool, "grant select on graphile_worker.migrations to "+quoted)
-	waitFor(t, w.Events, func(e gworker.BreakingMigration) bool { return e.Revision == 1000 })
-	waitFor[gworker.WorkerStopped](t, w.Events, nil)
+	waitFor(t, w.Events, func(e event.BreakingMigration) bool { return e.Revision == 1000 })
+	waitFor[event.WorkerStopped](t, w.Events, nil)
 	if err := w.Stop(); !errors.Is(err, gworker.ErrBreakingMigration) {
 		t.Error(err)
 	}
-	if n := count[gworker.SchemaWarning](w.Events); n != 1 {
+	if n := count[event.SchemaWarning](w.Events); n != 1 {
 		t.Errorf("%d warnings, want 1", n)
 	}
 }
@@ -189,15 +190,15 @@ func TestBreakingMigrationAfterAnUnreadLedger(t *testing.T) {
 func TestBreakingMigrationStopsTheWorker(t *testing.T) {
 	pool := migrated(t)
 	w := start(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
-	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	waitFor[event.ListenerConnected](t, w.Events, nil)
 	// Another schema's breaking migration is none of ours.
 	exec(t, pool, `select pg_notify('worker:migrate', '{"migrationNumber":1001,"breaking":true}')`)
 	exec(t, pool, "select graphile_worker.add_job('x')")
-	waitFor[gworker.JobCompleted](t, w.Events, nil)
+	waitFor[event.JobCompleted](t, w.Events, nil)
 
 	exec(t, pool, "insert into graphile_worker.migrations (id, breaking) values (1001, true)")
 	exec(t, pool, `select pg_notify('worker:migrate', '{"migrationNumber":1001,"breaking":true}')`)
-	stopped := waitFor[gworker.WorkerStopped](t, w.Events, nil)
+	stopped := waitFor[event.WorkerStopped](t, w.Events, nil)
 	if !errors.Is(stopped.Err, gworker.ErrBreakingMigration) || !errors.Is(w.Stop(), gworker.ErrBreakingMigration) {
 		t.Errorf("Run returned %v", stopped.Err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -146,12 +147,12 @@ func runAmongTraps(t *testing.T, owner, pool *pgxpool.Pool, hold time.Duration) 
 	exec(t, owner, `insert into graphile_worker._private_known_crontabs (identifier, known_since) values ('traps', now() - interval '1 hour')
 		on conflict (identifier) do update set known_since = excluded.known_since, last_execution = null`)
 	w := start(t, config)
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.Task == "tick" })
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.Task == "sql" })
-	testworker.WaitForN[gworker.JobFailed](t, w.Events, 2, nil)
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.Task == "tick" })
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.Task == "sql" })
+	testworker.WaitForN[event.JobFailed](t, w.Events, 2, nil)
 	ok(client.Cancel(t.Context(), spare.ID, "no"))
 	add(t, client, gworker.JobSpec{Task: "x", Key: "heard"})
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.Key == "heard" })
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.Key == "heard" })
 	ok(nil, w.Stop())
 	seen, _ := w.Events.Seen()
 	for _, e := range seen {

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -84,10 +85,10 @@ func TestSettingsOfTheDatabase(t *testing.T) {
 				"né/日本": "insert into seen select current_setting('gworker.payload')::json #>> '{}'",
 				"fails": "do $$ begin raise 'é日本'; end $$",
 			})})
-			waitFor(t, e, func(e gworker.JobCompleted) bool {
+			waitFor(t, e, func(e event.JobCompleted) bool {
 				return e.Job.ID == job.ID && e.Job.Task == "né/日本" && e.Job.Key == "k-日本"
 			})
-			waitFor(t, e, func(e gworker.JobCompleted) bool { return e.Job.ID == rows[1].ID })
+			waitFor(t, e, func(e event.JobCompleted) bool { return e.Job.ID == rows[1].ID })
 			row := testworker.ReadFailure(t, pool, rows[0].ID)
 			if !strings.Contains(row.LastError, "é日本") || row.LockedBy != nil || row.Delay < 2 || row.Delay > 3.5 {
 				t.Errorf("row %+v", row)
@@ -232,10 +233,10 @@ func TestRunOnceOutlivesItsIdleSessions(t *testing.T) {
 			}
 			events := runOnce(t, gworker.Config{Pool: own, HoldTime: hold, Concurrency: 1, Tasks: []gworker.Task{gworker.NewRawTask("x", end)}})
 			seen, _ := events.Seen()
-			if n := jobCount(t, pool); n != 0 || count[gworker.JobFailed](events) != 0 {
+			if n := jobCount(t, pool); n != 0 || count[event.JobFailed](events) != 0 {
 				t.Errorf("%d jobs are left: %s", n, testworker.Describe(seen))
 			}
-			if n := count[gworker.HeartbeatFailed](events); n != 0 {
+			if n := count[event.HeartbeatFailed](events); n != 0 {
 				t.Errorf("the worker did not say goodbye: %s", testworker.Describe(seen))
 			}
 		})
@@ -290,7 +291,7 @@ func TestWorkerOnAnySchemaWithoutPreparedStatements(t *testing.T) {
 	add(t, client, gworker.JobSpec{Task: "go"})
 	add(t, client, gworker.JobSpec{Task: "go"})
 	e := runOnce(t, config)
-	if count[gworker.JobCompleted](e) != 2 || count[gworker.JobFailed](e) != 1 {
+	if count[event.JobCompleted](e) != 2 || count[event.JobFailed](e) != 1 {
 		seen, _ := e.Seen()
 		t.Errorf("events: %s", testworker.Describe(seen))
 	}

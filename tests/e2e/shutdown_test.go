@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testproxy"
 	"github.com/gworker/gworker/internal/testworker"
@@ -51,7 +52,7 @@ func behindProxy(t *testing.T, config gworker.Config, given bool) silent {
 		config.DatabaseURL = url
 	}
 	w := start(t, config)
-	waitFor[gworker.ListenerConnected](t, w.Events, nil)
+	waitFor[event.ListenerConnected](t, w.Events, nil)
 	return silent{Worker: w, proxy: proxy, direct: testdb.Pool(t, database)}
 }
 
@@ -66,7 +67,7 @@ func TestShutdownOfAnIdleWorkerWhileTheDatabaseIsSilent(t *testing.T) {
 		Tasks: []gworker.Task{gworker.NewTask("x", noop)}, PollInterval: 50 * time.Millisecond,
 	}, false)
 	add(t, newClient(t, w.direct), gworker.JobSpec{Task: "x"})
-	waitFor[gworker.JobCompleted](t, w.Events, nil)
+	waitFor[event.JobCompleted](t, w.Events, nil)
 	w.proxy.Silence()
 	time.Sleep(200 * time.Millisecond) // a poll is under way
 	endsWithin(t, w.Worker, 5*time.Second)
@@ -98,7 +99,7 @@ func TestShutdownWithJobsWhileTheDatabaseIsSilent(t *testing.T) {
 			}
 			w.proxy.Silence()
 			endsWithin(t, w.Worker, 3*time.Second)
-			if n := count[gworker.WorkerStopping](w.Events); n != 1 {
+			if n := count[event.WorkerStopping](w.Events); n != 1 {
 				t.Errorf("%d times stopping", n)
 			}
 		})
@@ -123,7 +124,7 @@ func TestStoppingIsToldAtOnceWhileAClaimIsSilent(t *testing.T) {
 			w.proxy.Silence()
 			time.Sleep(200 * time.Millisecond) // a claim is under way
 			endsWithin(t, w.Worker, 5*time.Second)
-			waitFor[gworker.WorkerStopping](t, w.Events, nil)
+			waitFor[event.WorkerStopping](t, w.Events, nil)
 		})
 	}
 }
@@ -149,7 +150,7 @@ func TestShutdownTimeoutWhateverHandlersDo(t *testing.T) {
 	add(t, newClient(t, direct), gworker.JobSpec{Task: "x"})
 	<-begun
 	endsWithin(t, w, 2*time.Second)
-	waitFor[gworker.ShutdownForced](t, w.Events, nil)
+	waitFor[event.ShutdownForced](t, w.Events, nil)
 	var attempts int
 	var locked bool
 	scan(t, direct, "select attempts, locked_at is not null from graphile_worker._private_jobs", nil, &attempts, &locked)
@@ -264,15 +265,15 @@ func TestInterruptionsComeBeforeTheEnd(t *testing.T) {
 			pool := migrated(t)
 			job := add(t, newClient(t, pool), gworker.JobSpec{Task: "x"})
 			ended := make(chan struct{}, 10)
-			w := start(t, gworker.Config{Pool: pool, GracefulShutdownAbortTimeout: time.Millisecond, Observers: []func(gworker.Event){
-				func(e gworker.Event) {
+			w := start(t, gworker.Config{Pool: pool, GracefulShutdownAbortTimeout: time.Millisecond, Observers: []func(event.Event){
+				func(e event.Event) {
 					switch e.(type) {
-					case gworker.JobInterrupted:
+					case event.JobInterrupted:
 						select { // until the end is told, if it is
 						case <-ended:
 						case <-time.After(100 * time.Millisecond):
 						}
-					case gworker.JobEnded, gworker.JobPermanentlyFailed, gworker.JobReturned:
+					case event.JobEnded, event.JobPermanentlyFailed, event.JobReturned:
 						ended <- struct{}{}
 					}
 				},
@@ -280,21 +281,21 @@ func TestInterruptionsComeBeforeTheEnd(t *testing.T) {
 				<-ctx.Done()
 				return ctx.Err()
 			})}})
-			waitFor[gworker.JobStarted](t, w.Events, nil)
+			waitFor[event.JobStarted](t, w.Events, nil)
 			for !testworker.IsLocked(t, pool, job.ID) {
 				time.Sleep(time.Millisecond)
 			}
 			interrupt(t, w, job.ID)
-			waitFor[gworker.JobEnded](t, w.Events, nil)
+			waitFor[event.JobEnded](t, w.Events, nil)
 			if err := w.Stop(); err != nil && name != "forced" {
 				t.Error(err)
 			}
 			seen, _ := w.Events.Seen()
-			place := func(is func(gworker.Event) bool) int { return slices.IndexFunc(seen, is) }
-			interrupted := place(func(e gworker.Event) bool { _, is := e.(gworker.JobInterrupted); return is })
-			end := place(func(e gworker.Event) bool {
+			place := func(is func(event.Event) bool) int { return slices.IndexFunc(seen, is) }
+			interrupted := place(func(e event.Event) bool { _, is := e.(event.JobInterrupted); return is })
+			end := place(func(e event.Event) bool {
 				switch e.(type) {
-				case gworker.JobEnded, gworker.JobPermanentlyFailed, gworker.JobReturned:
+				case event.JobEnded, event.JobPermanentlyFailed, event.JobReturned:
 					return true
 				}
 				return false

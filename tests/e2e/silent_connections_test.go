@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 	"github.com/gworker/gworker/internal/testworker"
 )
@@ -17,12 +18,12 @@ import (
 // connected waits until the listener has connected for the nth time.
 func connected(t *testing.T, e *testworker.Events, n int) {
 	t.Helper()
-	for patient := time.After(patience); count[gworker.ListenerConnected](e) < n; {
+	for patient := time.After(patience); count[event.ListenerConnected](e) < n; {
 		_, change := e.Seen()
 		select {
 		case <-change:
 		case <-patient:
-			t.Fatalf("the listener has connected %d times", count[gworker.ListenerConnected](e))
+			t.Fatalf("the listener has connected %d times", count[event.ListenerConnected](e))
 		}
 	}
 }
@@ -60,7 +61,7 @@ func idleWorkerLeavesSilence(t *testing.T) time.Duration {
 	defer w.Stop()
 	client := newClient(t, w.direct)
 	add(t, client, gworker.JobSpec{Task: "x"})
-	waitFor[gworker.JobCompleted](t, w.Events, nil)
+	waitFor[event.JobCompleted](t, w.Events, nil)
 	beat := func() (at time.Time) {
 		scan(t, w.direct, "select last_heartbeat_at from graphile_worker._private_workers where id = $1", []any{w.ID()}, &at)
 		return at
@@ -68,7 +69,7 @@ func idleWorkerLeavesSilence(t *testing.T) time.Duration {
 	w.proxy.Freeze()
 	began, before := time.Now(), beat()
 	second := add(t, client, gworker.JobSpec{Task: "x"})
-	waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == second.ID })
+	waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == second.ID })
 	connected(t, w.Events, 2)
 	for patient := time.After(patience); !beat().After(before); {
 		select {
@@ -189,13 +190,13 @@ func TestConnectionsBesideAGivenPoolAreMadeAsItsOwn(t *testing.T) {
 				Pool: pool, Tasks: []gworker.Task{gworker.NewTask("x", noop)}, NoMigrations: true,
 				Recovery: gworker.RecoveryConfig{HeartbeatInterval: 50 * time.Millisecond},
 			})
-			waitFor[gworker.ListenerConnected](t, w.Events, nil)
+			waitFor[event.ListenerConnected](t, w.Events, nil)
 			job := add(t, newClient(t, admin), gworker.JobSpec{Task: "x"})
-			waitFor(t, w.Events, func(e gworker.JobCompleted) bool { return e.Job.ID == job.ID })
+			waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == job.ID })
 			if err := w.Stop(); err != nil {
 				t.Errorf("Run: %v", err)
 			}
-			if n := count[gworker.HeartbeatFailed](w.Events) + count[gworker.ClaimFailed](w.Events) + count[gworker.ListenerLost](w.Events); n > 0 {
+			if n := count[event.HeartbeatFailed](w.Events) + count[event.ClaimFailed](w.Events) + count[event.ListenerLost](w.Events); n > 0 {
 				seen, _ := w.Events.Seen()
 				t.Errorf("%d failures: %s", n, testworker.Describe(seen))
 			}

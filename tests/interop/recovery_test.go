@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/tests/interop/node"
 	"github.com/gworker/gworker/tests/interop/rust"
 )
@@ -78,7 +79,7 @@ func TestOldLocksOfRustAreReset(t *testing.T) {
 
 		// Each worker of ours looks for old locks at some moment of its first minute: of
 		// several, one does soon.
-		resets := make(chan gworker.OldLocksReset, 100)
+		resets := make(chan event.OldLocksReset, 100)
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		defer running.Wait()
@@ -87,8 +88,8 @@ func TestOldLocksOfRustAreReset(t *testing.T) {
 			worker, err := gworker.NewWorker(gworker.Config{
 				DatabaseURL: db.url, Concurrency: 1,
 				Tasks: []gworker.Task{gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error { return nil })},
-				Observers: []func(gworker.Event){func(e gworker.Event) {
-					if e, ok := e.(gworker.OldLocksReset); ok {
+				Observers: []func(event.Event){func(e event.Event) {
+					if e, ok := e.(event.OldLocksReset); ok {
 						resets <- e
 					}
 				}},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/tests/interop/node"
 	"github.com/gworker/gworker/tests/interop/rust"
 )
@@ -184,12 +185,12 @@ func TestRustCompletesWhatItHasLost(t *testing.T) {
 
 	started, finish := make(chan struct{}), make(chan struct{})
 	lost := make(chan int64, 10)
-	observe := func(e gworker.Event) {
-		if e, ok := e.(gworker.JobLost); ok {
+	observe := func(e event.Event) {
+		if e, ok := e.(event.JobLost); ok {
 			lost <- e.Job.ID
 		}
 	}
-	worker, err := gworker.NewWorker(gworker.Config{DatabaseURL: db.url, Concurrency: 1, Observers: []func(gworker.Event){observe}, Tasks: []gworker.Task{
+	worker, err := gworker.NewWorker(gworker.Config{DatabaseURL: db.url, Concurrency: 1, Observers: []func(event.Event){observe}, Tasks: []gworker.Task{
 		gworker.NewRawTask("slow", func(context.Context, *gworker.RawJob) error {
 			close(started)
 			<-finish

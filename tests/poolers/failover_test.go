@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/devpg"
 	"github.com/gworker/gworker/internal/testdb"
 )
@@ -122,9 +123,9 @@ func TestSeveralHosts(t *testing.T) {
 		DatabaseURL: database, Tasks: []gworker.Task{gworker.NewTask("t", noop)}, PollInterval: 200 * time.Millisecond,
 		Recovery: gworker.RecoveryConfig{HeartbeatInterval: 100 * time.Millisecond},
 	})
-	waitFor[gworker.ListenerConnected](t, w.events, 1, nil)
+	waitFor[event.ListenerConnected](t, w.events, 1, nil)
 	add(t, client, gworker.JobSpec{Task: "t"})
-	waitFor[gworker.JobCompleted](t, w.events, 1, nil)
+	waitFor[event.JobCompleted](t, w.events, 1, nil)
 	beat := `select last_heartbeat_at from graphile_worker._private_workers where id = $1`
 	wantAllOn := func(what string, primary, standby *pgxpool.Pool) {
 		t.Helper()
@@ -163,7 +164,7 @@ func TestSeveralHosts(t *testing.T) {
 		})
 	}
 	addAfter("after the promotion")
-	waitFor[gworker.JobCompleted](t, w.events, 2, nil)
+	waitFor[event.JobCompleted](t, w.events, 2, nil)
 
 	// The old primary comes back as a standby, and the connections break once
 	// more: whoever tries the old address finds somebody there.
@@ -173,11 +174,11 @@ func TestSeveralHosts(t *testing.T) {
 	}
 	onFirst.Reset() // its own connections broke too
 	wantAllOn("after the promotion", onSecond, onFirst)
-	connected := len(seen[gworker.ListenerConnected](w.events))
+	connected := len(seen[event.ListenerConnected](w.events))
 	exec(t, onSecond, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1", name)
 	addAfter("after broken connections")
-	waitFor[gworker.JobCompleted](t, w.events, 3, nil)
-	waitFor[gworker.ListenerConnected](t, w.events, connected+1, nil)
+	waitFor[event.JobCompleted](t, w.events, 3, nil)
+	waitFor[event.ListenerConnected](t, w.events, connected+1, nil)
 	wantAllOn("after broken connections", onSecond, onFirst)
 
 	// The standby is first in this order again.
@@ -187,7 +188,7 @@ func TestSeveralHosts(t *testing.T) {
 	}
 	defer other.Close()
 	add(t, other, gworker.JobSpec{Task: "t"})
-	waitFor[gworker.JobCompleted](t, w.events, 4, nil)
+	waitFor[event.JobCompleted](t, w.events, 4, nil)
 	if err := w.stop(); err != nil {
 		t.Error(err)
 	}

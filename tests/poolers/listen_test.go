@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testbouncer"
 	"github.com/gworker/gworker/internal/testdb"
 )
@@ -60,14 +61,14 @@ func TestListenerAndHeartbeatGoPastThePooler(t *testing.T) {
 	config.PollInterval = never
 	config.Recovery.HeartbeatInterval = 100 * time.Millisecond
 	w := start(t, config)
-	waitFor[gworker.ListenerConnected](t, w.events, 1, nil)
+	waitFor[event.ListenerConnected](t, w.events, 1, nil)
 	add(t, s.client(t), gworker.JobSpec{Task: "t"})
 	select {
 	case <-ran:
 	case <-time.After(patience):
 		t.Fatal("the notification did not arrive")
 	}
-	waitFor[gworker.JobCompleted](t, w.events, 1, nil)
+	waitFor[event.JobCompleted](t, w.events, 1, nil)
 	if n := one[int](t, s.pool, "select count(*) from pg_stat_activity where application_name = 'past-the-pooler'"); n != 2 {
 		t.Errorf("%d connections lead past the pooler, want those of the listener and the heartbeat", n)
 	}
@@ -88,7 +89,7 @@ func TestListenerAndHeartbeatGoPastThePooler(t *testing.T) {
 	until(t, "a heartbeat while the pooler is busy", func() (bool, error) {
 		return one[time.Time](t, s.pool, beat, w.ID()).After(before.Add(200 * time.Millisecond)), nil
 	})
-	if n := len(seen[gworker.ListenerPooled](w.events)); n != 0 {
+	if n := len(seen[event.ListenerPooled](w.events)); n != 0 {
 		t.Errorf("%d warnings of a pooler", n)
 	}
 }
@@ -103,8 +104,8 @@ func TestWithoutAWayPastThePooler(t *testing.T) {
 	config.Recovery.HeartbeatInterval = 100 * time.Millisecond
 	w := start(t, config)
 	add(t, s.client(t), gworker.JobSpec{Task: "t"})
-	waitFor[gworker.JobCompleted](t, w.events, 1, nil)
-	waitFor[gworker.ListenerLost](t, w.events, 1, nil)
+	waitFor[event.JobCompleted](t, w.events, 1, nil)
+	waitFor[event.ListenerLost](t, w.events, 1, nil)
 	beat := `select last_heartbeat_at from graphile_worker._private_workers where id = $1`
 	before := one[time.Time](t, s.pool, beat, w.ID())
 	until(t, "a heartbeat", func() (bool, error) {
@@ -139,9 +140,9 @@ func TestListenerBehindAPoolerIsReported(t *testing.T) {
 	config := s.config(gworker.NewTask("t", noop))
 	config.PollInterval = 50 * time.Millisecond
 	w := start(t, config)
-	waitFor[gworker.ListenerPooled](t, w.events, 1, nil)
+	waitFor[event.ListenerPooled](t, w.events, 1, nil)
 	add(t, s.client(t), gworker.JobSpec{Task: "t"})
-	waitFor[gworker.JobCompleted](t, w.events, 1, nil)
+	waitFor[event.JobCompleted](t, w.events, 1, nil)
 }
 
 // A worker that does not listen finds out about a breaking migration all the same.
@@ -152,9 +153,9 @@ func TestBreakingMigrationWithoutAListener(t *testing.T) {
 	config.NoListen = true
 	config.Recovery.HeartbeatInterval = 50 * time.Millisecond
 	w := start(t, config)
-	waitFor[gworker.WorkerStarted](t, w.events, 1, nil)
+	waitFor[event.WorkerStarted](t, w.events, 1, nil)
 	exec(t, s.pool, "insert into graphile_worker.migrations (id, breaking) values (1000, true)")
-	waitFor[gworker.WorkerStopped](t, w.events, 1, nil)
+	waitFor[event.WorkerStopped](t, w.events, 1, nil)
 	if err := w.stop(); !errors.Is(err, gworker.ErrBreakingMigration) {
 		t.Errorf("Run returned %v", err)
 	}
@@ -183,8 +184,8 @@ func TestSweepThrough(t *testing.T) {
 		HeartbeatInterval: 50 * time.Millisecond, StaleAfter: 500 * time.Millisecond, SweepInterval: 50 * time.Millisecond,
 	}
 	w := start(t, config)
-	waitFor[gworker.WorkerRecovered](t, w.events, 1, nil)
-	waitFor[gworker.JobCompleted](t, w.events, 1, nil)
+	waitFor[event.WorkerRecovered](t, w.events, 1, nil)
+	waitFor[event.JobCompleted](t, w.events, 1, nil)
 	if err := w.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -223,9 +224,9 @@ func TestDoctorThrough(t *testing.T) {
 	defer client.Close()
 	config := gworker.Config{DatabaseURL: kept.URL(), Tasks: []gworker.Task{gworker.NewTask("t", noop)}, PollInterval: never, Concurrency: 2}
 	w := start(t, config)
-	waitFor[gworker.ListenerConnected](t, w.events, 1, nil)
+	waitFor[event.ListenerConnected](t, w.events, 1, nil)
 	add(t, client, gworker.JobSpec{Task: "t"})
-	waitFor[gworker.JobCompleted](t, w.events, 1, nil)
+	waitFor[event.JobCompleted](t, w.events, 1, nil)
 }
 
 // The pooler is restarted: every connection breaks at once.
@@ -238,15 +239,15 @@ func TestThePoolerIsRestarted(t *testing.T) {
 	w := start(t, config)
 	client := s.client(t)
 	add(t, client, gworker.JobSpec{Task: "t"})
-	waitFor[gworker.JobCompleted](t, w.events, 1, nil)
+	waitFor[event.JobCompleted](t, w.events, 1, nil)
 	s.Stop()
-	waitFor[gworker.HeartbeatFailed](t, w.events, 1, nil)
+	waitFor[event.HeartbeatFailed](t, w.events, 1, nil)
 	s.Run()
 	until(t, "a job to be added", func() (bool, error) {
 		_, err := client.AddJob(t.Context(), gworker.JobSpec{Task: "t", Key: "once"})
 		return err == nil, err
 	})
-	waitFor[gworker.JobCompleted](t, w.events, 2, nil)
+	waitFor[event.JobCompleted](t, w.events, 2, nil)
 	if err := w.stop(); err != nil {
 		t.Error(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testbouncer"
 	"github.com/gworker/gworker/internal/testdb"
 )
@@ -127,33 +128,33 @@ func until(t *testing.T, what string, holds func() (bool, error)) {
 // events records what a worker reports and lets a test wait for it.
 type events struct {
 	mu     sync.Mutex
-	seen   []gworker.Event
+	seen   []event.Event
 	change chan struct{}
 }
 
-func (e *events) observe(event gworker.Event) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.seen = append(e.seen, event)
-	close(e.change)
-	e.change = make(chan struct{})
+func (l *events) observe(e event.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = append(l.seen, e)
+	close(l.change)
+	l.change = make(chan struct{})
 }
 
-func (e *events) snapshot() ([]gworker.Event, <-chan struct{}) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return append([]gworker.Event(nil), e.seen...), e.change
+func (l *events) snapshot() ([]event.Event, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]event.Event(nil), l.seen...), l.change
 }
 
 // waitFor waits until n events of type E were seen that ok accepts.
-func waitFor[E gworker.Event](t *testing.T, e *events, n int, ok func(E) bool) {
+func waitFor[E event.Event](t *testing.T, l *events, n int, ok func(E) bool) {
 	t.Helper()
 	timeout := time.After(patience)
 	for {
-		seen, change := e.snapshot()
+		seen, change := l.snapshot()
 		found := 0
-		for _, event := range seen {
-			if typed, is := event.(E); is && (ok == nil || ok(typed)) {
+		for _, e := range seen {
+			if typed, is := e.(E); is && (ok == nil || ok(typed)) {
 				found++
 			}
 		}
@@ -169,20 +170,20 @@ func waitFor[E gworker.Event](t *testing.T, e *events, n int, ok func(E) bool) {
 	}
 }
 
-func seen[E gworker.Event](e *events) (found []E) {
-	all, _ := e.snapshot()
-	for _, event := range all {
-		if typed, is := event.(E); is {
+func seen[E event.Event](l *events) (found []E) {
+	all, _ := l.snapshot()
+	for _, e := range all {
+		if typed, is := e.(E); is {
 			found = append(found, typed)
 		}
 	}
 	return found
 }
 
-func describe(seen []gworker.Event) string {
+func describe(seen []event.Event) string {
 	var lines []string
-	for _, event := range seen {
-		lines = append(lines, fmt.Sprintf("%T %+v", event, event))
+	for _, e := range seen {
+		lines = append(lines, fmt.Sprintf("%T %+v", e, e))
 	}
 	return "\n" + strings.Join(lines, "\n")
 }

@@ -16,6 +16,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // database/sql through the pooler
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -151,15 +152,15 @@ func TestEverythingThrough(t *testing.T) {
 	config.PollInterval, config.NoListen, config.MaxPoolSize = 20*time.Millisecond, true, 2
 	config.Recovery.HeartbeatInterval = 100 * time.Millisecond
 	w := start(t, config)
-	waitFor[gworker.JobCompleted](t, w.events, 5, nil)
-	waitFor[gworker.JobPermanentlyFailed](t, w.events, 1, nil)
-	waitFor[gworker.JobFailed](t, w.events, 1, nil)
+	waitFor[event.JobCompleted](t, w.events, 5, nil)
+	waitFor[event.JobPermanentlyFailed](t, w.events, 1, nil)
+	waitFor[event.JobFailed](t, w.events, 1, nil)
 	for range 3 {
 		add(t, client, gworker.JobSpec{Task: "sql", Payload: map[string]any{"text": nil}})
 		add(t, client, gworker.JobSpec{Task: "ok", Payload: 4})
 	}
-	waitFor[gworker.JobCompleted](t, w.events, 11, nil)
-	for _, e := range seen[gworker.ClaimFailed](w.events) {
+	waitFor[event.JobCompleted](t, w.events, 11, nil)
+	for _, e := range seen[event.ClaimFailed](w.events) {
 		t.Errorf("a claim failed: %v", e.Err)
 	}
 	if got := one[string](t, s.pool, "select string_agg(text, ',' order by text) from effects"); got != "pgx,sql" {
@@ -181,10 +182,10 @@ func TestEverythingThrough(t *testing.T) {
 	if n := one[int](t, s.pool, "select count(*) from graphile_worker._private_workers"); n != 0 {
 		t.Errorf("%d workers are registered after the end", n)
 	}
-	for _, e := range seen[gworker.HeartbeatFailed](w.events) {
+	for _, e := range seen[event.HeartbeatFailed](w.events) {
 		t.Errorf("a heartbeat failed: %v", e.Err)
 	}
-	if n := len(seen[gworker.ListenerConnected](w.events)) + len(seen[gworker.ListenerLost](w.events)); n != 0 {
+	if n := len(seen[event.ListenerConnected](w.events)) + len(seen[event.ListenerLost](w.events)); n != 0 {
 		t.Errorf("a listener was there, with NoListen")
 	}
 	s.wantNothingLeft(t)
