@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -246,9 +247,9 @@ var poolerAnswers = []struct{ text, advice string }{
 
 func adviceForAnswer(answer *pgconn.PgError) string {
 	switch answer.Code {
-	case "42P05", "26000":
+	case pgerrcode.DuplicatePreparedStatement, pgerrcode.InvalidSQLStatementName:
 		return "behind a proxy that pools transactions, such as PgBouncer, set Config.NoPreparedStatements"
-	case "08P01":
+	case pgerrcode.ProtocolViolation:
 		for _, a := range poolerAnswers {
 			if strings.Contains(answer.Message, a.text) {
 				return a.advice

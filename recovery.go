@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gworker/gworker/event"
@@ -233,7 +234,7 @@ func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
 // Config.NoMigrations allows it.
 func hasNoRecovery(err error) bool {
 	var answer *pgconn.PgError
-	return errors.As(err, &answer) && (answer.Code == "42883" || answer.Code == "42P01")
+	return errors.As(err, &answer) && (answer.Code == pgerrcode.UndefinedFunction || answer.Code == pgerrcode.UndefinedTable)
 }
 
 func (c RecoveryConfig) sweepOptions(self string) recovery.SweepOptions {

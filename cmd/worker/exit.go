@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gworker/gworker"
@@ -217,23 +218,23 @@ func hintFor(err error) string {
 
 func answerHint(answer *pgconn.PgError) string {
 	switch answer.Code {
-	case "28P01", "28000":
+	case pgerrcode.InvalidPassword, pgerrcode.InvalidAuthorizationSpecification:
 		return "check user and password in " + whereFrom
-	case "3D000":
+	case pgerrcode.InvalidCatalogName:
 		return "create it (createdb NAME), or check the database's name in " + whereFrom
-	case "42501":
+	case pgerrcode.InsufficientPrivilege:
 		return "the user lacks rights: connect as the owner of the schema, or let the owner give it rights (" + program.Name + " grant); " +
 			"to install, it needs CREATE on the database"
-	case "25006":
+	case pgerrcode.ReadOnlySQLTransaction:
 		return "the database is read-only: it is a standby, or default_transaction_read_only is on: connect to the primary, " +
 			"as with target_session_attrs=read-write"
-	case "08P01":
+	case pgerrcode.ProtocolViolation:
 		if strings.Contains(answer.Message, "statement pooling mode") { // PgBouncer's words
 			return "the proxy pools single statements: use session pooling, or transaction pooling with --no-prepared-statements"
 		}
-	case "42P05", "26000":
+	case pgerrcode.DuplicatePreparedStatement, pgerrcode.InvalidSQLStatementName:
 		return "behind a proxy that pools transactions, such as PgBouncer, add --no-prepared-statements"
-	case "3F000", "42P01", "42883", "42703":
+	case pgerrcode.InvalidSchemaName, pgerrcode.UndefinedTable, pgerrcode.UndefinedFunction, pgerrcode.UndefinedColumn:
 		return `the schema is not installed or out of date: run "` + program.Name + ` migrate", or check --schema`
 	}
 	return ""

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -151,7 +152,7 @@ func deleteLocked(
 		}
 		if err := lock(q, ctx); err != nil {
 			var answer *pgconn.PgError
-			if errors.As(err, &answer) && answer.Code == "55P03" {
+			if errors.As(err, &answer) && answer.Code == pgerrcode.LockNotAvailable {
 				return false, fmt.Errorf("%w: %w", ErrBusy, err)
 			}
 			return false, err

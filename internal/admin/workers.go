@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gworker/gworker/internal/dbgen"
@@ -101,7 +102,7 @@ func (w *Worker) understand() {
 func registeredWorkers(ctx context.Context, q *dbgen.Queries) ([]dbgen.AdminRegisteredWorkersRow, error) {
 	rows, err := q.AdminRegisteredWorkers(ctx)
 	var answer *pgconn.PgError
-	if errors.As(err, &answer) && answer.Code == "42P01" {
+	if errors.As(err, &answer) && answer.Code == pgerrcode.UndefinedTable {
 		return nil, nil
 	}
 	return rows, err

@@ -29,6 +29,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -219,7 +220,7 @@ func (s *Server) createDatabase(ctx context.Context, name string) error {
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, "create database "+pgx.Identifier{name}.Sanitize())
 	var answer *pgconn.PgError
-	if errors.As(err, &answer) && (answer.Code == "42P04" || answer.Code == "23505") {
+	if errors.As(err, &answer) && (answer.Code == pgerrcode.DuplicateDatabase || answer.Code == pgerrcode.UniqueViolation) {
 		return nil
 	}
 	return err

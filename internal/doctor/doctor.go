@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -202,7 +203,7 @@ func notChecked(err error) Finding {
 		Why:      "What is wrong here would go unseen.",
 	}
 	var answer *pgconn.PgError
-	if errors.As(err, &answer) && answer.Code == "42501" {
+	if errors.As(err, &answer) && answer.Code == pgerrcode.InsufficientPrivilege {
 		f.Help = []string{"Run the doctor as the owner of the schema, or as a role that may read it."}
 	}
 	return f

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -98,7 +99,7 @@ func (p *prober) probe(ctx context.Context) error {
 		}
 		_, err = own.PgConn().ExecPrepared(ctx, name, nil, nil, nil).Close()
 		var answer *pgconn.PgError
-		if errors.As(err, &answer) && answer.Code == "26000" {
+		if errors.As(err, &answer) && answer.Code == pgerrcode.InvalidSQLStatementName {
 			p.lost = true
 			return nil
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -114,11 +115,11 @@ func sqlState(err error) string {
 // any runtime, migrates the same schema at the same moment.
 func raced(err error) bool {
 	switch sqlState(err) {
-	case "23505", "42P06", "42P07", "42710": // it exists already: a row, schema, table or index, anything else
+	case pgerrcode.UniqueViolation, pgerrcode.DuplicateSchema, pgerrcode.DuplicateTable, pgerrcode.DuplicateObject: // it exists already: a row, schema, table or index, anything else
 		return true
-	case "40P01", "40001": // each waited for what the other had made
+	case pgerrcode.DeadlockDetected, pgerrcode.SerializationFailure: // each waited for what the other had made
 		return true
-	case "XX000": // both replaced a function; there is no better code, and no translation of the text
+	case pgerrcode.InternalError: // both replaced a function; there is no better code, and no translation of the text
 		var answer *pgconn.PgError
 		return errors.As(err, &answer) && strings.HasPrefix(answer.Message, "tuple concurrently ")
 	}
@@ -129,7 +130,7 @@ func raced(err error) bool {
 // or extended, at that moment.
 func notYet(err error) bool {
 	switch sqlState(err) {
-	case "42P01", "42703", "3F000":
+	case pgerrcode.UndefinedTable, pgerrcode.UndefinedColumn, pgerrcode.InvalidSchemaName:
 		return true
 	}
 	return false

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/pressly/goose/v3"
 
@@ -93,7 +94,7 @@ func (r *run) incomplete(ctx context.Context, before *state) (*state, error) {
 // lostColumns names the columns for want of which a revision failed: tables and
 // functions that are lost are made again, columns of a table that is there are not.
 func (r *run) lostColumns(ctx context.Context, err error) error {
-	if sqlState(err) != "42703" {
+	if sqlState(err) != pgerrcode.UndefinedColumn {
 		return err
 	}
 	now, readErr := r.source.read(ctx)
@@ -206,7 +207,7 @@ func (e *revisionError) Unwrap() error { return e.err }
 // lockedJobs is revision 11's guard by its name.
 func lockedJobs(err error) error {
 	var failed *revisionError
-	if errors.As(err, &failed) && failed.id == 11 && sqlState(err) == "22012" {
+	if errors.As(err, &failed) && failed.id == 11 && sqlState(err) == pgerrcode.DivisionByZero {
 		return &LockedJobsError{Err: err}
 	}
 	return err

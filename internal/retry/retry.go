@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -83,7 +84,7 @@ var programs = map[string]bool{
 // Unencodable reports whether the encoding of the database cannot hold a text.
 func Unencodable(err error) bool {
 	var answer *pgconn.PgError
-	return errors.As(err, &answer) && (answer.Code == "22P05" || answer.Code == "22021") && Refused(err) && !raised(answer)
+	return errors.As(err, &answer) && (answer.Code == pgerrcode.UntranslatableCharacter || answer.Code == pgerrcode.CharacterNotInRepertoire) && Refused(err) && !raised(answer)
 }
 
 // Raised reports whether err was raised on purpose, by a function in PL/pgSQL.
@@ -107,13 +108,13 @@ func Ruled(err error) bool {
 // ruled reports whether a rule is against a statement: the server does not rewrite those
 // of several parts, as ours are, for rules that replace them.
 func ruled(answer *pgconn.PgError) bool {
-	return answer.Code == "0A000" && answer.Routine == "RewriteQuery"
+	return answer.Code == pgerrcode.FeatureNotSupported && answer.Routine == "RewriteQuery"
 }
 
 // checked reports whether the check of a row level security policy is against a row. The
 // code is that of a missing right, but as with a constraint, other values may pass.
 func checked(answer *pgconn.PgError) bool {
-	return answer.Code == "42501" && answer.Routine == "ExecWithCheckOptions"
+	return answer.Code == pgerrcode.InsufficientPrivilege && answer.Routine == "ExecWithCheckOptions"
 }
 
 // ended reports whether the error was the end of its session.
@@ -136,7 +137,7 @@ func Refused(err error) bool {
 	if !errors.As(err, &answer) {
 		return false
 	}
-	return answer.SeverityUnlocalized == "ERROR" || answer.Code == "57P05" || answer.Code == "25P03"
+	return answer.SeverityUnlocalized == "ERROR" || answer.Code == pgerrcode.IdleSessionTimeout || answer.Code == pgerrcode.IdleInTransactionSessionTimeout
 }
 
 // Elsewhere reports whether err is the fault of a session that another session may
@@ -165,9 +166,9 @@ func SessionOnly(err error) bool {
 		return false
 	}
 	switch answer.Code {
-	case "26000", "57P05", "25P03":
+	case pgerrcode.InvalidSQLStatementName, pgerrcode.IdleSessionTimeout, pgerrcode.IdleInTransactionSessionTimeout:
 		return true
-	case "0A000": // the cached plan, whatever language the server speaks
+	case pgerrcode.FeatureNotSupported: // the cached plan, whatever language the server speaks
 		return answer.Routine == "RevalidateCachedQuery"
 	}
 	return false

@@ -1,5 +1,7 @@
 package retry
 
+import "github.com/jackc/pgerrcode"
+
 // rule says what a SQLSTATE means for the next try.
 type rule struct {
 	class Class
@@ -9,30 +11,33 @@ type rule struct {
 	reason    string
 }
 
+// transactionTimeout is PostgreSQL's from 17 on; pgerrcode does not have it.
+const transactionTimeout = "25P04"
+
 // states are the codes that differ from their class, out of "PostgreSQL Error
 // Codes", appendix A of PostgreSQL's manual (11 to 18).
 var states = map[string]rule{
-	"08P01": {Connection, true, "protocol violation: a pooler gave the session another one's prepared statement"},
-	"0A000": {No, true, "feature not supported: also a cached plan whose result type DDL has changed"},
-	"25006": {Connection, false, "read-only transaction: after a failover the new primary takes it"},
-	"25P02": {No, true, "in failed transaction: the session was left in one"},
-	"25P03": {Connection, true, "idle_in_transaction_session_timeout: nothing was under way"},
-	"25P04": {Connection, false, "transaction_timeout: the session has ended"},
-	"26000": {Contention, true, "the prepared statement is gone: deallocate, discard, or a pooler"},
-	"40002": {Answer, false, "integrity constraint violation at the commit"},
-	"40003": {Connection, false, "statement completion unknown"},
-	"42703": {No, true, "undefined column: also a statement that was prepared before DDL"},
-	"42804": {No, true, "datatype mismatch: also a plan that was made before DDL"},
-	"42P05": {No, true, "the prepared statement exists already: a pooler's session, prepared by others"},
-	"55006": {Contention, false, "object in use by another session"},
-	"55P03": {Contention, false, "lock not available: lock_timeout has ended the wait"},
-	"57014": {Connection, false, "cancelled, by statement_timeout or by an administrator"},
-	"57P01": {Connection, false, "admin shutdown, or pg_terminate_backend"},
-	"57P02": {Connection, false, "crash shutdown"},
-	"57P03": {Connection, false, "cannot connect now: the server starts up or shuts down"},
-	"57P04": {Connection, false, "database dropped: the session has ended, and the next connection tells whether it is there again"},
-	"57P05": {Connection, true, "idle_session_timeout: nothing was under way"},
-	"XX000": {No, true, "internal error: also a cached plan of a relation that DDL has replaced"},
+	pgerrcode.ProtocolViolation:                       {Connection, true, "protocol violation: a pooler gave the session another one's prepared statement"},
+	pgerrcode.FeatureNotSupported:                     {No, true, "feature not supported: also a cached plan whose result type DDL has changed"},
+	pgerrcode.ReadOnlySQLTransaction:                  {Connection, false, "read-only transaction: after a failover the new primary takes it"},
+	pgerrcode.InFailedSQLTransaction:                  {No, true, "in failed transaction: the session was left in one"},
+	pgerrcode.IdleInTransactionSessionTimeout:         {Connection, true, "idle_in_transaction_session_timeout: nothing was under way"},
+	transactionTimeout:                                {Connection, false, "transaction_timeout: the session has ended"},
+	pgerrcode.InvalidSQLStatementName:                 {Contention, true, "the prepared statement is gone: deallocate, discard, or a pooler"},
+	pgerrcode.TransactionIntegrityConstraintViolation: {Answer, false, "integrity constraint violation at the commit"},
+	pgerrcode.StatementCompletionUnknown:              {Connection, false, "statement completion unknown"},
+	pgerrcode.UndefinedColumn:                         {No, true, "undefined column: also a statement that was prepared before DDL"},
+	pgerrcode.DatatypeMismatch:                        {No, true, "datatype mismatch: also a plan that was made before DDL"},
+	pgerrcode.DuplicatePreparedStatement:              {No, true, "the prepared statement exists already: a pooler's session, prepared by others"},
+	pgerrcode.ObjectInUse:                             {Contention, false, "object in use by another session"},
+	pgerrcode.LockNotAvailable:                        {Contention, false, "lock not available: lock_timeout has ended the wait"},
+	pgerrcode.QueryCanceled:                           {Connection, false, "cancelled, by statement_timeout or by an administrator"},
+	pgerrcode.AdminShutdown:                           {Connection, false, "admin shutdown, or pg_terminate_backend"},
+	pgerrcode.CrashShutdown:                           {Connection, false, "crash shutdown"},
+	pgerrcode.CannotConnectNow:                        {Connection, false, "cannot connect now: the server starts up or shuts down"},
+	pgerrcode.DatabaseDropped:                         {Connection, false, "database dropped: the session has ended, and the next connection tells whether it is there again"},
+	pgerrcode.IdleSessionTimeout:                      {Connection, true, "idle_session_timeout: nothing was under way"},
+	pgerrcode.InternalError:                           {No, true, "internal error: also a cached plan of a relation that DDL has replaced"},
 }
 
 // classes are the rules of whole classes, by the first two characters.

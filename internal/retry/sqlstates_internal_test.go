@@ -1,6 +1,12 @@
 package retry
 
-import "testing"
+import (
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
 
 // TestTableOfStates: every class of PostgreSQL's appendix is there, and everything
 // that is there has a reason and differs from its class.
@@ -22,5 +28,38 @@ func TestTableOfStates(t *testing.T) {
 		if r.class == of.class && !r.elsewhere && code != "57014" && code[:3] != "57P" {
 			t.Errorf("%s is as its class is", code)
 		}
+	}
+}
+
+// SQLSTATEs have names in the code: pgerrcode's, or a constant that says what it is.
+func TestSQLStatesAreNamed(t *testing.T) {
+	literal := regexp.MustCompile(`"(?:[0-9][0-9A-Z]{4}|(?:F0|HV|P0|XX)[0-9A-Z]{3})"`)
+	root := os.DirFS("../..")
+	files := 0
+	err := fs.WalkDir(root, ".", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (path == "bench" || entry.Name() == "node_modules" || entry.Name() == "dbgen"):
+			return fs.SkipDir
+		case entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		files++
+		source, err := fs.ReadFile(root, path)
+		if err != nil {
+			return err
+		}
+		number := 0
+		for line := range strings.Lines(string(source)) {
+			number++
+			if found := literal.FindString(line); found != "" && !strings.HasPrefix(line, "const ") {
+				t.Errorf("%s:%d has %s: name it", path, number, found)
+			}
+		}
+		return nil
+	})
+	if err != nil || files < 100 {
+		t.Errorf("%d files, %v", files, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gworker/gworker/event"
@@ -82,7 +83,7 @@ func (h *heldClaims) connected(err error) {
 	a.next = time.Now().Add(wait)
 	// Where the server is full, those that are connected are as well as before.
 	var full *pgconn.PgError
-	if retry.Of(err) == retry.Connection && !(errors.As(err, &full) && full.Code == "53300") {
+	if retry.Of(err) == retry.Connection && !(errors.As(err, &full) && full.Code == pgerrcode.TooManyConnections) {
 		h.suspect = true
 	}
 	h.events.Emit(event.HoldUnavailable{WorkerID: h.workerID, Err: err, RetryIn: wait})

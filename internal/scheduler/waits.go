@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gworker/gworker/internal/contain"
@@ -97,13 +98,13 @@ func (w *waits) ended(a *active, e runResult, h *heldClaims) {
 // lockRefused reports whether a handler would not wait for a lock, or no longer.
 func lockRefused(err error) bool {
 	refusal, ok := contain.As[*pgconn.PgError](err)
-	return ok && refusal.Code == "55P03"
+	return ok && refusal.Code == pgerrcode.LockNotAvailable
 }
 
 // timedOut reports whether a handler may have failed as a statement took too long.
 func timedOut(err error) bool {
 	refusal, ok := contain.As[*pgconn.PgError](err)
-	return ok && refusal.Code == "57014" || errors.Is(err, context.DeadlineExceeded) || contain.Is(err, ErrTimeout)
+	return ok && refusal.Code == pgerrcode.QueryCanceled || errors.Is(err, context.DeadlineExceeded) || contain.Is(err, ErrTimeout)
 }
 
 // suspects are those of runs that go on after the end of their claim which may wait for

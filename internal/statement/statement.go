@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -173,7 +174,7 @@ var errOwnTimeout = errors.New("statement time-out")
 // IsReadOnly reports whether err says that the server takes no writes.
 func IsReadOnly(err error) bool {
 	var answer *pgconn.PgError
-	return errors.As(err, &answer) && answer.Code == "25006"
+	return errors.As(err, &answer) && answer.Code == pgerrcode.ReadOnlySQLTransaction
 }
 
 // Unanswered reports whether err is that of a statement whose time-out ended without

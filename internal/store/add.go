@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -49,14 +50,8 @@ var ErrKeyBusy = errors.New("the job's key is busy")
 // ErrNotInstalled says that the schema of the queue is not there.
 var ErrNotInstalled = errors.New("the queue is not installed (Client.Migrate and the start of a worker install it)")
 
-const (
-	// keyBusyState is the SQLSTATE that add_job raises for ErrKeyBusy.
-	keyBusyState = "GWNOR"
-	// noSchemaState is PostgreSQL's where a schema does not exist.
-	noSchemaState = "3F000"
-	// noTableState is PostgreSQL's where a table, or its schema, does not exist.
-	noTableState = "42P01"
-)
+// keyBusyState is the SQLSTATE that add_job raises for ErrKeyBusy.
+const keyBusyState = "GWNOR"
 
 // explained adds to an error what callers branch on. Every driver's errors know
 // their SQLSTATE.
@@ -68,7 +63,7 @@ func explained(err error) error {
 	switch answer.SQLState() {
 	case keyBusyState:
 		return fmt.Errorf("%w: %w", ErrKeyBusy, err)
-	case noSchemaState, noTableState:
+	case pgerrcode.InvalidSchemaName, pgerrcode.UndefinedTable:
 		return fmt.Errorf("%w: %w", ErrNotInstalled, err)
 	}
 	return err

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -142,7 +143,7 @@ func create(ctx context.Context, name, as string) (string, error) {
 	statement := "create database " + quoted(name) + " " + as
 	if server.External() || noCopying.Load() {
 		err = admin(ctx, server, statement)
-	} else if err = admin(ctx, server, statement+copying); code(err) == "42601" { // PostgreSQL 14 and older
+	} else if err = admin(ctx, server, statement+copying); code(err) == pgerrcode.SyntaxError { // PostgreSQL 14 and older
 		noCopying.Store(true)
 		err = admin(ctx, server, statement)
 	}
@@ -159,7 +160,7 @@ func Drop(ctx context.Context, name string) error {
 		return err
 	}
 	err = admin(ctx, server, "drop database if exists "+quoted(name)+" with (force)")
-	if code(err) != "42601" {
+	if code(err) != pgerrcode.SyntaxError {
 		return err
 	}
 	// PostgreSQL 12 knows no force, and may still see a session that ends just now.
@@ -169,7 +170,7 @@ func Drop(ctx context.Context, name string) error {
 			if err == nil {
 				_, err = conn.Exec(ctx, "drop database if exists "+quoted(name))
 			}
-			if code(err) != "55006" || ctx.Err() != nil {
+			if code(err) != pgerrcode.ObjectInUse || ctx.Err() != nil {
 				return err
 			}
 		}
@@ -193,13 +194,13 @@ func admin(ctx context.Context, server *devpg.Server, sql string) error {
 			switch {
 			case err == nil:
 				return nil
-			case code(err) == "55006" && try < templateWaits:
+			case code(err) == pgerrcode.ObjectInUse && try < templateWaits:
 				select {
 				case <-time.After(50 * time.Millisecond):
 				case <-ctx.Done():
 					return fmt.Errorf("%s: %w", sql, err)
 				}
-			case code(err) == "42501" && server.External():
+			case code(err) == pgerrcode.InsufficientPrivilege && server.External():
 				return fmt.Errorf("%s: %w: tests make databases of their own, so the role that %s names must be allowed to "+
 					"(alter role ... createdb). Or set %s to the URL of another server, or to %q to have one started for the tests",
 					sql, err, shared.source, Variable, Local)
