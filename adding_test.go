@@ -310,7 +310,7 @@ func TestCleanupDuringOwnAdds(t *testing.T) {
 			}
 		}
 		if result, err := client.Cleanup(t.Context(), gworker.CleanupOptions{}); !errors.Is(err, gworker.ErrCleanupBusy) {
-			t.Errorf("cleanup beside an add: %+v, %v", result, err)
+			t.Errorf("cleanup during an add: %+v, %v", result, err)
 		}
 		if err := tx.Rollback(t.Context()); err != nil {
 			t.Fatal(err)

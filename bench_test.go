@@ -38,7 +38,7 @@ func BenchmarkAdding(b *testing.B) {
 		_, err := client.AddJob(context.Background(), spec)
 		return err
 	}
-	payload := json.RawMessage(`{"to":"somebody@example.com","n":1}`)
+	payload := json.RawMessage(`{"to":"ada@example.com","n":1}`)
 	for _, c := range []struct {
 		name     string
 		parallel int
@@ -102,7 +102,7 @@ func BenchmarkAdding(b *testing.B) {
 }
 
 // BenchmarkAddingMany adds 10,000 jobs in one call, in turn with the statement
-// that somebody would write in psql, which returns nothing but the count. "ratio"
+// that one would write in psql, which returns nothing but the count. "ratio"
 // is the client's time divided by the statement's:
 //
 //	go test -run - -bench AddingMany -benchtime 5x .
@@ -117,13 +117,13 @@ func BenchmarkAddingMany(b *testing.B) {
 	specs := make([]gworker.JobSpec, jobs)
 	var rows []string
 	for i := range specs {
-		payload := fmt.Sprintf(`{"to":"somebody@example.com","n":%d}`, i)
+		payload := fmt.Sprintf(`{"to":"ada@example.com","n":%d}`, i)
 		specs[i] = gworker.JobSpec{Task: "x", Payload: json.RawMessage(payload)}
 		rows = append(rows, fmt.Sprintf("row('x','%s',null,null,null,null,null,null)::graphile_worker.job_spec", payload))
 	}
 	literal := "select count(*) from graphile_worker.add_jobs(array[" + strings.Join(rows, ",") + "])"
 	generated := `select count(*) from graphile_worker.add_jobs(array(select row('x',
-		json_build_object('to', 'somebody@example.com', 'n', i), null, null, null, null, null, null)::graphile_worker.job_spec
+		json_build_object('to', 'ada@example.com', 'n', i), null, null, null, null, null, null)::graphile_worker.job_spec
 		from generate_series(1, 10000) i))`
 	var ours, psql, short time.Duration
 	timed := func(total *time.Duration, f func() error) {

@@ -254,8 +254,8 @@ func TestCancelledJobAndItsKey(t *testing.T) {
 	})
 }
 
-// A SQL task commits with its completion: there is nothing to cancel any more, or
-// everything is rolled back.
+// A SQL task commits together with its completion: either that is done and nothing is left
+// to cancel, or everything is rolled back.
 func TestCancelOfASQLTask(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)

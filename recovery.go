@@ -244,7 +244,7 @@ func (c RecoveryConfig) sweepOptions(self string) recovery.SweepOptions {
 	}
 }
 
-// SweepOptions say who Client.Sweep takes for dead.
+// SweepOptions say which workers Client.Sweep declares dead.
 type SweepOptions struct {
 	// Recovery has the bounds; its intervals, and Disabled, do not matter here.
 	Recovery RecoveryConfig

@@ -84,7 +84,7 @@ func TestSQLTaskIsFenced(t *testing.T) {
 	t.Parallel()
 	var sample testdb.Sample
 	for name, change := range map[string]string{
-		"locked by another": "update graphile_worker._private_jobs set locked_by = 'somebody else'",
+		"locked by another": "update graphile_worker._private_jobs set locked_by = 'another worker'",
 		"deleted":           "delete from graphile_worker._private_jobs",
 		"unlocked":          "update graphile_worker._private_jobs set locked_by = null, locked_at = null, run_at = now() + interval '1 hour'",
 	} {

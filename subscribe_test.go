@@ -170,6 +170,6 @@ func TestShutdownThatNobodyForces(t *testing.T) {
 		t.Error("it says that it was forced")
 	}
 	if n := count[event.ShutdownForced](r.Events); n != 0 {
-		t.Error("somebody forced it")
+		t.Error("ShutdownForced was emitted")
 	}
 }

@@ -63,8 +63,8 @@ func (w *Worker) RemoveCronItem(identifier string) bool {
 // runAndSchedule runs jobs and cron until ctx ends.
 func (w *Worker) runAndSchedule(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
-	var beside sync.WaitGroup
-	defer beside.Wait()
+	var loops sync.WaitGroup
+	defer loops.Wait()
 	defer stop()
 	loop := &cron.Loop{
 		WorkerID: w.id, Queries: w.client.queries, Events: w.events, Clock: w.cronClock(), Items: w.cronItems,
@@ -72,7 +72,7 @@ func (w *Worker) runAndSchedule(ctx context.Context) error {
 	if len(w.client.before) > 0 {
 		loop.BeforeAdd = w.beforeCronAdd
 	}
-	beside.Go(func() { loop.Run(ctx) })
+	loops.Go(func() { loop.Run(ctx) })
 	if len(w.config.Tasks) == 0 {
 		<-ctx.Done()
 		return nil

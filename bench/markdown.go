@@ -13,8 +13,8 @@ var columns = []struct{ peer, title string }{
 	{"river-2000", "River, 2,000 workers"}, {"river", "River"},
 }
 
-// beside are the metrics that a cell names beside its first one.
-var beside = []metric{p99, afterCommit50}
+// alongside are the metrics that a cell shows after its first one.
+var alongside = []metric{p99, afterCommit50}
 
 // markdown is the table of docs/benchmark.md.
 func (r *report) markdown() string {
@@ -79,7 +79,7 @@ func (s scenario) cell(f figures) string {
 	if cell == "" {
 		return "failed"
 	}
-	for _, m := range beside {
+	for _, m := range alongside {
 		if v := text(m); v != "" {
 			cell += fmt.Sprintf(" (%s %s)", strings.TrimSuffix(m.unit, " ms"), v+" ms")
 		}

@@ -78,7 +78,7 @@ func (graphile) fill(ctx context.Context, pool *pgxpool.Pool, f filling) error {
 	case "queues":
 		statements = append(statements,
 			`insert into graphile_worker._private_job_queues (queue_name, locked_at, locked_by)
-			 select 'stuck ' || n, now(), 'pool-somebody' from generate_series(1, 2) n`,
+			 select 'stuck ' || n, now(), 'pool-other' from generate_series(1, 2) n`,
 			task+fmt.Sprintf(`(select id from graphile_worker._private_job_queues where queue_name = 'stuck ' || (n %% 2 + 1)),
 			%s, -1, now() - interval '1 day', 0, 25, null from generate_series(1, %d) n`, numberAlone, f.howMany))
 	case "others":

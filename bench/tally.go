@@ -121,7 +121,7 @@ func (t *tally) reply(event string) reply {
 	}
 }
 
-// end says how it all ended, once no handler runs any more.
+// end says how it all ended, after the last handler.
 func (t *tally) end() {
 	close(t.stopCounting)
 	<-t.countingDone

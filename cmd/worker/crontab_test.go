@@ -89,13 +89,13 @@ func TestRunRefusesCrontabs(t *testing.T) {
 	worker(t, "", "run", "--crontab", "mine", "--tasks", "gone").want(t, 1, "gone")
 }
 
-// A process picks up the crontab beside its tasks, or only the one that is named.
+// A process picks up the crontab next to its tasks, or only the one that is named.
 func TestRunWithCrontab(t *testing.T) {
 	var sample testdb.Sample
 	for name, args := range map[string][]string{
-		"beside the tasks": {"run"},
-		"named":            {"run", "--crontab", "other", "--tasks", "sub/tasks"},
-		"without tasks":    {"run", "--crontab", "crontab"},
+		"next to the tasks": {"run"},
+		"named":             {"run", "--crontab", "other", "--tasks", "sub/tasks"},
+		"without tasks":     {"run", "--crontab", "crontab"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sample.Take(t)

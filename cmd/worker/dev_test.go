@@ -117,12 +117,12 @@ func TestDevSaysWhatToTry(t *testing.T) {
 	if info, err := os.Stat(at.Query().Get("host")); err != nil || info.Mode().Perm() != 0o700 || at.Host != "" {
 		t.Errorf("the server listens on %s: %v (%v)", match[1], info, err)
 	}
-	// Nor does one on a database that is named, beside another worker.
+	// Nor does one on a named database on which another worker runs.
 	startDev(t, "-c", match[1])
 }
 
 // libpq's variables are about other servers.
-func TestDevIsDeafToClientSettings(t *testing.T) {
+func TestDevIgnoresClientSettings(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
@@ -150,8 +150,8 @@ func TestDevUsesTheDatabaseThatIsNamed(t *testing.T) {
 	}
 }
 
-// On a database that is somebody's own, their jobs are left to their workers,
-// and their tasks do not get the example.
+// On a database of your own, its jobs are left to your workers, and your tasks folder
+// does not get the example.
 func TestDevTakesNoForeignJobs(t *testing.T) {
 	database := testdb.Migrated(t)
 	worker(t, "", "add", "hello", "-c", database).want(t, 0)

@@ -185,7 +185,7 @@ func (f listFlags) each(ctx context.Context, client *gworker.Client, filter gwor
 	}
 }
 
-// printIDs prints what other commands read. That there are more is said beside.
+// printIDs prints what other commands read. That there are more goes to stderr.
 func (f listFlags) printIDs(ctx context.Context, client *gworker.Client, filter gworker.JobFilter, std stdio) error {
 	write := func(page gworker.JobPage) error {
 		for _, job := range page.Jobs {

@@ -126,8 +126,8 @@ func TestNewerRevisionThatIsNotBreaking(t *testing.T) {
 		want(t, 0, "revision 1000", "revisions up to 22", "job completed")
 }
 
-// TestBreakingMigrationEndsTheBinary: the process that runs when somebody else
-// moves the schema on lets its job finish, and exits as every Graphile Worker.
+// TestBreakingMigrationEndsTheBinary: if another process makes a breaking migration, the
+// binary finishes its jobs and exits with the status of every Graphile Worker.
 func TestBreakingMigrationEndsTheBinary(t *testing.T) {
 	database := testdb.Migrated(t)
 	pool := testdb.Pool(t, database)

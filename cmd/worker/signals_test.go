@@ -198,13 +198,13 @@ func startBinaryAs(t *testing.T, as string, args ...string) (cmd *exec.Cmd, wait
 // all that they have started, are gone when the binary is.
 func TestSecondSignalKillsProcesses(t *testing.T) {
 	database := testdb.Migrated(t)
-	witness := filepath.Join(t.TempDir(), "witness")
-	if err := syscall.Mkfifo(witness, 0o600); err != nil {
+	stillOpen := filepath.Join(t.TempDir(), "stillOpen")
+	if err := syscall.Mkfifo(stillOpen, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	gone := make(chan error, 1)
 	go func() {
-		file, err := os.Open(witness) // waits for the process
+		file, err := os.Open(stillOpen) // waits for the process
 		if err == nil {
 			_, err = io.Copy(io.Discard, file) // until all that hold it open are dead
 			_ = file.Close()
@@ -212,7 +212,7 @@ func TestSecondSignalKillsProcesses(t *testing.T) {
 		gone <- err
 	}()
 	dir := tasksDir(t, map[string]string{
-		"stay.sh": "#!/bin/sh\nexec 3>'" + witness + "'\ntrap '' TERM\nsh -c 'sleep 3600; exit' &\necho begun\nwhile :; do sleep 3600; done\n",
+		"stay.sh": "#!/bin/sh\nexec 3>'" + stillOpen + "'\ntrap '' TERM\nsh -c 'sleep 3600; exit' &\necho begun\nwhile :; do sleep 3600; done\n",
 	})
 	worker(t, "", "add", "stay", "-c", database).want(t, 0)
 	cmd, waitFor := startBinary(t, "run", "-c", database, "--tasks", dir, "--shutdown-abort-timeout", "1h")
@@ -244,7 +244,7 @@ func TestSecondSignalKillsProcesses(t *testing.T) {
 	}
 }
 
-// TestLostLogReader: jobs go on where nobody reads the log any more.
+// TestLostLogReader: jobs go on after the reader of the log has gone.
 func TestLostLogReader(t *testing.T) {
 	database := testdb.Migrated(t)
 	dir := tasksDir(t, map[string]string{"say.sh": "#!/bin/sh\necho something\n"})

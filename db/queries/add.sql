@@ -68,8 +68,8 @@ from added j, found f;
 
 -- name: AddKeyed :one
 -- A job with a key, in the modes replace and preserve_run_at. The lock on the key
--- comes first, as in the functions. A job that has the key and cannot be changed
--- any more is left alone, and no row comes back: the function retires it.
+-- comes first, as in the functions. A job that has the key and can no longer be
+-- changed is left alone, and no row comes back: the function retires it.
 with key_lock as materialized (
   select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext(@key::text))
 ), new_task as (
@@ -296,11 +296,11 @@ order by j.id;
 
 -- name: AddManyKeyed :many
 -- AddMany for jobs of which many have keys, in the modes replace and preserve_run_at:
--- with as many locks whatever their number, also where the functions are those of
--- another runtime, which lock each key. As our own function does, it waits for whoever
--- has locked one of the keys, and inserts in their order, so that the index keeps later
--- callers waiting. Specs whose keys belong to jobs that cannot be changed any more are
--- left to the function, which retires those. An empty text among the keys is none.
+-- with a constant number of locks, even if the functions in the database are those of
+-- another runtime, which lock each key. Like our own function, it waits for sessions that
+-- have locked one of the keys, and inserts in the order of the keys, so that the index
+-- makes later callers wait. Specs whose keys belong to jobs that can no longer be changed
+-- are left to the function, which retires those. An empty key means no key.
 with key_wait as materialized (
   -- A producer's policy ("worker grant") lets it see the jobs with these keys.
   select

@@ -1,14 +1,14 @@
--- Administration: jobs that people look at and change by hand, and what there is
--- of tasks, queues and workers.
+-- Administration: reading and changing jobs by hand, and lists of tasks, queues and
+-- workers.
 --
--- The states of jobs are defined here, by one text that stands in every
--- statement that needs it; a test holds the copies together. Joins are outer
--- ones, so that a job whose task or queue row somebody has deleted is seen.
+-- The states of jobs are defined here, by one text that is repeated in every statement that
+-- needs it; a test checks that the copies agree. Joins are outer joins, so that a job whose
+-- task or queue row was deleted is still seen.
 --
--- A job that a worker holds by an open transaction alone (hold.sql) has no lock on
--- its row. Its own process knows better: @held are the ids of such jobs,
--- @held_queues the names of their queues, and @holder is the worker. They are read
--- before the statement, so a job of them whose row is locked by then is simply so.
+-- A job that a worker holds only by an open transaction (hold.sql) has no lock on its row.
+-- Its own process knows of it: @held are the ids of such jobs, @held_queues the names of
+-- their queues, and @holder is the worker. They are read before the statement runs, so a
+-- job whose lock is written in between counts as locked.
 
 -- name: AdminCompleteJobs :many
 -- The schema's function decides which jobs may be touched. The others come as
@@ -587,7 +587,7 @@ where j.attempts >= j.max_attempts and j.locked_at is null;
 
 -- name: AdminDeleteFailedJobs :one
 -- Some of them, in the order of their ids, so that no statement takes long.
--- Those that somebody changes at this moment are left out.
+-- Jobs whose rows another session has locked are left out.
 with victims as (
   select j.id
   from graphile_worker._private_jobs j

@@ -52,7 +52,7 @@ where j.id = @id::bigint;
 select pg_catalog.pg_notify('gworker:cancel', pg_catalog.json_build_object('job', @id::bigint, 'worker', @worker_id::text)::text);
 
 -- name: CancelledJobs :many
--- Those of the given claims, by their places, that somebody has cancelled.
+-- Which of the given claims, by their places, were cancelled.
 with mine as (
   select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at,
     pg_catalog.generate_subscripts(@ids::bigint[], 1) as place

@@ -177,7 +177,7 @@ where n.nspname = @schema::text
 order by 1, 2;
 
 -- name: DoctorTriggers :many
--- Those that somebody has put on the tables, and not those of foreign keys.
+-- Triggers that were created on the tables, except those of foreign keys.
 select c.relname::text as table_name, t.tgname::text as name
 from pg_catalog.pg_trigger t
 join pg_catalog.pg_class c on c.oid = t.tgrelid

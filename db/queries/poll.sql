@@ -1,14 +1,14 @@
--- Polling: what a worker that has nothing to do asks for, all in one statement.
+-- Polling: everything that an idle worker asks for, in one statement.
 
 -- name: Poll :one
--- "runnable" says that a claim may find a job. It is the order and the conditions of
--- ClaimJobs, without a lock: who holds a row at this moment does not matter.
+-- "runnable" says that a claim may find a job. It has the order and the conditions of
+-- ClaimJobs but takes no lock, and sees rows that others have locked.
 --
--- What recovery would do in statements of its own it may do here on the way: "beat"
--- writes the worker's heartbeat, and "silent_for" is how long the one before was ago;
--- null means that the row is gone, or is in somebody's hands at this moment (this
--- statement must not wait for it), or that a trigger has kept it as it was. "sweep" asks whether a sweep might find a dead
--- worker ("suspects"), and "reset" whether a lock is older than 4 hours ("outdated").
+-- Recovery can have its own work done here, which saves it statements: "beat" writes the
+-- worker's heartbeat, and "silent_for" is how long ago the previous one was; null means that
+-- the row is gone, that another session has locked it (this statement must not wait for
+-- that), or that a trigger has kept it as it was. "sweep" asks whether a sweep might find a
+-- dead worker ("suspects"), and "reset" whether a lock is older than 4 hours ("outdated").
 with before as (
   select w.id, w.last_heartbeat_at
   from graphile_worker._private_workers w

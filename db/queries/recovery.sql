@@ -1,12 +1,11 @@
--- Recovery: workers that say they live, and what becomes of the jobs of those
--- that do not.
+-- Recovery: the heartbeats of workers, and the jobs of workers whose heartbeats stop.
 
 -- name: RegisterWorker :exec
 select graphile_worker.worker_heartbeat(@worker_id::text, cast(@metadata::text as json));
 
 -- name: Heartbeat :many
--- No row means that somebody has declared the worker dead, or that a trigger is against
--- the heartbeat; else how long the heartbeat before was ago, and whether this one is
+-- No row means that the worker was declared dead, or that a trigger refuses the heartbeat.
+-- Otherwise the row says how long ago the previous heartbeat was, and whether this one is
 -- written: a trigger may have kept the row as it was.
 with before as (
   select w.id, w.last_heartbeat_at from graphile_worker._private_workers w where w.id = @worker_id::text for update
@@ -137,9 +136,9 @@ where (j.locked_at <= pg_catalog.now() - pg_catalog.make_interval(secs => h.boun
 order by j.id
 for update of j skip locked;
 
--- name: HandOver :exec
--- Gives jobs, and the queues that they hold, to the sweep: what recovers them is
--- a function that goes by the holder, and differs between revisions.
+-- name: PassToSweep :exec
+-- Passes jobs, and the queues that they lock, to the sweep: the function that recovers
+-- them selects by the holder, and differs between revisions.
 with jobs as (
   update graphile_worker._private_jobs j set locked_by = @sweep_id::text
   where j.id = any (@ids::bigint[])
@@ -155,8 +154,8 @@ select graphile_worker.recover_dead_worker_jobs(
 )::int as recovered;
 
 -- name: AdjustRecoveredJobs :exec
--- What was decided about single jobs, on top of their recovery. A run_at of
--- null leaves it; with backoff it is what a failed attempt gets.
+-- Applies decisions about single jobs after their recovery. A run_at of null leaves it as
+-- it is; with backoff it becomes that of a failed attempt.
 with decided as (
   select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempts,
     pg_catalog.unnest(@run_ats::timestamptz[]) as run_at, pg_catalog.unnest(@backoffs::boolean[]) as backoff,
@@ -174,7 +173,7 @@ from decided d
 where j.id = d.id;
 
 -- name: UnlockQueuesWithoutJob :many
--- Queues that dead holders hold for no job any more.
+-- Queues that dead holders still lock although they have no job of them.
 update graphile_worker._private_job_queues q
 set locked_at = null, locked_by = null
 where q.locked_by = any (@holders::text[])

@@ -1,16 +1,15 @@
--- Releasing: the outcomes of runs. Every statement names the lock that the
--- claim wrote (worker, time, attempt) and returns the ids for which it still
--- held; for the others nothing is written. A row that is locked after all, as a trigger
--- has returned null or the old row, is not among them. A job that was replaced or removed
--- by its key while it ran has lost its key and used up its attempts, but its
--- lock is still the claim's. A queue is freed only where its lock is of the same
--- claim: it may have been freed before, and be another job's by now. queue_kept is where it
--- was not freed: because of that, because a trigger is against it, or because keep_queues
--- asks for that, so that nothing against the queue's row stands in the outcome's way.
+-- Releasing: the outcomes of runs. Every statement names the lock that the claim wrote
+-- (worker, time, attempt) and returns the ids whose lock it still was; for the others
+-- nothing is written. A row that is still locked afterwards, because a trigger has returned
+-- null or the old row, is not among them. A job that was replaced or removed by its key
+-- while it ran has lost its key and used up its attempts, but its lock is still the
+-- claim's. A queue is freed only if its lock is of the same claim: it may have been freed
+-- before, and be locked for another job by now. queue_kept says that it was not freed:
+-- because of that, because a trigger refused it, or because keep_queues asked for that, so
+-- that nothing that refuses a change of the queue's row keeps the outcome from being stored.
 --
--- A job that somebody has cancelled (see cancel.sql) is complete if its run is;
--- however else the run ends, the job stays failed, with the reason that stands
--- on the row.
+-- A cancelled job (see cancel.sql) is complete if its run completes; if the run ends
+-- otherwise, the job stays failed, with the reason that its row has.
 
 -- name: CompleteJobs :many
 with outcome as (

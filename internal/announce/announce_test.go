@@ -75,7 +75,7 @@ func TestQuietAddNotifiesInItsOwnCommit(t *testing.T) {
 		t.Fatal("the first add of a client is not to notify by itself")
 	}
 	if a.Begin() {
-		t.Error("an add beside another one is to notify by itself")
+		t.Error("an add that began while another was in flight notifies by itself")
 	}
 	a.End(0)
 	a.End(0)

@@ -47,7 +47,7 @@ func TestAnnouncementTakesAnAddsConnection(t *testing.T) {
 	if conn, err = pool.Acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// Nobody waits for it any more: it goes back to the pool.
+	// Nothing waits for it now: it goes back to the pool.
 	a.release(conn)
 	if n := pool.Stat().AcquiredConns(); n != 0 {
 		t.Errorf("%d connections are not given back", n)

@@ -59,8 +59,8 @@ func (c *clock) clock() cron.Clock {
 	}
 }
 
-// waiting returns once somebody waits for a timer that is due at least by, and
-// says when it is.
+// waiting returns once a timer is waited for that is due at by or later, and returns its
+// time.
 func (c *clock) waiting(t *testing.T, by time.Time) {
 	t.Helper()
 	timeout := time.After(patience)

@@ -264,8 +264,8 @@ type AddKeyedRow struct {
 }
 
 // A job with a key, in the modes replace and preserve_run_at. The lock on the key
-// comes first, as in the functions. A job that has the key and cannot be changed
-// any more is left alone, and no row comes back: the function retires it.
+// comes first, as in the functions. A job that has the key and can no longer be
+// changed is left alone, and no row comes back: the function retires it.
 func (q *Queries) AddKeyed(ctx context.Context, arg AddKeyedParams) (AddKeyedRow, error) {
 	row := q.db.QueryRow(ctx, AddKeyed,
 		arg.Announce,
@@ -648,11 +648,11 @@ type AddManyKeyedRow struct {
 }
 
 // AddMany for jobs of which many have keys, in the modes replace and preserve_run_at:
-// with as many locks whatever their number, also where the functions are those of
-// another runtime, which lock each key. As our own function does, it waits for whoever
-// has locked one of the keys, and inserts in their order, so that the index keeps later
-// callers waiting. Specs whose keys belong to jobs that cannot be changed any more are
-// left to the function, which retires those. An empty text among the keys is none.
+// with a constant number of locks, even if the functions in the database are those of
+// another runtime, which lock each key. Like our own function, it waits for sessions that
+// have locked one of the keys, and inserts in the order of the keys, so that the index
+// makes later callers wait. Specs whose keys belong to jobs that can no longer be changed
+// are left to the function, which retires those. An empty key means no key.
 func (q *Queries) AddManyKeyed(ctx context.Context, arg AddManyKeyedParams) ([]AddManyKeyedRow, error) {
 	rows, err := q.db.Query(ctx, AddManyKeyed,
 		arg.Keys,

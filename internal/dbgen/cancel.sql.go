@@ -50,7 +50,7 @@ type CancelledJobsRow struct {
 	Reason string
 }
 
-// Those of the given claims, by their places, that somebody has cancelled.
+// Which of the given claims, by their places, were cancelled.
 func (q *Queries) CancelledJobs(ctx context.Context, arg CancelledJobsParams) ([]CancelledJobsRow, error) {
 	rows, err := q.db.Query(ctx, CancelledJobs, arg.WorkerID, arg.Ids, arg.LockedAts)
 	if err != nil {

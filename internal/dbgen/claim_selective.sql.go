@@ -234,22 +234,22 @@ type ClaimSelectedJobsRow struct {
 // may be held at once, and a clock that is not the database's. It is ClaimJobs
 // otherwise, which stays as plain as it is for those who need none of this.
 // Two walks. "plain" is that of ClaimJobs. "limited" walks the jobs of each
-// limited task by themselves, up to the room that the task has: jobs beyond it
-// take no place of the plain walk, and a task without room is not walked. Both
-// lock what they find, skipping what is locked; their results are merged in the
-// order of jobs and cut to max_jobs. A walk that found a second job of a queue may
-// have ended before jobs that come earlier than some of another walk's; what comes
-// after its last is left to the next claim, so that the order holds. What was
-// locked and not chosen is free again with the end of the statement. "last" and
-// "firsts" keep the order within queues: a queue that somebody held when a walk came
-// by its first job may be free at a later one, so its job is chosen only if none comes
-// before it as the statement sees the table. What comes before the last is asked for in
-// two parts, since a comparison of both columns at once would stop no scan of the index.
-// As in ClaimJobs, max_bytes bounds the payloads of what is taken ("kept").
+// limited task separately, up to the task's free capacity: jobs beyond it take no
+// place of the plain walk, and a task without capacity is not walked. Both walks
+// lock the rows that they find and skip locked ones; their results are merged in the
+// order of jobs and cut to max_jobs. A walk that meets a second job of a queue may
+// end before jobs that precede some of another walk's; jobs after its last one are
+// left to the next claim, so that the order holds. Rows that were locked and not
+// chosen are free again when the statement ends. "last" and "firsts" keep the order
+// within queues: a queue that was locked when a walk reached its first job may be free
+// at a later one, so a job is chosen only if, in the statement's snapshot, no other job
+// of its queue precedes it. Jobs before the last one are looked up in two parts, since
+// a comparison of both columns at once would not end a scan of the index. As in
+// ClaimJobs, max_bytes bounds the payloads of the jobs that are taken ("kept").
 //
-// "at" is the present time, and "lock_at" what is written into locked_at, if they
-// are not to be the database's. A locked_at names a claim, so its clock must not
-// stand still, whereas a clock that jobs' times are compared with may.
+// "at" replaces the database's time in comparisons with jobs' times, and "lock_at" replaces
+// it in locked_at. A locked_at identifies a claim, so its clock must not stand still; the
+// other clock may.
 //
 // "refused_ids" are jobs that are left alone, as if they were not there: the database
 // refuses their locks, and "refused_queues" queues of the same kind. To find these, a claim is asked first which jobs it would take

@@ -900,7 +900,7 @@ type DoctorTriggersRow struct {
 	Name      string
 }
 
-// Those that somebody has put on the tables, and not those of foreign keys.
+// Triggers that were created on the tables, except those of foreign keys.
 func (q *Queries) DoctorTriggers(ctx context.Context, schema string) ([]DoctorTriggersRow, error) {
 	rows, err := q.db.Query(ctx, DoctorTriggers, schema)
 	if err != nil {

@@ -38,8 +38,8 @@ type AdjustRecoveredJobsParams struct {
 	Cancelled []bool
 }
 
-// What was decided about single jobs, on top of their recovery. A run_at of
-// null leaves it; with backoff it is what a failed attempt gets.
+// Applies decisions about single jobs after their recovery. A run_at of null leaves it as
+// it is; with backoff it becomes that of a failed attempt.
 func (q *Queries) AdjustRecoveredJobs(ctx context.Context, arg AdjustRecoveredJobsParams) error {
 	_, err := q.db.Exec(ctx, AdjustRecoveredJobs,
 		arg.Ids,
@@ -122,30 +122,6 @@ func (q *Queries) ForgetWorkers(ctx context.Context, ids []string) ([]string, er
 	return items, nil
 }
 
-const HandOver = `-- name: HandOver :exec
-with jobs as (
-  update graphile_worker._private_jobs j set locked_by = $1::text
-  where j.id = any ($3::bigint[])
-  returning j.id, j.job_queue_id
-)
-update graphile_worker._private_job_queues q set locked_by = $1::text
-from jobs
-where q.id = jobs.job_queue_id and q.locked_by = any ($2::text[])
-`
-
-type HandOverParams struct {
-	SweepID string
-	Holders []string
-	Ids     []int64
-}
-
-// Gives jobs, and the queues that they hold, to the sweep: what recovers them is
-// a function that goes by the holder, and differs between revisions.
-func (q *Queries) HandOver(ctx context.Context, arg HandOverParams) error {
-	_, err := q.db.Exec(ctx, HandOver, arg.SweepID, arg.Holders, arg.Ids)
-	return err
-}
-
 const Heartbeat = `-- name: Heartbeat :many
 with before as (
   select w.id, w.last_heartbeat_at from graphile_worker._private_workers w where w.id = $1::text for update
@@ -162,8 +138,8 @@ type HeartbeatRow struct {
 	Written   bool
 }
 
-// No row means that somebody has declared the worker dead, or that a trigger is against
-// the heartbeat; else how long the heartbeat before was ago, and whether this one is
+// No row means that the worker was declared dead, or that a trigger refuses the heartbeat.
+// Otherwise the row says how long ago the previous heartbeat was, and whether this one is
 // written: a trigger may have kept the row as it was.
 func (q *Queries) Heartbeat(ctx context.Context, workerID string) ([]HeartbeatRow, error) {
 	rows, err := q.db.Query(ctx, Heartbeat, workerID)
@@ -422,6 +398,30 @@ func (q *Queries) OldQueueLocks(ctx context.Context, at pgtype.Timestamptz) ([]s
 	return items, nil
 }
 
+const PassToSweep = `-- name: PassToSweep :exec
+with jobs as (
+  update graphile_worker._private_jobs j set locked_by = $1::text
+  where j.id = any ($3::bigint[])
+  returning j.id, j.job_queue_id
+)
+update graphile_worker._private_job_queues q set locked_by = $1::text
+from jobs
+where q.id = jobs.job_queue_id and q.locked_by = any ($2::text[])
+`
+
+type PassToSweepParams struct {
+	SweepID string
+	Holders []string
+	Ids     []int64
+}
+
+// Passes jobs, and the queues that they lock, to the sweep: the function that recovers
+// them selects by the holder, and differs between revisions.
+func (q *Queries) PassToSweep(ctx context.Context, arg PassToSweepParams) error {
+	_, err := q.db.Exec(ctx, PassToSweep, arg.SweepID, arg.Holders, arg.Ids)
+	return err
+}
+
 const RecoverJobs = `-- name: RecoverJobs :one
 select graphile_worker.recover_dead_worker_jobs(
   array[$1::text], pg_catalog.make_interval(secs => $2::float8)
@@ -450,8 +450,7 @@ type RegisterWorkerParams struct {
 	Metadata string
 }
 
-// Recovery: workers that say they live, and what becomes of the jobs of those
-// that do not.
+// Recovery: the heartbeats of workers, and the jobs of workers whose heartbeats stop.
 func (q *Queries) RegisterWorker(ctx context.Context, arg RegisterWorkerParams) error {
 	_, err := q.db.Exec(ctx, RegisterWorker, arg.WorkerID, arg.Metadata)
 	return err
@@ -692,7 +691,7 @@ where q.locked_by = any ($1::text[])
 returning q.queue_name
 `
 
-// Queues that dead holders hold for no job any more.
+// Queues that dead holders still lock although they have no job of them.
 func (q *Queries) UnlockQueuesWithoutJob(ctx context.Context, holders []string) ([]string, error) {
 	rows, err := q.db.Query(ctx, UnlockQueuesWithoutJob, holders)
 	if err != nil {

@@ -57,7 +57,7 @@ func TestRights(t *testing.T) {
 	wantOthersOK(t, r, "old-transactions", "latency", "schema")
 
 	// Of others' transactions it sees how many came after them.
-	conn := p.session("somebody")
+	conn := p.session("another role")
 	for _, sql := range []string{"begin", "create table held (id int)"} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)

@@ -166,7 +166,7 @@ func TestWhoWantsFrequentEvents(t *testing.T) {
 	}
 	sub.Close()
 	if s.WantsFrequent() {
-		t.Error("nobody wants them any more")
+		t.Error("frequent events are wanted after the subscription was closed")
 	}
 }
 

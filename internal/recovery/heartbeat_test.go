@@ -62,12 +62,12 @@ func (k *kept) start() (stop func()) {
 		k.f.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var beside sync.WaitGroup
-	beside.Go(func() { k.Run(ctx) })
-	beside.Go(func() { k.locks.Run(ctx) })
+	var loops sync.WaitGroup
+	loops.Go(func() { k.Run(ctx) })
+	loops.Go(func() { k.locks.Run(ctx) })
 	stop = sync.OnceFunc(func() {
 		cancel()
-		beside.Wait()
+		loops.Wait()
 		if err := k.Deregister(context.Background()); err != nil {
 			k.f.t.Error(err)
 		}

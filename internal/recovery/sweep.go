@@ -258,11 +258,11 @@ func (s *sweep) refuse(e event.SweepFailed) {
 func (s *sweep) recover(
 	ctx context.Context, q *dbgen.Queries, dead []deadWorker, jobs dbgen.AdjustRecoveredJobsParams,
 ) error {
-	p := dbgen.HandOverParams{SweepID: "gworker_sweep_" + strings.ToLower(rand.Text()), Ids: jobs.Ids}
+	p := dbgen.PassToSweepParams{SweepID: "gworker_sweep_" + strings.ToLower(rand.Text()), Ids: jobs.Ids}
 	for _, w := range dead {
 		p.Holders = append(p.Holders, w.id)
 	}
-	if err := q.HandOver(ctx, p); err != nil {
+	if err := q.PassToSweep(ctx, p); err != nil {
 		return fmt.Errorf("taking %d jobs from dead workers: %w", len(p.Ids), err)
 	}
 	n, err := q.RecoverJobs(ctx, dbgen.RecoverJobsParams{SweepID: p.SweepID, Delay: s.Delay.Seconds()})

@@ -435,7 +435,7 @@ func TestOneSweepAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	if result := f.sweep(); !result.Busy {
-		t.Errorf("swept beside another: %+v", result)
+		t.Errorf("swept during another sweep: %+v", result)
 	}
 	f.wantRow(id, "1|gworker_dead|-|now")
 	if err := tx.Rollback(t.Context()); err != nil {

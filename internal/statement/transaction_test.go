@@ -19,20 +19,20 @@ import (
 // prepared statements runs again, on another connection.
 func TestTransactionsOutliveTheirSessions(t *testing.T) {
 	t.Parallel()
-	for name, do := range map[string]func(ctx context.Context, pool, beside *pgxpool.Pool, set *statement.Set) error{
-		"sweep": func(ctx context.Context, pool, beside *pgxpool.Pool, set *statement.Set) error {
+	for name, do := range map[string]func(ctx context.Context, pool, other *pgxpool.Pool, set *statement.Set) error{
+		"sweep": func(ctx context.Context, pool, other *pgxpool.Pool, set *statement.Set) error {
 			_, err := recovery.Sweep(ctx, pool, set, eventstream.New(func(event.Event) {}), recovery.SweepOptions{})
 			return err
 		},
-		"cancel": func(ctx context.Context, pool, beside *pgxpool.Pool, set *statement.Set) error {
+		"cancel": func(ctx context.Context, pool, other *pgxpool.Pool, set *statement.Set) error {
 			_, err := cancel.Cancel(ctx, pool, set, 1, "")
 			return err
 		},
-		"cleanup": func(ctx context.Context, pool, beside *pgxpool.Pool, set *statement.Set) error {
-			if _, err := beside.Exec(ctx, "insert into graphile_worker._private_job_queues (queue_name) values ('unused')"); err != nil {
+		"cleanup": func(ctx context.Context, pool, other *pgxpool.Pool, set *statement.Set) error {
+			if _, err := other.Exec(ctx, "insert into graphile_worker._private_job_queues (queue_name) values ('unused')"); err != nil {
 				return err
 			}
-			_, err := admin.CleanUp(ctx, pool, set, set.On(beside), admin.Cleanup{Tasks: []string{admin.GCJobQueues}})
+			_, err := admin.CleanUp(ctx, pool, set, set.On(other), admin.Cleanup{Tasks: []string{admin.GCJobQueues}})
 			return err
 		},
 	} {
@@ -49,10 +49,10 @@ func TestTransactionsOutliveTheirSessions(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(pool.Close)
-			beside := testdb.Pool(t, url)
+			other := testdb.Pool(t, url)
 			set := statement.NewSet(statement.Options{})
 			for range 2 {
-				if err := do(t.Context(), pool, beside, set); err != nil {
+				if err := do(t.Context(), pool, other, set); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := pool.Exec(t.Context(), "deallocate all"); err != nil {

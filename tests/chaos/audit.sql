@@ -1,5 +1,5 @@
--- Who let go of whose lock, who wrote one, and who ended a job without one: the
--- queue's own account of it, which no worker can tell otherwise.
+-- Who released whose lock, who wrote one, and who ended a job without one: the
+-- queue's own account, which no worker can falsify.
 create schema chaos;
 grant usage on schema chaos to chaos_app;
 
@@ -10,7 +10,7 @@ create table chaos.releases (
   attempt int not null,
   by_app text not null,
   at timestamptz not null,
-  deleted boolean not null -- the job was done, or so somebody said
+  deleted boolean not null -- the job was completed
 );
 
 create function chaos.released() returns trigger language plpgsql security definer as $$
@@ -37,7 +37,7 @@ create table chaos.locks (
   locked_by text not null,
   locked_at timestamptz not null,
   at timestamptz not null,
-  again boolean not null
+  relocked boolean not null
 );
 
 create function chaos.locked() returns trigger language plpgsql security definer as $$
@@ -51,8 +51,8 @@ create trigger chaos_locked after update of locked_by on graphile_worker._privat
   for each row when (old.locked_by is null and new.locked_by is not null)
   execute function chaos.locked();
 
--- Jobs that were done, or failed, while a transaction held them. Its time is that
--- of the claim.
+-- Jobs that were completed, or failed, while a transaction held them. Its start is the
+-- time of the claim.
 create table chaos.endings (
   job_id bigint not null,
   by_app text not null,
@@ -82,7 +82,7 @@ create trigger chaos_failed after update of attempts on graphile_worker._private
 create table chaos.done (n bigint not null, job_id bigint not null);
 grant insert on chaos.done to chaos_app;
 
--- Failures that are a session's, and no job's.
+-- Failures that the state of a session has caused, and not the job.
 create table chaos.failures (job_id bigint not null, task text not null, error text not null, at timestamptz not null);
 
 create function chaos.failed() returns trigger language plpgsql security definer as $$
@@ -98,8 +98,7 @@ create trigger chaos_failures after update of last_error on graphile_worker._pri
     and (new.last_error like '%prepared statement%' or new.last_error like '%cached plan%' or new.last_error like '%SQLSTATE 42703%'))
   execute function chaos.failed();
 
--- Some jobs are not to end as they have, in their first attempts. Their recovery is
--- none of this trigger's business.
+-- Refuses the outcomes of some jobs, in their first attempts. Their recovery passes.
 create function chaos.refuse() returns trigger language plpgsql as $$
 declare
   how text := old.payload ->> 'refuse';

@@ -23,8 +23,8 @@ import (
 var auditSQL string
 
 // cluster is the queue's database: a primary, and a standby that has every
-// transaction before its client hears of the commit. So a failover loses
-// nothing that anybody was told.
+// transaction before its commit is acknowledged. So a failover loses no
+// acknowledged commit.
 type cluster struct {
 	base  string
 	log   io.Writer
@@ -135,7 +135,7 @@ func (c *cluster) addStandby(ctx context.Context) error {
 	if out, err := copying.CombinedOutput(); err != nil {
 		return fmt.Errorf("pg_basebackup: %w: %s", err, out)
 	}
-	// What was set on the primary while it was one is not for its successor.
+	// Settings of the primary do not apply to its successor.
 	if err := os.Truncate(filepath.Join(s.data, "postgresql.auto.conf"), 0); err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (c *cluster) addStandby(ctx context.Context) error {
 	return c.awaitStandby(ctx)
 }
 
-// awaitStandby waits until the standby is one that commits wait for.
+// awaitStandby waits until commits wait for the standby.
 func (c *cluster) awaitStandby(ctx context.Context) error {
 	return await(ctx, serverPatience, "the standby to follow", func() (bool, error) {
 		n, err := value[int](ctx, c.now(), "select count(*) from pg_stat_replication where sync_state = 'sync'")
@@ -177,7 +177,7 @@ func (c *cluster) promote(ctx context.Context) (old *server, err error) {
 	return old, nil
 }
 
-// replace makes a standby in the place of a server that is of no use any more.
+// replace makes a standby in place of a server that is no longer usable.
 func (c *cluster) replace(ctx context.Context, old *server) error {
 	if err := old.stop(syscall.SIGINT); err != nil {
 		return err

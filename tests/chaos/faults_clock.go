@@ -60,8 +60,8 @@ func (c *clock) environment() []string {
 	}
 }
 
-// step sets the clock an hour ahead or back, and right again. Then what has to be
-// done by hand after such a thing is done.
+// step sets the clock an hour ahead or back, and right again, and then does what an
+// operator has to do after that.
 func (c *chaos) step(ctx context.Context, d choice) error {
 	offset, length := clockStep, d.between(time.Second, 2*staleAfter)
 	if d.roll < 0.5 {
@@ -86,8 +86,8 @@ func (c *chaos) step(ctx context.Context, d choice) error {
 	return c.cluster.now().exec(ctx, afterStep...)
 }
 
-// afterStep is what is done by hand after the clock was ahead. A job that was claimed then
-// keeps its time until it fails, so that this is done again while the queue drains.
+// afterStep is what an operator does after the clock was ahead. A job that was claimed then
+// keeps its time until it fails, so this is repeated while the queue drains.
 var afterStep = []string{
 	`update graphile_worker._private_jobs set run_at = now() where id in (
 		select id from graphile_worker._private_jobs

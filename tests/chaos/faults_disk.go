@@ -39,7 +39,7 @@ func unmount(place string) error {
 	return nil
 }
 
-// canMount says why the machine has no small file system for us.
+// canMount says why this machine cannot mount a small file system.
 func canMount(base string) error {
 	place := filepath.Join(base, "mounted")
 	if err := mount(place); err != nil {
@@ -48,8 +48,8 @@ func canMount(base string) error {
 	return errors.Join(unmount(place), os.Remove(place))
 }
 
-// disk leaves the primary no room: tables do not grow any more, or its log does not
-// either, of which the server crashes and may not come up again by itself.
+// disk fills the primary's disk: tables can no longer grow, or its log cannot either; then
+// the server crashes and may not come up again by itself.
 func (c *chaos) disk(ctx context.Context, d choice) error {
 	hard, length := d.roll < 0.5, d.between(500*time.Millisecond, 4*time.Second)
 	f := c.log.begin(d.number, d.kind, everybody, "no room on the disk for %s, its log filled as well: %t", length, hard)
@@ -63,7 +63,7 @@ func (c *chaos) disk(ctx context.Context, d choice) error {
 		for range 100 { // as much as may be left in segments that are there already
 			err := primary.exec(ctx, "select pg_logical_emit_message(false, 'chaos', repeat('x', 16000000))")
 			if err != nil {
-				c.log.say("#%d the log does not grow any more: %v", d.number, err)
+				c.log.say("#%d the log cannot grow: %v", d.number, err)
 				break
 			}
 		}

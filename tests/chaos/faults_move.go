@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// What is looked at while two servers answer, of which one takes no writes.
+// Checks for the time in which two servers answer, one of them read-only.
 
-// awaitMove waits until every gworker runs jobs that it can only have from the
-// new primary.
+// awaitMove waits until every gworker runs jobs that only the new primary can have given
+// it.
 func (c *chaos) awaitMove(ctx context.Context, d choice, since time.Time) error {
 	since = since.Add(time.Second) // what was claimed before has begun by then
 	waiting := make(map[string]bool)
@@ -25,7 +25,7 @@ func (c *chaos) awaitMove(ctx context.Context, d choice, since time.Time) error 
 				continue
 			}
 			var moved bool
-			err := c.witness.pool.QueryRow(ctx,
+			err := c.oracle.pool.QueryRow(ctx,
 				"select exists (select from runs where worker = $1 and started_at > $2)", s.now().name, since).Scan(&moved)
 			if err != nil {
 				return false, err

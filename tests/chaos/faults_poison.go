@@ -12,13 +12,13 @@ import (
 	"github.com/gworker/gworker"
 )
 
-// Faults that come with the jobs themselves. They are no reason for anything: every other
-// job goes on as if they were not there.
+// Faults that come with the jobs themselves. They excuse nothing: every other job goes on
+// as if they were not there.
 
 // poisonPatience is how long such jobs may take, with their waits between attempts.
 const poisonPatience = time.Minute
 
-// poison adds a job for each end that is meant to harm.
+// poison adds a job for each poison.
 func (c *chaos) poison(ctx context.Context, d choice) error {
 	f := c.log.begin(d.number, d.kind, everybody, "a job of each of %d kinds", len(poisons))
 	defer c.log.end(f)
@@ -31,7 +31,7 @@ func (c *chaos) poison(ctx context.Context, d choice) error {
 	return nil
 }
 
-// refuse adds jobs whose outcomes a trigger is against, and waits for their ends.
+// refuse adds jobs whose outcomes a trigger refuses, and waits for their ends.
 func (c *chaos) refuse(ctx context.Context, d choice) error {
 	f := c.log.begin(d.number, d.kind, everybody, "a trigger refuses the outcomes of some jobs")
 	defer c.log.end(f)

@@ -11,8 +11,8 @@ import (
 
 // Faults of the tables, and of who may use them.
 
-// changes are what an administrator does to the tables while the queue works. None of
-// them is a reason for anything.
+// changes are what an administrator does to the tables while the queue works. They excuse
+// nothing.
 var changes = [][]string{
 	{"vacuum full graphile_worker._private_jobs"},
 	{"vacuum full graphile_worker._private_job_queues"},
@@ -62,8 +62,8 @@ var revocations = []struct{ revoke, grant string }{
 	{"alter role " + role + " nologin", "alter role " + role + " login"},
 }
 
-// rights takes something from the workers' role and gives it back. A worker may end of
-// that, and says so: no amount of trying gets a right back.
+// rights takes a right from the workers' role and gives it back. A worker may end because
+// of that, and then says so: retrying does not bring a right back.
 func (c *chaos) rights(ctx context.Context, d choice) error {
 	r := revocations[int(d.roll*float64(len(revocations)))]
 	length := d.between(500*time.Millisecond, 6*time.Second)

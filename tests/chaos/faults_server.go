@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Faults of the server, which everybody feels.
+// Faults of the server, which hit every worker.
 
 // terminate ends server processes of the workers and of the load: all, or some.
 func (c *chaos) terminate(ctx context.Context, d choice) error {
@@ -35,7 +35,7 @@ func (c *chaos) restartImmediate(ctx context.Context, d choice) error {
 }
 
 // restart stops the primary, orderly or not, and starts it again: at once, or
-// after as long as makes everybody's heartbeat stale.
+// after so long that every heartbeat is stale.
 func (c *chaos) restart(ctx context.Context, d choice, how syscall.Signal) error {
 	length := time.Duration(0)
 	if d.roll < 0.4 {
@@ -90,8 +90,8 @@ func (c *chaos) lockJobs(ctx context.Context, length time.Duration) error {
 const movePatience = 25 * time.Second
 
 // failover promotes the standby and switches the proxies to it. The old primary
-// goes on answering on the connections that exist, but takes no writes: it is
-// the worker that must find out.
+// still answers on existing connections, but takes no writes: the worker has to
+// find out.
 func (c *chaos) failover(ctx context.Context, d choice) error {
 	f := c.log.begin(d.number, d.kind, everybody, "the old primary becomes read-only and goes on answering")
 	defer c.log.end(f)
@@ -123,8 +123,8 @@ func (c *chaos) failover(ctx context.Context, d choice) error {
 	return nil
 }
 
-// quiesce makes a server refuse writes, and waits for those under way: what a
-// client was told by the old primary, the new one has.
+// quiesce makes a server refuse writes, and waits for those in progress: the new primary
+// has every commit that the old one has acknowledged.
 func (c *chaos) quiesce(ctx context.Context, s *server) error {
 	err := s.exec(ctx, "alter system set default_transaction_read_only = on", "select pg_reload_conf()")
 	if err != nil {

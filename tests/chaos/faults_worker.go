@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Faults that one worker feels.
+// Faults that hit one worker.
 
-// kill ends a process without a word.
+// kill ends a process with SIGKILL.
 func (c *chaos) kill(ctx context.Context, d choice) error {
 	s := c.fleet.slots[d.slot]
 	pause := d.between(0, 2*time.Second)
@@ -86,8 +86,8 @@ func (c *chaos) cut(ctx context.Context, d choice) error {
 	return nil
 }
 
-// blackhole swallows what is sent. What comes after is late delivery, as TCP
-// does it, or the end of all connections.
+// blackhole swallows what is sent. Afterwards it is delivered late, as TCP does, or all
+// connections end.
 func (c *chaos) blackhole(ctx context.Context, d choice) error {
 	s := c.fleet.slots[d.slot]
 	length, cutting := d.between(time.Second, 3*staleAfter), d.roll < 0.5
@@ -102,7 +102,7 @@ func (c *chaos) blackhole(ctx context.Context, d choice) error {
 	return nil
 }
 
-// hush stops a worker whose database does not answer any more: it must be gone within
+// hush stops a worker whose database has stopped answering: it must have ended within
 // the time that is promised for a whole shutdown.
 func (c *chaos) hush(ctx context.Context, d choice) error {
 	s := c.fleet.slots[d.slot]

@@ -114,7 +114,7 @@ func (f *figures) lines(ctx context.Context, c *chaos) ([]string, error) {
 		fmt.Sprintf("jobs        %s; %d adds failed", counted(states), c.load.errors.Load()),
 		fmt.Sprintf("faults      %d: %s", len(c.log.faults), counted(kinds)),
 	}
-	counts, err := c.witness.lines(ctx, `
+	counts, err := c.oracle.lines(ctx, `
 		select 'runs        ' || count(*) || ' (' || count(*) filter (where runtime = 'node') || ' by Node, '
 			|| count(*) filter (where runtime = 'rust') || ' by Rust), of jobs ' || count(distinct job_id)
 			|| '; ended ' || (select string_agg(what || ' ' || n, ', ' order by what) from (
@@ -122,16 +122,16 @@ func (f *figures) lines(ctx context.Context, c *chaos) ([]string, error) {
 		from ran
 		union all
 		select 'repeated    ' || count(*) - count(distinct (job_id, attempt)) || ' runs of an attempt that had begun before; '
-			|| count(*) filter (where astray) || ' runs went on without their lock, '
-			|| count(*) filter (where astray and outcome = 'lost') || ' of which were told'
+			|| count(*) filter (where stale) || ' runs went on without their lock, '
+			|| count(*) filter (where stale and outcome = 'lost') || ' of which were told'
 		from ran
 		union all
-		select 'held        ' || count(*) filter (where ended_held) || ' runs ended so, ' ||
-			count(*) filter (where loose or again) || ' were let go of: ' || count(*) filter (where again) || ' locked again, ' ||
-			count(*) filter (where loose and outcome = 'cut') || ' put back, ' ||
-			count(*) filter (where loose and outcome = 'lost') || ' told; beside ' || count(*) filter (where (loose or again) and exists (
+		select 'held        ' || count(*) filter (where ended_held) || ' runs ended while held, ' ||
+			count(*) filter (where claim_lost or relocked) || ' were lost with their claims: ' || count(*) filter (where relocked) || ' locked again, ' ||
+			count(*) filter (where claim_lost and outcome = 'cut') || ' put back, ' ||
+			count(*) filter (where claim_lost and outcome = 'lost') || ' told; in ' || count(*) filter (where (claim_lost or relocked) and exists (
 				select from ran b where b.job_id = a.job_id and b.id <> a.id
-					and b.started_at < a.ended_at and b.ended_at > a.started_at)) || ' the job ran elsewhere'
+					and b.started_at < a.ended_at and b.ended_at > a.started_at)) || ' the job ran elsewhere too'
 		from ran a where runtime = 'gworker'
 		union all
 		select 'locks taken ' || count(*) || ' from ' || count(distinct process) || ' processes, ' ||

@@ -22,9 +22,9 @@ const (
 	rustRuntime    workerRuntime = "rust"
 )
 
-// foreign says that a worker is none of ours. What it does wrong is not judged here,
-// only what it makes others do; and its recovery is off, so that nobody but this program
-// lets go of what it leaves.
+// foreign says that a worker is not gworker's. Its own mistakes are not judged here, only
+// what it makes others do. Its recovery is off, so that only this program releases the
+// locks that it leaves.
 func (r workerRuntime) foreign() bool { return r != gworkerRuntime }
 
 // slot is the place of a worker: its proxy stays, its processes come and go.
@@ -32,7 +32,7 @@ type slot struct {
 	name    string
 	runtime workerRuntime
 	proxy   *proxy
-	// busy is held by a fault that is at this slot.
+	// busy is held by a fault while it affects this slot.
 	busy sync.Mutex
 
 	mu       sync.Mutex
@@ -40,7 +40,7 @@ type slot struct {
 	stopping bool
 	pause    time.Duration // before the next process is started
 	started  chan struct{} // gets a value for each start
-	over     chan struct{} // closed when no process will be started any more
+	over     chan struct{} // closed when no process will be started again
 }
 
 // now is the present process; it may have ended.
@@ -61,7 +61,7 @@ type fleet struct {
 	slots   []*slot
 	log     *journal
 	logs    string
-	witness string
+	oracle  string
 	cluster *cluster
 	node    *nodeInstallation // nil: no Node worker
 	rust    *rustInstallation // nil: no Rust worker
@@ -83,7 +83,7 @@ func (f *fleet) add(ctx context.Context, name string, of workerRuntime) error {
 	return nil
 }
 
-// start starts the next process, unless there shall be none any more.
+// start starts the next process, unless the fleet is stopping.
 func (f *fleet) start(s *slot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +92,7 @@ func (f *fleet) start(s *slot) error {
 	}
 	name := s.name + "." + itoa(len(s.all)+1)
 	o := order{
-		ConnectionString: databaseURL(s.proxy.port(), appPrefix+name), Witness: f.witness, Worker: name,
+		ConnectionString: databaseURL(s.proxy.port(), appPrefix+name), Oracle: f.oracle, Worker: name,
 		Tasks: append(taskNames(), poisonTask, refusedTask), Concurrency: concurrency, PollInterval: int(pollInterval.Milliseconds()),
 	}
 	switch s.name {
@@ -171,7 +171,7 @@ func (f *fleet) supervise(ctx context.Context, s *slot) {
 	}
 }
 
-// deniedIn says that the last lines of a process's log are of a right that it lacks.
+// deniedIn says that the last lines of a process's log complain of a missing right.
 func (f *fleet) deniedIn(p *process) bool {
 	text, err := os.ReadFile(filepath.Join(f.logs, p.name+".log"))
 	if err != nil {
@@ -182,8 +182,8 @@ func (f *fleet) deniedIn(p *process) bool {
 		strings.Contains(lines[len(lines)-1], "is not permitted to log in")
 }
 
-// freeForeignLocks is what an operator does after a Node or Rust worker has died: nobody
-// else would, for four hours.
+// freeForeignLocks is what an operator does after a Node or Rust worker has died: without
+// it, their jobs stay locked for four hours.
 func (f *fleet) freeForeignLocks(ctx context.Context, p *process) {
 	err := await(ctx, time.Minute, "freeing the locks of "+p.name, func() (bool, error) {
 		_, err := value[string](ctx, f.cluster.now(),

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// everybody is the target of a fault that all processes feel.
+// everybody is the target of a fault that hits all processes.
 const everybody = "all"
 
-// A fault is one thing that was done, from its beginning to the moment at which
-// everything was in order again, or could have been.
+// A fault lasts from its beginning to the moment at which everything was in order again,
+// or could have been.
 type fault struct {
 	Number int
 	Kind   string
@@ -71,7 +71,7 @@ func (j *journal) revoked(at time.Time) bool {
 	return false
 }
 
-// revokedSlack is how long a worker may need to end that has met a missing right.
+// revokedSlack is how long a worker that lacks a right may need to end.
 const revokedSlack = shutdownBound + shutdownSlack
 
 // breaks notes a violation that was seen on the way.
@@ -83,8 +83,8 @@ func (j *journal) breaks(rule, format string, args ...any) {
 	j.broken = append(j.broken, v)
 }
 
-// harmless says that a fault is no reason for anything: all that is not its own goes on
-// as if it were not there.
+// harmless says that a fault excuses nothing: jobs other than its own go on as if it were
+// not there.
 func (f fault) harmless() bool {
 	switch f.Kind {
 	case "poison", "refuse", "deallocate", "ddl":
@@ -93,7 +93,8 @@ func (f fault) harmless() bool {
 	return false
 }
 
-// of returns the faults that a slot felt and that may be a reason, in the order of their beginnings.
+// of returns the faults that a slot felt and that may excuse something, in the order in
+// which they began.
 func (j *journal) of(slot string) (felt []fault) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

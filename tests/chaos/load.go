@@ -42,14 +42,14 @@ const (
 	maxFails     = 2 // the attempts of jobs that fail for good
 )
 
-// A task whose jobs are nearly all short is one whose jobs are held; those of plain
-// are now and then so long that it seldom is, and middling ones are only held by the
-// worker that does so for long.
+// Jobs of a task are held if nearly all of them are short. Those of plain are now and then
+// so long that it seldom is held, and middling ones are held only by the worker with the
+// long hold time.
 func taskNames() []string {
 	return []string{"plain", "short", "middling", "queued", "keyed", "failing"}
 }
 
-// load adds jobs, and knows afterwards which there must be.
+// load adds jobs, and knows afterwards which jobs there must be.
 type load struct {
 	pool   *pgxpool.Pool
 	client *gworker.Client
@@ -79,7 +79,7 @@ func newLoad(url string, rate int) (*load, error) {
 	return &load{pool: pool, client: client, rate: rate}, nil
 }
 
-// run adds jobs until ctx ends. What an add does is never cut off by that.
+// run adds jobs until ctx ends. That interrupts no add.
 func (l *load) run(ctx context.Context, seed uint64) {
 	var wait sync.WaitGroup
 	for i := range adders {
@@ -198,8 +198,8 @@ func (l *load) remember(err error, entries ...*entry) bool {
 	state := added
 	if err != nil {
 		state = unknown
-		// As an application with a pool of its own has to: after a failover its
-		// connections are to a server that takes no writes.
+		// As any application with a pool has to: after a failover its connections
+		// lead to a read-only server.
 		l.pool.Reset()
 	}
 	for _, e := range entries {
@@ -215,7 +215,7 @@ func (l *load) keep(entries ...*entry) {
 	l.entries = append(l.entries, entries...)
 }
 
-// rows are the entries for the witness. An add with a key may take the place of
+// rows are the entries for the oracle. An add with a key may take the place of
 // earlier ones.
 func (l *load) rows() (rows [][]any) {
 	l.mu.Lock()

@@ -24,8 +24,8 @@ func main() {
 	flag.DurationVar(&o.Duration, "duration", o.Duration, "how long to break things")
 	flag.Uint64Var(&o.Seed, "seed", uint64(time.Now().UnixNano())%1_000_000, "what the faults are drawn from")
 	flag.IntVar(&o.Workers, "workers", o.Workers, "gworker processes")
-	flag.BoolVar(&o.Node, "node", o.Node, "run a Node worker beside them, if npm is there")
-	flag.IntVar(&o.Rust, "rust", o.Rust, "Rust workers to run beside them, for which cargo has to be there")
+	flag.BoolVar(&o.Node, "node", o.Node, "run a Node worker, too, if npm is there")
+	flag.IntVar(&o.Rust, "rust", o.Rust, "Rust workers to run, too; cargo has to be there")
 	flag.IntVar(&o.Rate, "rate", o.Rate, "jobs to add each second")
 	flag.IntVar(&o.Jobs, "jobs", o.Jobs,
 		"a soak: add this many small jobs as fast as they are done, at most for -duration, and look at memory and connections")

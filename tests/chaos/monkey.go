@@ -21,8 +21,7 @@ type choice struct {
 	pause  time.Duration // before the next one
 }
 
-// A kind is what can be done. A wide one is felt by all; those come one at a
-// time.
+// A kind of fault. A wide one hits all workers; those come one at a time.
 type kind struct {
 	name string
 	wide bool
@@ -62,7 +61,7 @@ func faultKinds() (names []string) {
 }
 
 // commonKinds are those that are drawn unless others are asked for. The clock is not: the
-// library that steps it makes a server slow, and each look at the time dear.
+// library that steps it makes the server, and every reading of the time, slow.
 func commonKinds() []string {
 	return slices.DeleteFunc(faultKinds(), func(name string) bool { return name == "clock" })
 }

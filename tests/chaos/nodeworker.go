@@ -17,7 +17,7 @@ import (
 //go:embed worker.mjs
 var nodeScript []byte
 
-// nodeInstallation is a Node.js with a Graphile Worker to run beside ours.
+// nodeInstallation is a Node.js with a Graphile Worker that runs together with ours.
 type nodeInstallation struct {
 	pack string
 	make func() *exec.Cmd

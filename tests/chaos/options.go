@@ -58,14 +58,14 @@ const (
 	pollInterval     = 500 * time.Millisecond
 	abortTimeout     = 2 * time.Second
 
-	// One worker claims ahead of its slots. What waits there for as long as this
-	// goes back.
+	// One worker claims ahead of its slots. Jobs that have waited there for this long
+	// go back.
 	localQueueSlot = "w2"
 	localQueueSize = 20
 	localQueueTTL  = 300 * time.Millisecond
 
-	// One writes a lock for each job. The others hold what is short: one for so
-	// long that faults find it holding something, those that are left by default.
+	// One worker locks every job. The others hold short jobs: one for so long that
+	// faults find it holding something, the rest for the default time.
 	lockedSlot   = "w3"
 	longHoldSlot = "w4"
 	longHold     = time.Second

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// Stopped processes and PostgreSQL's signals are what this program is made of.
+// The program stops processes and signals PostgreSQL, as only Unix allows.
 func main() {
 	fmt.Fprintln(os.Stderr, "chaos: only on Unix")
 	os.Exit(2)

@@ -12,8 +12,8 @@ import (
 	"github.com/gworker/gworker"
 )
 
-// A poison is a way in which a handler ends that is meant to harm whoever looks at
-// it. Its job fails poisonAttempts times, and no other is disturbed.
+// A poison is a way for a handler to end that could harm the code that reads its result.
+// Its job fails poisonAttempts times, and other jobs go on.
 type poison struct {
 	end    func() error
 	stored string // what last_error begins with
@@ -88,8 +88,8 @@ var poisons = map[string]poison{
 	"payload cannot be read": {stored: "decoding the payload: panic: no decoding", unread: true},
 }
 
-// A refusal is something that the trigger in audit.sql has against the outcome of a
-// job: in its first attempts, or in all.
+// A refusal is how the trigger in audit.sql rejects the outcome of a job: in its first
+// attempts, or in all.
 type refusal struct {
 	stored string // what last_error begins with, if no attempt is left
 	fails  bool   // it is against failures, not completions

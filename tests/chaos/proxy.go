@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// proxy passes TCP connections on to a backend, and can do it badly. What was
-// sent into a black hole is delivered when it ends, as TCP would.
+// proxy passes TCP connections on to a backend, and can delay, cut and refuse them. What
+// was sent into a black hole is delivered when that ends, as TCP would.
 type proxy struct {
 	listener net.Listener
 	wait     sync.WaitGroup
@@ -113,7 +113,7 @@ func (p *proxy) copy(k *link, to, from net.Conn) {
 	}
 }
 
-// pass holds data up as the proxy is told to; false means that the link is cut.
+// pass delays data as the proxy is told to; false means that the link is cut.
 func (p *proxy) pass(k *link) bool {
 	p.mu.Lock()
 	open, delay := p.open, p.delay
@@ -150,7 +150,7 @@ func (p *proxy) end(k *link) {
 	})
 }
 
-// setDelay holds each piece of data up for some time, from now on.
+// setDelay delays each piece of data, from now on.
 func (p *proxy) setDelay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -188,7 +188,7 @@ func (p *proxy) cut() {
 	}
 }
 
-// heal makes the proxy a good one again.
+// heal ends all faults of the proxy.
 func (p *proxy) heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -9,16 +9,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// recorder writes what handlers report to the witness. Each handler waits until
-// its own record is there; those of several share a round trip, so that the
-// record of a run costs less than the run.
+// recorder writes what handlers report to the oracle. Each handler waits until its own
+// record is stored; several records share a round trip, so that recording a run costs less
+// than the run.
 type recorder struct {
 	pool    *pgxpool.Pool
 	records chan *record
 	stopped chan struct{}
 }
 
-// A record is one statement, and what became of it.
+// A record is one statement and its result.
 type record struct {
 	sql    string
 	args   []any
@@ -32,7 +32,7 @@ func newRecorder(pool *pgxpool.Pool) *recorder {
 	return r
 }
 
-// close ends the writing, when no handler runs any more.
+// close ends the writing, after the last handler.
 func (r *recorder) close() {
 	close(r.records)
 	<-r.stopped

@@ -5,7 +5,7 @@ package main
 // A rule is a query that finds what breaks it, a line of evidence for each.
 type rule struct{ name, sql string }
 
-// rules are those that the witness can judge.
+// rules are those that queries on the oracle can check.
 var rules = []rule{
 	{"no job is lost", `
 		select 'job of n=' || j.n || ' was added, and has no run that ended well: runs ' ||
@@ -57,7 +57,7 @@ var rules = []rule{
 		select concat_ws(' ', 'job', job_id, 'ran on', worker, 'from', started_at, 'while it ran on', before, 'until', until)
 		from (
 			select *, max(ended_at) over w as until, max(worker) over w as before
-			from ran where not astray and id not in (select run_id from explained)
+			from ran where not stale and id not in (select run_id from explained)
 			window w as (partition by job_id order by started_at, id rows between unbounded preceding and 1 preceding)
 		) a where started_at < until`},
 
@@ -65,7 +65,7 @@ var rules = []rule{
 		select concat_ws(' ', queue, 'ran job', job_id, 'on', worker, 'from', started_at, 'while another job ran until', until)
 		from (
 			select *, max(ended_at) over w as until
-			from ran where queue <> '' and not astray and id not in (select run_id from explained)
+			from ran where queue <> '' and not stale and id not in (select run_id from explained)
 			window w as (partition by queue order by started_at, id rows between unbounded preceding and 1 preceding)
 		) a where started_at < until`},
 
@@ -73,7 +73,7 @@ var rules = []rule{
 		select concat_ws(' ', 'job', a.job_id, 'was done by', a.worker, 'at', a.ended_at, 'and ran again on', b.worker, 'at', b.started_at,
 			'; its runs:', (select string_agg(concat_ws(' ', x.worker, 'attempt', x.attempt, x.started_at::time, x.outcome, x.ended_at::time), ', ' order by x.id)
 				from ran x where x.job_id = a.job_id),
-			'; let go of:', (select string_agg(concat_ws(' ', x.locked_by, 'attempt', x.attempt, 'by', x.by_app, x.at::time), ', ' order by x.at)
+			'; released:', (select string_agg(concat_ws(' ', x.locked_by, 'attempt', x.attempt, 'by', x.by_app, x.at::time), ', ' order by x.at)
 				from releases x where x.job_id = a.job_id))
 		from ran a join ran b on b.job_id = a.job_id and b.started_at > a.started_at
 		where a.outcome = 'ok' and a.taken_at is null
@@ -104,11 +104,11 @@ var rules = []rule{
 
 	{"a run is cut short only when the worker stops or has lost the job", `
 		select concat_ws(' ', 'job', job_id, 'on', worker, 'was told', outcome, 'at', ended_at)
-		from ran where outcome = 'lost' and not astray and id not in (select run_id from explained)`},
+		from ran where outcome = 'lost' and not stale and id not in (select run_id from explained)`},
 
-	{"a run whose hold was lost is ended only if somebody has taken its job", `
+	{"a run whose hold was lost is ended only if another worker has taken its job", `
 		select concat_ws(' ', 'job', a.job_id, 'on', a.worker, 'claimed at', a.locked_at, 'was told', a.outcome, 'at', a.ended_at)
-		from ran a where a.outcome = 'lost' and a.loose
+		from ran a where a.outcome = 'lost' and a.claim_lost
 			and not exists (select from ran b where b.job_id = a.job_id and b.id <> a.id
 				and b.started_at < a.ended_at and b.ended_at > a.locked_at)
 			and not exists (select from locks l where l.job_id = a.job_id and l.locked_by <> a.worker_id

@@ -19,7 +19,7 @@ import (
 type chaos struct {
 	options   options
 	log       *journal
-	witness   *witness
+	oracle    *oracle
 	cluster   *cluster
 	fleet     *fleet
 	load      *load
@@ -111,7 +111,7 @@ func (c *chaos) setUp(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if c.witness, err = startWitness(ctx); err != nil {
+	if c.oracle, err = startOracle(ctx); err != nil {
 		return err
 	}
 	if c.cluster, err = startCluster(ctx, c.base, c.serverLog, clock, small); err != nil {
@@ -125,7 +125,7 @@ func (c *chaos) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	c.figures = newFigures()
-	c.fleet = &fleet{log: c.log, logs: c.logs, witness: c.witness.url(), cluster: c.cluster, rust: rust}
+	c.fleet = &fleet{log: c.log, logs: c.logs, oracle: c.oracle.url(), cluster: c.cluster, rust: rust}
 	for i := range c.options.Workers {
 		if err := c.fleet.add(ctx, "w"+itoa(i+1), gworkerRuntime); err != nil {
 			return err
@@ -146,7 +146,7 @@ func (c *chaos) setUp(ctx context.Context) (err error) {
 	return nil
 }
 
-// leaveOut takes the kinds of faults away that the machine lacks something for, and says
+// leaveOut leaves out the kinds of faults for which the machine lacks something, and says
 // so.
 func (c *chaos) leaveOut() error {
 	if len(c.options.Faults) == 0 {
@@ -187,8 +187,8 @@ func (c *chaos) close() {
 			c.log.say("%v", err)
 		}
 	}
-	if c.witness != nil {
-		c.witness.close()
+	if c.oracle != nil {
+		c.oracle.close()
 	}
 	if c.serverLog != nil {
 		_ = c.serverLog.Close()

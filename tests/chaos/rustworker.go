@@ -15,7 +15,7 @@ import (
 // ours do, and for those beyond them the workers' role has no rights.
 var rustVersion = rust.V13
 
-// rustInstallation is a program on Rust's Graphile Worker to run beside ours.
+// rustInstallation is a program with Rust's Graphile Worker that runs together with ours.
 type rustInstallation struct {
 	program string
 	home    string

@@ -14,15 +14,15 @@ const (
 	// drainPatience is for what waits when the last fault is over: retries,
 	// recoveries, back-offs.
 	drainPatience = 2 * time.Minute
-	// foreignPatience is how long a Node or Rust worker may sit on jobs then.
+	// foreignPatience is how long a Node or Rust worker may keep jobs then.
 	foreignPatience = 30 * time.Second
-	// partingPatience is how long the server may take to notice that a session
+	// sessionPatience is how long the server may take to notice that a session
 	// has ended.
-	partingPatience = 15 * time.Second
+	sessionPatience = 15 * time.Second
 )
 
-// settle heals everything, waits until all jobs have ended and all that is dead
-// was cleaned up, and stops the workers.
+// settle heals everything, waits until all jobs have ended and dead workers were swept,
+// and stops the workers.
 func (c *chaos) settle(ctx context.Context) error {
 	c.heal()
 	c.log.say("the last fault is over; %d jobs were added", c.load.count())
@@ -78,9 +78,9 @@ func (c *chaos) left(ctx context.Context, conn *pgx.Conn) (text string, err erro
 	return text, err
 }
 
-// freeDeadForeign frees what Node and Rust processes hold that are dead: a claim that a
-// black hole delivered late may have come after they were. One that lives but
-// does not go on, with impatience, is ended.
+// freeDeadForeign unlocks the jobs of dead Node and Rust processes: a black hole may have
+// delivered a claim after its process had died. If impatient, it also ends a process that
+// lives but makes no progress.
 func (c *chaos) freeDeadForeign(ctx context.Context, conn *pgx.Conn, impatient bool) error {
 	live := []string{}
 	for _, s := range c.fleet.slots {
@@ -99,7 +99,7 @@ func (c *chaos) freeDeadForeign(ctx context.Context, conn *pgx.Conn, impatient b
 			return err
 		}
 		if stuck > 0 {
-			c.log.say("%s does not go on with %d jobs and is ended", p.name, stuck)
+			c.log.say("%s makes no progress with %d jobs and is ended", p.name, stuck)
 			p.kill()
 		}
 	}
@@ -116,7 +116,7 @@ func (c *chaos) freeDeadForeign(ctx context.Context, conn *pgx.Conn, impatient b
 // checkSessions looks for connections of workers that have ended.
 func (c *chaos) checkSessions(ctx context.Context) error {
 	var left string
-	err := await(ctx, partingPatience, "the sessions to end", func() (bool, error) {
+	err := await(ctx, sessionPatience, "the sessions to end", func() (bool, error) {
 		var err error
 		left, err = value[string](ctx, c.cluster.now(), `
 			select coalesce(string_agg(distinct application_name, ', '), '') from pg_stat_activity

@@ -16,15 +16,15 @@ const (
 	// reconnecting is how long after a fault a worker may need until its
 	// heartbeat is there again: one more interval, and what a busy machine adds.
 	reconnecting = heartbeat + time.Second
-	// hearing is how long a worker may then take to find out that its locks are
-	// gone and to end their runs: it makes sure first.
-	hearing = 2*heartbeat + 700*time.Millisecond
+	// noticing is how long a worker may then take to find out that its locks are
+	// gone and to end their runs: it looks twice before it does.
+	noticing = 2*heartbeat + 700*time.Millisecond
 )
 
-// silences says that a fault is a reason to take a worker for dead that lives. A
-// lock on the jobs table keeps nobody's heartbeat away; and where the database
-// itself was away, everybody's is old, which says nothing of anybody. A connection limit
-// keeps some away and others not.
+// silences says that a fault is a reason to declare a worker dead that lives. A lock on
+// the jobs table delays no heartbeat. While the database itself is away, the heartbeats of
+// all workers get old, so an old one is no sign of a dead worker. A connection limit hits
+// some workers and not others.
 func silences(f fault) bool {
 	switch f.Kind {
 	case "freeze", "blink", "cut", "blackhole", "delay", "hush", "limits", "disk":
@@ -69,34 +69,34 @@ func (j *journal) silent(slot string, at time.Time) bool {
 // wrongRecoveries finds locks that were taken from workers which lived and had no reason
 // of their own to be silent.
 func (c *chaos) wrongRecoveries(ctx context.Context) (evidence []string, err error) {
-	type theft struct {
+	type takenLock struct {
 		Process, By, Holder string
 		At                  time.Time
 		Job                 int64
 	}
-	thefts, err := records[theft](ctx, c.witness, "select process, by_app, locked_by, at, job_id from taken order by at")
-	for _, t := range thefts {
+	taken, err := records[takenLock](ctx, c.oracle, "select process, by_app, locked_by, at, job_id from taken order by at")
+	for _, t := range taken {
 		s, p := c.fleet.find(t.Process)
 		if p == nil || !p.ended.After(t.At) || c.log.silent(s.name, t.At) {
 			continue
 		}
-		evidence = append(evidence, fmt.Sprintf("%s: %s took job %d from %s (%s), which lived and could be heard of",
+		evidence = append(evidence, fmt.Sprintf("%s: %s took job %d from %s (%s), which lived and could write heartbeats",
 			c.log.at(t.At), t.By, t.Job, t.Process, t.Holder))
 	}
 	return evidence, err
 }
 
-// lateCancels finds runs that went on although their worker could have known better.
+// lateCancels finds runs that went on after their worker could have known that their lock was taken.
 func (c *chaos) lateCancels(ctx context.Context) (evidence []string, err error) {
-	type stray struct {
+	type staleRun struct {
 		Process    string
 		Job        int64
 		Taken, End time.Time
 	}
-	strays, err := records[stray](ctx, c.witness, `
+	staleRuns, err := records[staleRun](ctx, c.oracle, `
 		select worker, job_id, taken_at, ended_at from ran
-		where astray and runtime = 'gworker' and not (killed and outcome is null) order by ended_at`)
-	for _, r := range strays {
+		where stale and runtime = 'gworker' and not (killed and outcome is null) order by ended_at`)
+	for _, r := range staleRuns {
 		s, p := c.fleet.find(r.Process)
 		if p == nil {
 			continue
@@ -107,7 +107,7 @@ func (c *chaos) lateCancels(ctx context.Context) (evidence []string, err error) 
 				knows = w.to
 			}
 		}
-		if r.End.After(knows.Add(hearing)) {
+		if r.End.After(knows.Add(noticing)) {
 			evidence = append(evidence, fmt.Sprintf("the lock of job %d was taken from %s at %s, and its run went on until %s",
 				r.Job, r.Process, c.log.at(r.Taken), c.log.at(r.End)))
 		}
@@ -118,9 +118,9 @@ func (c *chaos) lateCancels(ctx context.Context) (evidence []string, err error) 
 // at is a moment as the log prints it.
 func (j *journal) at(t time.Time) string { return seconds(t.Sub(j.began)) }
 
-// records returns the rows that a query on the witness finds.
-func records[T any](ctx context.Context, w *witness, sql string) ([]T, error) {
-	rows, err := w.pool.Query(ctx, sql)
+// records returns the rows that a query on the oracle finds.
+func records[T any](ctx context.Context, o *oracle, sql string) ([]T, error) {
+	rows, err := o.pool.Query(ctx, sql)
 	if err != nil {
 		return nil, err
 	}

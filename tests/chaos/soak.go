@@ -23,8 +23,8 @@ const (
 func (c *chaos) soak(ctx context.Context) {
 	var full atomic.Bool
 	ctx, done := context.WithCancel(ctx)
-	var beside, adding sync.WaitGroup
-	beside.Go(func() { c.watchBacklog(ctx, &full) })
+	var watching, adding sync.WaitGroup
+	watching.Go(func() { c.watchBacklog(ctx, &full) })
 	var left atomic.Int64
 	left.Store(int64(c.options.Jobs))
 	for range adders {
@@ -48,7 +48,7 @@ func (c *chaos) soak(ctx context.Context) {
 	}
 	adding.Wait()
 	done()
-	beside.Wait()
+	watching.Wait()
 }
 
 // watchBacklog keeps full true while enough jobs wait, and while that cannot be

@@ -43,19 +43,19 @@ func (v *verdict) print(print func(string)) {
 // shown is how much evidence is printed for a rule.
 const shown = 5
 
-// judge brings all records to the witness and asks for what breaks the rules.
+// judge brings all records to the oracle and asks for what breaks the rules.
 func (c *chaos) judge(ctx context.Context) (*verdict, error) {
 	if err := c.collect(ctx); err != nil {
 		return nil, err
 	}
 	v := &verdict{seed: c.options.Seed, broken: c.log.violations()}
-	astray, err := c.explainLosses(ctx)
+	unexplained, err := c.explainLosses(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("looking for lost claims: %w", err)
 	}
-	v.add("a claim that holds jobs is lost only by a fault", astray)
+	v.add("a claim that holds jobs is lost only by a fault", unexplained)
 	for _, r := range rules {
-		found, err := c.witness.lines(ctx, r.sql)
+		found, err := c.oracle.lines(ctx, r.sql)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", r.name, err)
 		}
@@ -96,7 +96,7 @@ func (v *verdict) add(name string, evidence []string) {
 	v.broken = append(v.broken, violation{Rule: name, Evidence: text})
 }
 
-// collect fills the witness's tables with what others know.
+// collect fills the oracle's tables with what others know.
 func (c *chaos) collect(ctx context.Context) error {
 	conn, err := connectTo(ctx, c.cluster.now().url())
 	if err != nil {
@@ -106,17 +106,17 @@ func (c *chaos) collect(ctx context.Context) error {
 	var real func(time.Time) time.Time
 	if c.cluster.clock != nil {
 		real = c.log.real
-		if _, err := c.witness.pool.Exec(ctx, `
+		if _, err := c.oracle.pool.Exec(ctx, `
 			update runs set locked_at = locked_at - round(extract(epoch from locked_at - started_at) / $1) * $1 * interval '1 s'`,
 			clockStep.Seconds()); err != nil {
 			return fmt.Errorf("taking the steps of the clock back: %w", err)
 		}
 	}
-	err = c.witness.put(ctx, "jobs", []string{"n", "state", "expect", "attempts", "replaced", "runs", "stored"}, c.load.rows())
+	err = c.oracle.put(ctx, "jobs", []string{"n", "state", "expect", "attempts", "replaced", "runs", "stored"}, c.load.rows())
 	if err != nil {
 		return err
 	}
-	err = c.witness.copyTo(ctx, "leftovers",
+	err = c.oracle.copyTo(ctx, "leftovers",
 		[]string{"job_id", "n", "attempts", "max_attempts", "key", "locked_by", "last_error"}, conn,
 		`select id, (payload ->> 'n')::bigint, attempts::int, max_attempts::int, key, locked_by, last_error
 		from graphile_worker._private_jobs`, nil)
@@ -125,12 +125,12 @@ func (c *chaos) collect(ctx context.Context) error {
 	}
 	for table, columns := range map[string][]string{
 		"releases": {"job_id", "locked_by", "locked_at", "attempt", "by_app", "at", "deleted"},
-		"locks":    {"job_id", "locked_by", "locked_at", "at", "again"},
+		"locks":    {"job_id", "locked_by", "locked_at", "at", "relocked"},
 		"endings":  {"job_id", "by_app", "claimed_at", "at", "deleted"},
 		"done":     {"n", "job_id"},
 		"failures": {"job_id", "task", "error", "at"},
 	} {
-		err = c.witness.copyTo(ctx, table, columns, conn, "select "+strings.Join(columns, ", ")+" from chaos."+table, real)
+		err = c.oracle.copyTo(ctx, table, columns, conn, "select "+strings.Join(columns, ", ")+" from chaos."+table, real)
 		if err != nil {
 			return err
 		}
@@ -144,13 +144,13 @@ func (c *chaos) collect(ctx context.Context) error {
 			}
 		}
 	}
-	if err := c.witness.put(ctx, "processes", []string{"name", "runtime", "ended_at", "killed"}, processes); err != nil {
+	if err := c.oracle.put(ctx, "processes", []string{"name", "runtime", "ended_at", "killed"}, processes); err != nil {
 		return err
 	}
-	if err := c.witness.put(ctx, "ids", []string{"worker_id", "process"}, ids); err != nil {
+	if err := c.oracle.put(ctx, "ids", []string{"worker_id", "process"}, ids); err != nil {
 		return err
 	}
-	if _, err := c.witness.pool.Exec(ctx, verdictSQL); err != nil {
+	if _, err := c.oracle.pool.Exec(ctx, verdictSQL); err != nil {
 		return fmt.Errorf("preparing the verdict: %w", err)
 	}
 	return nil
@@ -168,8 +168,8 @@ func (f *fleet) find(process string) (*slot, *process) {
 }
 
 // lines returns the one column that a query finds.
-func (w *witness) lines(ctx context.Context, sql string) ([]string, error) {
-	rows, err := w.pool.Query(ctx, sql)
+func (o *oracle) lines(ctx context.Context, sql string) ([]string, error) {
+	rows, err := o.pool.Query(ctx, sql)
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,8 @@
 -- What the rules are written in. Everything that ran is in runs by now.
 analyze;
 
--- Locks that somebody else let go of. A job that was replaced by its key while
--- it ran has all its attempts used up by then: the run's own one is meant.
+-- Locks that another process than their holder released. A job that was replaced by its
+-- key while it ran has used up all its attempts by then: "attempt" is that of the run.
 create table taken as
 select *, row_number() over (partition by job_id, locked_by, attempt order by at) as nth
 from (
@@ -16,31 +16,30 @@ from (
   from releases r
   left join ids i on i.worker_id = r.locked_by
   where not r.deleted and (i.process is null or r.by_app <> 'chaos-' || i.process)
-    and r.locked_by not like 'gworker\_sweep\_%' -- a hand-over inside of a sweep
+    and r.locked_by not like 'gworker\_sweep\_%' -- a sweep passes on what it gives back
 ) a;
 create index on taken (job_id);
 
 -- Those of dead Node and Rust workers, which this program has unlocked: the attempt stays
--- used up, also if the process died before its run was recorded.
+-- used up even if the process died before its run was recorded.
 create view unlocked as
 select * from taken where by_app = 'chaos-harness';
 
--- Each run with its end, which is that of its process where it did not come to
--- its own. A run is astray if its lock had been taken when it ended; Node's and
--- Rust's workers do not say which lock they have, so where one has run an attempt
--- several times, its locks were taken in that order.
+-- Each run with its end, or that of its process if the run has none. A run is stale if
+-- its lock had been taken when it ended. Node's and Rust's workers do not say which lock
+-- they have: if one has run an attempt several times, its locks were taken in that order.
 --
--- A run of a gworker is of a claim whose transaction
---   wrote its lock, as it began or as it ended (lock_at, not again), or
---   ended its job (ended_held), or
---   was lost. Then the job was free from some moment on, and was locked again
---   (again), or it was not (loose).
+-- The claim of a gworker's run is a transaction that
+--   wrote the job's lock, when it began or when it ended (lock_at, not relocked), or
+--   ended the job (ended_held), or
+--   was lost. Then the job was free from some moment on, and the worker locked it again
+--   (relocked) or not (claim_lost).
 create table ran as
 select r.id, r.n, r.job_id, r.queue, r.attempt, r.worker, r.worker_id, r.locked_at, r.started_at, r.outcome,
   coalesce(r.ended_at, p.ended_at) as ended_at, p.runtime, p.killed,
-  t.at as taken_at, coalesce(t.at < coalesce(r.ended_at, p.ended_at), false) as astray,
-  l.at as lock_at, coalesce(l.again, false) as again, e.at is not null as ended_held,
-  p.runtime = 'gworker' and l.at is null and e.at is null as loose
+  t.at as taken_at, coalesce(t.at < coalesce(r.ended_at, p.ended_at), false) as stale,
+  l.at as lock_at, coalesce(l.relocked, false) as relocked, e.at is not null as ended_held,
+  p.runtime = 'gworker' and l.at is null and e.at is null as claim_lost
 from (
   select *, row_number() over (partition by job_id, worker_id, attempt order by started_at) as nth from runs
 ) r

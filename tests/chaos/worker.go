@@ -29,14 +29,14 @@ const processEnv = "GWORKER_CHAOS_PROCESS"
 //go:embed tasks/*.sql
 var taskFolder embed.FS
 
-// sqlTasks are those of the files in tasks. The last one gets what the others leave of a
-// session.
+// sqlTasks are those of the files in tasks. The last one runs in the sessions that the
+// others leave behind.
 var sqlTasks = []string{"deallocate", "discard", "plain_sql"}
 
 // An order is the line of JSON that a worker process gets on its stdin.
 type order struct {
 	ConnectionString string   `json:"connectionString"` // through the proxy
-	Witness          string   `json:"witness"`          // not
+	Oracle           string   `json:"oracle"`           // not
 	Package          string   `json:"package,omitempty"`
 	Worker           string   `json:"worker"`
 	Tasks            []string `json:"tasks"`
@@ -83,13 +83,13 @@ func runWorker(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the order: %w", err)
 	}
-	witness, err := pgxpool.New(ctx, o.Witness)
+	oracle, err := pgxpool.New(ctx, o.Oracle)
 	if err != nil {
 		return err
 	}
-	defer witness.Close()
+	defer oracle.Close()
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	records := newRecorder(witness)
+	records := newRecorder(oracle)
 	defer records.close()
 	h := &handler{records: records, worker: o.Worker}
 	config := gworker.Config{
@@ -128,7 +128,8 @@ func runWorker(ctx context.Context) error {
 	return worker.Run(ctx)
 }
 
-// tell passes on what the figures count. What every job has would be too much.
+// tell passes on the events that the figures count. Those that every job has would be too
+// many.
 func tell(e event.Event) {
 	switch e.(type) {
 	case event.JobsClaimed, event.JobStarted, event.JobEnded, event.JobCompleted, event.JobFailed,
@@ -148,7 +149,7 @@ func say(m message) {
 	_, _ = os.Stdout.Write(append(line, '\n'))
 }
 
-// handler records each run on the witness.
+// handler records each run on the oracle.
 type handler struct {
 	records  *recorder
 	worker   string
@@ -170,9 +171,9 @@ func (h *handler) run(ctx context.Context, job *gworker.Job[payload]) error {
 	return result
 }
 
-// give ends the process: without its record the test is worth nothing.
+// give ends the process: without its records the test is worthless.
 func (h *handler) give(err error) {
-	fmt.Fprintln(os.Stderr, "the witness does not answer:", err)
+	fmt.Fprintln(os.Stderr, "the oracle does not answer:", err)
 	os.Exit(3)
 }
 

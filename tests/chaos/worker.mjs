@@ -8,16 +8,16 @@ const order = await orders();
 const worker = await load(order.package);
 const { Pool } = await load("pg");
 
-const witness = new Pool({ connectionString: order.witness, max: order.concurrency });
+const oracle = new Pool({ connectionString: order.oracle, max: order.concurrency });
 
 async function task(payload, { job, getQueueName }) {
-  const { rows } = await witness.query(
+  const { rows } = await oracle.query(
     "insert into runs (n, job_id, queue, attempt, worker, worker_id) values ($1, $2, $3, $4, $5, $6) returning id",
     [payload.n, job.id, (await getQueueName()) ?? "", job.attempts, order.worker, job.locked_by],
   );
   await sleep(payload.ms);
   const failed = job.attempts <= (payload.fails ?? 0);
-  await witness.query("update runs set ended_at = clock_timestamp(), outcome = $2 where id = $1", [
+  await oracle.query("update runs set ended_at = clock_timestamp(), outcome = $2 where id = $1", [
     rows[0].id,
     failed ? "failed" : "ok",
   ]);
@@ -40,5 +40,5 @@ const runner = await worker.run({
 });
 await Promise.race([asked, runner.promise]);
 await runner.stop();
-await witness.end();
+await oracle.end();
 process.exit(0);

@@ -271,6 +271,6 @@ func TestCronAsksBeforeAdd(t *testing.T) {
 	var others int
 	scan(t, config.Pool, "select count(*) from graphile_worker.jobs where queue_name is not null", nil, &others)
 	if others != 0 {
-		t.Errorf("%d jobs were added all the same", others)
+		t.Errorf("%d jobs that the interceptor refused were added", others)
 	}
 }

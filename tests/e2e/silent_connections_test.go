@@ -132,7 +132,7 @@ func busyWorkerLeavesSilence(t *testing.T, hold *time.Duration) time.Duration {
 	return time.Since(began)
 }
 
-// Connections beside a given pool are made as its own are.
+// Extra connections of a given pool are made as its own are.
 func TestConnectionsBesideAGivenPoolAreMadeAsItsOwn(t *testing.T) {
 	t.Parallel()
 	database := testdb.Migrated(t)

@@ -155,7 +155,7 @@ func value[T any](db *database, sql string, args ...any) (found T) {
 }
 
 // storedJob is a row of the queue, without what differs from test to test: its
-// id, who holds it, and the times at which somebody touched it.
+// id, its holder, and its times of creation, change and locking.
 type storedJob struct {
 	Task        string
 	Queue       *string

@@ -154,7 +154,7 @@ func TestHeldJobsArePassedOver(t *testing.T) {
 				return values[string](db, "select job ->> 'key' from interop.runs order by 1")
 			}
 			if diff := gocmp.Diff([]string{"free, too", "in other"}, keys()); diff != "" {
-				t.Errorf("%s has run, beside held jobs (-want +got):\n%s", s, diff)
+				t.Errorf("%s has run while jobs were held (-want +got):\n%s", s, diff)
 			}
 			if diff := gocmp.Diff(before[:3], db.jobs()); diff != "" || len(h.Held()) != 2 {
 				t.Errorf("%s has left (-want +got), with %d jobs held:\n%s", s, len(h.Held()), diff)

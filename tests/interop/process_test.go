@@ -120,7 +120,7 @@ func (j *journal) await(t *testing.T, kind string, count int) {
 	}
 }
 
-// A process is a worker or client beside the test.
+// A process is a worker or client that the test starts.
 type process struct {
 	name   string
 	cmd    *exec.Cmd

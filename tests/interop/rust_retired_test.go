@@ -109,7 +109,7 @@ func testRetiredJobs(t *testing.T, runner, retirer, sweeper side) {
 	if left := len(db.jobs()); left != 2 {
 		t.Errorf("%d jobs are left, want the two retired ones", left)
 	}
-	// Deleting beside the foreign key.
+	// Deleting without the foreign key.
 	result, err := db.client().Cleanup(t.Context(), gworker.CleanupOptions{Tasks: []gworker.CleanupTask{gworker.DeletePermafailedJobs}})
 	if err != nil || len(db.jobs()) != 0 || len(db.marks()) != 0 {
 		t.Errorf("after a cleanup (%+v, %v): jobs %+v, marks %v", result, err, db.jobs(), db.marks())

@@ -49,8 +49,8 @@ func TestRustCronWithoutPayload(t *testing.T) {
 	}
 }
 
-// A Rust worker with recovery takes a job of Node's that just takes long, and runs
-// it beside Node.
+// A Rust worker with recovery takes a long job that runs on Node, and runs it
+// at the same time.
 func TestRustSweepTakesLongJobsOfNode(t *testing.T) {
 	rust.Require(t, rust.V14)
 	node.Require(t)

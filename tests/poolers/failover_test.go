@@ -167,7 +167,7 @@ func TestSeveralHosts(t *testing.T) {
 	waitFor[event.JobCompleted](t, w.events, 2, nil)
 
 	// The old primary comes back as a standby, and the connections break once
-	// more: whoever tries the old address finds somebody there.
+	// more: the old address answers again.
 	makeStandby(t, dir1)
 	if err := first.Restart(t.Context()); err != nil {
 		t.Fatal(err)

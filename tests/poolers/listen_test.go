@@ -47,8 +47,8 @@ func unreachable(t *testing.T, database string) string {
 	return u.String()
 }
 
-// Jobs start by notification alone, and the heartbeat does not wait for the
-// pooler, whose every connection somebody else occupies.
+// Jobs start by notification alone, and the heartbeat does not wait for the pooler, all of
+// whose connections are taken by others.
 func TestListenerAndHeartbeatGoPastThePooler(t *testing.T) {
 	t.Parallel()
 	s := behind(t, testdb.Migrated(t))
@@ -145,7 +145,7 @@ func TestListenerBehindAPoolerIsReported(t *testing.T) {
 	waitFor[event.JobCompleted](t, w.events, 1, nil)
 }
 
-// A worker that does not listen finds out about a breaking migration all the same.
+// A worker that does not listen finds out about a breaking migration anyway.
 func TestBreakingMigrationWithoutAListener(t *testing.T) {
 	t.Parallel()
 	s := behind(t, testdb.Migrated(t))

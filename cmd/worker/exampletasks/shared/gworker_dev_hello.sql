@@ -1,3 +1,3 @@
--- The example task where the database is somebody's own: under a name that no
--- other task has, so that it takes no jobs of theirs, and without a table.
+-- The example task on a database of your own: without a table, and under a name that none
+-- of your tasks has, so that it takes no jobs of yours.
 select format('Hello, %s!', coalesce(current_setting('gworker.payload')::json ->> 'name', 'stranger'));

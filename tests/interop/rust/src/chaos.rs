@@ -1,5 +1,5 @@
 //! The Rust worker of the chaos program (tests/chaos): worker.mjs there in this
-//! language. It records each run on the witness, and works until SIGTERM.
+//! language. It records each run on the oracle, and works until SIGTERM.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use crate::{Failure, say};
 #[serde(rename_all = "camelCase")]
 pub struct Order {
     connection_string: String,
-    witness: String,
+    oracle: String,
     worker: String,
     concurrency: usize,
     poll_interval: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Witness {
+struct Oracle {
     pool: PgPool,
     worker: String,
 }
@@ -40,7 +40,7 @@ struct Payload {
 }
 
 /// Registers the tasks of the load.
-macro_rules! witnessed {
+macro_rules! recorded {
     ($($name:ident = $identifier:literal,)*) => {
         $(
             #[derive(Deserialize, Serialize)]
@@ -62,7 +62,7 @@ macro_rules! witnessed {
     };
 }
 
-witnessed! {
+recorded! {
     Plain = "plain",
     Short = "short",
     Middling = "middling",
@@ -73,7 +73,7 @@ witnessed! {
 
 async fn run(payload: &Payload, ctx: &WorkerContext) -> Result<(), Text> {
     let to = ctx
-        .get_ext::<Witness>()
+        .get_ext::<Oracle>()
         .expect("the program adds the extension");
     let job = ctx.job();
     let mut queue = String::new();
@@ -132,9 +132,9 @@ impl Queues {
 }
 
 pub async fn work(order: Order) -> Result<(), Failure> {
-    let witness = PgPoolOptions::new()
+    let oracle = PgPoolOptions::new()
         .max_connections(order.concurrency as u32)
-        .connect(&order.witness)
+        .connect(&order.oracle)
         .await?;
     let queues = PgPoolOptions::new()
         .max_connections(2)
@@ -146,8 +146,8 @@ pub async fn work(order: Order) -> Result<(), Failure> {
         .concurrency(order.concurrency)
         .poll_interval(Duration::from_millis(order.poll_interval))
         .define_jobs(definitions())
-        .add_extension(Witness {
-            pool: witness,
+        .add_extension(Oracle {
+            pool: oracle,
             worker: order.worker,
         })
         .add_extension(Queues(queues))

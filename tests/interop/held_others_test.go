@@ -40,7 +40,7 @@ func TestForceUnlockOfAHolder(t *testing.T) {
 	})
 }
 
-// pg_dump runs through beside held jobs, and saves them as jobs that wait. Where it
+// pg_dump runs while jobs are held, and saves them as jobs that wait. Where it
 // is restored, they run.
 func TestDumpBesideHeldJobs(t *testing.T) {
 	db := gworkerDatabase(t)
@@ -49,7 +49,7 @@ func TestDumpBesideHeldJobs(t *testing.T) {
 	h.take(1)
 	programs := value[string](db, "select setting from pg_config where name = 'BINDIR'")
 	if _, err := exec.LookPath(filepath.Join(programs, "pg_dump")); err != nil {
-		t.Skipf("no pg_dump beside the server: %v", err)
+		t.Skipf("no pg_dump next to the server: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()

@@ -10,15 +10,15 @@ create table runs (
   locked_at timestamptz,    -- of the lock, or of the claim that holds the job; null: a run of Node's or Rust's
   started_at timestamptz not null default clock_timestamp(),
   ended_at timestamptz,
-  outcome text              -- ok, failed, refused (done, and the database will be
-                            -- against it), lost (the job was taken away), cut (shutdown)
+  outcome text              -- ok, failed, refused (done, and the database refuses to
+                            -- store that), lost (the job was taken away), cut (shutdown)
 );
 create index on runs (job_id);
 create index on runs (n);
 create index on runs (worker, started_at);
 create index on runs (queue, started_at) where queue <> '';
 
--- What is put here at the end, to judge by.
+-- What is filled in at the end, for the verdict.
 create table jobs (
   n bigint primary key,
   state text not null,       -- added, unknown (the commit's answer was lost), rolledback
@@ -36,7 +36,7 @@ create table releases (
   job_id bigint, locked_by text, locked_at timestamptz, attempt int, by_app text, at timestamptz, deleted boolean
 );
 create index on releases (job_id);
-create table locks (job_id bigint, locked_by text, locked_at timestamptz, at timestamptz, again boolean);
+create table locks (job_id bigint, locked_by text, locked_at timestamptz, at timestamptz, relocked boolean);
 create index on locks (job_id);
 create table endings (job_id bigint, by_app text, claimed_at timestamptz, at timestamptz, deleted boolean);
 create index on endings (job_id);
@@ -46,5 +46,5 @@ create table processes (
   name text primary key, runtime text not null, ended_at timestamptz not null, killed boolean not null
 );
 
--- Runs whose hold was let go of, and the fault that was the reason.
+-- Runs whose claims were lost, and the fault that was the reason.
 create table explained (run_id bigint primary key, fault int not null);

@@ -14,55 +14,55 @@ import (
 	"github.com/gworker/gworker/internal/devpg"
 )
 
-//go:embed witness.sql
-var witnessSQL string
+//go:embed oracle.sql
+var oracleSQL string
 
-// witness is a server that no fault touches. Handlers connect to it directly,
-// so what they record is true whatever happens to the queue's database.
-type witness struct {
+// oracle is a server that no fault touches. Handlers connect to it directly, so what
+// they record is true whatever happens to the queue's database.
+type oracle struct {
 	server *devpg.Server
 	pool   *pgxpool.Pool
 }
 
-func startWitness(ctx context.Context) (*witness, error) {
-	s, err := devpg.Start(ctx, devpg.Options{Fast: true, IgnoreEnvironment: true, Database: "witness"})
+func startOracle(ctx context.Context) (*oracle, error) {
+	s, err := devpg.Start(ctx, devpg.Options{Fast: true, IgnoreEnvironment: true, Database: "oracle"})
 	if err != nil {
 		return nil, err
 	}
-	w := &witness{server: s}
-	if w.pool, err = pgxpool.New(ctx, w.url()); err == nil {
-		_, err = w.pool.Exec(ctx, witnessSQL)
+	o := &oracle{server: s}
+	if o.pool, err = pgxpool.New(ctx, o.url()); err == nil {
+		_, err = o.pool.Exec(ctx, oracleSQL)
 	}
 	if err != nil {
-		w.close()
-		return nil, fmt.Errorf("the witness: %w", err)
+		o.close()
+		return nil, fmt.Errorf("the oracle: %w", err)
 	}
-	return w, nil
+	return o, nil
 }
 
-func (w *witness) url() string { return w.server.URL("witness") }
+func (o *oracle) url() string { return o.server.URL("oracle") }
 
-func (w *witness) close() {
-	if w.pool != nil {
-		w.pool.Close()
+func (o *oracle) close() {
+	if o.pool != nil {
+		o.pool.Close()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_ = w.server.Close(ctx) // nothing is to be kept
+	_ = o.server.Close(ctx) // nothing is to be kept
 }
 
 // put copies rows into one of the tables that are filled at the end.
-func (w *witness) put(ctx context.Context, table string, columns []string, rows [][]any) error {
-	_, err := w.pool.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromRows(rows))
+func (o *oracle) put(ctx context.Context, table string, columns []string, rows [][]any) error {
+	_, err := o.pool.CopyFrom(ctx, pgx.Identifier{table}, columns, pgx.CopyFromRows(rows))
 	if err != nil {
 		return fmt.Errorf("filling %s: %w", table, err)
 	}
 	return nil
 }
 
-// copyTo copies what a query finds elsewhere into a table of the witness. The times in it
+// copyTo copies what a query finds elsewhere into a table of the oracle. The times in it
 // become what real says of them, unless that is nil.
-func (w *witness) copyTo(
+func (o *oracle) copyTo(
 	ctx context.Context, table string, columns []string, from *pgx.Conn, sql string, real func(time.Time) time.Time,
 ) error {
 	found, err := from.Query(ctx, sql)
@@ -85,7 +85,7 @@ func (w *witness) copyTo(
 	if err := found.Err(); err != nil {
 		return err
 	}
-	return w.put(ctx, table, columns, rows)
+	return o.put(ctx, table, columns, rows)
 }
 
 func connectTo(ctx context.Context, url string) (*pgx.Conn, error) {
