@@ -14,7 +14,6 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/event"
-	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/testworker"
 )
 
@@ -89,20 +88,19 @@ func TestEventsOfHeldJobs(t *testing.T) {
 		}
 		seen, _ := w.Events.Seen()
 		for _, e := range seen {
-			note := func(worker string, c *job.Claimed, more ...any) {
+			note := func(worker string, c *event.Job, more ...any) {
 				if c.ID <= warm {
 					return
 				}
 				at, n := c.LockedAt, c.ID-warm
-				told[i][n] = append(told[i][n], fmt.Sprintf("%T: attempt %d, by this worker %t, at a time %t, as the lock %t, %v",
-					e, c.Attempts, c.LockedBy == w.ID() && worker == w.ID(), !at.Before(c.RunAt),
-					c.Lock == job.Lock{By: c.LockedBy, At: at, Attempt: c.Attempts}, more))
+				told[i][n] = append(told[i][n], fmt.Sprintf("%T: attempt %d, by this worker %t, at a time %t, %v",
+					e, c.Attempts, c.LockedBy == w.ID() && worker == w.ID(), !at.Before(c.RunAt), more))
 			}
 			switch e := e.(type) {
 			case event.JobStarted:
 				note(e.WorkerID, e.Job)
 			case event.JobEnded:
-				note(e.WorkerID, e.Job, e.Outcome.Kind)
+				note(e.WorkerID, e.Job, e.Result)
 			case event.JobCompleted:
 				note(e.WorkerID, e.Job)
 			case event.JobFailed:

@@ -14,6 +14,7 @@ import (
 	"github.com/gworker/gworker/internal/connstring"
 	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/listener"
+	"github.com/gworker/gworker/internal/logattr"
 )
 
 // ErrListenerRunning is returned by a Listener's Run that begins while another
@@ -120,7 +121,7 @@ func (c ListenerConfig) onState() func(ListenerState) {
 	log, channels := newEventLog(c.Logger), slices.Clone(c.Channels)
 	line := func(level slog.Level, message string, attrs ...slog.Attr) {
 		if log.enabled(level) {
-			attrs = append(attrs, listAttr("channels", channels))
+			attrs = append(attrs, logattr.List("channels", channels))
 			_ = log.write(context.Background(), level, message, attrs...) // nobody else is there to be told
 		}
 	}
@@ -131,7 +132,7 @@ func (c ListenerConfig) onState() func(ListenerState) {
 		case ListenerStateConnected:
 			line(slog.LevelDebug, "listener connected")
 		case ListenerStateLost:
-			line(slog.LevelWarn, "listener lost its connection; trying again", errAttr(s.Err), slog.Duration("retry_in", s.RetryIn))
+			line(slog.LevelWarn, "listener lost its connection; trying again", logattr.Err(s.Err), slog.Duration("retry_in", s.RetryIn))
 		}
 		if c.OnState != nil {
 			c.OnState(s)

@@ -19,7 +19,6 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/event"
-	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/testworker"
 )
 
@@ -180,7 +179,7 @@ func (p panicsAt) WithGroup(string) slog.Handler      { return p }
 // An event whose level is off costs no allocation.
 func TestEventsBelowTheLevelCostNothing(t *testing.T) {
 	observe := gworker.LogObserver(slog.New(slog.NewJSONHandler(failingWriter{t}, &slog.HandlerOptions{Level: slog.LevelError + 1})))
-	claimed := &job.Claimed{}
+	claimed := &event.Job{}
 	for _, e := range []event.Event{
 		event.JobStarted{Job: claimed}, event.JobCompleted{Job: claimed, Duration: time.Second},
 		event.JobFailed{Job: claimed, Err: errors.New("no"), NextRunAt: time.Now()},
@@ -213,11 +212,11 @@ func TestEveryAttributeIsDocumented(t *testing.T) {
 			documented = append(documented, strings.Trim(name, "`"))
 		}
 	}
-	files, err := filepath.Glob("log*.go")
+	files, err := filepath.Glob("event/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range append(files, "listener.go", "middleware.go") {
+	for _, file := range append(files, "internal/logattr/logattr.go", "log_write.go", "listener.go", "middleware.go") {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
@@ -225,7 +224,7 @@ func TestEveryAttributeIsDocumented(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, key := range regexp.MustCompile(`(?:slog\.[A-Z]\w+|listAttr)\("(\w+)", `).FindAllSubmatch(source, -1) {
+		for _, key := range regexp.MustCompile(`(?:slog|logattr)\.[A-Z]\w+\("(\w+)", `).FindAllSubmatch(source, -1) {
 			written = append(written, string(key[1]))
 		}
 	}

@@ -134,34 +134,3 @@ func withJob(logger *slog.Logger, j *JobRow) *slog.Logger {
 func namesJob(j *JobRow) (id, task, attempt slog.Attr) {
 	return slog.Int64("job_id", j.ID), slog.String("task", j.Task), slog.Int("attempt", j.Attempts)
 }
-
-// durationAttr is how long something took, in milliseconds, which every handler
-// writes alike.
-func durationAttr(d time.Duration) slog.Attr {
-	return slog.Float64("duration_ms", float64(d.Round(time.Microsecond))/float64(time.Millisecond))
-}
-
-// errAttr is an error; without one it is no attribute.
-func errAttr(err error) slog.Attr {
-	if err == nil {
-		return slog.Attr{}
-	}
-	return slog.Any("err", err)
-}
-
-// stackAttr is where the panic happened that an error of a handler's came of;
-// without one it is no attribute.
-func stackAttr(err error) slog.Attr {
-	if stack := contain.Stack(err); stack != "" {
-		return slog.String("stack", stack)
-	}
-	return slog.Attr{}
-}
-
-// listAttr is a list, which is never null.
-func listAttr[T any](key string, values []T) slog.Attr {
-	if values == nil {
-		values = []T{}
-	}
-	return slog.Any(key, values)
-}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/logattr"
 	"github.com/gworker/gworker/internal/scheduler"
 )
 
@@ -83,14 +84,14 @@ func LogMiddleware(logger *slog.Logger) Middleware {
 			line(slog.LevelDebug, "handler called")
 			began := time.Now()
 			err := next(ctx, raw)
-			took := durationAttr(time.Since(began))
+			took := logattr.Duration(time.Since(began))
 			switch outcome := outcomeOf(err); outcome.Kind {
 			case job.Completed:
 				line(slog.LevelInfo, "handler succeeded", took)
 			case job.Snoozed:
 				line(slog.LevelInfo, "handler snoozed its job", took, slog.Duration("for", *outcome.Delay))
 			default:
-				line(slog.LevelError, "handler failed", took, errAttr(outcome.Err), stackAttr(outcome.Err))
+				line(slog.LevelError, "handler failed", took, logattr.Err(outcome.Err), logattr.Stack(outcome.Err))
 			}
 			return err
 		}

@@ -130,6 +130,7 @@ func outcomeOf(err error) job.Outcome {
 	}
 	if snooze, is := contain.As[*SnoozeError](err); is {
 		outcome.Kind, outcome.Delay = job.Snoozed, delayOf(snooze)
+		_, outcome.Bare = contain.Original(err).(*SnoozeError) //nolint:errorlint // what is around one is the reason
 		return outcome
 	}
 	_, outcome.Permanent = contain.As[*DiscardError](err)

@@ -131,7 +131,7 @@ func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, event
 			}
 			return fmt.Errorf("connecting to the database: gave up after %s: %w", limit, err)
 		}
-		events.Emit(event.DatabaseUnreachable{Err: err, RetryIn: wait})
+		events.Emit(event.DatabaseUnreachable{Err: err, RetryIn: wait, ReadOnly: statement.IsReadOnly(err)})
 		if !pause(ctx, wait) {
 			return fmt.Errorf("connecting to the database: %w: %w", context.Cause(ctx), err)
 		}

@@ -226,7 +226,7 @@ func sqlTask(identifier, statements string) Task {
 func executableTask(identifier string, executable *taskfile.Executable) Task {
 	run := func(ctx context.Context, env *environment, claimed *job.Claimed) error {
 		return executable.Run(ctx, claimed, func(line string, isError bool) {
-			env.events.Emit(event.TaskOutput{WorkerID: env.worker, Job: claimed, Line: line, IsError: isError})
+			env.events.Emit(event.TaskOutput{WorkerID: env.worker, Job: (*event.Job)(&claimed.Row), Line: line, IsError: isError})
 		})
 	}
 	return Task{

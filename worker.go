@@ -317,7 +317,7 @@ func (w *Worker) start(ctx, lasting context.Context) (ledger migrate.Ledger, sto
 			w.leaveServer()
 		}
 		wait := waits.NextBackOff()
-		w.events.Emit(event.DatabaseUnreachable{Err: advisedToWrite(err), RetryIn: wait})
+		w.events.Emit(event.DatabaseUnreachable{Err: advisedToWrite(err), RetryIn: wait, ReadOnly: statement.IsReadOnly(err)})
 		if !pause(ctx, wait) {
 			return ledger, nil, err
 		}

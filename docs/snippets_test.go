@@ -15,19 +15,15 @@
 package docs
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"go/ast"
-	"go/importer"
 	"go/parser"
 	"go/token"
 	"go/types"
-	"io"
 	"io/fs"
+	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -222,35 +218,8 @@ func newCompiler(t *testing.T, all []snippet) *compiler {
 			}
 		}
 	}
-	args := []string{"list", "-export", "-deps", "-json=ImportPath,Export"}
-	for path := range wanted {
-		args = append(args, path)
-	}
-	list := exec.Command("go", args...)
-	list.Dir = ".."
-	var stderr bytes.Buffer
-	list.Stderr = &stderr
-	out, err := list.Output()
-	if err != nil {
-		t.Fatalf("go list: %v\n%s", err, &stderr)
-	}
-	exports := map[string]string{}
-	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
-		var p struct{ ImportPath, Export string }
-		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		exports[p.ImportPath] = p.Export
-	}
 	fset := token.NewFileSet()
-	return &compiler{fset: fset, importer: importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) {
-		if exports[path] == "" {
-			return nil, fmt.Errorf("no package %s", path)
-		}
-		return os.Open(exports[path])
-	})}
+	return &compiler{fset: fset, importer: importerOf(fset, listed(t, slices.Collect(maps.Keys(wanted))...))}
 }
 
 func prelude(t *testing.T) string {

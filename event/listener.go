@@ -1,42 +1,81 @@
 package event
 
 import (
+	"log/slog"
 	"time"
 )
 
-// ListenerConnecting: the worker opens a connection for notifications.
-type ListenerConnecting struct{ WorkerID string }
+// ListenerConnecting reports that the worker opens its connection for notifications.
+// Logged at debug.
+type ListenerConnecting struct {
+	WorkerID string // the worker's id
+}
 
-// ListenerConnected: notifications arrive from now on; earlier ones may be
-// missed.
-type ListenerConnected struct{ WorkerID string }
+func (ListenerConnecting) level() slog.Level { return slog.LevelDebug }
+func (ListenerConnecting) line() (string, []slog.Attr) {
+	return "listener connecting", nil
+}
 
-// ListenerLost: notifications do not arrive; polling goes on.
+// ListenerConnected reports that notifications arrive from now on; earlier ones may have
+// been missed. Logged at debug.
+type ListenerConnected struct {
+	WorkerID string // the worker's id
+}
+
+func (ListenerConnected) level() slog.Level { return slog.LevelDebug }
+func (e ListenerConnected) line() (string, []slog.Attr) {
+	return "listening for new jobs", []slog.Attr{workerAttr(e.WorkerID)}
+}
+
+// ListenerLost reports that notifications no longer arrive. The worker polls in the
+// meantime. Logged at warn.
 type ListenerLost struct {
-	WorkerID string
-	Err      error
-	RetryIn  time.Duration
+	WorkerID string        // the worker's id
+	Err      error         // how the connection was lost, or why there is none
+	RetryIn  time.Duration // when the worker connects again
 }
 
-// ListenerPooled: the listener's connection leads through a proxy. If that pools
-// transactions, no notification arrives, and jobs are found by polling alone.
-type ListenerPooled struct{ WorkerID string }
+func (ListenerLost) level() slog.Level { return slog.LevelWarn }
+func (e ListenerLost) line() (string, []slog.Attr) {
+	return "listener lost its connection; polling meanwhile", []slog.Attr{errAttr(e.Err), retryIn(e.RetryIn)}
+}
 
-// ListenerReleased: the worker shuts down and has closed its listening
-// connection.
-type ListenerReleased struct{ WorkerID string }
+// ListenerPooled reports that the listener's connection leads through a pooler. If that
+// pools transactions, no notification arrives, and jobs are found by polling alone. It
+// comes once, and only where Config.NoPreparedStatements makes a pooler likely. Logged at
+// warn.
+type ListenerPooled struct {
+	WorkerID string // the worker's id
+}
 
-// NotificationReceived: a NOTIFY arrived on one of the worker's channels. Equal
-// ones that arrive together are one.
+func (ListenerPooled) level() slog.Level { return slog.LevelWarn }
+func (ListenerPooled) line() (string, []slog.Attr) {
+	return "the listener's connection leads through a pooler: if that pools transactions, no notification arrives, " +
+		"and new jobs start when they are polled for; listen past it (ListenDatabaseURL, --listen-database-url) or not at all " +
+		"(NoListen, --no-listen)", nil
+}
+
+// ListenerReleased reports that the worker shuts down and has closed its connection for
+// notifications. Logged at debug.
+type ListenerReleased struct {
+	WorkerID string // the worker's id
+}
+
+func (ListenerReleased) level() slog.Level { return slog.LevelDebug }
+func (ListenerReleased) line() (string, []slog.Attr) {
+	return "listener closed", nil
+}
+
+// NotificationReceived reports that a NOTIFY arrived on one of the worker's channels. Equal
+// ones that arrive together are one. It is made only if something may want it. Logged at
+// debug.
 type NotificationReceived struct {
-	WorkerID string
-	Channel  string
-	Payload  string
+	WorkerID string // the worker's id
+	Channel  string // the channel
+	Payload  string // the payload
 }
 
-func (ListenerConnecting) event()   {}
-func (ListenerConnected) event()    {}
-func (ListenerLost) event()         {}
-func (ListenerPooled) event()       {}
-func (ListenerReleased) event()     {}
-func (NotificationReceived) event() {}
+func (NotificationReceived) level() slog.Level { return slog.LevelDebug }
+func (e NotificationReceived) line() (string, []slog.Attr) {
+	return "notification", []slog.Attr{slog.String("channel", e.Channel), slog.String("payload", e.Payload)}
+}

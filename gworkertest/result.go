@@ -103,17 +103,17 @@ func outcomeOf(j *job.Claimed, o job.Outcome) Outcome {
 func resultOf(e event.Event) (r Result, ok bool) {
 	switch e := e.(type) {
 	case event.JobCompleted:
-		return Result{Outcome: Completed, Job: e.Job.Row, Duration: e.Duration}, true
+		return Result{Outcome: Completed, Job: gworker.JobRow(*e.Job), Duration: e.Duration}, true
 	case event.JobFailed:
-		return Result{Outcome: Failed, Err: contain.Original(e.Err), Job: e.Job.Row, NextRunAt: e.NextRunAt, Duration: e.Duration}, true
+		return Result{Outcome: Failed, Err: contain.Original(e.Err), Job: gworker.JobRow(*e.Job), NextRunAt: e.NextRunAt, Duration: e.Duration}, true
 	case event.JobPermanentlyFailed:
-		return Result{Outcome: PermanentlyFailed, Err: contain.Original(e.Err), Job: e.Job.Row, Duration: e.Duration}, true
+		return Result{Outcome: PermanentlyFailed, Err: contain.Original(e.Err), Job: gworker.JobRow(*e.Job), Duration: e.Duration}, true
 	case event.JobReturned:
-		return Result{Outcome: Returned, Err: contain.Original(e.Err), Job: e.Job.Row, Duration: e.Duration, retired: e.Retired}, true
+		return Result{Outcome: Returned, Err: contain.Original(e.Err), Job: gworker.JobRow(*e.Job), Duration: e.Duration, retired: e.Retired}, true
 	case event.JobSnoozed:
-		return Result{Outcome: Snoozed, Err: contain.Original(e.Err), Job: e.Job.Row, Delay: &e.For, Duration: e.Duration, retired: e.Retired}, true
+		return Result{Outcome: Snoozed, Err: contain.Original(e.Err), Job: gworker.JobRow(*e.Job), Delay: &e.For, Duration: e.Duration, retired: e.Retired}, true
 	case event.JobLost:
-		return Result{Outcome: Lost, Err: contain.Original(e.Err), Job: e.Job.Row}, true
+		return Result{Outcome: Lost, Err: contain.Original(e.Err), Job: gworker.JobRow(*e.Job)}, true
 	}
 	return r, false
 }

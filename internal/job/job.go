@@ -138,6 +138,8 @@ type Outcome struct {
 	// Capped says of a Permanent one that its task allows no more attempts than this
 	// run's, however many the row does. It is what the row says then.
 	Capped bool
+	// Bare says of a Snoozed run that Err gives no reason: it is the wish and no more.
+	Bare bool
 	// Payload, if not nil, replaces the stored payload of a Failed, Returned or
 	// Snoozed job: what is left to do.
 	Payload json.RawMessage

@@ -384,7 +384,7 @@ func (cc *claimConn) settle(ctx context.Context, oc *openClaim, e ending, w clai
 		}
 		freed = freed || end.job.Queue != "" || end.outcome.Kind == job.Returned || end.outcome.Kind == job.Snoozed
 		if end.outcome.Kind == job.Lost {
-			cc.h.events.Emit(event.JobLost{WorkerID: cc.h.workerID, Job: end.job, Err: end.outcome.Err})
+			cc.h.events.Emit(event.JobLost{WorkerID: cc.h.workerID, Job: eventJob(end.job), Err: end.outcome.Err})
 			continue
 		}
 		done := w.failed[end.job.ID]

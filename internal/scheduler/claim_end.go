@@ -346,7 +346,7 @@ func (cc *claimConn) giveUp(oc *openClaim, gone []runResult, lost []*job.Claimed
 			h.tellUnlockable(end, refusal)
 			continue
 		}
-		h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: end.job, Err: end.outcome.Err, Unsure: unsure})
+		h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: eventJob(end.job), Err: end.outcome.Err, Unsure: unsure})
 	}
 	if len(refused) > 0 {
 		h.refused.queues.Store(true)

@@ -21,7 +21,7 @@ func (o *outcomes) lost(ctx context.Context, lost []runResult) (left []runResult
 			e.outcome.Err = nil // the row is gone, so it was not rolled back
 		}
 		if !e.unstarted && !e.reported {
-			o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Unsure: e.unsure})
+			o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, Unsure: e.unsure})
 		}
 		if e.job.Queue != "" {
 			e.outcome.Kind, e.reported = job.Lost, true

@@ -332,17 +332,20 @@ func (o *outcomes) report(e runResult, w written) {
 		// What did not begin does not end; the local queue has reported its own.
 	case e.outcome.Kind == job.Completed:
 		if o.events.WantsRoutine() {
-			o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
+			o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: eventJob(e.job), Duration: e.duration})
 		}
 	case w.cancelled != nil:
-		o.events.Emit(event.JobPermanentlyFailed{WorkerID: o.workerID, Job: e.job, Err: w.cancelled, Duration: e.duration})
+		o.events.Emit(event.JobPermanentlyFailed{WorkerID: o.workerID, Job: eventJob(e.job), Err: w.cancelled, Duration: e.duration})
 	case e.outcome.Kind == job.Returned:
 		o.events.Emit(event.JobReturned{
-			WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Duration: e.duration, Retired: w.retired,
+			WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, Duration: e.duration, Retired: w.retired,
 		})
 	case e.outcome.Kind == job.Snoozed:
 		snoozed := event.JobSnoozed{
-			WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Duration: e.duration, Retired: w.retired,
+			WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, Duration: e.duration, Retired: w.retired,
+		}
+		if e.outcome.Err != nil && !e.outcome.Bare {
+			snoozed.Reason = e.outcome.Err.Error()
 		}
 		if e.outcome.Delay != nil {
 			snoozed.For = *e.outcome.Delay
@@ -351,11 +354,11 @@ func (o *outcomes) report(e runResult, w written) {
 		o.events.Emit(snoozed)
 	case w.permanent:
 		o.events.Emit(event.JobPermanentlyFailed{
-			WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, Duration: e.duration,
+			WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, Duration: e.duration,
 		})
 	default:
 		o.events.Emit(event.JobFailed{
-			WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err, NextRunAt: w.runAt, Duration: e.duration,
+			WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, NextRunAt: w.runAt, Duration: e.duration,
 		})
 	}
 }

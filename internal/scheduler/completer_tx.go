@@ -174,8 +174,8 @@ func (o *outcomes) settled(ctx context.Context, completed []runResult) (left []r
 
 // reportSettled reports a job that its own transaction has completed.
 func (o *outcomes) reportSettled(e runResult) {
-	o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: e.job, Duration: e.duration})
+	o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: eventJob(e.job), Duration: e.duration})
 	if e.outcome.Err != nil {
-		o.events.Emit(event.ErrorAfterCompletion{WorkerID: o.workerID, Job: e.job, Err: e.outcome.Err})
+		o.events.Emit(event.ErrorAfterCompletion{WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err})
 	}
 }

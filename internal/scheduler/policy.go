@@ -45,7 +45,7 @@ func (p Policy) delay(workerID string, j *job.Claimed, failure error, events *ev
 	var delay time.Duration
 	if err := contain.Call(func() { delay = p.Backoff(j, contain.Original(failure)) }); err != nil {
 		value, stack := contain.Cause(err)
-		events.Emit(event.BackoffPanicked{WorkerID: workerID, Job: j, Value: value, Stack: stack})
+		events.Emit(event.BackoffPanicked{WorkerID: workerID, Job: eventJob(j), Value: value, Stack: stack})
 		return nil
 	}
 	return &delay

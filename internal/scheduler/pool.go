@@ -247,7 +247,7 @@ func (p *pool) interrupt(jobs []*job.Claimed, cause, told error) {
 // interrupted tells of runs that were interrupted, before anybody is told that they end.
 func (p *pool) interrupted(runs []*active, cause error) {
 	for _, a := range runs {
-		p.events.Emit(event.JobInterrupted{WorkerID: p.workerID, Job: a.job, Cause: cause})
+		p.events.Emit(event.JobInterrupted{WorkerID: p.workerID, Job: eventJob(a.job), Cause: cause})
 		close(a.heard)
 	}
 }

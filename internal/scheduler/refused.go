@@ -193,7 +193,7 @@ func (o *outcomes) tellRefused(e runResult, refusal error, stored event.Stored) 
 	if o.onRefusal != nil {
 		o.onRefusal()
 	}
-	o.events.Emit(event.OutcomeRefused{WorkerID: o.workerID, Job: e.job, Err: refusal, Stored: stored})
+	o.events.Emit(event.OutcomeRefused{WorkerID: o.workerID, Job: eventJob(e.job), Err: refusal, Stored: stored})
 }
 
 // stillLocked tells the runs whose locks are still there from those that are lost.

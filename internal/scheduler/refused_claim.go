@@ -125,7 +125,7 @@ func leaveOut[K comparable](r *refusedJobs, all map[K]refusedJob, which K) (wait
 func (r *refusedJobs) tell(events *eventstream.Stream, workerID string, j *job.Claimed, refusal error) (ok bool) {
 	wait, ok := r.add(j.ID)
 	if ok {
-		events.Emit(event.ClaimRefused{WorkerID: workerID, Job: j, Err: refusal, RetryIn: wait})
+		events.Emit(event.ClaimRefused{WorkerID: workerID, Job: eventJob(j), Err: refusal, RetryIn: wait})
 	}
 	return ok
 }
@@ -296,7 +296,7 @@ func (c *claimer) leaveOut(ctx context.Context, j *job.Claimed, refusal error) e
 	case queue != nil:
 		refusal = fmt.Errorf("locking the queue %q: %w", j.Queue, queue)
 		if wait, ok := c.refused.addQueue(j.Queue); ok {
-			c.events.Emit(event.ClaimRefused{WorkerID: c.workerID, Job: j, Err: refusal, RetryIn: wait})
+			c.events.Emit(event.ClaimRefused{WorkerID: c.workerID, Job: eventJob(j), Err: refusal, RetryIn: wait})
 			return nil
 		}
 	}

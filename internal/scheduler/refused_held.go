@@ -173,7 +173,7 @@ func (h *heldClaims) relock(ctx context.Context, p dbgen.RelockJobsParams) (kept
 // lock: they are free, and run again, but not before their locks can be written.
 func (h *heldClaims) tellUnlockable(e runResult, refusal error) {
 	h.refused.add(e.job.ID)
-	h.events.Emit(event.OutcomeRefused{WorkerID: h.workerID, Job: e.job, Err: refusal, Stored: event.StoredNothing})
+	h.events.Emit(event.OutcomeRefused{WorkerID: h.workerID, Job: eventJob(e.job), Err: refusal, Stored: event.StoredNothing})
 }
 
 // keepUnchanged sees to runs that have ended with their claim, and whose rows a trigger
@@ -237,7 +237,7 @@ func (h *heldClaims) lockUnchanged(ctx context.Context, runs []runResult) error 
 		case refused[e.job.ID] != nil:
 			h.tellUnlockable(e, refused[e.job.ID])
 		default: // it was claimed again meanwhile
-			h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: e.job, Err: errUnchanged})
+			h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: eventJob(e.job), Err: errUnchanged})
 		}
 	}
 	return nil

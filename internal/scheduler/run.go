@@ -105,12 +105,12 @@ func (p *pool) runOne(a *active, began time.Time, over *bool) {
 			e.outcome = p.policies[j.Task].decided(p.workerID, j, e.outcome, p.events)
 		}
 		if p.events.WantsFrequent() {
-			p.events.EmitHere(event.JobEnded{WorkerID: p.workerID, Job: j, Outcome: e.outcome, Duration: e.duration})
+			p.events.EmitHere(event.JobEnded{WorkerID: p.workerID, Job: eventJob(j), Result: runResults[e.outcome.Kind], Err: e.outcome.Err, Duration: e.duration})
 		}
 	}()
 	if !*over {
 		a.told = true
-		p.events.EmitHere(event.JobStarted{WorkerID: p.workerID, Job: j})
+		p.events.EmitHere(event.JobStarted{WorkerID: p.workerID, Job: eventJob(j)})
 		*over = true
 	}
 	handler, ok := p.handlers[j.Task]
