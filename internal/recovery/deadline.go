@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// deadline is when something is to be done next: by the goroutine that waits
-// for it at the latest, or by a poll that is sent a little earlier and moves it.
-// The zero value has not been made yet. It is safe for concurrent use.
+// deadline is when a task is due next. A goroutine waits for it and does the task then,
+// unless a poll does the task a little earlier and moves the deadline. The zero value is
+// not set. It is safe for concurrent use.
 type deadline struct {
 	mu    sync.Mutex
 	at    time.Time
 	timer *time.Timer
 }
 
-// set sets or moves it, and returns the channel that tells when it is due.
+// set sets or moves it, and returns the channel that fires when it is due.
 func (d *deadline) set(wait time.Duration) <-chan time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -27,7 +27,7 @@ func (d *deadline) set(wait time.Duration) <-chan time.Time {
 	return d.timer.C
 }
 
-// expire moves it to now, if there is one.
+// expire moves it to now, if it is set.
 func (d *deadline) expire() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -47,7 +47,7 @@ func (d *deadline) stop() {
 	}
 }
 
-// within reports whether it is due before so much time has passed.
+// within reports whether it is due before wait has passed.
 func (d *deadline) within(wait time.Duration) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

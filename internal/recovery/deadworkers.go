@@ -12,7 +12,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-// Metadata is what a worker says of itself when it registers. Other runtimes
+// Metadata is what a worker stores about itself when it registers. Other runtimes
 // write other members, or none.
 type Metadata struct {
 	Runtime     string    `json:"runtime"`
@@ -22,8 +22,8 @@ type Metadata struct {
 	Started     time.Time `json:"started"`
 	Tasks       []string  `json:"tasks"`
 	Concurrency int       `json:"concurrency"`
-	// StaleAfterSeconds is the silence after which the worker itself would be
-	// presumed dead by its like: a sweeper waits at least as long.
+	// StaleAfterSeconds is the worker's own StaleAfter: a sweeper waits at least as
+	// long before it presumes the worker dead.
 	StaleAfterSeconds float64 `json:"stale_after_seconds"`
 }
 
@@ -34,19 +34,18 @@ type deadWorker struct {
 	silence    time.Duration // since its heartbeat, or since its oldest lock
 	bound      time.Duration // only locks at least as old are taken from it
 	queues     bool          // its queues without a job are unlocked, too
-	// patience is how long it must be seen to be silent while nothing keeps its
-	// heartbeat from the database, and seen since when another process has noted
-	// that it is, or negative.
+	// patience is how long it must have been silent while nothing kept its heartbeat
+	// from the database. seen is how long ago another process noted its silence; it is
+	// negative if none has.
 	patience, seen time.Duration
 }
 
 // deadWorkers are those that are presumed dead now.
 //
-// A worker whose own heartbeat is missing, or was until just now, presumes nobody
-// dead: whatever kept its heartbeat from the database may have kept those of the
-// others. The row tells that it is there again as soon as the server has it, and
-// so before the worker itself knows that it was away: hence both are asked, the
-// worker after the row.
+// A worker whose own heartbeat is missing, or was until just now, presumes no other dead:
+// what kept its heartbeat from the database may have kept theirs, too. Both its row and the
+// worker itself are asked, the worker second: a heartbeat that has just reached the server
+// makes the row look healthy before the worker knows that it was late.
 func (s *sweep) deadWorkers(ctx context.Context, q *dbgen.Queries) ([]deadWorker, error) {
 	live, err := q.LiveWorkers(ctx, s.StaleAfter.Seconds())
 	if err != nil {
@@ -98,8 +97,8 @@ func (s *sweep) deadWorkers(ctx context.Context, q *dbgen.Queries) ([]deadWorker
 	return s.watched(ctx, found)
 }
 
-// watched leaves those whose silence was watched for long enough, and notes that of
-// the others.
+// watched returns the workers whose silence was observed for long enough, and notes the
+// silence of the others.
 func (s *sweep) watched(ctx context.Context, silent []deadWorker) ([]deadWorker, error) {
 	if s.Watched == nil {
 		return silent, nil
@@ -122,8 +121,8 @@ func (s *sweep) watched(ctx context.Context, silent []deadWorker) ([]deadWorker,
 	return dead, s.note(ctx, news)
 }
 
-// note notes the silence of workers. Where the database refuses that, they are taken for
-// dead by processes that live long enough to see the silence themselves.
+// note notes the silence of workers. If the database refuses that, only processes that live
+// long enough to observe the silence themselves declare them dead.
 func (s *sweep) note(ctx context.Context, silent []string) error {
 	told := false
 	err := salvage(silent, func(ids []string) error {
@@ -142,8 +141,8 @@ func (s *sweep) note(ctx context.Context, silent []string) error {
 	return nil
 }
 
-// stillDead leaves those of whom nothing was heard while the jobs were locked,
-// which may have taken its time.
+// stillDead returns the workers that have written no heartbeat while their jobs were being
+// locked, which may have taken a while.
 func (s *sweep) stillDead(ctx context.Context, q *dbgen.Queries, dead []deadWorker) ([]deadWorker, error) {
 	var registered []string
 	for _, w := range dead {
@@ -161,14 +160,14 @@ func (s *sweep) stillDead(ctx context.Context, q *dbgen.Queries, dead []deadWork
 	return slices.DeleteFunc(dead, func(w deadWorker) bool { return w.registered && !slices.Contains(still, w.id) }), nil
 }
 
-// ownBound is how long a registered worker wants to be waited for.
+// ownBound is the silence that a registered worker asks others to tolerate.
 func ownBound(id, metadata string) time.Duration {
 	if strings.HasPrefix(id, rustPrefix) {
 		return rustStaleAfter
 	}
 	var m Metadata
 	if json.Unmarshal([]byte(metadata), &m) != nil || m.StaleAfterSeconds < 0 {
-		return 0 // not one of ours
+		return 0 // not gworker's
 	}
 	return seconds(min(m.StaleAfterSeconds, (4 * time.Hour).Seconds()))
 }

@@ -22,7 +22,7 @@ const interrupted = "Job recovered after worker interruption"
 
 var countedRecoveries = regexp.MustCompile(`^` + interrupted + `(?: \((\d+) )?`)
 
-// Recovered reports whether a job's last_error says that a worker of it has died.
+// Recovered reports whether a job's last_error says that the job's worker has died.
 func Recovered(lastError string) bool { return strings.HasPrefix(lastError, interrupted) }
 
 // recoveries reads the count of recoveries in a row from a last_error. One that
@@ -54,7 +54,8 @@ type decided struct {
 	givenUp bool // it is not tried again, whatever the decision says
 }
 
-// decide asks the interceptor, and holds back jobs that are to wait longer.
+// decide asks the interceptor about a job, and skips jobs whose flags ask for more
+// patience.
 func (s *sweep) decide(ctx context.Context, j Job, silence time.Duration) decided {
 	patience := time.Duration(float64(s.StaleAfter) * s.ResilientMultiplier)
 	if silence < patience && slices.ContainsFunc(j.Flags, func(f string) bool { return slices.Contains(s.ResilientFlags, f) }) {
@@ -69,13 +70,13 @@ func (s *sweep) decide(ctx context.Context, j Job, silence time.Duration) decide
 		d.givenUp = j.retired() || j.starts() >= j.MaxAttempts
 	case Reschedule:
 		d.givenUp = j.retired()
-	case Fail, Skip: // that is decided
+	case Fail, Skip: // as the interceptor says
 	}
 	return d
 }
 
-// ask calls the interceptor. One that panics is reported, and decides nothing. What
-// cannot be stored is brought within bounds: one such decision would fail every sweep.
+// ask calls the interceptor. A panic is reported, and the job is recovered. Values that
+// cannot be stored are brought within bounds, since one of them would fail every sweep.
 func (s *sweep) ask(ctx context.Context, j Job) (d Decision) {
 	if s.Decide == nil {
 		return Decision{}
@@ -99,15 +100,15 @@ func (s *sweep) ask(ctx context.Context, j Job) (d Decision) {
 	return d
 }
 
-// earliest and latest bound a RunAt, as that of jobs that are added.
+// earliest and latest bound a RunAt, as they do for jobs that are added.
 var (
 	earliest = time.Date(1, 1, 1, 0, 0, 1, 0, time.UTC)
 	latest   = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 )
 
-// adjustments are what the schema's function that recovers jobs does not do, or does
-// differently from one revision to the other. So every job is in them: whether it is
-// tried again is decided here, and the function only unlocks it.
+// adjustments are what the schema's recovery function does not do, or does differently
+// from one revision to the next. Every job is in them: whether it is tried again is decided
+// here, and the function only unlocks it.
 func adjustments(all []decided) dbgen.AdjustRecoveredJobsParams {
 	var p dbgen.AdjustRecoveredJobsParams
 	for _, d := range all {

@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// closeTimeout bounds the goodbye of a worker to a server that may not answer.
+	// closeTimeout bounds the deregistration, as the server may not answer.
 	closeTimeout = 5 * time.Second
 	// firstRetry is the wait after a heartbeat that failed.
 	firstRetry = 200 * time.Millisecond
-	// unused is how long the connection may not have been used before it is asked
-	// whether it still is one, and unusedTimeout how long it may take to say so.
+	// After unused without a statement, the connection is tested before its next use;
+	// the test may take unusedTimeout.
 	unused        = time.Minute
 	unusedTimeout = 5 * time.Second
 )
 
-// Heartbeat keeps a worker registered: on a connection of its own, so that no busy
-// pool and no locked table keeps it waiting. While polls carry the heartbeat it only
-// watches. It is used by one goroutine, but for Late and by an IdlePoll.
+// Heartbeat keeps a worker registered, on its own connection, so that no busy pool and no
+// locked table delays it. While polls write the heartbeat it only watches. It is used by
+// one goroutine, except for Late and Suspect, and by an IdlePoll.
 type Heartbeat struct {
 	WorkerID   string
 	Metadata   Metadata
@@ -39,19 +39,19 @@ type Heartbeat struct {
 	Connect    func(context.Context) (*pgx.Conn, error)
 	Statements *statement.Set
 	Events     *eventstream.Stream
-	// Dead, if not nil, is told that somebody has taken the worker for dead.
+	// Dead, if not nil, is called when another process has declared the worker dead.
 	Dead func()
-	// Paused, if not nil, is told that a heartbeat was late by more than its
-	// interval: so those of other workers may be.
+	// Paused, if not nil, is called when a heartbeat was late by more than its
+	// interval: then those of other workers may be late, too.
 	Paused func()
-	// Trouble, if not nil, is told of errors that make all connections to the server
-	// doubtful: it takes no writes any more, as there is a new primary, or will be; or
-	// it does not answer.
+	// Trouble, if not nil, is called with errors that cast doubt on all connections to
+	// the server: it no longer accepts writes, because another server is or will be the
+	// primary; or it does not answer.
 	Trouble func(error)
 
 	conn    *pgx.Conn
 	used    time.Time   // the connection
-	suspect atomic.Bool // it may lead nowhere
+	suspect atomic.Bool // it may be dead
 
 	next deadline
 
@@ -60,9 +60,9 @@ type Heartbeat struct {
 	written time.Time
 }
 
-// Late reports whether the heartbeat is missing for so long that something keeps
-// it away. When it is there again, Paused is told before Late is false. It may be
-// called from any goroutine.
+// Late reports whether the last heartbeat is so long ago that something must be blocking
+// it. When heartbeats are written again, Paused is called before Late returns false. It may
+// be called from any goroutine.
 func (h *Heartbeat) Late() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -75,18 +75,18 @@ func (h *Heartbeat) wrote() {
 	h.written = time.Now()
 }
 
-// Suspect tells that the connection may lead nowhere: the next heartbeat comes at once
-// and makes sure of it. It may be called from any goroutine.
+// Suspect says that the connection may be dead: the next heartbeat is sent at once and
+// tests it. It may be called from any goroutine.
 func (h *Heartbeat) Suspect() {
 	h.suspect.Store(true)
 	h.next.expire()
 }
 
-// dueWithin reports whether the heartbeat is due before so much time has passed.
+// dueWithin reports whether the heartbeat is due before wait has passed.
 func (h *Heartbeat) dueWithin(wait time.Duration) bool { return h.next.within(wait) }
 
-// carried tells of a heartbeat that somebody else has written, how long after the one
-// before; nil means that there was nothing to write it to.
+// carried notes a heartbeat that a poll has written, and how long after the previous one;
+// nil means that the poll could not write it.
 func (h *Heartbeat) carried(silentFor *float64) {
 	if silentFor == nil {
 		h.next.set(0)
@@ -104,7 +104,7 @@ func (h *Heartbeat) heard(silentFor float64) {
 	h.wrote()
 }
 
-// Register registers the worker. It is to be called before the first claim.
+// Register registers the worker. Call it before the first claim.
 func (h *Heartbeat) Register(ctx context.Context) error {
 	if err := h.register(ctx); err != nil {
 		h.drop(ctx)
@@ -168,8 +168,8 @@ func (h *Heartbeat) Run(ctx context.Context) {
 	}
 }
 
-// beat says that the worker lives, and sees whether others think so. It touches
-// nothing but the registration: who waits for the jobs table is not dead.
+// beat writes the heartbeat, and finds out whether the worker was declared dead. It touches
+// only the registration: a worker that waits for the jobs table is not dead.
 func (h *Heartbeat) beat(ctx context.Context) error {
 	var silence []dbgen.HeartbeatRow
 	err := h.tell(ctx, func(q *dbgen.Queries) (err error) {
@@ -205,8 +205,8 @@ func (h *Heartbeat) beat(ctx context.Context) error {
 	return nil
 }
 
-// Deregister says goodbye and closes the connection, within 5 s. What cannot be said
-// is found out by others.
+// Deregister removes the registration and closes the connection, within 5 s. If that fails,
+// a sweep of another worker removes it.
 func (h *Heartbeat) Deregister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
@@ -218,9 +218,9 @@ func (h *Heartbeat) Deregister(ctx context.Context) error {
 	return nil
 }
 
-// tell carries out a statement that does no harm if it is carried out twice. If the
-// connection has ended since it was used last, as by idle_session_timeout, that says
-// nothing about the server: a new one is tried at once.
+// tell runs a statement that may safely run twice. If the connection has ended since its
+// last use, for example because of idle_session_timeout, that says nothing about the
+// server, and a new connection is tried at once.
 func (h *Heartbeat) tell(ctx context.Context, say func(*dbgen.Queries) error) error {
 	before := h.conn
 	q, err := h.queries(ctx)
@@ -237,8 +237,7 @@ func (h *Heartbeat) tell(ctx context.Context, say func(*dbgen.Queries) error) er
 	return say(q)
 }
 
-// queries are the statements on the heartbeat's connection, which is opened if
-// need be.
+// queries are the statements on the heartbeat's connection, which is opened if necessary.
 func (h *Heartbeat) queries(ctx context.Context) (*dbgen.Queries, error) {
 	doubtful := h.suspect.Swap(false) || time.Since(h.used) > unused
 	if h.conn != nil && (h.conn.IsClosed() || doubtful && !h.answers(ctx)) {
@@ -257,8 +256,8 @@ func (h *Heartbeat) queries(ctx context.Context) (*dbgen.Queries, error) {
 	return h.Statements.On(h.conn), nil
 }
 
-// answers asks whether there is a server at the other end of a connection that was
-// not used for a while: a firewall may have forgotten it, or the server ended it.
+// answers tests a connection that was not used for a while: a firewall may have dropped it,
+// or the server may have ended it.
 func (h *Heartbeat) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, unusedTimeout)
 	defer cancel()

@@ -172,7 +172,7 @@ func TestRegisteringSaysWhatFailed(t *testing.T) {
 	}
 }
 
-// Somebody locks the jobs table for a long time: nobody is dead because of that.
+// The jobs table is locked for a long time: no worker is declared dead because of that.
 func TestHeartbeatDoesNotWaitForTheJobs(t *testing.T) {
 	f := newFixture(t)
 	k := newKept(f, "gworker_a")
@@ -195,7 +195,7 @@ func TestHeartbeatDoesNotWaitForTheJobs(t *testing.T) {
 	}
 }
 
-// The sweep waits for the jobs table, and meanwhile the worker is heard of.
+// The sweep waits for the jobs table, and meanwhile the worker writes a heartbeat.
 func TestWorkerThatIsHeardOfMeanwhileIsNotDead(t *testing.T) {
 	f := newFixture(t)
 	f.register("gworker_a", time.Hour, "{}")

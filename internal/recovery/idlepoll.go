@@ -8,13 +8,13 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-// IdlePoll polls for a worker that has nothing to do. It does in the same statement
-// what recovery would do in statements of its own before the next poll, so that an
-// idle worker sends one statement in each poll interval and no more.
+// IdlePoll polls for an idle worker. The polling statement also does what recovery would
+// otherwise do by separate statements before the next poll, so that an idle worker sends
+// one statement in each poll interval.
 //
-// Nobody relies on it: what no poll has done when it is due, as the worker is busy or
-// something keeps its statements waiting, the heartbeat and the sweeper do themselves, on
-// connections of their own. Only they act on what a poll has found.
+// Nothing relies on it. What no poll has done by its deadline, because the worker is busy
+// or its statements are blocked, the heartbeat and the sweeper do themselves, on their own
+// connections. Only they act on what a poll has found.
 type IdlePoll struct {
 	WorkerID string
 	Tasks    []string
@@ -33,7 +33,7 @@ func (p *IdlePoll) Poll(ctx context.Context) (runnable bool, err error) {
 	}
 	answer, err := p.Queries.Poll(ctx, ask)
 	if ask.Beat && refusal(err) {
-		// Something is against the heartbeat, which its own goroutine finds out and tells.
+		// The database refuses the heartbeat. Its own goroutine finds that out and reports it.
 		ask.Beat = false
 		answer, err = p.Queries.Poll(ctx, ask)
 	}

@@ -170,7 +170,7 @@ func TestHeartbeatThatAPollFoundLateHoldsSweepsBack(t *testing.T) {
 	select {
 	case <-paused:
 	case <-time.After(time.Minute):
-		t.Error("nobody was told that a heartbeat was late")
+		t.Error("Paused was not called for a late heartbeat")
 	}
 }
 
@@ -197,10 +197,10 @@ func TestPollLooksForDeadWorkers(t *testing.T) {
 					+ (select count(*) from graphile_worker._private_job_queues where locked_by = 'gworker_b'))::text`)
 			}
 			if left() != "1" {
-				t.Fatal("nobody is dead")
+				t.Fatal("no worker was declared dead")
 			}
 			p.Sweeper.Options.StaleAfter = 2 * time.Millisecond
-			// The poll writes this worker's heartbeat, without which it takes nobody for dead.
+			// The poll writes this worker's heartbeat, without which it declares no worker dead.
 			for deadline := time.Now().Add(time.Minute); left() != "0"; p.poll() {
 				if time.Now().After(deadline) {
 					t.Fatal("no sweep came")

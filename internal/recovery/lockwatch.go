@@ -15,13 +15,13 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
-// doubtWait is the time after which a job that seems lost is looked at again:
-// its end may just have been written.
+// doubtWait is the time after which a job that seems lost is checked again: its outcome may
+// just have been written.
 const doubtWait = time.Second
 
-// LockWatch looks after the rows of running jobs, and ends the contexts of those
-// whose locks are gone, and of those that somebody has cancelled. It is used by
-// one goroutine, but for Look and LookForCancelled.
+// LockWatch watches the rows of running jobs, and ends the contexts of jobs whose locks are
+// gone and of jobs that were cancelled. It is used by one goroutine, except for Look and
+// LookForCancelled.
 type LockWatch struct {
 	WorkerID string
 	Interval time.Duration
@@ -31,8 +31,8 @@ type LockWatch struct {
 	Running func() []*job.Claimed
 	// Lose ends the contexts of jobs that are lost.
 	Lose func(jobs []*job.Claimed, cause error)
-	// Cancel ends the context of a job that somebody has cancelled. It is told
-	// again with each look until the run has ended.
+	// Cancel ends the context of a cancelled job. It is called again with each look
+	// until the run has ended.
 	Cancel func(j *job.Claimed, cause error)
 
 	now       chan struct{}
@@ -42,7 +42,7 @@ type LockWatch struct {
 	doubtful map[*job.Claimed]bool
 }
 
-// NewLockWatch prepares what w needs to run.
+// NewLockWatch prepares w to run.
 func NewLockWatch(w *LockWatch) *LockWatch {
 	w.now, w.cancelled = make(chan struct{}, 1), make(chan struct{}, 1)
 	return w
@@ -79,8 +79,8 @@ func (w *LockWatch) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-w.cancelled:
-			// A cancellation can be announced before the answer of the claim that
-			// took the job is here: then the job is not known yet.
+			// A cancellation can be announced before the claim that took the job has
+			// returned: then the job is not known yet.
 			announced := w.announced.Swap(false)
 			if found, err := w.lookForCancelled(ctx); err != nil || announced && found == 0 {
 				within(min(doubtWait, w.Interval, max(0, time.Until(due))))
@@ -99,8 +99,7 @@ func (w *LockWatch) Run(ctx context.Context) {
 	}
 }
 
-// lookForCancelled ends the contexts of the jobs that somebody has cancelled, and
-// tells how many there are.
+// lookForCancelled ends the contexts of cancelled jobs, and returns how many there are.
 func (w *LockWatch) lookForCancelled(ctx context.Context) (int, error) {
 	running := w.Running()
 	if len(running) == 0 {
@@ -127,8 +126,8 @@ func claims(jobs []*job.Claimed) (ids []int64, lockedAts []pgtype.Timestamptz) {
 	return ids, lockedAts
 }
 
-// look finds the jobs whose locks are gone. A job counts as lost when it seems
-// so twice, for its end may be written just as it is looked for.
+// look finds the jobs whose locks are gone. A job counts as lost when it seems lost twice,
+// since its outcome may be written during the look.
 func (w *LockWatch) look(ctx context.Context) error {
 	running := w.Running()
 	if len(running) == 0 {

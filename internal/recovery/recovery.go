@@ -1,36 +1,35 @@
-// Package recovery gives the jobs of dead workers back, and says that this one
-// lives. It stands beside the flow of jobs, on timers of its own:
+// Package recovery puts the jobs of dead workers back into the queue, and keeps this
+// worker's heartbeat. It runs apart from the flow of jobs, on its own timers:
 //
 //	heartbeat.go   registers the worker, keeps its heartbeat, and finds out when
 //	               another worker has declared it dead
 //	lockwatch.go   finds running jobs whose locks were taken, and cancelled ones
 //	sweeper.go     when to sweep, and when to reset locks older than 4 hours
-//	idlepoll.go    how the polls of an idle worker do what of this is due
-//	deadline.go    when something is due, by whichever of them comes first
+//	idlepoll.go    lets the polls of an idle worker do what is due of this
+//	deadline.go    a time that its own goroutine and a poll share
 //	sweep.go       one sweep: one transaction, under the lock that Rust's workers use
-//	salvage.go     how it leaves out what the database refuses
+//	salvage.go     leaves out the rows whose change the database refuses
 //	deadworkers.go which lock holders are presumed dead
 //	decide.go      what becomes of each of their jobs
-//	runtime.go     which runtime a worker is of, by its id
+//	runtime.go     tells a worker's runtime by its id
 //
 // What comes in is the worker's id, its running jobs and a pool; what goes out
 // is statements and events.
 //
-// The one thing not to break: a job of a healthy worker is never given to
-// another, whoever runs it. So a holder counts as dead only if it once said that
-// it would be heard of and then was not: registered workers by their heartbeat,
-// after the longer of their own bound and ours; holders that are not registered
-// only where their kind always registers. Node's workers never do. Rust's do if
-// they were told to, which shows in that some of them are registered now. What
-// these rules leave is freed after 4 hours, as by every Graphile Worker.
+// The one thing not to break: a job of a healthy worker, of any runtime, is never given to
+// another. So the holder of a lock is presumed dead only if it had promised heartbeats and
+// they stopped. A registered worker is dead when its last heartbeat is older than both its
+// own bound and ours. A holder that is not registered is dead only if workers of its kind
+// always register. Node's never do. Rust's do if they are configured to, which is assumed
+// while any of them is registered. Other locks are freed after 4 hours, as by every
+// Graphile Worker.
 //
-// A job that comes back has its attempt restored. To keep a job that kills its
-// workers from doing so for ever, each recovery is counted in the job's
-// last_error, where people see it; another error starts the count anew, and it
-// has used up an attempt. Once a job has started max_attempts times, counted
-// attempts and recoveries, it is not tried again. That is the sweep's to see to: what
-// the schema's own function does with the attempts of a job without a key differs from
-// one revision, and one runtime's migration, to the other.
+// A recovered job gets its attempt back. So that a job that kills its workers does not do
+// so forever, its last_error counts its recoveries, where people can see it; a failure with
+// another error uses up an attempt and restarts the count. After max_attempts starts
+// (attempts and recoveries together) a job is not tried again. The sweep sees to that
+// itself, because what the schema's own function does with the attempts of a job without a
+// key differs between revisions and between the runtimes' migrations.
 package recovery
 
 import (
@@ -54,8 +53,8 @@ const DefaultResilientFlag = "infrastructure_resilient"
 const (
 	// OwnPrefix begins the id of a worker that registers.
 	OwnPrefix = "gworker_"
-	// UnregisteredPrefix begins the id of one that was told not to, so that
-	// nobody here takes it for dead.
+	// UnregisteredPrefix begins the id of one that does not register, and that no
+	// gworker therefore declares dead.
 	UnregisteredPrefix = "gworker_unregistered_"
 
 	rustPrefix = "graphile_worker_"
@@ -66,8 +65,8 @@ var nodePrefixes = []string{"pool-", "otpool-", "worker-"}
 // rustStaleAfter is how long a Rust worker may be silent: its default.
 const rustStaleAfter = 5 * time.Minute
 
-// ErrJobLost is the cause of a job's context that ends because the job is not
-// locked by this worker any more.
+// ErrJobLost is the cause of a job's context that ends because this worker no longer has
+// the job's lock.
 var ErrJobLost = job.ErrLost
 
 // Action is what becomes of a dead worker's job.
@@ -114,7 +113,7 @@ type Decision struct {
 	Reason string
 }
 
-// Job is a job whose worker is taken for dead.
+// Job is a job whose worker was declared dead.
 type Job struct {
 	ID          int64
 	Task        string
@@ -128,8 +127,8 @@ type Job struct {
 	MaxAttempts int
 	LastError   string
 	Flags       []string
-	// Cancelled says that somebody has cancelled the job: it stays failed, and
-	// LastError is the reason.
+	// Cancelled says that the job was cancelled: it stays failed, and LastError is
+	// the reason.
 	Cancelled bool
 	// Recoveries is how often in a row the job was recovered before.
 	Recoveries int

@@ -2,8 +2,8 @@ package recovery
 
 import "strings"
 
-// RuntimeOf tells which Graphile Worker writes ids of this form into locked_by:
-// "gworker", "node" or "rust", or "" if none does.
+// RuntimeOf returns the runtime whose workers write ids of this form into locked_by:
+// "gworker", "node" or "rust", or "" for other ids.
 func RuntimeOf(id string) string {
 	switch {
 	case strings.HasPrefix(id, OwnPrefix):

@@ -11,24 +11,24 @@ import (
 	"github.com/gworker/gworker/internal/retry"
 )
 
-// mostRefusals is how many rows one sweep or reset finds refused before it leaves the
-// rest to the next: where everything is refused, it must not go on for hours.
+// mostRefusals is how many refused rows one sweep or reset finds before it leaves the rest
+// to the next one: if everything is refused, it must not go on for hours.
 const mostRefusals = 100
 
 var (
-	// errKept is the refusal of a trigger that lets nothing happen.
+	// errKept is the refusal by a trigger that keeps the row without an error.
 	errKept = errors.New("a trigger keeps the row as it is")
-	// errPutOff is what becomes of rows after too many refusals.
+	// errPutOff is for rows that are left out after too many refusals.
 	errPutOff = fmt.Errorf("left to the next time, after %d refusals", mostRefusals)
 )
 
-// refusal reports whether a constraint or a trigger may be against one row, while
-// the others can be changed.
+// refusal reports whether a constraint or a trigger may have refused the change of one row,
+// while others can be changed.
 func refusal(err error) bool { return errors.Is(err, errKept) || retry.Of(err) == retry.Answer }
 
-// salvage does do with all items at once. Where the database refuses that, it does it
-// with each half, and so on, and tells which single items are refused. The order is
-// random then: what one time leaves to the next is not always the same.
+// salvage calls do with all items at once. If the database refuses that, it calls do with
+// each half, and so on, and reports the single items that are refused. The order is random
+// then, so that the items that are left to the next time are not always the same ones.
 func salvage[T any](items []T, do func([]T) error, refused func(T, error)) error {
 	if len(items) == 0 {
 		return nil
@@ -95,10 +95,10 @@ func (s *sweep) apart(ctx context.Context, do func(*dbgen.Queries) error) error 
 			return fmt.Errorf("rolling back to a savepoint: %w", failed)
 		}
 	}
-	return err // what is no refusal ends the whole transaction
+	return err // anything but a refusal ends the whole transaction
 }
 
-// inASCII has the texts in escapes that the database's encoding cannot hold.
+// inASCII escapes the texts that the database's encoding cannot hold.
 func inASCII(p dbgen.AdjustRecoveredJobsParams) dbgen.AdjustRecoveredJobsParams {
 	for i, text := range p.Errors {
 		p.Errors[i] = contain.ASCII(text)

@@ -103,7 +103,7 @@ func TestWhatASweeperGoesByBeforeItHasWatched(t *testing.T) {
 			f.exec("update graphile_worker._private_workers set metadata = " + c.metadata)
 			before := f.one("select extract(epoch from clock_timestamp())::float8::text")
 			if got := dead(f.sweep()); got != map[bool]string{true: fmt.Sprintf("[%s]", c.id), false: "[]"}[c.dead] {
-				t.Errorf("taken for dead: %s", got)
+				t.Errorf("declared dead: %s", got)
 			}
 			if c.dead {
 				return
@@ -134,7 +134,7 @@ func TestUnregisteredHoldersAreNotTakenUnwatched(t *testing.T) {
 	f.wantRow(id, "0|-|"+counted1+"|now")
 }
 
-// A healthy worker is heard of again after an outage, which makes a note of its
+// A healthy worker writes heartbeats again after an outage, which makes a note of its
 // silence worthless.
 func TestNoteOfAWorkerThatComesBack(t *testing.T) {
 	t.Parallel()

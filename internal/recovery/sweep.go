@@ -19,24 +19,24 @@ import (
 	"github.com/gworker/gworker/internal/statement"
 )
 
-// SweepOptions say who is taken for dead and what becomes of their jobs.
+// SweepOptions say which workers are declared dead and what becomes of their jobs.
 type SweepOptions struct {
-	// StaleAfter is the silence after which a worker is taken for dead.
+	// StaleAfter is the silence after which a worker is declared dead.
 	StaleAfter time.Duration
 	// Delay is how long recovered jobs wait before they can run again.
 	Delay time.Duration
-	// ResilientFlags mark jobs whose workers are waited for longer:
-	// ResilientMultiplier times StaleAfter.
+	// ResilientFlags mark jobs whose workers get more time: ResilientMultiplier times
+	// StaleAfter.
 	ResilientFlags      []string
 	ResilientMultiplier float64
-	// NodeLocksOlderThan, if not 0, takes jobs from Node's workers whose locks
-	// are older. Node's workers say nothing, so a job may just take that long.
+	// NodeLocksOlderThan, if not 0, takes jobs from Node's workers whose locks are
+	// older. Node's workers have no heartbeat, so such a job may still be running.
 	NodeLocksOlderThan time.Duration
-	// Self is a worker that is not taken for dead.
+	// Self is a worker that is never declared dead.
 	Self string
-	// Watched, if not nil, is asked once the heartbeats were read: for how long this
-	// process has seen the database without an outage, and for how long there was
-	// none as far as it knows, which is longer if it has just started. nil means
+	// Watched, if not nil, is called once the heartbeats were read. here is for how long
+	// this process has observed the database without an outage, and unbroken for how long
+	// there was none as far as it knows, which is longer if it has just started. nil means
 	// that heartbeats alone decide.
 	Watched func() (here, unbroken time.Duration)
 	// Decide, if not nil, is asked about each job.
@@ -49,15 +49,15 @@ type SweepOptions struct {
 type SweepResult struct {
 	// Busy says that another process was sweeping, and this one did nothing.
 	Busy bool
-	// Workers are those that were taken for dead.
+	// Workers are those that were declared dead.
 	Workers []SweptWorker
 }
 
-// SweptWorker is a worker that was taken for dead.
+// SweptWorker is a worker that was declared dead.
 type SweptWorker struct {
 	ID string
-	// Registered says that its heartbeat is missed; otherwise it was not
-	// registered and holds old locks.
+	// Registered says that its heartbeat is overdue; otherwise it was not registered
+	// and has old locks.
 	Registered bool
 	// Silence is the time since its heartbeat, or the age of its oldest lock.
 	Silence time.Duration
@@ -68,25 +68,24 @@ type SweptWorker struct {
 type SweptJob struct {
 	Job
 	Action Action
-	// GivenUp says that the job stays failed although Action would have it tried
-	// again: it has been started MaxAttempts times, or it has no key and no
-	// attempt left, as a job that was replaced or removed while it ran.
+	// GivenUp says that the job stays failed although Action would try it again: it has
+	// been started MaxAttempts times, or it has neither a key nor an attempt left, like a
+	// job that was replaced or removed while it ran.
 	GivenUp bool
-	// Refused, if not nil, is the database's answer: a constraint or a trigger is
-	// against giving the job back, so it stays with the dead worker, and the next
-	// sweep tries again.
+	// Refused, if not nil, is the database's error: a constraint or a trigger refuses to
+	// give the job back, so it stays with the dead worker, and the next sweep tries again.
 	Refused error
 }
 
-// Sweep gives the jobs of dead workers back, in one transaction. What the database
-// refuses for the sake of single rows is left out, and told by events.
+// Sweep puts the jobs of dead workers back into the queue, in one transaction. Rows whose
+// change the database refuses are left out, and reported by events.
 func Sweep(
 	ctx context.Context, pool *pgxpool.Pool, statements *statement.Set, events *eventstream.Stream, o SweepOptions,
 ) (SweepResult, error) {
 	s := &sweep{SweepOptions: o, events: events, statements: statements}
 	result, err := s.inTransaction(ctx, pool)
 	if s.deferred {
-		// A constraint that is checked at the commit is against some row.
+		// A constraint that is checked at the commit refuses some row.
 		result, err = s.inTransaction(ctx, pool)
 	}
 	if err != nil {
@@ -124,7 +123,7 @@ type sweep struct {
 	events     *eventstream.Stream
 	statements *statement.Set
 	tx         pgx.Tx
-	refusals   []event.SweepFailed // to be told after the commit
+	refusals   []event.SweepFailed // to be emitted after the commit
 	escaped    int                 // how many texts the encoding did not hold
 	deferred   bool                // deferred constraints are checked with each part
 }
@@ -217,14 +216,14 @@ func lockedJobs(ctx context.Context, q *dbgen.Queries, dead []deadWorker) (map[s
 	return jobs, nil
 }
 
-// take recovers the jobs, but for those that the database refuses, and returns its
-// answers to these.
+// take recovers the jobs, except those that the database refuses to change, and returns its
+// errors for these.
 func (s *sweep) take(ctx context.Context, dead []deadWorker, taken []decided) (refused map[int64]error, err error) {
 	refused = make(map[int64]error)
 	err = salvage(taken, func(some []decided) error {
 		p := adjustments(some)
 		err := s.apart(ctx, func(q *dbgen.Queries) error { return s.recover(ctx, q, dead, p) })
-		// The texts of the others are left as they are, unless that would take too long.
+		// Only texts that cannot be stored are escaped, unless finding them takes too long.
 		if !retry.Unencodable(err) || len(some) > 1 && s.escaped < mostRefusals {
 			return err
 		}
@@ -245,7 +244,7 @@ func (s *sweep) take(ctx context.Context, dead []deadWorker, taken []decided) (r
 	return refused, nil
 }
 
-// refuse notes what is to be told. What is only put off is no news of its own.
+// refuse notes an event for after the commit. Rows that are only put off get none.
 func (s *sweep) refuse(e event.SweepFailed) {
 	if !errors.Is(e.Err, errPutOff) {
 		e.WorkerID = s.Self
@@ -253,8 +252,8 @@ func (s *sweep) refuse(e event.SweepFailed) {
 	}
 }
 
-// recover recovers jobs. The function that does it goes by the holder of the lock, so
-// the jobs get a holder of their own first.
+// recover recovers jobs. The schema's function selects them by the holder of their locks, so
+// the sweep becomes the holder first.
 func (s *sweep) recover(
 	ctx context.Context, q *dbgen.Queries, dead []deadWorker, jobs dbgen.AdjustRecoveredJobsParams,
 ) error {
@@ -278,8 +277,8 @@ func (s *sweep) recover(
 	return nil
 }
 
-// forget removes what is left of the dead workers. One that still holds a job stays
-// registered, for the next sweep.
+// forget unlocks the queues of the dead workers and removes their registrations. A worker
+// that still has the lock of a job stays registered, for the next sweep.
 func (s *sweep) forget(ctx context.Context, dead []deadWorker) error {
 	var holders, registered []string
 	for _, w := range dead {

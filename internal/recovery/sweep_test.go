@@ -36,7 +36,7 @@ func TestSweepGivesTheJobsOfADeadWorkerBack(t *testing.T) {
 
 	result := f.sweep()
 	if got := dead(result); got != "[gworker_dead]" || result.Busy {
-		t.Errorf("taken for dead: %s", got)
+		t.Errorf("declared dead: %s", got)
 	}
 	for _, id := range []int64{free, queued} {
 		f.wantRow(id, "0|-|"+counted1+"|now")
@@ -87,7 +87,7 @@ func TestWhoIsTakenForDead(t *testing.T) {
 		"wanted more time":              {id: "gworker_a", heartbeat: 5 * minute, metadata: `{"stale_after_seconds": 240}`, lock: time.Hour, dead: true},
 		"wants a strange time":          {id: "gworker_a", heartbeat: 5 * minute, metadata: `{"stale_after_seconds": "x"}`, lock: time.Hour, dead: true},
 		"says something else":           {id: "gworker_a", heartbeat: 5 * minute, metadata: `["x"]`, lock: time.Hour, dead: true},
-		"somebody else's, registered":   {id: "elsewhere", heartbeat: 2 * minute, lock: time.Hour, dead: true},
+		"of another kind, registered":   {id: "elsewhere", heartbeat: 2 * minute, lock: time.Hour, dead: true},
 		"ours, gone":                    {id: "gworker_a", lock: 61 * time.Second, dead: true},
 		"ours, perhaps not yet there":   {id: "gworker_a", lock: 59 * time.Second},
 		"ours, told not to register":    {id: "gworker_unregistered_a", lock: 3 * time.Hour},
@@ -102,7 +102,7 @@ func TestWhoIsTakenForDead(t *testing.T) {
 		"Node's worker":                 {id: "worker-0123456789abcdef01", lock: 3 * time.Hour},
 		"Node's, and the operator said": {id: "pool-0123456789abcdef01", lock: 3 * time.Hour, nodeBound: 2 * time.Hour, dead: true},
 		"Node's, younger than said":     {id: "pool-0123456789abcdef01", lock: time.Hour, nodeBound: 2 * time.Hour},
-		"nobody we know":                {id: "by hand", lock: 3 * time.Hour, nodeBound: time.Hour},
+		"of no known runtime":           {id: "by hand", lock: 3 * time.Hour, nodeBound: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -132,7 +132,7 @@ func TestWhoIsTakenForDead(t *testing.T) {
 }
 
 // After an outage every heartbeat is missing, this worker's own as well: then
-// nobody is taken for dead.
+// no worker is declared dead.
 func TestWorkerThatWasAwayTakesNobodyForDead(t *testing.T) {
 	f := newFixture(t)
 	f.options.Self = "gworker_self"
@@ -206,7 +206,7 @@ func TestSweepsHoldBackAfterAnOutage(t *testing.T) {
 	f.exec("delete from graphile_worker._private_workers")
 	beat()
 	if paused != 2 {
-		t.Error("it does not hold back after it was taken for dead")
+		t.Error("it does not hold back after it was declared dead")
 	}
 }
 

@@ -38,8 +38,8 @@ type Sweeper struct {
 	// Interval is the time between two sweeps; 0 means that there are none.
 	Interval time.Duration
 	Options  SweepOptions
-	// Now is the clock by which locks are old; nil means the database's. Who is
-	// dead is always judged by the database's.
+	// Now is the clock that decides which locks are old; nil means the database's. Which
+	// workers are dead is always decided by the database's clock.
 	Now func() time.Time
 	// Late, if not nil, reports that this worker's own heartbeat is missing.
 	Late func() bool
@@ -48,13 +48,12 @@ type Sweeper struct {
 
 	mu      sync.Mutex
 	started time.Time
-	outage  time.Time // when it was last told of one
+	outage  time.Time // the last one that was reported
 }
 
-// Begin is the first look for dead workers, before anything else is done. A process
-// that does not live for long has no other; all that it can take for dead is a worker
-// whose silence an earlier process has noted, and else it notes it. Errors of the
-// database are reported.
+// Begin is the first look for dead workers, before anything else is done. A short-lived
+// process has no other one: it can declare dead only workers whose silence an earlier
+// process has noted, and notes the silence of others. Errors of the database are reported.
 func (s *Sweeper) Begin(ctx context.Context) {
 	s.mu.Lock()
 	s.started = time.Now()
@@ -73,9 +72,9 @@ func (s *Sweeper) Begin(ctx context.Context) {
 	}
 }
 
-// Pause tells of an outage, which may have been everybody's: it keeps the sweeper from
-// sweeping for as long as it takes a healthy worker to be heard of again. It may be
-// called from any goroutine.
+// Pause reports an outage, which may have hit all workers: the sweeper does not sweep until
+// every healthy worker has had time to write a heartbeat. It may be called from any
+// goroutine.
 func (s *Sweeper) Pause() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,15 +97,15 @@ func (s *Sweeper) watched() (here, unbroken time.Duration) {
 
 func (s *Sweeper) late() bool { return s.Late != nil && s.Late() }
 
-// paused reports whether this process has not seen enough yet to take anybody for
-// dead by itself.
+// paused reports whether this process has not observed the database for long enough to
+// declare a worker dead by itself.
 func (s *Sweeper) paused() bool {
 	here, _ := s.watched()
 	return here < s.Options.StaleAfter
 }
 
-// Run runs until ctx ends, after Begin. Errors of the database are reported, and the
-// next time tries again.
+// Run runs until ctx ends, after Begin. Errors of the database are reported and do not end
+// it.
 func (s *Sweeper) Run(ctx context.Context) {
 	var sweep <-chan time.Time // nil: never
 	if s.Interval > 0 {
@@ -141,13 +140,13 @@ func (s *Sweeper) sweep(ctx context.Context) {
 	}
 }
 
-// sweepWithin and resetWithin report whether a sweep, or a reset, is due before so
-// much time has passed.
+// sweepWithin and resetWithin report whether a sweep, or a reset, is due before wait has
+// passed.
 func (s *Sweeper) sweepWithin(wait time.Duration) bool { return s.sweeps.within(wait) && !s.paused() }
 func (s *Sweeper) resetWithin(wait time.Duration) bool { return s.resets.within(wait) }
 
-// suspects tells whether a sweep might find a dead worker: then it comes at once, and
-// else there is no need for it until the next is due.
+// suspects says whether a sweep might find a dead worker. If so, the sweep is due at once;
+// otherwise this one is skipped.
 func (s *Sweeper) suspects(some bool) {
 	if some {
 		s.sweeps.set(0)
@@ -156,7 +155,7 @@ func (s *Sweeper) suspects(some bool) {
 	s.sweeps.set(s.nextSweep())
 }
 
-// outdated tells whether there is a lock that a reset would free.
+// outdated says whether there is a lock that a reset would free.
 func (s *Sweeper) outdated(some bool) {
 	if some {
 		s.resets.set(0)
@@ -167,7 +166,7 @@ func (s *Sweeper) outdated(some bool) {
 
 func nextReset() time.Duration { return resetEvery + rand.N(resetSpread) }
 
-// nextSweep spreads the sweeps of a fleet that was started at once.
+// nextSweep spreads the sweeps of workers that were started together.
 func (s *Sweeper) nextSweep() time.Duration {
 	if s.Interval < 2 {
 		return s.Interval
@@ -175,7 +174,7 @@ func (s *Sweeper) nextSweep() time.Duration {
 	return s.Interval/2 + rand.N(s.Interval)
 }
 
-// resetOldLocks frees what has been locked for 4 hours, whoever holds it.
+// resetOldLocks frees all locks that are older than 4 hours.
 func (s *Sweeper) resetOldLocks(ctx context.Context) error {
 	s.Events.Emit(event.OldLocksResetStarted{WorkerID: s.WorkerID})
 	q := s.Statements.On(s.Pool)
@@ -201,7 +200,7 @@ func (s *Sweeper) resetOldLocks(ctx context.Context) error {
 	return nil
 }
 
-// resetSingly leaves out the jobs whose locks the database does not let go.
+// resetSingly leaves out the jobs that the database refuses to unlock.
 func (s *Sweeper) resetSingly(ctx context.Context, q *dbgen.Queries, at pgtype.Timestamptz) (reset []int64, err error) {
 	old, err := q.OldJobLocks(ctx, at)
 	if err != nil {
@@ -219,7 +218,7 @@ func (s *Sweeper) resetSingly(ctx context.Context, q *dbgen.Queries, at pgtype.T
 	return reset, err
 }
 
-// resetQueuesSingly leaves out the queues whose locks the database does not let go.
+// resetQueuesSingly leaves out the queues that the database refuses to unlock.
 func (s *Sweeper) resetQueuesSingly(ctx context.Context, q *dbgen.Queries, at pgtype.Timestamptz) (reset []string, err error) {
 	old, err := q.OldQueueLocks(ctx, at)
 	if err != nil {
