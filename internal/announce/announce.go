@@ -30,11 +30,11 @@ import (
 )
 
 const (
-	// Interval is the least time between two notifications of a busy client. A
-	// worker starts a job within 10 ms of its commit: half of that is for the
-	// way to the server and back.
+	// Interval is the least time between two notifications of a busy client. A worker
+	// shall start a job within 10 ms of its commit; about half of that is needed for
+	// the round trip to the server.
 	Interval = 4 * time.Millisecond
-	// tries is how often a notification is sent until it is left to polling.
+	// tries is how often a notification is sent before its jobs are left to polling.
 	tries = 4
 	// firstWait is the wait after the first failure, which then doubles.
 	firstWait = 50 * time.Millisecond
@@ -45,8 +45,8 @@ const (
 type Announcer struct {
 	pool *pgxpool.Pool
 	set  *statement.Set
-	// handOff takes connections of adds that have just ended. It has no buffer:
-	// a connection goes this way only if an announcement waits for it.
+	// handOff passes on connections of adds that have just ended. It is unbuffered: a
+	// connection is passed on only if an announcement waits for it.
 	handOff chan *pgxpool.Conn
 	closing chan struct{}
 	sending context.Context // ends when Close has waited long enough
@@ -57,19 +57,19 @@ type Announcer struct {
 	inFlight int
 	ended    time.Time     // the last add or announcement
 	sent     time.Time     // the last announcement that was not part of an add
-	pending  int64         // jobs that nobody has been told of
+	pending  int64         // jobs that were not announced yet
 	running  chan struct{} // closed when the goroutine ends; nil without one
 }
 
-// New makes an announcer. Whoever uses it closes it before the pool.
+// New makes an announcer. Close it before the pool.
 func New(pool *pgxpool.Pool, set *statement.Set) *Announcer {
 	a := &Announcer{pool: pool, set: set, handOff: make(chan *pgxpool.Conn), closing: make(chan struct{})}
 	a.sending, a.giveUp = context.WithCancel(context.Background())
 	return a
 }
 
-// Begin begins an add, which must End. It reports whether the add has to notify in
-// its own commit.
+// Begin begins an add; End must follow. It reports whether the add has to notify in its
+// own commit.
 func (a *Announcer) Begin() (notify bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -95,8 +95,8 @@ func (a *Announcer) End(jobs int) {
 	}
 }
 
-// Close sends what is still to be announced, once, and waits for that until ctx ends.
-// Adds that end later are announced too, if the pool is still open.
+// Close announces the jobs that were not announced yet, tries once, and waits for that until
+// ctx ends. Adds that end later are announced too, if the pool is still open.
 func (a *Announcer) Close(ctx context.Context) {
 	a.mu.Lock()
 	if !a.closed {
@@ -114,7 +114,7 @@ func (a *Announcer) Close(ctx context.Context) {
 // run announces until there is nothing left to announce.
 func (a *Announcer) run(ended chan struct{}) {
 	defer close(ended)
-	failed, wait := 0, Interval-time.Since(a.sent) // written by nobody else
+	failed, wait := 0, Interval-time.Since(a.sent) // only this goroutine writes it
 	for {
 		a.pause(wait)
 		jobs, err := a.announce()
@@ -127,7 +127,7 @@ func (a *Announcer) run(ended chan struct{}) {
 		a.ended = time.Now()
 		a.sent = a.ended
 		if err != nil && failed < tries && !a.closed && !errors.Is(err, puddle.ErrClosedPool) {
-			// It may have been sent nevertheless: twice does no harm.
+			// It may have been sent nevertheless; a second one does no harm.
 			a.pending += jobs
 			a.mu.Unlock()
 			wait = firstWait << (failed - 1)
@@ -157,12 +157,12 @@ func (a *Announcer) pause(wait time.Duration) {
 	}
 }
 
-// announce sends one notification and returns of how many jobs it was to tell.
+// announce sends one notification and returns how many jobs it is about.
 func (a *Announcer) announce() (jobs int64, err error) {
 	ctx, cancel := context.WithTimeout(a.sending, a.set.Timeout())
 	defer cancel()
 	conn, err := a.connection(ctx)
-	// What was added until now is part of it.
+	// It covers everything that was added until now.
 	a.mu.Lock()
 	jobs, a.pending = a.pending, 0
 	a.mu.Unlock()

@@ -9,13 +9,13 @@ import (
 	"github.com/gworker/gworker/internal/statement"
 )
 
-// DB runs adds on connections of the pool. While all of them are in use and many
-// callers wait for one, the announcement need not stand in that line: it takes the
-// connection of the next add that ends.
+// DB runs adds on connections of the pool. While all of them are in use and many callers
+// wait for one, an announcement does not queue up behind these: it gets the connection of
+// the next add that ends.
 func (a *Announcer) DB() dbgen.DBTX { return statement.PerStatement(returningPool{a}) }
 
-// connection is a connection of the pool, or of an add that ends, whichever is
-// there first.
+// connection returns a connection of the pool, or that of an add that ends, whichever is
+// available first.
 func (a *Announcer) connection(ctx context.Context) (*pgxpool.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -40,15 +40,15 @@ func (a *Announcer) connection(ctx context.Context) (*pgxpool.Conn, error) {
 	}
 }
 
-// release gives back the connection of an add.
+// release returns the connection of an add.
 func (a *Announcer) release(conn *pgxpool.Conn) {
 	if !a.hand(conn) {
 		conn.Release()
 	}
 }
 
-// hand hands a connection that is fit for it to an announcement that waits for
-// one, and reports whether it did.
+// hand passes a usable connection on to a waiting announcement, and reports whether it
+// did.
 func (a *Announcer) hand(conn *pgxpool.Conn) bool {
 	if c := conn.Conn().PgConn(); c.IsClosed() || c.TxStatus() != 'I' {
 		return false
@@ -61,8 +61,8 @@ func (a *Announcer) hand(conn *pgxpool.Conn) bool {
 	}
 }
 
-// returningPool is the pool, but offers a connection that comes back to an
-// announcement first.
+// returningPool is the pool, but offers each returned connection to an announcement
+// first.
 type returningPool struct{ a *Announcer }
 
 func (p returningPool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {

@@ -24,9 +24,9 @@ const itemTries = 3
 // contentionTries is how often a statement is run that deadlocks or the like.
 const contentionTries = 5
 
-// add adds the jobs of items that are due at a minute, as far as no other worker
-// has done so. If the database refuses the jobs together, each is tried alone, so
-// that one that cannot be added is in nobody's way.
+// add adds the jobs of items that are due at a minute, unless another worker has done so. If
+// the database refuses the jobs together, each is tried alone, so that one that cannot be
+// added does not keep the others from being added.
 func (l *Loop) add(ctx context.Context, due []*member, minute time.Time, backfilled bool) ([]event.CronJob, error) {
 	jobs, err := l.addTogether(ctx, due, minute, backfilled)
 	if !concernsJob(err) {
@@ -52,9 +52,9 @@ func (l *Loop) add(ctx context.Context, due []*member, minute time.Time, backfil
 	return jobs, nil
 }
 
-// concernsJob reports whether err is about a job rather than the database: what
-// a constraint, a trigger or add_job itself has against it. Class 42, unless it was
-// raised on purpose, says that the schema or the rights are not as they should be.
+// concernsJob reports whether err is about a job rather than the database: a constraint, a
+// trigger or add_job itself refuses it. Errors of class 42, unless they were raised on
+// purpose, say that the schema or the rights are not as they should be.
 func concernsJob(err error) bool {
 	var answer *pgconn.PgError
 	return errors.As(err, &answer) && retry.Refused(err) && !retry.Passes(err) &&
@@ -110,7 +110,7 @@ func (l *Loop) addTogether(ctx context.Context, due []*member, minute time.Time,
 		if open, err = schedule(open, false); err != nil || len(open) == 0 {
 			return jobs, err
 		}
-		// Whoever holds one mostly holds the others until then, too.
+		// The session that holds one of them mostly holds the others, too.
 		if _, err = schedule(open[:1], true); err != nil {
 			return jobs, err
 		}
@@ -120,8 +120,8 @@ func (l *Loop) addTogether(ctx context.Context, due []*member, minute time.Time,
 	}
 }
 
-// schedule runs the statement, which commits by itself: where others were in its way
-// and nothing was done, it is run again.
+// schedule runs the statement, which commits by itself. It is run again after a deadlock or
+// the like, which has undone it.
 func (l *Loop) schedule(ctx context.Context, items []planned, minute time.Time, wait bool) (rows []dbgen.ScheduleCrontabsRow, err error) {
 	args := dbgen.ScheduleCrontabsParams{Minute: timestamp(minute), Wait: wait}
 	for _, p := range items {

@@ -9,16 +9,16 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-// start registers items and makes up for what they missed. The minutes from
-// start on are theirs; an item that was added later begins then.
+// start registers items and adds the jobs of the minutes that they have missed. From start
+// on, every minute is theirs; an item that was added later begins then.
 func (l *Loop) start(ctx context.Context, items []*member, start time.Time) error {
 	names := make([]string, len(items))
 	starts := make([]time.Time, len(items))
 	for i, m := range items {
 		names[i], starts[i] = m.Identifier, start
-		// An item that came since the minute before the next one begins when it
-		// came, not when this got round to it; one that came earlier, before Run
-		// or long before this session, begins with it.
+		// An item that was added within the current minute begins at that time, not at
+		// the time of this call. One that was added earlier, before Run or long before
+		// this session, begins with the session.
 		if added := m.added.Round(0).UTC(); !m.added.IsZero() && !added.Before(l.next.Add(-time.Minute)) {
 			starts[i] = added
 		}
@@ -37,7 +37,7 @@ func (l *Loop) start(ctx context.Context, items []*member, start time.Time) erro
 	return nil
 }
 
-// register inserts the rows that are missing, each by itself.
+// register inserts the missing rows, one by one.
 func (l *Loop) register(ctx context.Context, names []string, starts []time.Time) error {
 	rows, err := l.Queries.KnownCrontabs(ctx, names)
 	if err != nil {
@@ -86,7 +86,7 @@ func (l *Loop) backfill(ctx context.Context, items []*member, names []string, st
 		if earliest := starts[i].Add(-m.Fill); from.Before(earliest) {
 			from = earliest
 		}
-		// Next is after, and a minute that is just from counts.
+		// Next is exclusive, and from itself counts if it is a minute.
 		open = append(open, &missed{member: m, minute: m.Next(minuteAfter(from).Add(-time.Minute)), start: starts[i]})
 	}
 	for {

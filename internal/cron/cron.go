@@ -53,7 +53,7 @@ type Item struct {
 	Task string
 	// Identifier is the item's name in _private_known_crontabs.
 	Identifier string
-	// Fill is how far back missed minutes are made up for at start.
+	// Fill is how far back missed minutes are backfilled at start.
 	Fill time.Duration
 	// Zero values of what follows are the schema's defaults.
 	MaxAttempts int

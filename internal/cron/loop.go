@@ -18,16 +18,16 @@ const (
 	// minute that it could not write: longer than servers take to fail over.
 	resumeWithin = 10 * time.Minute
 
-	// clockSet is what no timer is early or late by: the clock was set.
+	// clockSet is more than any timer is early or late: then the clock was set.
 	clockSet = 24 * time.Hour
 
-	// lookEvery is how long the clock is not looked at: a clock that was set, or
-	// whose wrong time was mended, is noticed so late at most. It is the longest
-	// wait, too, for a clock that stands still or goes slower than timers do.
+	// lookEvery is the time between two readings of the clock, and so the longest time
+	// until a change of the clock is noticed. It is also the longest single wait, in case
+	// the clock stands still or is slower than timers are.
 	lookEvery = 2 * time.Second
 
-	// lastWords is how long a statement may go on after the worker was told to
-	// stop: the minute might be nobody else's to schedule.
+	// lastWords is how long a statement may go on after the worker was told to stop:
+	// there may be no other worker to schedule the minute.
 	lastWords = 5 * time.Second
 )
 
@@ -41,7 +41,7 @@ const (
 // Clock is how time passes.
 type Clock struct {
 	Now func() time.Time
-	// Timer gives a channel that gets a value after d, and what gives it up.
+	// Timer returns a channel that gets a value after d, and a function that stops it.
 	Timer func(d time.Duration) (fired <-chan time.Time, stop func())
 }
 
@@ -62,13 +62,13 @@ type Loop struct {
 	Clock    Clock
 	Items    *Set
 
-	// BeforeAdd, if not nil, gets the job of each item that is due, before it is
-	// added: it may change the job, or say that none shall be added. The minute
-	// still counts as scheduled, also if it returns an error.
+	// BeforeAdd, if not nil, is called with the job of each due item before it is added.
+	// It may change the job, or decide that none is added. The minute counts as
+	// scheduled in any case, even after an error.
 	BeforeAdd func(context.Context, store.Spec) (changed store.Spec, add bool, err error)
 
-	// started are the items that are registered and made up for, with the first
-	// minute that is theirs.
+	// started are the items that are registered and backfilled, with their first
+	// minutes.
 	started map[*member]time.Time
 	// next is the first minute that is not scheduled yet; zero before any is
 	// known.
@@ -116,7 +116,7 @@ func retries() *backoff.ExponentialBackOff {
 func (l *Loop) now() time.Time { return l.Clock.Now().Round(0).UTC() }
 
 // session is cron from a start until an error, or until the clock was set.
-// healthy is called whenever the database has done as it was asked.
+// healthy is called after each statement that has succeeded.
 func (l *Loop) session(ctx context.Context, healthy func()) error {
 	start := l.now()
 	if late := start.Sub(l.next); late >= 0 && late <= resumeWithin {
@@ -153,9 +153,8 @@ func (l *Loop) idle(ctx context.Context) {
 	}
 }
 
-// untilNext waits for the next minute, for the set to change, for the clock to be set
-// or for ctx to end. A timer that ends before its minute is followed by longer and
-// longer ones.
+// untilNext waits for the next minute, a change of the set or of the clock, or the end of
+// ctx. If a timer fires before its minute, longer and longer ones follow.
 func (l *Loop) untilNext(ctx context.Context) {
 	told, shortest := false, time.Millisecond
 	for {
@@ -177,8 +176,8 @@ func (l *Loop) untilNext(ctx context.Context) {
 	}
 }
 
-// wait waits for a time, or until the clock is to be looked at again, and reports
-// whether it was the time. It is not ok if ctx has ended or the set has changed.
+// wait waits for d, or until the clock has to be read again, and reports whether d is over.
+// It is not ok if ctx has ended or the set has changed.
 func (l *Loop) wait(ctx context.Context, d time.Duration) (fired, ok bool) {
 	due, stop := l.Clock.Timer(d)
 	defer stop()
@@ -201,8 +200,8 @@ func (l *Loop) wait(ctx context.Context, d time.Duration) (fired, ok bool) {
 	}
 }
 
-// catchUp schedules the minutes that have come, oldest first, and returns how
-// far away the next one is.
+// catchUp schedules the minutes that are due, oldest first, and returns the time until the
+// next one.
 func (l *Loop) catchUp(ctx context.Context) (time.Duration, error) {
 	told := false
 	for {

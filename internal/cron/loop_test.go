@@ -225,8 +225,8 @@ func TestLongErrorLeavesTheRestToFill(t *testing.T) {
 	want(t, "jobs", jobs(t, pool), "b 10:30+, b 11:00+")
 }
 
-// A job that the database refuses is in nobody's way.
-func TestRefusedJobIsInNobodysWay(t *testing.T) {
+// A job that the database refuses does not keep other jobs from being added.
+func TestRefusedJobStopsNoOther(t *testing.T) {
 	pool := testdb.Pool(t, migrated(t))
 	exec(t, pool, `create function refuse() returns trigger language plpgsql as $$
 		begin raise exception 'not this one'; end $$;
@@ -327,7 +327,8 @@ func TestNewItemHasNoEarlierMinutes(t *testing.T) {
 	want(t, "jobs", jobs(t, pool), "a 10:01, a 10:02, a 10:03, b 10:03")
 }
 
-// A minute that is being scheduled when the worker stops might be nobody else's.
+// A minute that is being scheduled when the worker stops is scheduled: there may be no other
+// worker.
 func TestStopLetsTheMinuteEnd(t *testing.T) {
 	pool := testdb.Pool(t, migrated(t))
 	w := startLoop(t, pool, clockTime("10:00:30"), "* * * * * a")

@@ -80,7 +80,7 @@ func (i *Item) setOptions(text string) (problems []*Error) {
 	return problems
 }
 
-// unescape takes a percent sign that begins no escape for itself, as Node does.
+// unescape keeps a percent sign that begins no escape, as Node does.
 func unescape(text string) string {
 	if plain, err := url.QueryUnescape(text); err == nil {
 		return plain
@@ -186,8 +186,8 @@ func (i *Item) setZone(value string) error {
 	return nil
 }
 
-// String is the item as a line of a crontab. What a line cannot say of an item
-// that was built in Go, such as a task with a space, stands there too.
+// String is the item as a line of a crontab. It shows values, too, that only items built in
+// Go can have, such as a task with a space; such a line cannot be parsed.
 func (i *Item) String() string {
 	var values []string
 	add := func(name, value string) {

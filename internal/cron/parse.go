@@ -46,8 +46,8 @@ func (e Errors) Unwrap() []error {
 // setting is a line that sets a variable. No line of times looks like it.
 var setting = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$`)
 
-// Parse reads a crontab. Besides everything that is wrong it returns the items
-// of the lines that are not.
+// Parse reads a crontab. It returns everything that is wrong, and the items of the lines
+// that are not.
 func Parse(text string) ([]Item, Errors) {
 	var items []Item
 	var found Errors
@@ -82,7 +82,7 @@ func Parse(text string) ([]Item, Errors) {
 	return items, found
 }
 
-// setZone takes a line CRON_TZ=zone, which is for the lines after it.
+// setZone reads a line CRON_TZ=zone, which applies to the lines after it.
 func setZone(zone *Zone, name, value string) []*Error {
 	if name != "CRON_TZ" {
 		return []*Error{{Field: name, Problem: "cannot be set in a crontab: CRON_TZ is all that can"}}
@@ -108,7 +108,7 @@ func isSpace(r rune) bool {
 	return isLineEnd(r) || unicode.Is(unicode.Zs, r)
 }
 
-// isLineEnd reports whether JavaScript ends a line there, apart from the line feed.
+// isLineEnd reports whether r ends a line in JavaScript; the line feed is left out.
 func isLineEnd(r rune) bool { return r == '\r' || r == '\u2028' || r == '\u2029' }
 
 // word takes the first word off a text without leading space.
@@ -165,7 +165,7 @@ func (i *Item) parseCommand(text string) (problems []*Error) {
 		}
 		problems = append(problems, i.setOptions(given[1:])...)
 	}
-	// Within a payload they are for JSON5 to judge, which takes them.
+	// Within a payload JSON5 allows them.
 	if at := strings.IndexFunc(command[:len(command)-len(text)], isLineEnd); at >= 0 {
 		r, _ := utf8.DecodeRuneInString(command[at:])
 		problems = append(problems, &Error{Field: "line", Problem: fmt.Sprintf(

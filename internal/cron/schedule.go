@@ -13,11 +13,11 @@ import (
 type Schedule struct {
 	text                                   [5]string
 	minutes, hours, days, months, weekdays uint64
-	// rhythm says that the minutes have a "*": every so many minutes.
+	// rhythm says that the minutes have a "*": the item runs every so many minutes.
 	rhythm bool
 }
 
-// field is one of the five, with the numbers that it takes.
+// field is one of the five, with the range of its numbers.
 type field struct {
 	name     string
 	min, max int
@@ -136,8 +136,8 @@ func isNumber(text string) bool {
 	return text != "" && strings.Trim(text, "0123456789") == ""
 }
 
-// hasDay reports whether a day of the calendar matches. When both day of month
-// and day of week leave some out, either will do, as in every cron.
+// hasDay reports whether a day of the calendar matches. If both day of month and day of
+// week are restricted, a match of either suffices, as in every cron.
 func (s *Schedule) hasDay(day, month, weekday int) bool {
 	if s.months&(1<<month) == 0 {
 		return false

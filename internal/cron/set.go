@@ -20,7 +20,7 @@ type Set struct {
 // member is an item in a set.
 type member struct {
 	Item
-	// added is when it came; zero for those of the beginning.
+	// added is when it was added; zero for the items of NewSet.
 	added time.Time
 }
 
@@ -60,7 +60,7 @@ func (s *Set) Remove(identifier string) bool {
 	return true
 }
 
-// Items returns the items in the order in which they came.
+// Items returns the items in the order in which they were added.
 func (s *Set) Items() []Item {
 	members := s.members()
 	items := make([]Item, len(members))

@@ -46,7 +46,7 @@ func (z Zone) clock(at time.Time) time.Time {
 	return at.Add(time.Duration(offset) * time.Second).UTC().Truncate(time.Minute)
 }
 
-// longestChange is more than any zone's clocks were ever moved at once.
+// longestChange is more than the clocks of any zone were ever moved at once.
 const longestChange = 26 * time.Hour
 
 // matches reports whether a schedule is due at an instant in the zone. The
@@ -121,8 +121,8 @@ func (z Zone) next(s *Schedule, t time.Time) time.Time {
 	return time.Time{}
 }
 
-// mayMatch is false only if no minute from begin to end matches, which is known
-// where no clock is changed meanwhile and no day fits.
+// mayMatch is false only if no minute from begin to end matches: if the clock does not
+// change in between and no day matches.
 func (z Zone) mayMatch(s *Schedule, begin, end time.Time) bool {
 	_, until := begin.Add(-time.Minute).In(z.Location()).ZoneBounds()
 	if !until.IsZero() && !until.After(end) {

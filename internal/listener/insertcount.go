@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// InsertCount reads how many jobs a notification of jobs:insert is about. A
-// payload that does not say so in a way we understand counts as one job: a look
-// for nothing costs less than a job that waits. Zero and less are returned as
-// they are, for the sender says that there is nothing to look for.
+// InsertCount reads how many jobs a notification of jobs:insert announces. A payload that
+// cannot be understood counts as one job: a needless claim costs less than a job that
+// waits. Zero and less are returned as they are: the sender says that there is nothing to
+// claim.
 func InsertCount(payload string) int {
 	var fields map[string]json.RawMessage // a struct would also take "COUNT"
 	if err := json.Unmarshal([]byte(payload), &fields); err != nil {

@@ -1,13 +1,12 @@
-// Package listener keeps one PostgreSQL session that listens, for as long as it is
-// asked to. Channel names and a way to connect come in; batches of notifications go
-// out, and states for the code that monitors it.
+// Package listener keeps one PostgreSQL session listening. Channel names and a way to
+// connect come in; batches of notifications go out, and states for monitoring.
 //
-// PostgreSQL keeps nothing for a session that is away, so a listener can only promise
-// to say when something may be missing: that is Batch.Gap.
+// PostgreSQL stores no notifications for a session that is not connected, so a listener can
+// only promise to say when some may be missing: that is Batch.Gap.
 //
-// The one thing not to break: between a notification that was sent while no session
-// listened, or that did not fit, and the next call of the consumer there is always a
-// Gap. A consumer that looks at its tables on every Gap misses nothing.
+// The one thing not to break: after a notification that was sent while no session listened,
+// or that did not fit into the buffer, the next batch has a Gap. A consumer that reads its
+// tables on every Gap misses nothing.
 package listener
 
 import (
@@ -28,12 +27,12 @@ const (
 	defaultBuffer       = 1024
 	defaultPingInterval = 30 * time.Second
 
-	// PostgreSQL cuts longer identifiers, and then notifications come from a
-	// channel of another name.
+	// PostgreSQL truncates longer identifiers, so that notifications would arrive
+	// under another name.
 	maxChannelBytes = 63
 )
 
-// ErrRunning is returned by a Run that begins while another one goes on.
+// ErrRunning is returned by Run while another Run is in progress.
 var ErrRunning = errors.New("this listener is running already")
 
 // Config configures a Listener.
@@ -43,19 +42,19 @@ type Config struct {
 	// listener's to close.
 	Connect func(ctx context.Context) (*pgx.Conn, error)
 
-	// Channels are the names to listen to, as they are: quoting is done here.
+	// Channels are the names to listen to, unquoted.
 	Channels []string
 
-	// OnState is told of each change, in order, from Run's goroutine. It must
-	// not block: nothing is read meanwhile. nil means nobody is told.
+	// OnState is called with each change, in order, on Run's goroutine. It must not
+	// block, since nothing is read meanwhile. It may be nil.
 	OnState func(State)
 
 	// Buffer is how many distinct notifications are kept while the consumer is
 	// busy. 0 means 1024.
 	Buffer int
 
-	// PingInterval is how long the connection may be silent before it is
-	// checked. 0 means 30 s.
+	// PingInterval is how long the connection may be silent before it is checked. 0
+	// means 30 s.
 	PingInterval time.Duration
 }
 
@@ -130,15 +129,14 @@ func checkChannels(channels []string) error {
 	return nil
 }
 
-// Run listens until ctx ends and returns nil; a lost connection is opened again for
-// as long as that takes. Everything that Run started is over when it
-// returns. A listener may run again, but not twice at once.
+// Run listens until ctx ends, and returns nil. It reconnects after a lost connection, and
+// tries without end. Everything that Run has started has ended when it returns. A listener
+// may run again, but not twice at once.
 //
-// handle gets what came in. It is called on one goroutine, one call at a time,
-// with a context that ends with ctx; Run waits for it. It may take its time:
-// meanwhile notifications gather for the next batch. What has gathered when ctx
-// ends is no longer delivered. A panic in handle is not caught and ends the
-// process as in any goroutine.
+// handle gets the batches. It is called on one goroutine, one call at a time, with a context
+// that ends with ctx; Run waits for it. It may be slow: meanwhile, notifications are
+// collected for the next batch. Those that are left when ctx ends are not delivered. A panic
+// in handle is not caught and ends the process, as in any goroutine.
 func (l *Listener) Run(ctx context.Context, handle func(ctx context.Context, b Batch)) error {
 	if handle == nil {
 		return errors.New("a listener needs a function that handles batches")
@@ -175,24 +173,24 @@ func (l *Listener) Run(ctx context.Context, handle func(ctx context.Context, b B
 
 var errLeft = errors.New("told to connect anew")
 
-// Reconnect gives the present connection up, for a server that still answers but
-// is no longer the one to listen to. It returns at once, and does nothing while
-// there is no connection.
+// Reconnect drops the present connection, for example because its server still answers but
+// is no longer the primary. It returns at once, and does nothing while there is no
+// connection.
 func (l *Listener) Reconnect() {
 	if p := l.present.Load(); p != nil {
 		p.leave(errLeft)
 	}
 }
 
-// Check has the present connection checked now instead of after PingInterval: it may
-// lead nowhere. It returns at once, and does nothing while there is no connection.
+// Check has the present connection, which may be dead, checked now and not after
+// PingInterval. It returns at once, and does nothing while there is no connection.
 func (l *Listener) Check() {
 	if p := l.present.Load(); p != nil {
 		p.check()
 	}
 }
 
-// newBackoff grows from 50 ms by e, to at most 60 s.
+// newBackoff starts at 50 ms and grows by the factor e, up to 60 s.
 func newBackoff() *backoff.ExponentialBackOff {
 	waits := backoff.NewExponentialBackOff()
 	waits.InitialInterval = 50 * time.Millisecond
@@ -203,9 +201,9 @@ func newBackoff() *backoff.ExponentialBackOff {
 	return waits
 }
 
-// nextWait begins anew after a connection that was good for longer than the
-// wait. A server that takes connections and drops them at once is thus asked
-// ever less often, as if it took none.
+// nextWait starts over after a connection that has lived longer than the wait. So a server
+// that accepts connections and drops them at once is tried less and less often, like one
+// that accepts none.
 func nextWait(waits *backoff.ExponentialBackOff, lived time.Duration) time.Duration {
 	wait := waits.NextBackOff()
 	if lived >= wait {

@@ -8,16 +8,16 @@ import (
 // Notification is one NOTIFY.
 type Notification struct{ Channel, Payload string }
 
-// Batch is what came in since the last one.
+// Batch is what has arrived since the last one.
 type Batch struct {
-	// Notifications are in the order of their first arrival. Notifications
-	// that are equal in channel and payload are kept once per batch, as
-	// PostgreSQL itself does within a transaction.
+	// Notifications are in the order of their first arrival. Those with the same
+	// channel and payload are kept once per batch, as PostgreSQL itself does within a
+	// transaction.
 	Notifications []Notification
 
-	// Gap says that notifications may be missing. It is set in the first batch
-	// after every connection, the first one included, and when the buffer was
-	// full. A batch may have a Gap and nothing else.
+	// Gap says that notifications may be missing. It is set in the first batch of every
+	// connection, including the first one, and after the buffer was full. A batch may
+	// have a Gap and nothing else.
 	Gap bool
 
 	// Dropped counts the notifications that the full buffer had no room for.
@@ -38,7 +38,7 @@ func newQueue(limit int) *queue {
 	return &queue{limit: limit, ready: make(chan struct{}, 1), seen: make(map[Notification]struct{})}
 }
 
-// add never waits: the connection is read at the pace of the server.
+// add never blocks: the connection is read as fast as the server sends.
 func (q *queue) add(n Notification) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -55,7 +55,7 @@ func (q *queue) add(n Notification) {
 	q.signal()
 }
 
-// gap notes that something may be missing.
+// gap notes that notifications may be missing.
 func (q *queue) gap() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

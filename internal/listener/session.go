@@ -19,8 +19,8 @@ const (
 	closeTimeout   = time.Second
 )
 
-// session is one connection from its beginning to its end. It returns how long
-// it listened, and why it no longer does.
+// session runs one connection from its beginning to its end. It returns how long the
+// connection has listened, and why it ended.
 func (l *Listener) session(ctx context.Context, pending *queue) (time.Duration, error) {
 	l.config.OnState(State{Kind: Connecting})
 	conn, err := l.connect(ctx)
@@ -29,7 +29,7 @@ func (l *Listener) session(ctx context.Context, pending *queue) (time.Duration, 
 	}
 	defer closeConn(conn)
 	err = bounded(ctx, conn, l.answer, func() error {
-		// One message and so one transaction: all channels or none.
+		// One message, and therefore one transaction: all channels or none.
 		return conn.PgConn().Exec(context.Background(), listenSQL(l.config.Channels)).Close()
 	})
 	if err != nil {
@@ -79,18 +79,18 @@ func (l *Listener) receive(ctx context.Context, conn *pgx.Conn, p *present, pend
 		case n != nil:
 			pending.add(Notification{Channel: n.Channel, Payload: n.Payload})
 		case err == nil:
-			// The configuration has an OnNotification, so what came in went
-			// there. Saying that there was something is all that is left.
+			// The configuration has an OnNotification, which has got the
+			// notifications. All that can be said is that there were some.
 			pending.gap()
 		}
 		switch {
 		case err == nil:
-		case ctx.Err() != nil: // no news about the connection
+		case ctx.Err() != nil: // says nothing about the connection
 		case conn.IsClosed() || !pgconn.Timeout(err):
 			return fmt.Errorf("waiting for notifications: %w", err)
 		default:
-			// A peer that is gone without a word looks just like a quiet one.
-			// Notifications that come before the answer wait in conn.
+			// A server that has vanished looks like a quiet one. Notifications that
+			// arrive before the answer are kept in conn.
 			err := bounded(ctx, conn, l.answer, func() error { return conn.Ping(context.Background()) })
 			if err != nil {
 				return fmt.Errorf("checking a silent connection: %w", err)
@@ -100,17 +100,17 @@ func (l *Listener) receive(ctx context.Context, conn *pgx.Conn, p *present, pend
 	return context.Cause(ctx)
 }
 
-// present is the session that there is now, for those who tell it something.
+// present is the current session, for Reconnect and Check.
 type present struct {
 	leave   context.CancelCauseFunc
 	network net.Conn
 
 	mu      sync.Mutex
 	waits   bool // for a notification
-	suspect bool // whoever waits next does not
+	suspect bool // the next wait ends at once
 }
 
-// wait says whether the session waits for a notification, which check cuts short.
+// wait notes whether the session waits for a notification. Check ends such a wait.
 func (p *present) wait(waits bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,13 +130,12 @@ func (p *present) check() {
 	}
 }
 
-// bounded runs something that uses conn, until ctx ends and no longer than
-// limit.
+// bounded runs use, which uses conn, until ctx ends, and at most for limit.
 //
-// It sets deadlines of the network connection and gives pgx no context, because
-// what pgx does when a context ends is up to the connection's configuration: it
-// may send cancel requests, which could hit the next statement, and wait for
-// their effect. A read that passes its deadline leaves the connection usable.
+// It sets deadlines on the network connection and gives pgx no context, because what pgx
+// does at the end of a context depends on the connection's configuration: it may send
+// cancel requests, which could hit the next statement, and wait for their effect. A read
+// that exceeds its deadline leaves the connection usable.
 func bounded(ctx context.Context, conn *pgx.Conn, limit time.Duration, use func() error) error {
 	network := conn.PgConn().Conn()
 	if err := network.SetDeadline(time.Now().Add(limit)); err != nil {
@@ -154,9 +153,9 @@ func bounded(ctx context.Context, conn *pgx.Conn, limit time.Duration, use func(
 	return err
 }
 
-// closeConn says goodbye to the server. After an error pgx does that by itself
-// in the background; it is given a moment, but not as long as it would take
-// with a server that does not answer.
+// closeConn closes the connection. After an error, pgx tells the server in the background;
+// it gets a moment for that, but not as long as it would need with a server that does not
+// answer.
 func closeConn(conn *pgx.Conn) {
 	if !conn.IsClosed() {
 		_ = conn.PgConn().Conn().SetDeadline(time.Now().Add(closeTimeout))

@@ -9,11 +9,11 @@ import (
 type StateKind uint8
 
 const (
-	// Connecting: it opens a connection. Notifications are missed.
+	// Connecting: it is opening a connection. Notifications are missed.
 	Connecting StateKind = iota
-	// Connected: it listens to all its channels.
+	// Connected: it is listening to all its channels.
 	Connected
-	// Lost: the connection, or the try to get one, is over.
+	// Lost: the connection was lost, or could not be opened.
 	Lost
 )
 
@@ -29,7 +29,7 @@ func (k StateKind) String() string {
 	return fmt.Sprintf("StateKind(%d)", uint8(k))
 }
 
-// State is a change in a listener's life. The end of Run's context is none.
+// State is a change of what a listener is doing. The end of Run's context is not one.
 type State struct {
 	Kind StateKind
 	// Err is why the connection was lost.

@@ -1,11 +1,11 @@
-// Package store is how the client reaches the jobs: it turns specs into arguments of
-// generated statements, and rows into jobs, in a pool, a pgx transaction or a
-// database/sql transaction alike.
+// Package store adds and removes jobs for the client: it turns specs into arguments of
+// generated statements, and rows into jobs, on a pool, a pgx transaction or a
+// database/sql transaction.
 //
-// Inside a caller's transaction the schema's functions add. Outside, an Inserter adds,
-// by statements that have the functions' effect but do not each notify (see
-// internal/announce for the reason). Each of them is one statement with one snapshot, so
-// it only tries: if another session was in the way it adds nothing, and is tried again.
+// Inside a caller's transaction it calls the schema's functions. Outside, an Inserter adds
+// jobs by statements that have the functions' effect but do not each notify (see
+// internal/announce for the reason). Each of them is one statement with one snapshot: if
+// another session gets in its way, it adds nothing and is tried again.
 //
 // Validated specs come in, rows as stored go out. The one thing not to break: every
 // function adds by one statement on the caller's connection, and afterwards reads at
@@ -53,8 +53,8 @@ var ErrNotInstalled = errors.New("the queue is not installed (Client.Migrate and
 // keyBusyState is the SQLSTATE that add_job raises for ErrKeyBusy.
 const keyBusyState = "GWNOR"
 
-// explained adds to an error what callers branch on. Every driver's errors know
-// their SQLSTATE.
+// explained wraps an error in the one that callers check for. The errors of every driver
+// have a SQLSTATE.
 func explained(err error) error {
 	var answer interface{ SQLState() string }
 	if !errors.As(err, &answer) {
@@ -76,7 +76,7 @@ func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
 		MaxAttempts: givenInt(s.MaxAttempts), Key: given(s.Key), Priority: int32(s.Priority),
 		Flags: s.Flags, KeyMode: s.KeyMode,
 	})
-	if errors.Is(err, pgx.ErrNoRows) { // functions of before revision 19 raise no GWNOR
+	if errors.Is(err, pgx.ErrNoRows) { // functions from before revision 19 raise no GWNOR
 		return nil, ErrKeyBusy
 	}
 	if err != nil {
@@ -130,8 +130,8 @@ func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) 
 	return resolve(ctx, q, inOrder(rows, specs))
 }
 
-// inOrder puts rows into the order of their specs, as far as keys tell: a call with
-// many keys inserts in the order of those.
+// inOrder puts rows into the order of their specs, which it finds by the keys: a call with
+// many keys inserts in the order of the keys.
 func inOrder(rows []storedRow, specs []Spec) []storedRow {
 	byKey := make(map[string]storedRow)
 	plain := make([]storedRow, 0, len(rows))

@@ -17,30 +17,30 @@ import (
 	"github.com/gworker/gworker/internal/retry"
 )
 
-// insertTries is how often an add is tried by a statement of ours while other sessions
-// insert its tasks and queues in just that moment. Then the schema's function does
-// it, which sees what was committed since it began.
+// insertTries is how often an add is tried by our own statement while other sessions insert
+// its tasks and queues at the same moment. Then the schema's function adds the jobs, since
+// it sees what was committed after it began.
 const insertTries = 5
 
-// An Inserter adds jobs in transactions of their own, by the statements of db/queries/add.sql,
+// An Inserter adds jobs in separate transactions, by the statements of db/queries/add.sql,
 // and has them announced.
 //
-// They do what add_job and add_jobs do, except in two cases, which are left to the
-// functions: a job that has the key and runs, or has run out of attempts, needs a
-// statement of its own that retires it, and that happens once in a run of a keyed
-// job; and specs with a few keys in AddAll, whose rows have to be locked in the order
-// of the keys before the first is changed, and which notify once for many jobs anyhow.
+// The statements do what add_job and add_jobs do. Two cases are left to the functions. A job
+// that has the key and is running, or has no attempts left, needs another statement that
+// retires it; that happens at most once in each run of a keyed job. And in an AddAll with a
+// few keys, rows have to be locked in the order of the keys before the first is changed;
+// such a call notifies only once anyway.
 type Inserter struct {
 	q        *dbgen.Queries
 	announce *announce.Announcer
 }
 
-// NewInserter makes an Inserter. The queries run on connections of the announcer's.
+// NewInserter makes an Inserter. The queries run on the announcer's connections.
 func NewInserter(q *dbgen.Queries, a *announce.Announcer) *Inserter {
 	return &Inserter{q: q, announce: a}
 }
 
-// Add is the function Add in a transaction of its own.
+// Add is the function Add in a separate transaction.
 func (ins *Inserter) Add(ctx context.Context, s Spec) (row *job.Row, err error) {
 	notify, silent := ins.announce.Begin(), 0
 	defer func() { ins.announce.End(silent) }()
@@ -108,8 +108,8 @@ func (ins *Inserter) insert(ctx context.Context, s Spec, notify bool) (insertedR
 	}
 }
 
-// named makes a job of a row. Its task and queue are those of the spec, unless the
-// job was there before, or a trigger has changed them.
+// named makes a job of a row. Its task and queue are those of the spec, unless the job
+// existed before, or a trigger has changed them.
 func (ins *Inserter) named(ctx context.Context, s Spec, r insertedRow) (*job.Row, error) {
 	row := storedRow{
 		ID: r.ID, Payload: r.Payload, Priority: r.Priority, RunAt: r.RunAt, Attempts: r.Attempts,
@@ -130,7 +130,7 @@ func (ins *Inserter) named(ctx context.Context, s Spec, r insertedRow) (*job.Row
 	return jobs[0], nil
 }
 
-// AddAll is the function AddAll in a transaction of its own.
+// AddAll is the function AddAll in a separate transaction.
 func (ins *Inserter) AddAll(ctx context.Context, specs []Spec, preserve bool) ([]*job.Row, error) {
 	if slices.ContainsFunc(specs, func(s Spec) bool { return s.Key != "" }) {
 		for range insertTries - 1 {
@@ -195,7 +195,7 @@ func manyArgs(specs []Spec) (dbgen.AddManyParams, error) {
 	return args, nil
 }
 
-// numbering gives names numbers from 1, in the order in which they come.
+// numbering numbers names from 1, in the order in which they are met.
 type numbering map[string]int32
 
 func (n numbering) number(name string, names *[]string) int32 {
@@ -207,7 +207,7 @@ func (n numbering) number(name string, names *[]string) int32 {
 	return n[name]
 }
 
-// flagsObject is what the flags column holds for flags; "" for null.
+// flagsObject is the value of the flags column for flags; "" for null.
 func flagsObject(flags []string) (string, error) {
 	if len(flags) == 0 {
 		return "", nil

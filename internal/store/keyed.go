@@ -7,9 +7,9 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
-// fewKeys is how many keys a call may lock. The locks stand in a table that all
-// sessions of the server share (docs/job-keys.md). Our function add_jobs has the same
-// bound; those of other runtimes have none, so larger calls are not left to them.
+// fewKeys is how many keys a call may lock. The locks are in a table that all sessions of
+// the server share (docs/job-keys.md). Our function add_jobs has the same bound; those of
+// other runtimes have none, so larger calls are not left to them.
 const fewKeys = 100
 
 func manyKeys(specs []Spec) bool {
@@ -22,8 +22,8 @@ func manyKeys(specs []Spec) bool {
 	return keys > fewKeys
 }
 
-// addManyKeyed is AddAll with a bounded number of locks. Nothing is added, and no row
-// comes back, where another session is just inserting a task or queue of the specs.
+// addManyKeyed is AddAll with a bounded number of locks. If another session is inserting a
+// task or queue of the specs at the same moment, it adds nothing and returns no row.
 func addManyKeyed(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) ([]*job.Row, error) {
 	many, err := manyArgs(specs)
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 // storedRow is the row that every statement of this package returns.
 type storedRow dbgen.AddJobRow
 
-// resolve makes jobs of rows. A statement does not see the task and queue rows
-// that the function it calls has just inserted, so their names may be missing
-// and are then asked for.
+// resolve makes jobs of rows. A statement does not see the task and queue rows that the
+// function it calls has just inserted. Names that are missing for that reason are read
+// afterwards.
 func resolve(ctx context.Context, q *dbgen.Queries, rows []storedRow) ([]*job.Row, error) {
 	var taskIDs, queueIDs []int32
 	for _, r := range rows {
