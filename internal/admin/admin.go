@@ -1,10 +1,10 @@
-// Package admin is the administration of a queue by hand: look at jobs, count them,
-// change or delete them, take locks away, and clean up.
+// Package admin administers a queue: it reads, counts, changes and deletes jobs, removes
+// locks, and cleans up.
 //
 //	jobs.go     jobs by id or key, and the schema's functions that change them
 //	list.go     listings in pages
 //	stats.go    counts by state, task and queue, and single queues
-//	workers.go  registered workers, their locks, and taking locks away
+//	workers.go  registered workers, their locks, and how to remove these
 //	cleanup.go  the three cleanup tasks
 //	held.go     what the worker of this process holds without a lock on the rows
 //
@@ -33,20 +33,20 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
-// Job is a job, and what its row alone does not tell.
+// Job is a job, with what its row alone does not say.
 type Job struct {
 	job.Row
-	// State is what the job does or waits for.
+	// State says whether the job runs, and what it waits for otherwise.
 	State job.State `json:"state"`
-	// QueueLockedBy is the worker that holds the job's queue, or "", and
-	// QueueLockedAt since when. A blocked job waits for that worker.
+	// QueueLockedBy is the worker that has locked the job's queue, or "", and
+	// QueueLockedAt is when it did. A blocked job waits for that worker.
 	QueueLockedBy string    `json:"queue_locked_by,omitempty"`
 	QueueLockedAt time.Time `json:"queue_locked_at,omitzero"`
-	// ReadAt is the database's time at which this was true.
+	// ReadAt is the database's time when the job was read.
 	ReadAt time.Time `json:"read_at,omitzero"`
 }
 
-// jobRow is what each statement about jobs returns.
+// jobRow is the row that each statement about jobs returns.
 type jobRow dbgen.AdminGetJobsRow
 
 func (r jobRow) job() *Job {

@@ -24,8 +24,8 @@ const (
 )
 
 const (
-	// lockTimeout is how long a cleanup waits for open transactions that have
-	// added jobs. Others that want to add jobs wait behind it, so it is short.
+	// lockTimeout is how long a cleanup waits for open transactions that have added
+	// jobs. Meanwhile, other adds wait behind it, so it is short.
 	lockTimeout = 2 * time.Second
 	// failedBatch is how many failed jobs one statement deletes.
 	failedBatch = 5000
@@ -43,7 +43,7 @@ type Cleanup struct {
 
 // Cleaned is what a cleanup deleted, or would delete.
 type Cleaned struct {
-	// FailedJobs is how many permanently failed jobs.
+	// FailedJobs is the number of permanently failed jobs.
 	FailedJobs int64
 	// Tasks are task identifiers, sorted.
 	Tasks []string
@@ -51,8 +51,8 @@ type Cleaned struct {
 	Queues []string
 }
 
-// CleanUp does the tasks, jobs first, so that it leaves nothing that a second
-// one would find. On an error the result is what was deleted until then.
+// CleanUp runs the cleanup tasks, that for jobs first, so that a second run would find
+// nothing. On an error the result is what was deleted until then.
 func CleanUp(ctx context.Context, pool *pgxpool.Pool, set *statement.Set, q *dbgen.Queries, c Cleanup) (Cleaned, error) {
 	var cleaned Cleaned
 	var err error
@@ -94,7 +94,7 @@ func deleteFailedJobs(ctx context.Context, q *dbgen.Queries, dryRun bool) (int64
 
 func collectTasks(ctx context.Context, pool *pgxpool.Pool, set *statement.Set, q *dbgen.Queries, c Cleanup) ([]string, error) {
 	keep := slices.Clone(c.Keep)
-	// A worker that lives may have cached the ids of its tasks.
+	// A live worker may have cached the ids of its tasks.
 	registered, err := registeredWorkers(ctx, q)
 	if err != nil {
 		return nil, err
@@ -139,8 +139,8 @@ func collectQueues(ctx context.Context, pool *pgxpool.Pool, set *statement.Set, 
 	})
 }
 
-// deleteLocked deletes rows that seemed unused, if they still are, while nobody
-// can add a job that uses them.
+// deleteLocked deletes rows that seemed unused, if they still are, under a lock that keeps
+// others from adding jobs that use them.
 func deleteLocked(
 	ctx context.Context, pool *pgxpool.Pool, set *statement.Set,
 	lock func(*dbgen.Queries, context.Context) error, remove func(context.Context, *dbgen.Queries) ([]string, error),

@@ -6,17 +6,17 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
-// Held is what the worker of this process holds by an open transaction, of which
-// nothing stands in the rows. Everything that reads jobs shows it as if its locks
-// were written. The zero value is nothing.
+// Held is the jobs and queues that the worker of this process holds by an open transaction,
+// without a lock in their rows. Everything that reads jobs shows them as if their locks were
+// written. The zero value is empty.
 //
-// It has to be made before the statement that it goes with: a job that ends or is
-// locked in between is then read as it is, or shown as it was when it was asked
-// for. The other way round a job that has just been locked could be shown as free.
+// Make it before running the statement that uses it: a job that ends or is locked in between
+// is then shown as it is, or as it was at the beginning. In the other order, a job that has
+// just been locked could be shown as free.
 type Held struct {
 	worker string
 	jobs   map[int64]*job.Claimed
-	queues map[string]*job.Claimed // the job that each is held for
+	queues map[string]*job.Claimed // the job for which each is held
 
 	// The same as statement arguments.
 	ids              []int64
@@ -24,7 +24,7 @@ type Held struct {
 	jobAts, queueAts []pgtype.Timestamptz
 }
 
-// NewHeld makes one of the jobs that are held.
+// NewHeld makes a Held of the jobs that are held.
 func NewHeld(claimed []*job.Claimed) Held {
 	if len(claimed) == 0 {
 		return Held{}
@@ -32,8 +32,8 @@ func NewHeld(claimed []*job.Claimed) Held {
 	h := Held{jobs: make(map[int64]*job.Claimed, len(claimed)), queues: make(map[string]*job.Claimed)}
 	for _, c := range claimed {
 		h.worker = c.Lock.By
-		// A job that went back can be in the next claim before the one that it was
-		// in is forgotten.
+		// A returned job can be in the next claim before its previous claim is
+		// forgotten.
 		if before := h.jobs[c.ID]; before == nil || before.Lock.At.Before(c.Lock.At) {
 			h.jobs[c.ID] = c
 		}
@@ -60,9 +60,8 @@ func (h Held) show(j *Job) {
 	}
 }
 
-// showUntouched completes a job that a change has left alone. Its statement has
-// waited for the lock, does not name the held jobs, and tells the row as it was
-// before.
+// showUntouched completes a job that a change has not touched. The statement has waited for
+// the lock, does not know the held jobs, and returns the row as it was before.
 func (h Held) showUntouched(j *Job) {
 	if h.jobs[j.ID] != nil && j.LockedAt.IsZero() {
 		j.State = job.StateRunning

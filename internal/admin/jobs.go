@@ -17,23 +17,23 @@ type Reason string
 
 // The reasons.
 const (
-	// Locked: a worker holds the job, for less than 4 hours.
+	// Locked: a worker has locked the job, for less than 4 hours.
 	Locked Reason = "locked"
 	// NotFound: there is no such job.
 	NotFound Reason = "not_found"
 )
 
-// Untouched is a job that was asked for and left as it is.
+// Untouched is a job that was not changed although that was asked for.
 type Untouched struct {
 	ID     int64  `json:"id"`
 	Reason Reason `json:"reason"`
-	// Job is the job as it was seen, or nil if there is none. Its LockedBy is
-	// "" if a worker took it in just that moment, or another process held it
-	// without a lock (see Config.HoldTime); then it may have ended by now.
+	// Job is the job as it was read, or nil if there is none. Its LockedBy is "" if a
+	// worker was claiming it at that moment, or another process held it without a lock
+	// (see Config.HoldTime); then it may have ended by now.
 	Job *Job `json:"job,omitempty"`
 }
 
-// Changed is what became of the jobs that were asked for.
+// Changed is the result of changing jobs.
 type Changed struct {
 	// Jobs are those that were changed, by id: as they are now, or as they were
 	// if they are gone.
@@ -49,7 +49,7 @@ func Complete(ctx context.Context, q *dbgen.Queries, ids []int64, held Held) (Ch
 	})
 }
 
-// Fail uses up the attempts of jobs. A reason of "" leaves it to the schema.
+// Fail uses up the attempts of jobs. A reason of "" means the schema's own.
 func Fail(ctx context.Context, q *dbgen.Queries, ids []int64, reason string, held Held) (Changed, error) {
 	return change(ids, held, func(ids []int64) ([]jobRow, error) {
 		args := dbgen.AdminFailJobsParams{Ids: ids, Held: []int64{}, HeldQueues: array(held.names)}
@@ -60,7 +60,7 @@ func Fail(ctx context.Context, q *dbgen.Queries, ids []int64, reason string, hel
 	})
 }
 
-// Reschedule is what to change; nil leaves what is there.
+// Reschedule is what to change; nil leaves a value as it is.
 type Reschedule struct {
 	RunAt       *time.Time // the zero time is the database's now
 	Priority    *int32
@@ -68,7 +68,7 @@ type Reschedule struct {
 	MaxAttempts *int32
 }
 
-// RescheduleAll changes jobs, and tells workers of those that can run.
+// RescheduleAll changes jobs, and announces those that can run.
 func RescheduleAll(ctx context.Context, q *dbgen.Queries, ids []int64, to Reschedule, held Held) (Changed, error) {
 	return change(ids, held, func(ids []int64) ([]jobRow, error) {
 		args := dbgen.AdminRescheduleJobsParams{
@@ -82,7 +82,7 @@ func RescheduleAll(ctx context.Context, q *dbgen.Queries, ids []int64, to Resche
 	})
 }
 
-// Preview tells which jobs the functions above would touch.
+// Preview returns which jobs the functions above would change.
 func Preview(ctx context.Context, q *dbgen.Queries, ids []int64, held Held) (Changed, error) {
 	return change(ids, held, func(ids []int64) ([]jobRow, error) {
 		return jobRows(q.AdminGetJobs(ctx, dbgen.AdminGetJobsParams{Ids: ids, Held: array(held.ids), HeldQueues: array(held.names)}))

@@ -30,7 +30,7 @@ type TimeRange struct {
 	Before time.Time
 }
 
-// Filter says which jobs to list. Empty fields let every job pass.
+// Filter says which jobs to list. Empty fields match every job.
 type Filter struct {
 	States        []job.State
 	Tasks         []string
@@ -55,8 +55,7 @@ type Filter struct {
 type Page struct {
 	// Jobs are the jobs of the page, in the order that was asked for.
 	Jobs []*Job `json:"jobs"`
-	// NextCursor is what the next page is asked for with, or "" if this is the
-	// last one.
+	// NextCursor asks for the next page; it is "" on the last one.
 	NextCursor string `json:"next_cursor,omitempty"`
 }
 
@@ -129,8 +128,8 @@ func (f Filter) rows(ctx context.Context, q *dbgen.Queries, size int32) ([]jobRo
 	return jobRows(q.AdminListByID(ctx, args))
 }
 
-// states are the filter's states as the statements take them: what follows from
-// them apart, and none where nothing else does.
+// states are the filter's states as arguments of the statements: apart from what follows
+// from them, and none if that is all.
 func (f Filter) states() (states []string, available, locked *bool) {
 	var waiting, running, failed bool
 	for _, s := range f.States {
@@ -211,7 +210,7 @@ func ParseCursor(cursor string, order Order) (*Position, error) {
 	return &p, nil
 }
 
-// Cursors are JSON in disguise: nobody shall build on what is in them.
+// Cursors are encoded JSON: callers shall not depend on their content.
 
 func encodeCursor(position any) string {
 	text, err := json.Marshal(position)

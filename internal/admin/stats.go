@@ -97,9 +97,9 @@ func CountJobs(ctx context.Context, q *dbgen.Queries, queues int, held Held) (St
 type Queue struct {
 	Counts
 	Name string `json:"queue_name"`
-	// LockedBy is the worker that holds the queue, or "".
+	// LockedBy is the worker that has locked the queue, or "".
 	LockedBy string `json:"locked_by,omitempty"`
-	// LockedAt is since when, or the zero time, and LockedFor how long that is
+	// LockedAt is when it did, or the zero time, and LockedFor is how long ago that was
 	// by the database's clock.
 	LockedAt  time.Time     `json:"locked_at,omitzero"`
 	LockedFor time.Duration `json:"locked_for_ns"`
@@ -110,8 +110,7 @@ type Queue struct {
 // QueuePage is one page of queues, by name.
 type QueuePage struct {
 	Queues []Queue `json:"queues"`
-	// NextCursor is what the next page is asked for with, or "" if this is the
-	// last one.
+	// NextCursor asks for the next page; it is "" on the last one.
 	NextCursor string `json:"next_cursor,omitempty"`
 }
 

@@ -15,38 +15,38 @@ import (
 	"github.com/gworker/gworker/internal/recovery"
 )
 
-// Worker is one that is registered, or that holds locks.
+// Worker is a worker that is registered, or that has locks.
 type Worker struct {
 	// ID is what stands in the locked_by of its jobs and queues.
 	ID string `json:"id"`
-	// Runtime is which Graphile Worker it is, by the form of its id: "gworker",
-	// "node" or "rust"; "" if none writes such ids. Of Node's newer versions
-	// an id is that of a pool of workers.
+	// Runtime is the worker's runtime, by the form of its id: "gworker", "node" or
+	// "rust"; "" if none writes such ids. In Node's newer versions, an id is that of a
+	// pool of workers.
 	Runtime string `json:"runtime"`
-	// Registered says that the worker tells that it lives. Node's workers never
-	// do, Rust's only if they were told to.
+	// Registered says that the worker has registered, and writes heartbeats. Node's
+	// workers never do, Rust's only if they are configured to.
 	Registered bool `json:"registered"`
-	// StartedAt and LastHeartbeatAt are when it registered and was last heard
-	// of, and Silence is how long ago that was by the database's clock.
+	// StartedAt and LastHeartbeatAt are the times of its registration and of its last
+	// heartbeat, and Silence is the age of that heartbeat by the database's clock.
 	StartedAt       time.Time     `json:"started_at,omitzero"`
 	LastHeartbeatAt time.Time     `json:"last_heartbeat_at,omitzero"`
 	Silence         time.Duration `json:"silence_ns"`
-	// Metadata is what it says of itself, a JSON object, and the fields below
-	// are what was understood of it.
+	// Metadata is what the worker stores about itself, a JSON object; the fields below
+	// are what could be read of it.
 	Metadata    json.RawMessage `json:"metadata,omitempty"`
 	Version     string          `json:"version,omitempty"`
 	Host        string          `json:"host,omitempty"`
 	PID         int             `json:"pid"`
 	Tasks       []string        `json:"tasks"`
 	Concurrency int             `json:"concurrency"`
-	// Jobs and Queues are how many it holds, and OldestLock is how long ago it
-	// took the first of them.
+	// Jobs and Queues are how many it has locked, and OldestLock is the age of its
+	// oldest lock.
 	Jobs       int64         `json:"jobs"`
 	Queues     int64         `json:"queues"`
 	OldestLock time.Duration `json:"oldest_lock_ns"`
 }
 
-// ListWorkers are all that are registered or hold locks, by id.
+// ListWorkers returns all workers that are registered or have locks, by id.
 func ListWorkers(ctx context.Context, q *dbgen.Queries, held Held) ([]Worker, error) {
 	holders, err := q.AdminLockHolders(ctx, dbgen.AdminLockHoldersParams{
 		Holder: held.worker, Held: array(held.ids), HeldAts: array(held.jobAts),
@@ -80,8 +80,8 @@ func ListWorkers(ctx context.Context, q *dbgen.Queries, held Held) ([]Worker, er
 	return workers, nil
 }
 
-// understand takes from the metadata what is there. Other runtimes may mean
-// something else by the same names, so each is read on its own.
+// understand reads the metadata. Other runtimes may use the same names for something else,
+// so each field is read separately.
 func (w *Worker) understand() {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(w.Metadata, &members) != nil {
@@ -124,7 +124,7 @@ type LockedJob struct {
 	LockedFor   time.Duration `json:"locked_for_ns"`
 }
 
-// LockedBy tells what workers have locked, each of those that were asked for, once.
+// LockedBy returns what each of the given workers has locked.
 func LockedBy(ctx context.Context, q *dbgen.Queries, workers []string) ([]Locks, error) {
 	var locked []Locks
 	at := make(map[string]int, len(workers))
@@ -158,7 +158,7 @@ func LockedBy(ctx context.Context, q *dbgen.Queries, workers []string) ([]Locks,
 	return locked, nil
 }
 
-// ForceUnlock takes the locks of workers away, and tells what they were.
+// ForceUnlock removes the locks of workers, and returns what they were.
 func ForceUnlock(ctx context.Context, q *dbgen.Queries, workers []string) ([]Locks, error) {
 	locked, err := LockedBy(ctx, q, workers)
 	if err != nil {

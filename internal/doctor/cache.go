@@ -6,8 +6,8 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-// cache is what more than one check wants to know of the queue. It costs walks
-// over all jobs, so it is read once, and what failed is not tried again.
+// cache has what several checks need to know about the queue. Reading that means scanning
+// all jobs, so it is read once, and not tried again after an error.
 type cache struct {
 	jobs    cached[dbgen.DoctorJobsRow]
 	waiting cached[[]dbgen.DoctorWaitingTasksRow]
@@ -29,7 +29,7 @@ func remember[T any](m *cached[T], read func() (T, error)) (T, error) {
 	return m.value, m.err
 }
 
-// jobs counts all jobs by what becomes of them.
+// jobs counts all jobs by state.
 func (c *checker) jobs(ctx context.Context) (dbgen.DoctorJobsRow, error) {
 	return remember(&c.cache.jobs, func() (dbgen.DoctorJobsRow, error) {
 		return get(ctx, c, (*dbgen.Queries).DoctorJobs)
@@ -43,7 +43,7 @@ func (c *checker) waiting(ctx context.Context) ([]dbgen.DoctorWaitingTasksRow, e
 	})
 }
 
-// locks are the holders of locks.
+// locks are the workers that have locks.
 func (c *checker) locks(ctx context.Context) ([]dbgen.DoctorLocksRow, error) {
 	return remember(&c.cache.locks, func() ([]dbgen.DoctorLocksRow, error) {
 		return get(ctx, c, func(q *dbgen.Queries, ctx context.Context) ([]dbgen.DoctorLocksRow, error) {

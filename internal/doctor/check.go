@@ -6,12 +6,11 @@ import (
 	"strings"
 )
 
-// check is one thing that is looked at.
+// check is one check of the report.
 type check struct {
 	id string
-	// reads are tables whose rows the check needs: it is left out where they,
-	// or columns of them, are missing or may not be seen. That is a finding of
-	// others.
+	// reads are tables whose rows the check needs. It is left out if they, or columns
+	// of them, are missing or may not be read, which other checks report.
 	reads []string
 	// bare says that the check needs no schema.
 	bare bool
@@ -25,7 +24,7 @@ const (
 	tableWorkers = "_private_workers"
 )
 
-// checks are all there are, in the order of the report.
+// checks are all checks, in the order of the report.
 func (c *checker) checks() []check {
 	if c.tooOld() {
 		return []check{{id: "server-version", bare: true, run: checkVersion}}
@@ -87,7 +86,7 @@ func (c *checker) applies(one check) bool {
 	return true
 }
 
-// readable says that the rows of a table can be seen, all of them.
+// readable says that all rows of a table can be read.
 func (c *checker) readable(name string) bool {
 	table, exists := c.tables[name]
 	if !exists || !table.MaySelect || table.Secured || c.inspected != nil {

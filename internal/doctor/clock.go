@@ -19,8 +19,8 @@ func checkClock(ctx context.Context, c *checker) (Finding, error) {
 			start := time.Now()
 			before := c.options.Now()
 			row, err := q.DoctorClock(ctx)
-			// By the monotonic clock, so that a clock that is set meanwhile
-			// makes no negative trip.
+			// By the monotonic clock, so that the round trip is not negative if
+			// the clock is set in between.
 			trip = time.Since(start)
 			ahead = time.UnixMicro(row.NowUs).Sub(before.Add(trip / 2).Round(0))
 			return err
@@ -35,7 +35,7 @@ func checkClock(ctx context.Context, c *checker) (Finding, error) {
 	return judgeClock(best.ahead, best.trip), nil
 }
 
-// judgeClock judges how far the database's clock is ahead, give or take half the
+// judgeClock judges how far the database's clock is ahead, with an error of up to half the
 // round trip.
 func judgeClock(ahead, trip time.Duration) Finding {
 	certain := max(0, ahead.Abs()-trip/2)

@@ -1,11 +1,10 @@
-// Package doctor examines a queue, its schema and its server, and says what is wrong,
-// why that matters and what helps.
+// Package doctor examines a queue, its schema and its server, and says what is wrong, why
+// that matters and what helps.
 //
-// A pool and a schema's name come in, neither of which need exist; a Report with a
-// finding for each check goes out. The one thing not to break: it only reads. Each
-// statement runs in a read-only transaction of its own, so that the server enforces
-// that; what migrate.Inspect and the search for a pooler do outside of those are plain
-// selects.
+// A pool and a schema's name come in, and neither the server nor the schema need exist; a
+// Report with a finding for each check goes out. The one thing not to break: it only reads.
+// Each statement runs in a separate read-only transaction, so that the server enforces
+// that; outside of those, migrate.Inspect and the search for a pooler run plain selects.
 //
 // A check is a function that returns one finding. check.go lists the checks in the
 // order of the report; limits.go has their limits.
@@ -31,27 +30,27 @@ import (
 
 // Options say what to examine. The zero value is the default schema.
 type Options struct {
-	// Schema is where the queue lives, or ought to.
+	// Schema is the schema of the queue, which need not exist.
 	Schema schema.Name
 	// Timeout bounds each statement; zero means statement.DefaultTimeout.
 	Timeout time.Duration
-	// Unprepared says that the queue's clients do not prepare statements, so
-	// that it does not matter whether that would work.
+	// Unprepared says that the queue's clients do not prepare statements; then it does
+	// not matter whether that would work.
 	Unprepared bool
 	// Now is this machine's clock; nil means time.Now.
 	Now func() time.Time
 
-	// aged makes transactions older than they are, for tests, which cannot wait.
+	// aged adds to the age of transactions, for tests.
 	aged struct {
 		by           time.Duration
 		transactions int64
 	}
 }
 
-// Examine examines the database of a pool, of which it needs one connection, and
-// a second one for a moment. What a check cannot find out, for want of rights for
-// example, is a finding too. The error is for what ends the examination, such as
-// a lost connection; the Report then has what was found before.
+// Examine examines the database of a pool, of which it needs one connection, and for a
+// moment a second one. A check that cannot be made, for example without the necessary
+// rights, is a finding too. The error is for what ends the examination, such as a lost
+// connection; the Report then has what was found before.
 func Examine(ctx context.Context, pool *pgxpool.Pool, o Options) (Report, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -59,7 +58,7 @@ func Examine(ctx context.Context, pool *pgxpool.Pool, o Options) (Report, error)
 	c := &checker{
 		options: o,
 		pool:    pool,
-		// Unprepared, so that a pooler does not matter to the doctor itself.
+		// Unprepared, so that the doctor itself works behind a pooler.
 		set: statement.NewSet(statement.Options{Schema: o.Schema, Timeout: o.Timeout, Unprepared: true}),
 	}
 	report := Report{Schema: o.Schema.String()}
@@ -69,7 +68,7 @@ func Examine(ctx context.Context, pool *pgxpool.Pool, o Options) (Report, error)
 	return report, nil
 }
 
-// checker carries out one examination, and has what its checks share.
+// checker makes one examination, and has what its checks share.
 type checker struct {
 	options Options
 	pool    *pgxpool.Pool
@@ -87,7 +86,7 @@ type checker struct {
 }
 
 func (c *checker) run(ctx context.Context, report *Report) error {
-	// Before a connection is held, since it takes one by itself.
+	// Before the connection is acquired, since it acquires one itself.
 	c.status, c.inspected = migrate.Inspect(ctx, c.pool, c.options.Schema)
 	if err := fatal(c.inspected); err != nil {
 		return err
@@ -132,7 +131,7 @@ func (c *checker) prepare(ctx context.Context) error {
 		if err != nil || c.tooOld() {
 			return err
 		}
-		// Distributions add their own.
+		// Distributions append their own version.
 		c.server.Version, _, _ = strings.Cut(c.server.Version, " ")
 		settings, err := q.DoctorSettings(ctx)
 		if err != nil {
@@ -154,7 +153,7 @@ func (c *checker) prepare(ctx context.Context) error {
 	})
 }
 
-// read runs statements in a transaction that can do nothing else.
+// read runs statements in a read-only transaction.
 func (c *checker) read(ctx context.Context, f func(context.Context, *dbgen.Queries) error) error {
 	return readOnly(ctx, c.conn.Conn(), func(tx pgx.Tx) error { return f(ctx, c.set.On(tx)) })
 }
@@ -181,8 +180,8 @@ func getIn[T any](ctx context.Context, c *checker, f func(*dbgen.Queries, contex
 
 func (c *checker) tooOld() bool { return c.server.VersionNum < 120000 }
 
-// fatal is the error if it ends the examination: all but a statement that the
-// server refused, or that took too long.
+// fatal returns the error if it ends the examination, as all errors do except those of a
+// statement that the server refused or that took too long.
 func fatal(err error) error {
 	var answer *pgconn.PgError
 	var slow *statement.TimeoutError

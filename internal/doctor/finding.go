@@ -11,11 +11,11 @@ type Severity int8
 
 // The severities, from harmless to bad.
 const (
-	// OK: nothing was found.
+	// OK: nothing is wrong.
 	OK Severity = iota
-	// Note: worth knowing, and nothing need be done.
+	// Note: worth knowing, and needs no action.
 	Note
-	// Warning: costs something now, or will become a problem.
+	// Warning: has a cost now, or will become a problem.
 	Warning
 	// Problem: jobs are late, stuck or in danger, or will be soon.
 	Problem
@@ -57,12 +57,12 @@ type Finding struct {
 	What string `json:"what"`
 	// Why it matters; empty if the finding is OK.
 	Why string `json:"why,omitempty"`
-	// Help is what helps, a line each: commands, SQL and its comments, advice.
+	// Help says what helps, line by line: commands, SQL and its comments, advice.
 	Help []string `json:"help,omitempty"`
 }
 
-// A Report is what the doctor has to say. Each check has at most one finding in
-// it; those that make no sense on what was found of the schema have none.
+// A Report is the result of an examination. Each check has at most one finding; checks that
+// do not apply to the schema as it was found have none.
 type Report struct {
 	Schema string `json:"schema"`
 	// Revision is the newest one in the schema's ledger, 0 without one.

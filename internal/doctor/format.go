@@ -19,7 +19,7 @@ func count(n int64, noun string) string {
 	return fmt.Sprintf("%s %ss", grouped(n), noun)
 }
 
-// grouped writes a number with its thousands apart.
+// grouped writes a number with separators between its thousands.
 func grouped(n int64) string {
 	digits := fmt.Sprint(n)
 	sign := ""
@@ -32,7 +32,7 @@ func grouped(n int64) string {
 	return sign + digits
 }
 
-// age writes a duration with the two units that a person would use.
+// age writes a duration with its two largest units.
 func age(d time.Duration) string {
 	d = d.Abs()
 	switch {
@@ -84,9 +84,9 @@ func listed(things []string, separator string) string {
 // first are the first few of things.
 func first[T any](things []T) []T { return things[:min(len(things), namedThings)] }
 
-// literal is a text as an SQL literal on one line, which can be copied from a
-// terminal whatever is in it. Backslashes mean nothing in a plain one, as long as
-// standard_conforming_strings is on, which it is unless it was changed.
+// literal is a text as an SQL literal on one line, which can safely be copied from a
+// terminal. A backslash has no meaning in a plain literal while standard_conforming_strings
+// is on, which is the default.
 func literal(text string) string {
 	quoted := strings.ReplaceAll(text, "'", "''")
 	if terminal.Line(quoted) == quoted {
@@ -113,7 +113,7 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// comment is a text that can stand behind "--".
+// comment is a text that can follow "--".
 func comment(text string) string { return terminal.Line(strings.Join(strings.Fields(text), " ")) }
 
 func plural64(n int64, one, many string) string {

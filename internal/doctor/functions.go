@@ -14,13 +14,13 @@ import (
 	"github.com/gworker/gworker/internal/migrate"
 )
 
-// ownMark is in the body of every function that a migration of ours makes.
+// ownMark is in the body of every function that gworker's migrations make.
 const ownMark = "-- made by gworker"
 
 var functionText = regexp.MustCompile(`(?s)create or replace function graphile_worker\.(\w+)\s*\([^$]*?\$gw\$(.*?)\$gw\$`)
 
-// ownBodies are the bodies that our migrations give to functions, by name, as
-// they are for the default schema.
+// ownBodies are the bodies that gworker's migrations give to functions, by name, for the
+// default schema.
 var ownBodies = sync.OnceValues(func() (map[string][]string, error) {
 	files, err := fs.Glob(db.Migrations, "*.sql")
 	if err != nil {
@@ -39,16 +39,16 @@ var ownBodies = sync.OnceValues(func() (map[string][]string, error) {
 	return bodies, nil
 })
 
-// judged are the schema's functions: those that are as our migrations make them, those
-// that ought to be and are not, by name, and those of other makers.
+// judged are the schema's functions: those that are as gworker's migrations make them, the
+// names of those that should be and are not, and those of other runtimes.
 type judged struct {
 	unchanged, others int
 	changed           []string
 }
 
-// functions compares the functions with what our migrations make. Where our
-// revisions 19 and 20 were the last to run, they have made all there are; other
-// runtimes' come in more versions than anybody could list.
+// functions compares the functions with those of gworker's migrations. If gworker's
+// revisions 19 and 20 ran last, they have made all functions. The versions of other
+// runtimes' functions are too many to list.
 func (c *checker) functions(ctx context.Context) (judged, error) {
 	rows, err := getIn(ctx, c, (*dbgen.Queries).DoctorFunctions)
 	if err != nil {

@@ -2,15 +2,15 @@ package doctor
 
 import "time"
 
-// The limits from which something is worth a word. docs/doctor.md explains them;
-// what has two is a warning from the first on and a problem from the second.
+// The limits above which a check reports something. docs/doctor.md explains them; of two
+// limits, the first is for a warning and the second for a problem.
 const (
-	// Transactions, and prepared ones, that hold back vacuum: a queue leaves a
-	// dead row behind for each job, which claims then step over.
+	// Transactions, and prepared ones, that hold back vacuum: a queue leaves a dead row
+	// behind for each job, and claims have to skip these.
 	oldTransaction     = 5 * time.Minute
 	veryOldTransaction = time.Hour
 
-	// Replication slots and standbys have no age but in transactions.
+	// The age of replication slots and standbys is known only in transactions.
 	oldHorizon     = 1_000_000
 	veryOldHorizon = 50_000_000
 
@@ -45,15 +45,15 @@ const (
 	shortTransactionTimeout    = time.Minute
 	tooShortTransactionTimeout = time.Second
 
-	// A registered worker without a heartbeat, unless it says itself that it is
-	// to be given longer. Rust's workers beat every 30 s and are given this long.
+	// A registered worker without a heartbeat, unless its metadata asks for more time.
+	// Rust's workers write one every 30 s and get this long.
 	staleWorker = 5 * time.Minute
 
-	// A lock of a worker that ought to be registered and is not: no shorter
-	// than what a worker needs to register again after a mistaken sweep.
+	// A lock of a worker that should be registered and is not: at least as long as a
+	// worker needs to register again after a mistaken sweep.
 	unknownLock = time.Minute
 
-	// The age at which every runtime takes a lock for a dead worker's.
+	// The age at which every runtime presumes that a lock's worker is dead.
 	expiredLock = 4 * time.Hour
 
 	// A lock on a queue without a running job: claims and outcomes write both

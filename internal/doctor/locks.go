@@ -9,13 +9,13 @@ import (
 	"github.com/gworker/gworker/internal/recovery"
 )
 
-// kind is the runtime that writes ids of a form into locked_by.
+// kind is a form of ids in locked_by, which tells the runtime.
 type kind int
 
 const (
 	foreign kind = iota
 	own
-	ownSilent // told not to register
+	ownSilent // configured not to register
 	rust
 	node
 )
@@ -39,7 +39,7 @@ func (k kind) name() string {
 	return [...]string{"of an unknown maker", "of gworker", "of gworker, recovery off", "of Rust", "of Node"}[k]
 }
 
-// unregistered are the locks of workers that are in none of the lists.
+// unregistered are the locks of workers that are not registered.
 func unregistered(locks []dbgen.DoctorLocksRow, alive, stale []dbgen.DoctorWorkersRow) []dbgen.DoctorLocksRow {
 	known := map[string]bool{}
 	for _, list := range [][]dbgen.DoctorWorkersRow{alive, stale} {
@@ -111,8 +111,8 @@ var whyUnknown = map[kind]string{
 	foreign:   "No Graphile Worker writes such an id: a program or a person has locked these by hand, and only the reset after 4 hours unlocks them.",
 }
 
-// judgeLock judges the locks of a worker that is not registered; canRegister
-// says that the schema has where to.
+// judgeLock judges the locks of a worker that is not registered; canRegister says that the
+// schema has the table for registrations.
 func judgeLock(k kind, l dbgen.DoctorLocksRow, canRegister bool) Severity {
 	held := seconds(l.Seconds)
 	switch {

@@ -9,9 +9,9 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-// checkSearchPath looks for schemas in which others can put a function or an operator
-// that a call without an exact match in pg_catalog finds first. gworker's statements and
-// functions make no such call. Others do.
+// checkSearchPath looks for schemas in which other roles can create functions or operators
+// that a call without an exact match in pg_catalog would find first. gworker's statements
+// and functions make no such calls. Those of other runtimes do.
 func checkSearchPath(ctx context.Context, c *checker) (Finding, error) {
 	creators, err := getIn(ctx, c, (*dbgen.Queries).DoctorCreators)
 	if err != nil || len(creators) == 0 {
@@ -25,8 +25,8 @@ func checkSearchPath(ctx context.Context, c *checker) (Finding, error) {
 	if err != nil {
 		return Finding{}, err
 	}
-	// PostgreSQL 12 to 14 come like this, so it is a note as long as all functions are
-	// ours.
+	// That is the default of PostgreSQL 12 to 14, so it is a note if all functions are
+	// gworker's.
 	severity, why := Note, ""
 	if foreign := f.others + len(f.changed); foreign > 0 {
 		severity = Warning

@@ -18,9 +18,9 @@ import (
 // a moment.
 const secondConnection = 5 * time.Second
 
-// checkPooler finds out what stands between this machine and the server. A
-// client that is told another process id than its server process has talks to a
-// pooler. To see whether that gives every transaction any server process, a
+// checkPooler finds out whether a pooler is between this machine and the server. If the
+// process id that the client was given differs from that of its server process, it talks to
+// a pooler. To find out whether the pooler gives each transaction another server process, a
 // second connection occupies one meanwhile.
 func checkPooler(ctx context.Context, c *checker) (Finding, error) {
 	if c.conn.Conn().PgConn().PID() == uint32(c.server.Pid) {
@@ -72,7 +72,7 @@ type prober struct {
 	occupied bool // a second connection held a server process
 	shared   bool // transactions of one client had different processes
 	prepared bool // a statement could be prepared
-	lost     bool // it was not there afterwards
+	lost     bool // the statement was not there afterwards
 }
 
 func (p *prober) probe(ctx context.Context) error {
@@ -111,8 +111,8 @@ func (p *prober) probe(ctx context.Context) error {
 	return fatal(own.PgConn().Deallocate(ctx, name))
 }
 
-// occupy calls f while another connection is in a transaction, with that one's
-// server process.
+// occupy calls f while another connection is in a transaction, and passes the id of that
+// one's server process.
 func (p *prober) occupy(ctx context.Context, f func(int32) error) error {
 	if p.pool.Config().MaxConns < 2 {
 		return nil
@@ -121,7 +121,7 @@ func (p *prober) occupy(ctx context.Context, f func(int32) error) error {
 	defer cancel()
 	other, err := p.pool.Acquire(waiting)
 	if err != nil {
-		return ctx.Err() // the others are in use, or there cannot be more
+		return ctx.Err() // no second connection is available
 	}
 	defer other.Release()
 	return readOnly(ctx, other.Conn(), func(tx pgx.Tx) error {

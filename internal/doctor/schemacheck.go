@@ -76,7 +76,7 @@ func revisions(ids []int) string {
 	return fmt.Sprintf("revisions %d to %d", ids[0], ids[len(ids)-1])
 }
 
-// lineage says whose the newest revision is, where that differs.
+// lineage says which runtime's the newest revision is, if the runtimes' differ.
 func (c *checker) lineage() string {
 	for _, r := range slices.Backward(c.status.Revisions) {
 		if !r.Recorded || r.Lineage == migrate.Shared {
@@ -154,7 +154,7 @@ func checkIndexes(ctx context.Context, c *checker) (Finding, error) {
 	f := Finding{
 		Severity: Warning,
 		What:     fmt.Sprintf("%s invalid: %s.", plural(len(names), "index is", "indexes are"), listed(names, ", ")),
-		Why:      "A create or reindex that was cut off leaves an index that is kept up to date and used by nobody.",
+		Why:      "An interrupted create or reindex leaves an index that every write updates and no query uses.",
 	}
 	for _, name := range first(names) {
 		f.Help = append(f.Help, "reindex index concurrently "+c.qualified(name)+"; -- or drop index, if its name ends in _ccnew or _ccold")

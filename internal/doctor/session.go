@@ -8,7 +8,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-// A remark is one of several things that a check has to say.
+// A remark is one of several parts of a finding.
 type remark struct {
 	severity Severity
 	what     string
@@ -31,8 +31,8 @@ func together(remarks []remark, why string, otherwise Finding) Finding {
 	return f
 }
 
-// checkEncoding looks at the database's encoding, and at what sessions have if they do
-// not ask for one. Ours ask for UTF8, so that what is set shows in the catalog only.
+// checkEncoding examines the database's encoding, and the default of sessions that ask for
+// none. gworker's sessions ask for UTF8, so such a default shows only in the catalog.
 func checkEncoding(ctx context.Context, c *checker) (Finding, error) {
 	set, err := c.roleSettings(ctx, "client_encoding")
 	if err != nil {
@@ -69,7 +69,7 @@ func checkEncoding(ctx context.Context, c *checker) (Finding, error) {
 	return together(remarks, strings.Join(why, " "), ok(fmt.Sprintf("The database's encoding is %s.", database))), nil
 }
 
-// garbles says that UTF-8 does not go through a session with the encoding.
+// garbles says that a session with the encoding does not pass UTF-8 on unchanged.
 func garbles(client, database string) bool {
 	name := strings.Map(func(r rune) rune {
 		if r == '-' || r == '_' || r == ' ' {
@@ -122,7 +122,7 @@ func strict(isolation string) bool {
 	return false
 }
 
-// roleSettings are the values that are set for all roles, for this one and for others
+// roleSettings are the values that are set for all roles, for this role, and for other roles
 // that can use the schema.
 func (c *checker) roleSettings(ctx context.Context, name string) ([]dbgen.DoctorRoleSettingsRow, error) {
 	rows, err := getIn(ctx, c, (*dbgen.Queries).DoctorRoleSettings)
@@ -138,8 +138,8 @@ func (c *checker) roleSettings(ctx context.Context, name string) ([]dbgen.Doctor
 	return found, nil
 }
 
-// remarkOn is a note if the setting is one of another role, of which nobody knows
-// whether it adds jobs or runs them.
+// remarkOn is a note if the setting is that of another role, since it is not known whether
+// that role adds or runs jobs.
 func (c *checker) remarkOn(s dbgen.DoctorRoleSettingsRow, what string) remark {
 	severity := Warning
 	if s.Role != "" && !s.Own {

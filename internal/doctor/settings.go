@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// setting is one of the server's, as it is for this role in this database.
+// setting is a setting of the server, as it applies to this role in this database.
 type setting struct{ text, unit, source string }
 
-// number is the value of a setting that is one; 0 if there is no such setting.
+// number is the value of a setting that is a number; 0 if there is no such setting.
 func (c *checker) number(name string) int64 {
 	n, err := strconv.ParseInt(c.settings[name].text, 10, 64)
 	if err != nil {
@@ -33,7 +33,7 @@ func (c *checker) duration(name string) time.Duration {
 	return time.Duration(c.number(name)) * unit
 }
 
-// timeouts are the settings that end what a worker does.
+// timeouts are the settings that end statements or sessions of workers.
 var timeouts = []struct {
 	name           string
 	short, tooMuch time.Duration

@@ -67,8 +67,8 @@ func vacuumed(t dbgen.DoctorTablesRow) string {
 	return "vacuumed " + age(seconds(t.Vacuumed)) + " ago"
 }
 
-// judgeDead judges a table's dead rows, which are normal up to the number of
-// live ones: that many jobs may have been done since the last vacuum.
+// judgeDead judges a table's dead rows. Up to the number of live rows they are normal: that
+// many jobs may have ended since the last vacuum.
 func judgeDead(live, dead int64) Severity {
 	switch {
 	case dead <= live:
@@ -85,8 +85,8 @@ func checkBloat(_ context.Context, c *checker) (Finding, error) {
 	found := Finding{Why: "Space once taken by a backlog stays in the table and its indexes. Scans, vacuum and backups go over it, and it fills the cache."}
 	var said []string
 	for _, t := range c.byName() {
-		// What is dead is another finding. Without a vacuum since the
-		// statistics began, they do not tell how many rows there are.
+		// Dead rows are another check's. Until the first vacuum, the statistics do not
+		// say how many rows there are.
 		rows := max(t.Live, t.Counted) + t.Dead
 		if t.Vacuumed < 0 || t.Bytes < bloatBytes || rows*bloatPages >= t.Bytes/8192 {
 			continue

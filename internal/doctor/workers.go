@@ -9,8 +9,8 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-// workers are those that are registered, and whether they live. A worker may say
-// for how long it wants to be waited for.
+// workers are the registered workers, and whether they live. A worker's metadata can ask for
+// more time.
 func (c *checker) workers(ctx context.Context) (alive, stale []dbgen.DoctorWorkersRow, err error) {
 	if !c.readable(tableWorkers) {
 		return nil, nil, nil
@@ -87,8 +87,8 @@ func holding(l dbgen.DoctorLocksRow) string {
 	return count(l.Jobs, "job") + " and " + count(l.Queues, "queue")
 }
 
-// checkUnservedTasks looks for tasks that wait because nobody has them. It can
-// know that only where every worker that lives says what it runs.
+// checkUnservedTasks looks for tasks whose jobs wait because no worker has the task. It can
+// know that only if every live worker says which tasks it has.
 func checkUnservedTasks(ctx context.Context, c *checker) (Finding, error) {
 	alive, _, err := c.workers(ctx)
 	if err != nil {

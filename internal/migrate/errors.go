@@ -47,7 +47,7 @@ func (*ServerVersionError) ownMigrationError() {}
 // by it, because a worker is running jobs or has left locks behind. Earlier revisions
 // that were missing have been applied, and stay so.
 type LockedJobsError struct {
-	// Err is what the server said, if it was asked to apply the revision.
+	// Err is the server's error, if the revision was tried.
 	Err error
 }
 
@@ -60,14 +60,14 @@ func (e *LockedJobsError) Unwrap() error { return e.Err }
 
 func (*LockedJobsError) ownMigrationError() {}
 
-// A LedgerError says that the table migrations of the schema does not record what has
-// been done to it. Nothing was changed.
+// A LedgerError says that the schema's table migrations does not record which revisions have
+// run. Nothing was changed.
 type LedgerError struct {
 	Schema string
 	// Truncated says that rows are missing; Newest is the highest revision left, or 0.
 	Truncated bool
 	Newest    int
-	// Columns are those of a table that is another program's, with their types.
+	// Columns are those of a table of another program, with their types.
 	Columns string
 }
 
@@ -84,12 +84,13 @@ func (e *LedgerError) Error() string {
 
 func (*LedgerError) ownMigrationError() {}
 
-// A MissingObjectsError says that a schema which ought to be complete is not.
+// A MissingObjectsError says that objects are missing that the schema should have by its
+// ledger.
 type MissingObjectsError struct {
 	Schema string
 	// Missing are the objects, such as "view jobs" or "index _private_jobs.jobs_main_index".
 	Missing []string
-	// Err is what the server said, if a revision failed for want of them.
+	// Err is the server's error, if a revision failed because of them.
 	Err error
 }
 
@@ -126,8 +127,8 @@ func raced(err error) bool {
 	return false
 }
 
-// notYet reports whether err is what reading a ledger meets that is being made,
-// or extended, at that moment.
+// notYet reports whether err is an error that reading a ledger can have while the ledger is
+// being created or extended.
 func notYet(err error) bool {
 	switch sqlState(err) {
 	case pgerrcode.UndefinedTable, pgerrcode.UndefinedColumn, pgerrcode.InvalidSchemaName:

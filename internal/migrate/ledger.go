@@ -36,8 +36,8 @@ func (l Ledger) Since(before Ledger) []Revision {
 // *IncompatibleError if the schema must not be worked on; the Ledger is
 // returned then too.
 //
-// It is what a running worker asks when it hears of a migration, since that
-// notification may be about another schema.
+// A running worker calls it when it is notified of a migration, since the notification may
+// be about another schema.
 func CheckLedger(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (Ledger, error) {
 	db := stdlib.OpenDBFromPool(pool)
 	defer db.Close()

@@ -17,7 +17,7 @@ import (
 // other half is a hash of the schema's name.
 const lockSpace = 0x67776d69
 
-// closeTimeout bounds the goodbye to a server that may no longer answer.
+// closeTimeout bounds the end of a connection, as its server may no longer answer.
 const closeTimeout = 5 * time.Second
 
 // How long a process waits before it asks for the lock again; each wait is twice
@@ -27,17 +27,17 @@ const (
 	lastLockWait  = 500 * time.Millisecond
 )
 
-// lock waits until this is the only run of ours on the schema. The lock is a
-// transaction's, on a connection outside the pool: a session's lock, which goose
-// has ready, stays behind in transaction poolers, and a connection of the pool
-// could be the one that the holder of the lock waits for.
+// lock waits until this is the only gworker that migrates the schema. It takes a
+// transaction's advisory lock, on a connection outside the pool: a session's lock, which
+// goose offers, stays behind in transaction poolers, and a connection of the pool could be
+// the one that the holder of the lock waits for.
 //
-// Whoever does not get it asks again later and waits outside of a transaction: a
-// transaction that waits occupies one of a pooler's server connections, and a
-// fleet that starts would have them all, while the holder needs one more.
+// A process that does not get the lock asks again later, and waits outside of a
+// transaction: a waiting transaction occupies one of a pooler's server connections, and
+// many starting processes would occupy them all, while the holder needs one more.
 //
-// Losing it early (say, to idle_in_transaction_session_timeout) does no harm:
-// whatever races then is caught like a race with another runtime.
+// Losing the lock early (for example to idle_in_transaction_session_timeout) does no harm:
+// races are then handled like those with another runtime.
 func lock(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (release func(), err error) {
 	config := pool.Config()
 	if config.BeforeConnect != nil {
@@ -73,7 +73,7 @@ func lock(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (release fu
 	}
 }
 
-// tryLock leaves a transaction open exactly if it has the lock.
+// tryLock leaves a transaction open if, and only if, it has the lock.
 func tryLock(ctx context.Context, conn *pgx.Conn, name schema.Name) (locked bool, err error) {
 	if _, err := conn.Exec(ctx, "begin"); err != nil {
 		return false, err

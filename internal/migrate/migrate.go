@@ -1,5 +1,5 @@
-// Package migrate installs the schema and brings it up to date: goose over
-// db/migrations, with the ledger that all Graphile Workers share as its store.
+// Package migrate installs the schema and brings it up to date. It runs db/migrations with
+// goose, whose store is the ledger that all Graphile Workers share.
 //
 // A pool and a schema's name come in; a schema in which every object of revision 20
 // exists goes out, or an error that names the obstacle. The one thing not to break:
@@ -7,9 +7,9 @@
 // claims its row in the ledger before it does anything else, and a process that finds
 // the row taken reads the ledger again and continues from there.
 //
-// Revisions 1 to 18 mean the same in every runtime. 19 and 20 do not, so for those a
-// row in the ledger is not enough: they count as applied if the catalog shows their
-// effects (see state.applied). Nothing above 20 is ever written here.
+// Revisions 1 to 18 are the same in every runtime. 19 and 20 are not, so for those a row in
+// the ledger is not enough: they count as applied if the catalog shows their effects (see
+// state.applied). gworker never writes a revision above 20.
 package migrate
 
 import (
@@ -32,16 +32,16 @@ const (
 	Known = 22
 )
 
-// Options say what to migrate and who is told. The zero value migrates the
-// default schema and tells nobody.
+// Options say what to migrate and what to call meanwhile. The zero value migrates the
+// default schema.
 type Options struct {
-	// Schema is where the queue lives; the zero value is graphile_worker.
+	// Schema is the schema of the queue; the zero value is graphile_worker.
 	Schema schema.Name
 	// OnApplied, if not nil, is called for each revision that the run has
 	// applied, in their order, from the goroutine that called Up.
 	OnApplied func(Revision)
-	// OnWarning, if not nil, is called with what a person should read and
-	// nobody need act on at once.
+	// OnWarning, if not nil, is called with warnings, none of which needs action at
+	// once.
 	OnWarning func(string)
 }
 
@@ -101,7 +101,7 @@ func Up(ctx context.Context, pool *pgxpool.Pool, o Options) (Result, error) {
 	return r.result(now), nil
 }
 
-// explain says what was being done, except where an error says so itself.
+// explain adds what was being done to an error that does not say so itself.
 func (r *run) explain(err error) error {
 	var own interface{ ownMigrationError() }
 	if errors.As(err, &own) {
@@ -113,7 +113,7 @@ func (r *run) explain(err error) error {
 func (r *run) result(now *state) Result {
 	result := Result{}
 	if r.told != nil && (now == nil || len(now.rows) < len(r.told.rows)) {
-		now = r.told // what failed was read before
+		now = r.told // reading has failed: the last ledger that was read
 	}
 	if now == nil {
 		return result

@@ -14,8 +14,8 @@ import (
 	"github.com/gworker/gworker/internal/statement"
 )
 
-// readTimeout bounds each statement that reads. Those that migrate take as long
-// as the tables need.
+// readTimeout bounds each statement that reads. Statements that migrate may take as long as
+// the tables need.
 const readTimeout = 30 * time.Second
 
 // reader is a *sql.DB, *sql.Conn or *sql.Tx.
@@ -29,9 +29,8 @@ type source struct {
 	schema schema.Name
 }
 
-// read looks at the schema, in statements that see one after the other. What is
-// made or extended meanwhile shows as missing here, or as an error for which
-// the caller looks again.
+// read reads the schema by several statements, each with its own snapshot. What others make
+// or extend meanwhile shows as missing, or as an error after which the caller reads again.
 func (s source) read(ctx context.Context) (*state, error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
@@ -62,7 +61,7 @@ func readOnce(ctx context.Context, db reader, name schema.Name) (*state, error) 
 		return nil, err
 	}
 	if s.server < 120000 {
-		return s, nil // the other texts are for servers that can be used
+		return s, nil // the other statements are for supported servers
 	}
 	if err := readLedger(ctx, db, name, s); err != nil {
 		return nil, err
@@ -84,8 +83,8 @@ func readOnce(ctx context.Context, db reader, name schema.Name) (*state, error) 
 	if err != nil || !s.truncated() {
 		return s, err
 	}
-	// The objects were read after the rows. If others have migrated in between, the
-	// rows say so now.
+	// The objects were read after the rows. If others have migrated in between, the rows
+	// show it now.
 	now := &state{}
 	err = readLedger(ctx, db, name, now)
 	s.rows = now.rows
@@ -98,7 +97,7 @@ func readLedger(ctx context.Context, db reader, name schema.Name, s *state) erro
 		return err
 	}
 	if s.foreign() {
-		return nil // what its rows mean is not known
+		return nil // its rows have another meaning
 	}
 	text := dbgen.LedgerRows
 	if !s.hasBreaking {

@@ -16,8 +16,8 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-// How often a run tries again without anybody having got further, and how long
-// it waits before the first of those tries; each wait is twice the last.
+// How often a run tries again if no process has made progress, and how long it waits before
+// the first of those tries; each wait is twice the last.
 const (
 	triesWithoutProgress = 6
 	firstWait            = 20 * time.Millisecond
@@ -35,11 +35,11 @@ type run struct {
 	options Options
 	source  source
 	applied []int
-	told    *state // the ledger, and no more, after what was applied last
+	told    *state // the ledger, only, after the last revision that was applied
 }
 
-// untilDone applies what is pending until nothing is, however often another
-// process comes first.
+// untilDone applies what is pending until nothing is, however often another process is
+// faster.
 func (r *run) untilDone(ctx context.Context) (now *state, err error) {
 	best, tries, wait := -1, 0, firstWait
 	for {
@@ -60,7 +60,7 @@ func (r *run) untilDone(ctx context.Context) (now *state, err error) {
 		err = r.apply(ctx, now)
 		switch {
 		case err == nil && tries > 0:
-			// It was all applied, twice, and still does not show.
+			// Everything was applied, twice, and its effects are still missing.
 			return r.incomplete(ctx, now)
 		case err != nil && !raced(err):
 			return now, r.lostColumns(ctx, lockedJobs(err))
@@ -79,7 +79,7 @@ func (r *run) untilDone(ctx context.Context) (now *state, err error) {
 	}
 }
 
-// incomplete is the end of a run whose revisions do not show in the catalog.
+// incomplete is the error of a run whose revisions have left objects missing.
 func (r *run) incomplete(ctx context.Context, before *state) (*state, error) {
 	now, err := r.source.read(ctx)
 	if err != nil {
@@ -91,8 +91,8 @@ func (r *run) incomplete(ctx context.Context, before *state) (*state, error) {
 	return now, &MissingObjectsError{Schema: r.options.Schema.String(), Missing: now.missing()}
 }
 
-// lostColumns names the columns for want of which a revision failed: tables and
-// functions that are lost are made again, columns of a table that is there are not.
+// lostColumns names the missing columns because of which a revision failed: revisions make
+// missing tables and functions again, but not missing columns of existing tables.
 func (r *run) lostColumns(ctx context.Context, err error) error {
 	if sqlState(err) != pgerrcode.UndefinedColumn {
 		return err
@@ -131,12 +131,12 @@ func (r *run) apply(ctx context.Context, now *state) error {
 	return err
 }
 
-// tell reports what was applied, as the ledger has it.
+// tell reports what was applied, as it is in the ledger.
 func (r *run) tell(ctx context.Context, results []*goose.MigrationResult) error {
 	if len(results) == 0 {
 		return nil
 	}
-	// Also where the run was cancelled in between: what is done is done.
+	// Even if the run was cancelled meanwhile: the revisions are applied.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	now := &state{}
@@ -156,7 +156,7 @@ func (r *run) tell(ctx context.Context, results []*goose.MigrationResult) error 
 	return nil
 }
 
-// prepare makes what has to be there before the first file runs.
+// prepare makes what has to exist before the first file runs.
 func (r *run) prepare(ctx context.Context, now *state) error {
 	switch {
 	case !now.hasSchema:

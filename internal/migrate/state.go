@@ -21,11 +21,11 @@ var (
 // breakingHere are the breaking revisions among those that are written here.
 var breakingHere = []int{1, 3, 11, 13, 14, 16}
 
-// nodeMarker is the revision that only Node records as breaking: there it has
-// no other content.
+// nodeMarker is the revision that only Node records as breaking; Node's has no other
+// content.
 const nodeMarker = 19
 
-// state is what was found of a schema, at one moment or nearly so.
+// state is what was read of a schema, nearly at one moment.
 type state struct {
 	name        string // of the schema
 	server      int
@@ -38,11 +38,11 @@ type state struct {
 	objects     map[string]bool
 }
 
-// marks are what the functions' texts tell about who made them.
+// marks say which runtime has made the functions, by their texts.
 type marks struct {
-	keyLocks  bool // adding knows GWNOR
-	ownAdding bool // adding is ours
-	own       bool // some function is ours
+	keyLocks  bool // add_job raises GWNOR
+	ownAdding bool // add_job is gworker's
+	own       bool // some function is gworker's
 }
 
 func (s *state) newest() int {
@@ -64,14 +64,14 @@ func (s *state) ledger() Ledger {
 	return Ledger{Installed: s.hasLedger, Newest: s.newest(), Revisions: slices.Clone(s.rows)}
 }
 
-// applied is the revision up to which everything is done. That is the newest
-// one in the ledger, whatever earlier rows it lacks, but for 19 and 20:
+// applied is the revision up to which everything was applied. That is the newest one in the
+// ledger, even if earlier rows are missing, except for 19 and 20:
 //
-//   - Rust's 21 or 22 stand on those two, so nothing of them may run again.
-//   - 19 is done when the objects of revision 18 are there and adding locks
-//     keys: on its own only in our form, since Rust's lacks what Node made of
-//     20; together with 20 in Rust's form too, for Rust may be at 20.
-//   - 20 is done when its objects are there as well.
+//   - Rust's 21 and 22 build on those two, so with them neither may run again.
+//   - 19 was applied if the objects of revision 18 exist and add_job locks keys. Alone, it
+//     counts only in gworker's form, since Rust's lacks what Node has in 20; together with
+//     20, Rust's form counts too, as Rust may be at 20.
+//   - 20 was applied if its objects exist as well.
 func (s *state) applied() int {
 	newest := s.newest()
 	if newest <= 18 || newest > Newest {
@@ -96,12 +96,12 @@ func (s *state) pending() []int {
 	return ids
 }
 
-// missing are the objects that a finished run leaves none of.
+// missing are the objects that would exist after a complete run and do not.
 func (s *state) missing() []string {
 	return append(s.lacking(objects18), s.lacking(objects20)...)
 }
 
-// lostColumns are the missing columns of tables that are there.
+// lostColumns are the missing columns of existing tables.
 func (s *state) lostColumns() []string {
 	return slices.DeleteFunc(s.missing(), func(object string) bool {
 		column, isColumn := strings.CutPrefix(object, "column ")
@@ -126,8 +126,8 @@ func (s *state) foreign() bool {
 	return s.hasLedger && !(slices.Contains(columns, "id integer") && slices.Contains(columns, "ts timestamp with time zone"))
 }
 
-// truncated reports whether the ledger lacks rows of revisions that have run: only since
-// 16 the table of jobs has its name.
+// truncated reports whether the ledger lacks rows of revisions that have run: the table of
+// jobs has had its name only since 16.
 func (s *state) truncated() bool {
 	return s.hasLedger && !s.foreign() && s.newest() < 16 && s.objects["table _private_jobs"]
 }
@@ -155,8 +155,8 @@ func (s *state) compatible() error {
 	return nil
 }
 
-// Compatible returns an *IncompatibleError if a schema must not be worked on whose
-// newest revision and newest breaking one these are.
+// Compatible takes the newest revision of a schema and its newest breaking one, and returns
+// an *IncompatibleError if the schema must not be worked on.
 func Compatible(newest, breaking int) error {
 	switch {
 	case breaking <= Newest:
@@ -164,8 +164,8 @@ func Compatible(newest, breaking int) error {
 	case breaking > Known:
 		return &IncompatibleError{Revision: newest, Breaking: breaking, Supported: Known}
 	default:
-		// The 21 and 22 that are known are not breaking: this one is
-		// another lineage's.
+		// The known 21 and 22 are not breaking, so this one belongs to another
+		// lineage.
 		return &IncompatibleError{Revision: newest, Breaking: breaking, Supported: Newest}
 	}
 }

@@ -13,31 +13,29 @@ import (
 	"github.com/gworker/gworker/internal/schema"
 )
 
-// A Lineage says whose content a revision has.
+// A Lineage says which runtime's version of a revision it is.
 type Lineage string
 
 // The lineages.
 const (
 	Shared  Lineage = "shared"  // the same in every runtime
-	Node    Lineage = "node"    // as graphile-worker for Node.js has it
-	Rust    Lineage = "rust"    // as graphile_worker for Rust has it
-	Own     Lineage = "gworker" // as it is written here
-	Unknown Lineage = "unknown" // newer than what is known here
+	Node    Lineage = "node"    // that of graphile-worker for Node.js
+	Rust    Lineage = "rust"    // that of graphile_worker for Rust
+	Own     Lineage = "gworker" // gworker's
+	Unknown Lineage = "unknown" // newer than what this version knows
 )
 
 // A Status is what Inspect found.
 type Status struct {
 	Ledger Ledger
-	// Revisions are those that are known up to Newest, and whatever else is
-	// recorded, by id.
+	// Revisions are all up to Newest, and any others that are recorded, by id.
 	Revisions []RevisionStatus
-	// Missing are the objects that a finished run would find missing if it
-	// were finished now. In a schema that is not up to date, that is normal.
+	// Missing are the objects that the newest schema has and this one does not. That is
+	// normal in a schema that is not up to date.
 	Missing []string
-	// Refusal, if not nil, is the error that a run would end with before it
-	// has changed anything, or, if it is a *LockedJobsError, before revision
-	// 11. If it is a *MissingObjectsError, a run has nothing to apply and
-	// could not help.
+	// Refusal, if not nil, is the error with which a run would end before it changes
+	// anything, or, if it is a *LockedJobsError, before revision 11. With a
+	// *MissingObjectsError a run has nothing to apply and cannot help.
 	Refusal error
 }
 
@@ -57,15 +55,15 @@ type RevisionStatus struct {
 	Revision
 	// Recorded says that the ledger has it; At is the zero time otherwise.
 	Recorded bool
-	// Lineage says whose content is there, or would be after a run.
+	// Lineage is that of the applied revision, or of the one that a run would apply.
 	Lineage Lineage
-	// Pending says that a run would apply it. Where it is Recorded as well, its
-	// effects do not show, and the row would stay as it is.
+	// Pending says that a run would apply it. If it is Recorded as well, its effects are
+	// missing, and its row would stay as it is.
 	Pending bool
 }
 
-// Inspect tells what is recorded and what a run would do. It changes nothing,
-// on an empty database neither.
+// Inspect returns what is recorded and what a run would do. It changes nothing, not even in
+// an empty database.
 func Inspect(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (Status, error) {
 	db := stdlib.OpenDBFromPool(pool)
 	defer db.Close()
@@ -105,7 +103,7 @@ func Inspect(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (Status,
 	return status, nil
 }
 
-// lockedGuard tells what revision 11 would say.
+// lockedGuard returns the error with which revision 11 would fail.
 func lockedGuard(ctx context.Context, db *sql.DB, name schema.Name, now *state) (error, error) {
 	if !slices.Contains(now.pending(), 11) || !now.objects["column jobs.locked_at timestamptz"] {
 		return nil, nil

@@ -11,22 +11,21 @@ import (
 	"github.com/gworker/gworker/internal/schema"
 )
 
-// store shows goose the ledger as it expects one: with a version 0, and with
-// those revisions only that count as applied.
+// store shows goose the ledger in the form that it expects: with a version 0, and only with
+// revisions that count as applied.
 type store struct{ schema schema.Name }
 
 var _ database.StoreExtender = store{}
 
 func (s store) Tablename() string { return s.schema.Quoted() + ".migrations" }
 
-// TableExists always says yes: the schema is made before goose runs, and the
-// table by the first migration, together with everything else of it.
+// TableExists always returns true: the schema is made before goose runs, and the table by
+// the first migration.
 func (s store) TableExists(context.Context, database.DBTxConn) (bool, error) { return true, nil }
 
 func (s store) CreateVersionTable(context.Context, database.DBTxConn) error { return nil }
 
-// Insert finds the row there already, unless a migration file has forgotten its
-// own.
+// Insert does nothing if the migration file has inserted its own row, as all do.
 func (s store) Insert(ctx context.Context, db database.DBTxConn, r database.InsertRequest) error {
 	if r.Version == 0 {
 		return nil
@@ -39,7 +38,7 @@ func (s store) Insert(ctx context.Context, db database.DBTxConn, r database.Inse
 	return nil
 }
 
-// Delete is what going down would ask for. There is no way down.
+// Delete is for going down, which is not supported.
 func (s store) Delete(_ context.Context, _ database.DBTxConn, version int64) error {
 	return fmt.Errorf("taking back revision %d: %w", version, database.ErrNotImplemented)
 }
