@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
@@ -95,25 +94,6 @@ func statementOptions(owner, schemaName string, timeout time.Duration, unprepare
 		return statement.Options{}, problem(owner+".StatementTimeout", "is %s: it cannot be negative", timeout)
 	}
 	return statement.Options{Schema: name, Timeout: timeout, Unprepared: unprepared}, nil
-}
-
-// startWaits are the waits between tries to start.
-func startWaits() backoff.BackOff {
-	waits := backoff.NewExponentialBackOff()
-	waits.InitialInterval, waits.MaxInterval = 200*time.Millisecond, 5*time.Second
-	return waits
-}
-
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // The listener and the heartbeat have a connection each outside of the pool. With

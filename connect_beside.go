@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/dial"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // connectBeside opens a connection beside a pool as the pool opens its own and makes
@@ -75,18 +76,8 @@ func closePool(ctx context.Context, pool *pgxpool.Pool, d *dial.Dialer) {
 		defer close(closed)
 		pool.Close()
 	}()
-	timer := time.NewTimer(closing)
-	defer timer.Stop()
-	select {
-	case <-closed:
-		return
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-	d.Close()
-	timer.Reset(time.Second)
-	select {
-	case <-closed:
-	case <-timer.C:
+	if !wait.For(ctx, closed, closing) {
+		d.Close()
+		wait.For(context.WithoutCancel(ctx), closed, time.Second)
 	}
 }

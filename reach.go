@@ -22,6 +22,7 @@ import (
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // tryTimeout bounds one try to reach the database, where several are to be had.
@@ -108,7 +109,7 @@ func address(host string, port uint16) string {
 func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *eventstream.Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	waits := startWaits()
+	waits := retry.StartBackoff()
 	var said error // the last that says more than that nobody answers
 	for {
 		try, cancel := context.WithTimeout(ctx, tryTimeout)
@@ -124,16 +125,16 @@ func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, event
 		if !errors.As(err, &silent) && !errors.Is(err, context.Canceled) {
 			said = err
 		}
-		wait := waits.NextBackOff()
-		if deadline, _ := ctx.Deadline(); time.Now().Add(wait).After(deadline) {
+		retryIn := waits.NextBackOff()
+		if deadline, _ := ctx.Deadline(); time.Now().Add(retryIn).After(deadline) {
 			if said != nil && said != err { //nolint:errorlint // the very same
 				err = fmt.Errorf("%w; before that: %w", err, said)
 			}
 			return fmt.Errorf("connecting to the database: gave up after %s: %w", limit, err)
 		}
-		events.Emit(event.DatabaseUnreachable{Err: err, RetryIn: wait, ReadOnly: statement.IsReadOnly(err)})
-		if !pause(ctx, wait) {
-			return fmt.Errorf("connecting to the database: %w: %w", context.Cause(ctx), err)
+		events.Emit(event.DatabaseUnreachable{Err: err, RetryIn: retryIn, ReadOnly: statement.IsReadOnly(err)})
+		if ended := wait.Sleep(ctx, retryIn); ended != nil {
+			return fmt.Errorf("connecting to the database: %w: %w", ended, err)
 		}
 	}
 }

@@ -21,10 +21,12 @@ import (
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
 	"github.com/gworker/gworker/internal/recovery"
+	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/scheduler"
 	"github.com/gworker/gworker/internal/shutdown"
 	"github.com/gworker/gworker/internal/sqltask"
 	"github.com/gworker/gworker/internal/statement"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // Worker takes jobs from the queue and runs them. Make one with NewWorker and
@@ -296,7 +298,7 @@ func (w *Worker) runUntil(ctx context.Context, deadline *shutdown.Deadline, work
 //
 // lasting goes on while the worker ends.
 func (w *Worker) start(ctx, lasting context.Context) (ledger migrate.Ledger, stopKeeping func(), err error) {
-	waits, since := startWaits(), time.Time{}
+	waits, since := retry.StartBackoff(), time.Time{}
 	for {
 		if err := connect(ctx, w.pool, w.config.ConnectTimeout, w.events); err != nil {
 			return ledger, nil, advised(err)
@@ -316,9 +318,9 @@ func (w *Worker) start(ctx, lasting context.Context) (ledger migrate.Ledger, sto
 		if statement.IsReadOnly(err) {
 			w.leaveServer()
 		}
-		wait := waits.NextBackOff()
-		w.events.Emit(event.DatabaseUnreachable{Err: advisedToWrite(err), RetryIn: wait, ReadOnly: statement.IsReadOnly(err)})
-		if !pause(ctx, wait) {
+		retryIn := waits.NextBackOff()
+		w.events.Emit(event.DatabaseUnreachable{Err: advisedToWrite(err), RetryIn: retryIn, ReadOnly: statement.IsReadOnly(err)})
+		if wait.Sleep(ctx, retryIn) != nil {
 			return ledger, nil, err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/devpg"
 	"github.com/gworker/gworker/internal/testserver"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // ServerGoroutine is the function of the one goroutine that stays while a server
@@ -128,11 +129,7 @@ func (d *Template) Pool(t testing.TB) *pgxpool.Pool {
 			pool.Close()
 			close(closed)
 		}()
-		timer := time.NewTimer(poolPatience)
-		defer timer.Stop()
-		select {
-		case <-closed:
-		case <-timer.C:
+		if !wait.For(context.Background(), closed, poolPatience) {
 			// The goroutine ends when they are given back after all.
 			t.Errorf("gworkertest: %d connections of the test's pool are still in use %s after its end: "+
 				"a transaction was not ended, rows were not closed, or a connection was not released",

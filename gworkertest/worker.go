@@ -10,6 +10,7 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 const (
@@ -126,11 +127,7 @@ func (w *Worker) Stop() {
 	w.stopOnce.Do(func() {
 		w.t.Helper()
 		w.cancel()
-		timer := time.NewTimer(w.abort + stopPatience)
-		defer timer.Stop()
-		select {
-		case <-w.returned:
-		case <-timer.C:
+		if !wait.For(context.Background(), w.returned, w.abort+stopPatience) {
 			w.t.Errorf("gworkertest: the worker has not stopped within %s: a handler ignores that its context has ended", w.abort+stopPatience)
 			w.worker.Abandon()
 			<-w.returned

@@ -23,10 +23,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/puddle/v2"
 
+	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 const (
@@ -36,8 +39,6 @@ const (
 	Interval = 4 * time.Millisecond
 	// tries is how often a notification is sent before its jobs are left to polling.
 	tries = 4
-	// firstWait is the wait after the first failure, which then doubles.
-	firstWait = 50 * time.Millisecond
 )
 
 // Announcer announces the adds of one client. It is safe for concurrent use. Its
@@ -114,9 +115,12 @@ func (a *Announcer) Close(ctx context.Context) {
 // run announces until there is nothing left to announce.
 func (a *Announcer) run(ended chan struct{}) {
 	defer close(ended)
-	failed, wait := 0, Interval-time.Since(a.sent) // only this goroutine writes it
+	failed, delay := 0, Interval-time.Since(a.sent) // only this goroutine writes it
+	var waits backoff.BackOff
 	for {
-		a.pause(wait)
+		if delay > 0 {
+			wait.For(context.Background(), a.closing, delay)
+		}
 		jobs, err := a.announce()
 		if err != nil {
 			failed++
@@ -130,7 +134,10 @@ func (a *Announcer) run(ended chan struct{}) {
 			// It may have been sent nevertheless; a second one does no harm.
 			a.pending += jobs
 			a.mu.Unlock()
-			wait = firstWait << (failed - 1)
+			if failed == 1 {
+				waits = retry.AnnounceBackoff()
+			}
+			delay = waits.NextBackOff()
 			continue
 		}
 		if a.pending == 0 || err != nil {
@@ -140,20 +147,7 @@ func (a *Announcer) run(ended chan struct{}) {
 			return
 		}
 		a.mu.Unlock()
-		wait = Interval
-	}
-}
-
-// pause waits, unless the announcer is being closed.
-func (a *Announcer) pause(wait time.Duration) {
-	if wait <= 0 {
-		return
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-a.closing:
+		delay = Interval
 	}
 }
 

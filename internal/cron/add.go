@@ -21,6 +21,9 @@ import (
 // itemTries is how often an item whose job the database refuses is tried alone.
 const itemTries = 3
 
+// itemWait is the wait between these tries.
+const itemWait = 200 * time.Millisecond
+
 // contentionTries is how often a statement is run that deadlocks or the like.
 const contentionTries = 5
 
@@ -46,7 +49,7 @@ func (l *Loop) add(ctx context.Context, due []*member, minute time.Time, backfil
 				l.Events.Emit(event.CronItemFailed{WorkerID: l.WorkerID, Identifier: m.Identifier, Minute: minute, Err: err})
 				break
 			}
-			l.pause(ctx, firstRetry)
+			l.pause(ctx, itemWait)
 		}
 	}
 	return jobs, nil

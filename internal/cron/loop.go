@@ -5,11 +5,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
+	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/store"
 )
 
@@ -29,13 +28,6 @@ const (
 	// lastWords is how long a statement may go on after the worker was told to stop:
 	// there may be no other worker to schedule the minute.
 	lastWords = 5 * time.Second
-)
-
-// The waits after errors, as on Node.
-const (
-	firstRetry   = 200 * time.Millisecond
-	longestRetry = time.Minute
-	retryFactor  = 1.5
 )
 
 // Clock is how time passes.
@@ -77,7 +69,7 @@ type Loop struct {
 
 // Run schedules until ctx ends. Without items it only waits for some.
 func (l *Loop) Run(ctx context.Context) {
-	waits := retries()
+	waits := retry.CronBackoff()
 	for ctx.Err() == nil {
 		if len(l.Items.members()) == 0 {
 			l.next = time.Time{}
@@ -104,13 +96,6 @@ func (l *Loop) pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-fired:
 	}
-}
-
-func retries() *backoff.ExponentialBackOff {
-	waits := backoff.NewExponentialBackOff()
-	waits.InitialInterval, waits.MaxInterval = firstRetry, longestRetry
-	waits.Multiplier, waits.RandomizationFactor = retryFactor, 0.3
-	return waits
 }
 
 func (l *Loop) now() time.Time { return l.Clock.Now().Round(0).UTC() }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // ErrDuplicate is returned for an item whose identifier another item has.
@@ -41,10 +43,7 @@ func (s *Set) Add(item Item, now time.Time) error {
 		return ErrDuplicate
 	}
 	s.items = append(s.items, &member{Item: item, added: now})
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
+	wait.Wake(s.changed)
 	return nil
 }
 

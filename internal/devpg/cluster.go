@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/wait"
 )
 
 const superuser = "postgres"
@@ -126,8 +128,6 @@ func (c *cluster) postmaster() (pid int, at address) {
 func (c *cluster) running(ctx context.Context) address {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	ticker := time.NewTicker(lockPoll)
-	defer ticker.Stop()
 	for {
 		pid, at := c.postmaster()
 		if pid == 0 || !processExists(pid) {
@@ -136,9 +136,7 @@ func (c *cluster) running(ctx context.Context) address {
 		if at.port != 0 && c.answers(ctx, at) {
 			return at
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
+		if wait.Sleep(ctx, lockPoll) != nil {
 			return address{} // PostgreSQL itself will say that it cannot have the cluster
 		}
 	}

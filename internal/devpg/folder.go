@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/gworker/gworker/internal/wait"
 )
 
 const (
@@ -110,8 +112,6 @@ func (f *folder) serverRuns() bool {
 
 // lock waits for the folder's lock.
 func (f *folder) lock(ctx context.Context) error {
-	ticker := time.NewTicker(lockPoll)
-	defer ticker.Stop()
 	for {
 		err := f.tryLock(&f.held)
 		if err == nil {
@@ -120,10 +120,8 @@ func (f *folder) lock(ctx context.Context) error {
 		if !errors.Is(err, errLocked) {
 			return fmt.Errorf("locking %s: %w", f.path, err)
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for another process that prepares %s: %w", f.path, context.Cause(ctx))
+		if err := wait.Sleep(ctx, lockPoll); err != nil {
+			return fmt.Errorf("waiting for another process that prepares %s: %w", f.path, err)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 func TestEndOfContext(t *testing.T) {
@@ -53,9 +54,9 @@ func TestEndOfContext(t *testing.T) {
 			Channels: []string{"c"},
 			Connect:  func(context.Context) (*pgx.Conn, error) { return nil, nil },
 		})
-		l.SetTime(time.Now, func(ctx context.Context, _ time.Duration) {
+		l.SetTime(time.Now, func(ctx context.Context, _ time.Duration) error {
 			enter()
-			listener.Sleep(ctx, time.Hour)
+			return wait.Sleep(ctx, time.Hour)
 		})
 		r := startWith(t, l, ignore)
 		receive(t, at)

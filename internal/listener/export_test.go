@@ -6,12 +6,9 @@ import (
 )
 
 // SetTime gives a listener another clock, before it runs.
-func (l *Listener) SetTime(now func() time.Time, sleep func(ctx context.Context, d time.Duration)) {
+func (l *Listener) SetTime(now func() time.Time, sleep func(ctx context.Context, d time.Duration) error) {
 	l.now, l.sleep = now, sleep
 }
 
 // SetAnswerTimeout bounds LISTEN and pings.
 func (l *Listener) SetAnswerTimeout(d time.Duration) { l.answer = d }
-
-// Sleep is what waits between two tries.
-var Sleep = sleep

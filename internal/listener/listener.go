@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -21,6 +20,9 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 const (
@@ -71,7 +73,7 @@ type Listener struct {
 
 	// Time, as values for the tests.
 	now    func() time.Time
-	sleep  func(ctx context.Context, d time.Duration)
+	sleep  func(ctx context.Context, d time.Duration) error
 	answer time.Duration
 }
 
@@ -99,7 +101,7 @@ func New(config Config) (*Listener, error) {
 		config.OnState = func(State) {}
 	}
 	config.Channels = append([]string(nil), config.Channels...)
-	return &Listener{config: config, now: time.Now, sleep: sleep, answer: answerTimeout}, nil
+	return &Listener{config: config, now: time.Now, sleep: wait.Sleep, answer: answerTimeout}, nil
 }
 
 func checkChannels(channels []string) error {
@@ -158,15 +160,15 @@ func (l *Listener) Run(ctx context.Context, handle func(ctx context.Context, b B
 		<-consumed
 	}()
 
-	waits := newBackoff()
+	waits := retry.ListenBackoff()
 	for ctx.Err() == nil {
 		lived, err := l.session(ctx, pending)
 		if ctx.Err() != nil {
 			break
 		}
-		wait := nextWait(waits, lived)
-		l.config.OnState(State{Kind: Lost, Err: err, RetryIn: wait})
-		l.sleep(ctx, wait)
+		delay := nextWait(waits, lived)
+		l.config.OnState(State{Kind: Lost, Err: err, RetryIn: delay})
+		_ = l.sleep(ctx, delay) // the loop ends with ctx
 	}
 	return nil
 }
@@ -190,34 +192,14 @@ func (l *Listener) Check() {
 	}
 }
 
-// newBackoff starts at 50 ms and grows by the factor e, up to 60 s.
-func newBackoff() *backoff.ExponentialBackOff {
-	waits := backoff.NewExponentialBackOff()
-	waits.InitialInterval = 50 * time.Millisecond
-	waits.Multiplier = math.E
-	waits.MaxInterval = 60 * time.Second
-	waits.RandomizationFactor = 0.3
-	waits.Reset()
-	return waits
-}
-
 // nextWait starts over after a connection that has lived longer than the wait. So a server
 // that accepts connections and drops them at once is tried less and less often, like one
 // that accepts none.
-func nextWait(waits *backoff.ExponentialBackOff, lived time.Duration) time.Duration {
+func nextWait(waits backoff.BackOff, lived time.Duration) time.Duration {
 	wait := waits.NextBackOff()
 	if lived >= wait {
 		waits.Reset()
 		wait = waits.NextBackOff()
 	}
-	return min(wait, waits.MaxInterval) // jitter is added to the maximum too
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	return min(wait, retry.LongestListen) // jitter is added to the maximum too
 }

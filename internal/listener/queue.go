@@ -3,6 +3,8 @@ package listener
 import (
 	"context"
 	"sync"
+
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // Notification is one NOTIFY.
@@ -52,7 +54,7 @@ func (q *queue) add(n Notification) {
 		q.next.Dropped++
 		q.next.Gap = true
 	}
-	q.signal()
+	wait.Wake(q.ready)
 }
 
 // gap notes that notifications may be missing.
@@ -60,14 +62,7 @@ func (q *queue) gap() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.next.Gap = true
-	q.signal()
-}
-
-func (q *queue) signal() {
-	select {
-	case q.ready <- struct{}{}:
-	default:
-	}
+	wait.Wake(q.ready)
 }
 
 // take returns the batch so far, and false if there is nothing in it.

@@ -62,7 +62,7 @@ func (w *waits) install(l *listener.Listener) {
 	w.slept = make(chan time.Duration, 100)
 	l.SetTime(
 		func() time.Time { return time.Unix(0, w.now.Load()) },
-		func(_ context.Context, d time.Duration) { w.slept <- d },
+		func(_ context.Context, d time.Duration) error { w.slept <- d; return nil },
 	)
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gworker/gworker/internal/wait"
 )
 
 const (
@@ -161,10 +163,5 @@ func closeConn(conn *pgx.Conn) {
 		_ = conn.PgConn().Conn().SetDeadline(time.Now().Add(closeTimeout))
 		_ = conn.Close(context.Background())
 	}
-	timer := time.NewTimer(closeTimeout)
-	defer timer.Stop()
-	select {
-	case <-conn.PgConn().CleanupDone():
-	case <-timer.C:
-	}
+	wait.For(context.Background(), conn.PgConn().CleanupDone(), closeTimeout)
 }

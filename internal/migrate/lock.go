@@ -3,14 +3,15 @@ package migrate
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/schema"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // lockSpace is the first half of the advisory lock's key ("gwmi" in ASCII); the
@@ -19,13 +20,6 @@ const lockSpace = 0x67776d69
 
 // closeTimeout bounds the end of a connection, as its server may no longer answer.
 const closeTimeout = 5 * time.Second
-
-// How long a process waits before it asks for the lock again; each wait is twice
-// the last.
-const (
-	firstLockWait = 10 * time.Millisecond
-	lastLockWait  = 500 * time.Millisecond
-)
 
 // lock waits until this is the only gworker that migrates the schema. It takes a
 // transaction's advisory lock, on a connection outside the pool: a session's lock, which
@@ -57,7 +51,7 @@ func lock(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (release fu
 		_, _ = conn.Exec(ctx, "rollback")
 		_ = conn.Close(ctx)
 	}
-	for wait := firstLockWait; ; wait = min(2*wait, lastLockWait) {
+	for waits := retry.MigrationLockBackoff(); ; {
 		locked, err := tryLock(ctx, conn, name)
 		if err != nil {
 			release()
@@ -66,7 +60,7 @@ func lock(ctx context.Context, pool *pgxpool.Pool, name schema.Name) (release fu
 		if locked {
 			return release, nil
 		}
-		if err := pause(ctx, wait/2+rand.N(wait)); err != nil {
+		if err := wait.Sleep(ctx, waits.NextBackOff()); err != nil {
 			release()
 			return nil, fmt.Errorf("waiting for another process to migrate: %w", err)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -14,14 +13,12 @@ import (
 
 	"github.com/gworker/gworker/db"
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/wait"
 )
 
-// How often a run tries again if no process has made progress, and how long it waits before
-// the first of those tries; each wait is twice the last.
-const (
-	triesWithoutProgress = 6
-	firstWait            = 20 * time.Millisecond
-)
+// triesWithoutProgress is how often a run tries again if no process has made progress.
+const triesWithoutProgress = 6
 
 // schemaFile makes the schema; goose passes over it.
 const schemaFile = "000000_schema.sql"
@@ -41,7 +38,7 @@ type run struct {
 // untilDone applies what is pending until nothing is, however often another process is
 // faster.
 func (r *run) untilDone(ctx context.Context) (now *state, err error) {
-	best, tries, wait := -1, 0, firstWait
+	best, tries, waits := -1, 0, retry.MigrationBackoff()
 	for {
 		next, err := r.source.read(ctx)
 		if err != nil {
@@ -55,7 +52,8 @@ func (r *run) untilDone(ctx context.Context) (now *state, err error) {
 			return now, nil
 		}
 		if at := now.applied(); at > best {
-			best, tries, wait = at, 0, firstWait
+			best, tries = at, 0
+			waits.Reset()
 		}
 		err = r.apply(ctx, now)
 		switch {
@@ -72,10 +70,9 @@ func (r *run) untilDone(ctx context.Context) (now *state, err error) {
 		if err == nil {
 			continue
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := wait.Sleep(ctx, waits.NextBackOff()); err != nil {
 			return now, err
 		}
-		wait *= 2
 	}
 }
 
@@ -211,15 +208,4 @@ func lockedJobs(err error) error {
 		return &LockedJobsError{Err: err}
 	}
 	return err
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -21,8 +21,6 @@ import (
 const (
 	// closeTimeout bounds the deregistration, as the server may not answer.
 	closeTimeout = 5 * time.Second
-	// firstRetry is the wait after a heartbeat that failed.
-	firstRetry = 200 * time.Millisecond
 	// After unused without a statement, the connection is tested before its next use;
 	// the test may take unusedTimeout.
 	unused        = time.Minute
@@ -141,7 +139,7 @@ var errUnwritten = errors.New("the worker's row is not written, although the sta
 func (h *Heartbeat) Run(ctx context.Context) {
 	due := h.next.set(h.Interval)
 	defer h.next.stop()
-	again := firstRetry
+	waits := retry.HeartbeatBackoff(h.Interval)
 	for {
 		select {
 		case <-ctx.Done():
@@ -158,11 +156,10 @@ func (h *Heartbeat) Run(ctx context.Context) {
 			if h.Trouble != nil && (statement.IsReadOnly(err) || statement.Unanswered(err)) {
 				h.Trouble(err)
 			}
-			wait = min(again, h.Interval)
-			again *= 2
+			wait = waits.NextBackOff()
 			h.Events.Emit(event.HeartbeatFailed{WorkerID: h.WorkerID, Err: err, RetryIn: wait})
 		default:
-			again = firstRetry
+			waits.Reset()
 		}
 		h.next.set(wait)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // doubtWait is the time after which a job that seems lost is checked again: its outcome may
@@ -49,7 +50,7 @@ func NewLockWatch(w *LockWatch) *LockWatch {
 }
 
 // Look makes the next look come at once. It may be called from any goroutine.
-func (w *LockWatch) Look() { wake(w.now) }
+func (w *LockWatch) Look() { wait.Wake(w.now) }
 
 // LookForCancelled makes a look for cancelled jobs come at once: a job of this
 // worker was announced as cancelled, or such an announcement may have been missed.
@@ -58,14 +59,7 @@ func (w *LockWatch) LookForCancelled(announced bool) {
 	if announced {
 		w.announced.Store(true)
 	}
-	wake(w.cancelled)
-}
-
-func wake(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	wait.Wake(w.cancelled)
 }
 
 // Run looks until ctx ends. Errors of the database do not end it: the claims and

@@ -1,7 +1,7 @@
 // Package retry decides which database errors pass by themselves, and how long to wait
 // before the next try. The waits and their bounds are those of the Node and Rust
 // workers, so that all workers of a mixed fleet put the same load on a struggling
-// server. sqlstates.go is the table of all error codes.
+// server. sqlstates.go is the table of all error codes, backoff.go has all the waits.
 //
 // The one thing not to break: if the server refuses something because of its values, a
 // constraint or a trigger, that is an answer and not an outage. The same statement would
@@ -12,9 +12,7 @@ import (
 	"errors"
 	"io"
 	"net"
-	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -172,17 +170,4 @@ func SessionOnly(err error) bool {
 		return answer.Routine == "RevalidateCachedQuery"
 	}
 	return false
-}
-
-// Backoff returns a fresh sequence of waits for a class: 50 ms to 5 s for
-// contention, 3 s to 120 s otherwise, growing by 1.5 with jitter, forever.
-func Backoff(c Class) backoff.BackOff {
-	b := backoff.NewExponentialBackOff()
-	b.Multiplier = 1.5
-	b.RandomizationFactor = 0.3
-	b.InitialInterval, b.MaxInterval = 3*time.Second, 120*time.Second
-	if c == Contention {
-		b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 5*time.Second
-	}
-	return b
 }

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // streams are a process's standard streams: pipes, and the goroutines at this
@@ -88,13 +90,7 @@ func (s *streams) run() {
 
 // drain waits until all output is read, but not beyond ctx or the limit.
 func (s *streams) drain(ctx context.Context, limit time.Duration) {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-s.read:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	wait.For(ctx, s.read, limit)
 }
 
 // close ends the goroutines, whoever may hold the other ends, and waits for
