@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/gworker/gworker/internal/contain"
-	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/gworkertype"
 	"github.com/gworker/gworker/internal/scheduler"
-	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/store"
 )
 
@@ -56,6 +54,7 @@ type FieldError struct {
 	Problem string
 }
 
+// Error names the field and what is wrong with it.
 func (e *FieldError) Error() string { return e.Field + " " + e.Problem }
 
 // problem makes a FieldError.
@@ -63,26 +62,30 @@ func problem(field, format string, args ...any) error {
 	return &FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}
 }
 
-// A StatementTimeoutError is the error of one of gworker's own statements that
-// did not end within StatementTimeout. It names the statement.
-type StatementTimeoutError = statement.TimeoutError
+// The errors that come from deep inside. Package gworkertype declares them and has more of
+// their kind, such as *gworkertype.MissingObjectsError.
+type (
+	// A StatementTimeoutError is the error of one of gworker's own statements that
+	// did not end within StatementTimeout. It names the statement.
+	StatementTimeoutError = gworkertype.StatementTimeoutError
 
-// A PanicError is what a panic of the program's own code becomes: of a handler's,
-// the failure of its job. Value is what it panicked with and Stack is where. The
-// error's text is short, "panic: " and the value's text; the job's last error is
-// that text and the stack.
-type PanicError = contain.PanicError
+	// A PanicError is what a panic of the program's own code becomes: of a handler's,
+	// the failure of its job. Value is what it panicked with and Stack is where. The
+	// error's text is short, "panic: " and the value's text; the job's last error is
+	// that text and the stack.
+	PanicError = gworkertype.PanicError
 
-// An IncompatibleSchemaError is returned when the schema holds a breaking
-// revision that is newer than this version of gworker. Nothing was changed; the
-// binary exits with status 57 then, as other Graphile Workers do.
-type IncompatibleSchemaError = migrate.IncompatibleError
+	// An IncompatibleSchemaError is returned when the schema holds a breaking
+	// revision that is newer than this version of gworker. Nothing was changed; the
+	// binary exits with status 57 then, as other Graphile Workers do.
+	IncompatibleSchemaError = gworkertype.IncompatibleSchemaError
 
-// A LockedJobsError is returned when revision 11 could not be applied because a
-// worker is running jobs or has left locks behind. Nothing of it was changed; earlier
-// revisions that were missing have been applied, and stay so.
-type LockedJobsError = migrate.LockedJobsError
+	// A LockedJobsError is returned when revision 11 could not be applied because a
+	// worker is running jobs or has left locks behind. Nothing of it was changed; earlier
+	// revisions that were missing have been applied, and stay so.
+	LockedJobsError = gworkertype.LockedJobsError
 
-// A LedgerError is returned when the table migrations of the schema is another
-// program's, or has lost rows of revisions that the schema shows. Nothing was changed.
-type LedgerError = migrate.LedgerError
+	// A LedgerError is returned when the table migrations of the schema is another
+	// program's, or has lost rows of revisions that the schema shows. Nothing was changed.
+	LedgerError = gworkertype.LedgerError
+)

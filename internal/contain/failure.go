@@ -32,7 +32,7 @@ func Read(err error) error {
 	case *Failure:
 		return safe
 	case *PanicError:
-		if safe != nil && safe.text != "" {
+		if isRead(safe) {
 			return safe
 		}
 	}
@@ -122,7 +122,7 @@ func Tried(err error, look func(error)) error {
 	case *Failure:
 		read.note("Is or As", e)
 	case *PanicError:
-		read.whole = false
+		read.Opaque = true
 	}
 	return err
 }

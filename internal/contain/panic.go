@@ -5,20 +5,12 @@ import (
 	"reflect"
 	"runtime/debug"
 	"strings"
+
+	"github.com/gworker/gworker/gworkertype"
 )
 
-// PanicError is what a panic of the user's code becomes: of a handler's, the
-// failure of its job. Its text is one line or few, "panic: " and what the code
-// panicked with; the job's last_error holds the stack as well.
-type PanicError struct {
-	// Value is what the code panicked with.
-	Value any
-	// Stack is where it did, as debug.Stack gives it.
-	Stack string
-
-	text  string // of Value; "" if the error was made by hand
-	whole bool   // Value is an error that can be looked through
-}
+// PanicError is what a panic of the user's code becomes.
+type PanicError = gworkertype.PanicError
 
 // Recovered is what a panic with this value becomes, for deferred functions that
 // have just recovered from it.
@@ -29,30 +21,16 @@ func newPanicError(value any, stack string) *PanicError {
 	if err, is := value.(error); is {
 		f := &Failure{err: err}
 		f.read()
-		if e.text, e.whole = f.text, f.whole; e.text != NoText {
+		if e.Text, e.Opaque = f.text, !f.whole; e.Text != NoText {
 			return e
 		}
 	}
-	e.text = TextOf(value)
+	e.Text = TextOf(value)
 	return e
 }
 
-func (e *PanicError) Error() string {
-	if e.text == "" {
-		return "panic: " + TextOf(e.Value)
-	}
-	return "panic: " + e.text
-}
-
-// Unwrap returns the value if the code panicked with an error, unless that one's
-// methods panic as well.
-func (e *PanicError) Unwrap() error {
-	if e.text != "" && !e.whole {
-		return nil
-	}
-	err, _ := e.Value.(error)
-	return err
-}
+// isRead reports whether an error is one that newPanicError has made, or as good.
+func isRead(e *PanicError) bool { return e != nil && e.Text != "" && e.Text == Bounded(e.Text) }
 
 // TextOf is the text of what code panicked with; it is never empty.
 func TextOf(value any) string {

@@ -14,7 +14,6 @@ package migrate
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -103,8 +102,7 @@ func Up(ctx context.Context, pool *pgxpool.Pool, o Options) (Result, error) {
 
 // explain adds what was being done to an error that does not say so itself.
 func (r *run) explain(err error) error {
-	var own interface{ ownMigrationError() }
-	if errors.As(err, &own) {
+	if saysItself(err) {
 		return err
 	}
 	return fmt.Errorf("migrating schema %q: %w", r.options.Schema, err)

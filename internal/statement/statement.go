@@ -11,7 +11,6 @@ package statement
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/gworkertype"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/schema"
 )
@@ -152,22 +152,7 @@ func Name(sql string) string {
 }
 
 // TimeoutError is the error of a statement that its own time-out ended.
-type TimeoutError struct {
-	// Statement is its name in db/queries.
-	Statement string
-	// After is the bound.
-	After time.Duration
-	Err   error
-}
-
-func (e *TimeoutError) Error() string {
-	return fmt.Sprintf("statement %s did not end within %s: %v", e.Statement, e.After, e.Err)
-}
-
-func (e *TimeoutError) Unwrap() error { return e.Err }
-
-// Timeout makes the error a net.Error-like time-out for callers that ask.
-func (e *TimeoutError) Timeout() bool { return true }
+type TimeoutError = gworkertype.StatementTimeoutError
 
 var errOwnTimeout = errors.New("statement time-out")
 
