@@ -105,7 +105,7 @@ func (f addFlags) spec(args []string, stdin io.Reader) (gworker.JobSpec, error) 
 	}, nil
 }
 
-// readPayload takes the payload from the one place that was named.
+// readPayload reads the payload from where the flags say.
 func (f addFlags) readPayload(dash bool, stdin io.Reader) (json.RawMessage, error) {
 	named := 0
 	for _, given := range []bool{dash, f.payload != "", f.payloadFile != ""} {
@@ -156,15 +156,14 @@ func (f addFlags) print(out io.Writer, job *gworker.JobRow) error {
 	return err
 }
 
-// addedJSON is what became of a job that was to be added: Added says whether it is
-// new, or one with its key was there.
+// addedJSON is the result of adding a job. Added is false if a job with its key existed.
 type addedJSON struct {
 	jobJSON
 	Added bool `json:"added"`
 }
 
-// jobJSON is a job as the binary prints it; the names are those of the columns,
-// and docs/administration.md says when the optional ones are there.
+// jobJSON is a job as the binary prints it. The names are those of the columns;
+// docs/administration.md says when the optional fields are present.
 type jobJSON struct {
 	ID            int64           `json:"id"`
 	State         string          `json:"state,omitempty"`

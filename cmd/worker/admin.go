@@ -16,8 +16,7 @@ const (
 	adminGroup = "admin"
 )
 
-// addAdminCommands adds what people do to a queue by hand, apart from the
-// commands that are there already.
+// addAdminCommands adds the commands for administration that are not added elsewhere.
 func addAdminCommands(root *cobra.Command, shared *sharedFlags) {
 	root.AddGroup(&cobra.Group{ID: mainGroup, Title: "Commands:"}, &cobra.Group{ID: adminGroup, Title: "Administration:"})
 	for _, cmd := range root.Commands() {

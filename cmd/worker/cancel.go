@@ -13,7 +13,7 @@ import (
 	"github.com/gworker/gworker/internal/terminal"
 )
 
-// errJobNotFound makes the command fail; what there is to say is printed.
+// errJobNotFound makes the command fail; the results are printed before.
 var errJobNotFound = errors.New("no such job: it is complete, was removed, or never was")
 
 func newCancelCommand(shared *sharedFlags) *cobra.Command {
@@ -54,8 +54,8 @@ failed, already_failed and not_found; for the last one the exit status is 1.`,
 	return cmd
 }
 
-// cancelJobs cancels one job after the other, and tells of each at once: what was
-// cancelled stays so if a later one fails.
+// cancelJobs cancels one job after the other and reports each at once: jobs stay cancelled
+// if a later one cannot be.
 func cancelJobs(ctx context.Context, client *gworker.Client, out io.Writer, ids []int64, reason string, asJSON bool) error {
 	if len(ids) == 0 && !asJSON {
 		fmt.Fprintln(out, "no jobs were named: nothing to do")

@@ -8,7 +8,7 @@ import (
 	"github.com/gworker/gworker"
 )
 
-// claimFlags say which jobs a worker takes, how far ahead, and by which clock.
+// claimFlags say which jobs a worker claims, how far ahead, and by which clock.
 type claimFlags struct {
 	forbidden  []string
 	accepted   []string
@@ -29,7 +29,7 @@ func (f *claimFlags) register(cmd *cobra.Command) {
 		"this machine's clock, not the database's, decides when jobs are due")
 }
 
-// apply sets what was given to the command that runs, which may be the root.
+// apply sets the options that were given to the command, which may be the root.
 func (f *claimFlags) apply(cmd *cobra.Command, config gworker.Config) gworker.Config {
 	config.ForbiddenFlags, config.AcceptedFlags = f.forbidden, f.accepted
 	config.LocalQueue.Size = f.localQueue

@@ -51,7 +51,7 @@ deleted task identifiers until they are restarted: name their tasks.`,
 			options.KeepTasks = append(options.KeepTasks, own...)
 			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
 				result, err := client.Cleanup(cmd.Context(), options)
-				// What was deleted before an error is gone: say so.
+				// What was deleted before an error is gone, so print it.
 				if err != nil && result.FailedJobs == 0 && len(result.Tasks)+len(result.Queues) == 0 {
 					return err
 				}
@@ -70,10 +70,9 @@ deleted task identifiers until they are restarted: name their tasks.`,
 	return cmd
 }
 
-// tasksToKeep are the identifiers of a tasks folder. Unless it was asked for, it
-// need not be there.
+// tasksToKeep are the identifiers of a tasks folder. The default folder may be missing.
 func tasksToKeep(dir string, asked bool, logger *zap.Logger) ([]string, error) {
-	files := taskFlags{dir: dir, allowWritable: true} // nothing of it runs
+	files := taskFlags{dir: dir, allowWritable: true} // no task of it runs
 	loaded, err := files.load(logger)
 	if !asked && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, gworker.ErrNoTasks)) {
 		return nil, nil

@@ -10,25 +10,25 @@ import (
 	"github.com/gworker/gworker"
 )
 
-// completionTimeout is how long a shell waits for values from the database. Whatever
-// goes wrong there, it gets none: nobody could read an error.
+// completionTimeout is how long a shell waits for values from the database. After an error
+// it gets none, since a completion cannot show errors.
 const completionTimeout = 2 * time.Second
 
 type completion = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
 
-// complete has a shell complete a flag's values.
+// complete makes shells complete a flag's values.
 func complete(cmd *cobra.Command, flag string, values completion) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, values); err != nil {
 		panic(err) // the flag is not defined
 	}
 }
 
-// words completes one of a few values.
+// words completes fixed values.
 func words(values ...string) completion {
 	return cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
 }
 
-// fromDatabase completes with what read finds.
+// fromDatabase completes the values that read returns.
 func fromDatabase(shared *sharedFlags, read func(context.Context, *gworker.Client) ([]string, error)) completion {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)

@@ -14,8 +14,8 @@ import (
 )
 
 // configFile is the file of --config: options of "worker run" by their names, without
-// dashes. A value is what would stand on the command line; options of several texts take
-// a list, too.
+// dashes. A value is written as on the command line; options that can be repeated also take
+// a list.
 type configFile struct {
 	path    string
 	options map[string]fileOption
@@ -27,7 +27,7 @@ type fileOption struct {
 	list   bool
 }
 
-// readConfigFile reads a file of options. Names are those of the options it may have.
+// readConfigFile reads a file of options, whose names must be among those given.
 func readConfigFile(path string, names []string) (configFile, error) {
 	file := configFile{path: path, options: make(map[string]fileOption)}
 	switch filepath.Ext(path) {
@@ -51,7 +51,7 @@ func readConfigFile(path string, names []string) (configFile, error) {
 		top = document.Content[0]
 	}
 	switch {
-	case top.Kind == yaml.ScalarNode && top.Tag == "!!null": // nothing but comments
+	case top.Kind == yaml.ScalarNode && top.Tag == "!!null": // only comments
 		return file, nil
 	case top.Kind != yaml.MappingNode:
 		return file, fmt.Errorf(`%s has no options: they are lines such as "jobs: 4"`, path)
@@ -80,7 +80,7 @@ func (f configFile) add(key, value *yaml.Node, names []string) error {
 	return nil
 }
 
-// texts are a value as it is written, or those of a list.
+// texts are the values of a list, or the one value.
 func texts(value *yaml.Node) (values []string, list bool, err error) {
 	for value.Kind == yaml.AliasNode {
 		value = value.Alias
@@ -104,7 +104,7 @@ func texts(value *yaml.Node) (values []string, list bool, err error) {
 	return values, true, nil
 }
 
-// didYouMean offers the name that is spelt nearly like that, if one is.
+// didYouMean suggests the name with the most similar spelling, if there is one.
 func didYouMean(name string, names []string, write func(name string) string) string {
 	plain := strings.NewReplacer("_", "-", " ", "-").Replace(strings.ToLower(strings.TrimLeft(name, "-")))
 	best, least := "", 3
@@ -121,7 +121,7 @@ func didYouMean(name string, names []string, write func(name string) string) str
 
 func quoted(name string) string { return strconv.Quote(name) }
 
-// distance is how many characters have to be changed, added or left out (Levenshtein).
+// distance is the Levenshtein distance of two names.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -49,8 +49,8 @@ func loadCrontab(cmd *cobra.Command, named, tasks string) (crontabFile, error) {
 // config is the crontab for a worker.
 func (f crontabFile) config() gworker.CronConfig { return gworker.CronConfig{Crontab: f.text} }
 
-// announce says that the crontab is in use, and which of its tasks this worker
-// does not run: other workers may, or a name is misspelt.
+// announce logs that the crontab is used, and which of its tasks this worker does not have:
+// other workers may have them, or a name is misspelt.
 func (f crontabFile) announce(tasks []gworker.Task, logger *zap.Logger) {
 	if len(f.items) == 0 {
 		return

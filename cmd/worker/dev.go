@@ -29,8 +29,8 @@ var exampleFiles embed.FS
 const (
 	devDatabase = "gworker"
 	exampleTask = "hello"
-	// sharedExample is the example task on a database that is not dev's own,
-	// where hello may be the task of other workers.
+	// sharedExample is the example task on a database of the user's, where hello may be
+	// a task of other workers.
 	sharedExample  = "gworker_dev_hello"
 	examplePayload = `{"name":"world"}`
 	stopTimeout    = 15 * time.Second
@@ -64,7 +64,7 @@ that are meant for a task of yours.`,
 			defer outliveReaders()()
 			f.logJobs = cmd.Flags().Changed("log-level")
 			if !f.logJobs {
-				shared.logLevel = "warn" // what ran is printed; the rest would hide it
+				shared.logLevel = "warn" // jobs are printed; log lines would hide them
 			}
 			logger, err := shared.logger(cmd)
 			if err != nil {
@@ -87,7 +87,7 @@ that are meant for a task of yours.`,
 }
 
 func runDev(ctx context.Context, shared *sharedFlags, f devFlags, crontab crontabFile, logger *zap.Logger) (err error) {
-	// The worker does not exist yet when a signal may already come.
+	// A signal can arrive before the worker exists.
 	var abandon func()
 	var mu sync.Mutex
 	ctx, release := untilSignal(ctx, logger, time.Now, func() {
@@ -144,9 +144,9 @@ func runDev(ctx context.Context, shared *sharedFlags, f devFlags, crontab cronta
 	return worker.Run(ctx)
 }
 
-// forgetClientSettings removes libpq's PG* variables from the environment: they are
-// about other servers. What the connection string of the private one says goes before
-// most of them, but not before PGSERVICE, PGOPTIONS, PGREQUIREAUTH and their like.
+// forgetClientSettings removes libpq's PG* variables from the environment, which are for
+// other servers. The private server's connection string overrides most of them, but not
+// PGSERVICE, PGOPTIONS, PGREQUIREAUTH and the like.
 func forgetClientSettings() error {
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
@@ -160,7 +160,7 @@ func forgetClientSettings() error {
 	return nil
 }
 
-// startDevServer also returns the folder that keeps the data.
+// startDevServer starts the private server, and also returns the folder of its data.
 func startDevServer(ctx context.Context, out io.Writer, dir string) (*devpg.Server, string, error) {
 	if dir == "" {
 		var err error
@@ -184,13 +184,13 @@ func startDevServer(ctx context.Context, out io.Writer, dir string) (*devpg.Serv
 type devSession struct {
 	shared  *sharedFlags
 	url     string
-	dataDir string // empty if the database is not dev's own
+	dataDir string // empty on a database of the user's
 	another bool   // another dev has started the server, and stops it
 	once    bool
 	out     io.Writer
 	tasks   []gworker.Task
-	example bool // the example tasks are all there is
-	// ownExample says that the example job is for a task of the user's.
+	example bool // there are only the example tasks
+	// ownExample says that the user has a task for the example job.
 	ownExample bool
 
 	mu      sync.Mutex
@@ -206,8 +206,8 @@ func (s *devSession) exampleTask() string {
 	return exampleTask
 }
 
-// loadTasks loads the folder, or the examples if there is none. The example job
-// needs its task either way.
+// loadTasks loads the folder, or the examples if there is none. It adds the task of the
+// example job in either case.
 func (s *devSession) loadTasks(files taskFlags, logger *zap.Logger) error {
 	folder := "exampletasks/own"
 	if s.dataDir == "" {
@@ -252,8 +252,8 @@ func (s *devSession) worker(f devFlags, crontab crontabFile, logger *zap.Logger)
 	})
 }
 
-// addExample installs the schema and adds the example job. Its key keeps one
-// of it in the queue, however often dev is started.
+// addExample installs the schema and adds the example job. Because of its key, at most one
+// is in the queue, however often dev is started.
 func (s *devSession) addExample(ctx context.Context) error {
 	client, err := gworker.NewClient(gworker.ClientConfig{
 		DatabaseURL: s.url, Schema: s.shared.schemaName(), NoPreparedStatements: s.shared.unprepared,

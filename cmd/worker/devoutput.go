@@ -12,8 +12,8 @@ import (
 	"github.com/gworker/gworker/internal/terminal"
 )
 
-// observe prints what ran, and after the first job what to try next. What it
-// does not print, or everything, goes to the log.
+// observe prints jobs, and after the first one what to try next. Other events, or all, go to
+// the log.
 func (s *devSession) observe(log func(event.Event), logJobs bool) func(event.Event) {
 	return func(e event.Event) {
 		if !s.print(e) || logJobs {
@@ -74,7 +74,7 @@ func (s *devSession) sayScheduled(jobs []event.CronJob, minute time.Time) {
 	}
 }
 
-// sayNext says once what to try next.
+// sayNext prints what to try next, once.
 func (s *devSession) sayNext() { s.next.Do(func() { s.sayText(s.nextSteps()) }) }
 
 func (s *devSession) nextSteps() string {
@@ -122,7 +122,7 @@ func terminalText(format string, args ...any) string {
 	return b.String()
 }
 
-// taskSteps says how to run a task of one's own.
+// taskSteps prints how to run your own task.
 func (s *devSession) taskSteps(url string) string {
 	if s.example {
 		return fmt.Sprintf(`  2. Write a task of your own, start this again, and add a job for it:
@@ -135,7 +135,7 @@ func (s *devSession) taskSteps(url string) string {
 `, self(), forShell(s.tasks[0].Identifier()), url)
 }
 
-// self is how this program was called, as far as one can tell.
+// self is how this program was called, as far as can be known.
 func self() string {
 	if strings.Contains(os.Args[0], "go-build") {
 		return "go run ./cmd/worker" // which builds into Go's own folders

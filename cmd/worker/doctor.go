@@ -34,7 +34,7 @@ and warnings leave it at 0.`,
 			}
 			defer client.Close()
 			report, err := client.Doctor(cmd.Context())
-			// What was found before an error may be its reason.
+			// The findings before an error may explain it.
 			if err == nil || len(report.Findings) > 0 {
 				if err := printReport(shared.std.out, report, asJSON, all); err != nil {
 					return fmt.Errorf("printing the report: %w", err)
@@ -58,12 +58,12 @@ func printReport(out io.Writer, report gworker.Report, asJSON, all bool) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(report)
 	}
-	// Ids, names and applications are other people's texts.
+	// Ids, names and applications are texts from outside.
 	_, err := io.WriteString(out, terminal.Block(reportText(report, all)))
 	return err
 }
 
-// reportText is the report for people, the worst first.
+// reportText is the report as text, the worst findings first.
 func reportText(report gworker.Report, all bool) string {
 	var b strings.Builder
 	terminal.Fprintf(&b, "schema %q at revision %d, PostgreSQL %s, %s\n",
@@ -82,7 +82,7 @@ func reportText(report gworker.Report, all bool) string {
 		if len(f.Help) > 0 {
 			b.WriteString("  What helps:\n")
 			for _, line := range f.Help {
-				// Not wrapped: it is to be copied.
+				// Not wrapped, so that it can be copied.
 				b.WriteString("    " + strings.ReplaceAll(line, "\n", "\n    ") + "\n")
 			}
 		}

@@ -25,8 +25,8 @@ import (
 const (
 	statusFailure = 1
 	statusUsage   = 2
-	// statusIncompatible is what every Graphile Worker exits with when the
-	// schema has moved on to a revision that it must not work on.
+	// statusIncompatible is the status of every Graphile Worker when the schema has a
+	// breaking revision that it does not know.
 	statusIncompatible = 57
 )
 
@@ -55,13 +55,13 @@ func exitStatus(err error) int {
 	return statusFailure
 }
 
-// explain is the one line that a person reads: the cause, and what to do.
+// explain is the one line that is printed: the cause, and what to do.
 func explain(err error) string {
 	text := err.Error()
 	var field *gworker.FieldError
 	if errors.As(err, &field) {
 		text = field.Error()
-		// Of a list, an entry is named by its place.
+		// An entry of a list is named by its position.
 		list, _, _ := strings.Cut(field.Field, "[")
 		if flag, ok := flagOf[list]; ok {
 			var set *settingError
@@ -89,21 +89,20 @@ var (
 	statementName   = regexp.MustCompile(`statement [A-Z]\w+: `)
 )
 
-// withoutStatements speaks of what the user did, not of our names for statements.
+// withoutStatements removes the internal names of statements from an error's text.
 func withoutStatements(text string) string {
 	text = silentStatement.ReplaceAllString(text, "the database did not do it within $1: ")
 	return statementName.ReplaceAllLiteralString(text, "")
 }
 
-// notPostgres matches what pgconn says of answers that are none of the protocol's.
+// notPostgres matches pgconn's errors about answers that are not PostgreSQL's protocol.
 var notPostgres = regexp.MustCompile(`invalid (body|message) length|unknown message type`)
 
-// refusedTLS matches the line of a try with TLS that is made again without.
+// refusedTLS matches the line of a refused attempt with TLS, which is repeated without.
 var refusedTLS = regexp.MustCompile(`^\S+ \(\S+\): tls error: server refused TLS connection$`)
 
-// oneLine joins the lines of a text. A line that repeats another says nothing
-// new: each address is tried with and without TLS. Nor does one that a try with TLS
-// was refused, where it is not the last word.
+// oneLine joins the lines of a text. It leaves out repeated lines, since each address is
+// tried with and without TLS, and the refusal of TLS if another line follows.
 func oneLine(text string) string {
 	var lines []string
 	for line := range strings.Lines(text) {
@@ -210,7 +209,7 @@ func hintFor(err error) string {
 		return "what answers there is no PostgreSQL: check host and port in " + whereFrom
 	case errors.As(err, &connect) && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)):
 		return "the connection was ended before PostgreSQL answered: see whether it runs, and the log of a proxy that is in between"
-	case errors.Is(err, context.DeadlineExceeded): // last: it may have cut off a try after others that say more
+	case errors.Is(err, context.DeadlineExceeded): // last: tries before the one that it interrupted may say more
 		return "the server did not answer: check host, port and firewall"
 	}
 	return ""
@@ -245,8 +244,8 @@ var (
 	keywordPassword = regexp.MustCompile(`(?i)(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)`)
 )
 
-// hideSecrets is the last guard: what reads like a password in a connection
-// string is not printed, wherever it came from.
+// hideSecrets is the last guard: it hides what looks like a password of a connection string,
+// wherever it came from.
 func hideSecrets(text string) string {
 	text = urlPassword.ReplaceAllString(text, "${1}xxxxx@")
 	return keywordPassword.ReplaceAllString(text, "${1}xxxxx")

@@ -56,7 +56,7 @@ func (f *sharedFlags) schemaName() string {
 	return os.Getenv("GRAPHILE_WORKER_SCHEMA")
 }
 
-// schemaOrDefault is the schema's name for people.
+// schemaOrDefault is the schema's name for messages.
 func (f *sharedFlags) schemaOrDefault() string {
 	if name := f.schemaName(); name != "" {
 		return name
@@ -79,6 +79,6 @@ func (f *sharedFlags) client() (*gworker.Client, error) {
 	})
 }
 
-// commandConnectTimeout is the default of --connect-timeout for commands that do one
-// thing, for which a person waits.
+// commandConnectTimeout is the default of --connect-timeout for all commands but run, since
+// a person waits for them.
 const commandConnectTimeout = 10 * time.Second

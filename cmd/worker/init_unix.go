@@ -9,17 +9,16 @@ import (
 	"syscall"
 )
 
-// Process 1 of a container is what orphans become the children of: processes whose
-// parents have ended, as a task may leave them. Each stays in the table of processes
-// until they are collected. A worker that waits for processes of its own cannot wait
-// for any process, so as process 1 this program runs itself once more, as a child, and
-// does nothing but collect, and pass signals on.
+// Process 1 of a container inherits orphans: processes whose parents have ended, which tasks
+// may leave behind. They stay in the process table until they are reaped. A worker waits for
+// particular processes and cannot reap arbitrary ones, so as process 1 this program runs
+// itself again as a child, and only reaps processes and forwards signals.
 
-// isInit reports whether orphans are this process's to collect.
+// isInit reports whether this process has to reap orphans.
 func isInit() bool { return os.Getpid() == 1 }
 
 // supervise runs this program with the same arguments as a child, and returns its exit
-// status. It collects every process that ends meanwhile.
+// status. It reaps every process that ends meanwhile.
 func supervise(env []string) int {
 	program, err := os.Executable()
 	if err == nil {
@@ -49,7 +48,7 @@ func collect(child int) int {
 		switch {
 		case err == syscall.EINTR:
 		case err != nil:
-			return statusFailure // the child is gone, whoever has collected it
+			return statusFailure // the child is gone, and was reaped elsewhere
 		case pid != child:
 		case status.Signaled():
 			return 128 + int(status.Signal())

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// interval is a flag's duration that may also be a bare number of milliseconds,
-// as Node's worker takes it.
+// interval is a flag's duration, which may also be a plain number of milliseconds, as in
+// Node's worker.
 type interval time.Duration
 
 // newInterval binds a flag to a duration, which gets its default.

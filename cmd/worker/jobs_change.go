@@ -23,7 +23,7 @@ type change struct {
 	each   bool
 	// call changes the jobs.
 	call func(context.Context, *gworker.Client, []int64) (gworker.ChangedJobs, error)
-	// tell says more about a job, after it was changed or before it would be.
+	// tell adds details about a job that was changed, or would be.
 	tell func(job *gworker.JobInfo, dryRun bool) string
 }
 
@@ -95,7 +95,7 @@ func (c *change) print(out io.Writer, result gworker.ChangedJobs) {
 	}
 }
 
-// mostLines is how many jobs are printed one by one, of each kind.
+// mostLines is how many jobs of each kind are printed one by one.
 const mostLines = 20
 
 func (c *change) lines(jobs int) int {
@@ -116,7 +116,7 @@ func whyUntouched(u gworker.UntouchedJob) string {
 		u.ID, cell(u.Job.Task, 60), cell(u.Job.LockedBy, 60), span(u.Job.ReadAt.Sub(u.Job.LockedAt)), program.Name, u.ID)
 }
 
-// untouched is the error of a command that left out some of what was named.
+// untouched is the error of a command that did not change all jobs that were named.
 func untouched(left, named int, dryRun bool) error {
 	switch {
 	case left == 0:
@@ -127,7 +127,7 @@ func untouched(left, named int, dryRun bool) error {
 	return fmt.Errorf("%d of %s not touched", left, counted(named, "job"))
 }
 
-// tellState says in what state a job is, with what goes with it.
+// tellState describes the state of a job.
 func tellState(job *gworker.JobInfo) string {
 	attempts := fmt.Sprintf("%d of %d attempts", job.Attempts, job.MaxAttempts)
 	switch job.State {

@@ -237,7 +237,7 @@ func printJobs(out io.Writer, page gworker.JobPage) error {
 	return nil
 }
 
-// nextRun is when a job runs, as seen from when it was read; a failed one does not.
+// nextRun is when a job runs, relative to when it was read; a failed one does not run.
 func nextRun(job *gworker.JobInfo) string {
 	if job.State == gworker.StateFailed {
 		return ""
@@ -245,7 +245,7 @@ func nextRun(job *gworker.JobInfo) string {
 	return relative(job.RunAt, job.ReadAt)
 }
 
-// note is the one thing that matters of a job in its state.
+// note is the most important detail of a job in its state.
 func note(job *gworker.JobInfo) string {
 	switch job.State {
 	case gworker.StateRunning:
@@ -260,7 +260,7 @@ func note(job *gworker.JobInfo) string {
 	}
 }
 
-// compact is JSON on one line, if it is such that it can be.
+// compact is JSON on one line, or the text if it is not valid JSON.
 func compact(payload json.RawMessage) string {
 	var b bytes.Buffer
 	if json.Compact(&b, payload) != nil {

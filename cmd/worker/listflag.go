@@ -6,8 +6,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// list is a flag of several texts: it may be repeated, and commas separate them. A
-// text that has a comma stands in double quotes.
+// list is a flag with several values: it can be repeated, and commas separate values. A
+// value with a comma is written in double quotes.
 type list []string
 
 // listVar defines such a flag.

@@ -58,8 +58,8 @@ func consoleLogger(to *terminal.Writer, level zapcore.Level, colors bool) *zap.L
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(to)), level))
 }
 
-// lineEncoder keeps messages, which are the output of tasks now and then, on one
-// line; zap writes attributes as JSON.
+// lineEncoder keeps messages, which may be output of tasks, on one line; zap writes
+// attributes as JSON.
 type lineEncoder struct{ zapcore.Encoder }
 
 func (e lineEncoder) Clone() zapcore.Encoder { return lineEncoder{e.Encoder.Clone()} }
@@ -69,20 +69,20 @@ func (e lineEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*
 	return e.Encoder.EncodeEntry(entry, fields)
 }
 
-// bridge returns the logger for package gworker that writes to zap's, at its level
-// and with its encoder. Stack traces of the worker's own code say nothing, so none is
-// added to errors.
+// bridge returns a logger for package gworker that writes to zap's, with its level and
+// encoder. It adds no stack traces to errors, since those of the worker's own code do not
+// help.
 func bridge(logger *zap.Logger) *slog.Logger {
 	return slog.New(bridged{Handler: zapslog.NewHandler(logger.Core(), zapslog.AddStacktraceAt(slog.Level(math.MaxInt)))})
 }
 
-// bridged is a handler that the worker may call as it is.
+// bridged is a handler that the worker calls directly, without containing panics.
 type bridged struct {
 	slog.Handler
 	contain.Ours
 }
 
-// silence is for a worker whose events an observer writes.
+// silence turns the log off for a worker whose events an observer prints.
 var silence = slog.New(slog.DiscardHandler)
 
 // logEvents makes a worker write its events to the log.

@@ -13,10 +13,10 @@ import (
 	"github.com/gworker/gworker/event"
 )
 
-// The command line of Node's graphile-worker is accepted: its options have the
-// same effect here, without a subcommand too, or say why they cannot.
+// The command line of Node's graphile-worker is accepted: its options have the same effect
+// here, even without a subcommand, or are refused with the reason.
 
-// nodeNames are Node's names of flags that are called otherwise here.
+// nodeNames are Node's names of flags that have other names here.
 func nodeNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	if name == "connection" {
 		name = "database-url"
@@ -24,7 +24,7 @@ func nodeNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	return pflag.NormalizedName(name)
 }
 
-// nodeFlags are Node's options that are commands of their own here, or nothing.
+// nodeFlags are Node's options that are commands here, or do not exist.
 type nodeFlags struct {
 	schemaOnly bool
 	cleanup    []string
@@ -61,7 +61,7 @@ func acceptNodeOptions(root, run *cobra.Command, shared *sharedFlags) {
 	runByFlagsAlone(root, run)
 }
 
-// check refuses what cannot be done, saying what can.
+// check refuses options that are not supported, and says what to use.
 func (f nodeFlags) check(cmd *cobra.Command) error {
 	once, err := cmd.Flags().GetBool("once")
 	switch {
@@ -94,7 +94,7 @@ func migrateOnly(ctx context.Context, shared *sharedFlags) error {
 // cleanupNames are the tasks of --cleanup.
 var cleanupNames = []string{"GC_TASK_IDENTIFIERS", "GC_JOB_QUEUES", "DELETE_PERMAFAILED_JOBS"}
 
-// cleanupTasks splits Node's comma lists, of which there may be several.
+// cleanupTasks splits Node's comma-separated lists; the option can be repeated.
 func (f nodeFlags) cleanupTasks() ([]string, error) {
 	var tasks []string
 	for _, list := range f.cleanup {
@@ -110,8 +110,8 @@ func (f nodeFlags) cleanupTasks() ([]string, error) {
 	return tasks, nil
 }
 
-// runCleanup hands the tasks to the subcommand cleanup. As in Node's worker, the
-// identifiers of the tasks folder are kept.
+// runCleanup runs the subcommand cleanup with the tasks. As in Node's worker, it keeps the
+// identifiers of the tasks folder.
 func (f nodeFlags) runCleanup(cmd *cobra.Command) error {
 	tasks, err := f.cleanupTasks()
 	if err != nil {
@@ -130,8 +130,8 @@ func (f nodeFlags) runCleanup(cmd *cobra.Command) error {
 	return cleanup.RunE(cleanup, tasks)
 }
 
-// runByFlagsAlone makes a command line of flags without a command run jobs, as
-// it does with Node's worker. Nothing at all still prints help.
+// runByFlagsAlone makes a command line with flags and without a command run jobs, as with
+// Node's worker. An empty command line prints help.
 func runByFlagsAlone(root, run *cobra.Command) {
 	help := root.RunE
 	run.LocalFlags().VisitAll(func(flag *pflag.Flag) {
@@ -150,8 +150,8 @@ func runByFlagsAlone(root, run *cobra.Command) {
 	}
 }
 
-// quietSuccesses is Node's environment variable that keeps successes out of the
-// log. Any value but the empty one counts, as there.
+// quietSuccesses is Node's environment variable that keeps successes out of the log. As
+// there, any value but the empty one counts.
 const quietSuccesses = "NO_LOG_SUCCESS"
 
 // withoutSuccesses passes on all events but the completions of jobs.

@@ -48,7 +48,7 @@ func (s *settings) printTo(out io.Writer, cmd *cobra.Command) error {
 	return nil
 }
 
-// warn tells of variables that look like ours and are not.
+// warn logs variables that look like settings and are unknown.
 func (s *settings) warn(logger *zap.Logger) {
 	for _, name := range s.unknown {
 		logger.Warn("a variable that begins with GWORKER_ is not used", zap.String("variable", name))

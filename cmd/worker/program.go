@@ -11,8 +11,8 @@ import (
 	"github.com/gworker/gworker/internal/program"
 )
 
-// defaultProgram is the name where that of the file is no help. The texts of this package
-// have it.
+// defaultProgram is the name in the texts of this package, and for a file whose own name
+// cannot be used.
 const defaultProgram = "worker"
 
 var plainProgram = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)

@@ -51,8 +51,8 @@ the states. The exit status is 1 if a queue that is named is not there.`,
 	return cmd
 }
 
-// missingQueues is the error that names queues which were asked for by name and are
-// not there. Where a page or a filter may have left them out nothing is said.
+// missingQueues is the error that names the queues which were asked for and do not exist. It
+// is nil if a page or a filter may have left them out.
 func missingQueues(names []string, page gworker.QueuePage, filter gworker.QueueFilter) error {
 	if page.NextCursor != "" || filter.Cursor != "" || filter.LockedOnly {
 		return nil

@@ -10,10 +10,10 @@ import (
 	"github.com/gworker/gworker"
 )
 
-// withRows runs a command that goes by what is in the queue. Afterwards it says on
-// stderr if there may be more than this role is shown, also where the command has found
-// nothing: what it says is missing may be there. It says nothing where the command was
-// refused for what it was asked, or has met no database.
+// withRows runs a command whose result depends on the rows of the queue. Afterwards it warns
+// on stderr if row level security may hide rows from this role, even if the command has
+// found nothing, since what it reports as missing may exist. It does not warn if the
+// arguments were refused, or the database could not be reached.
 func (s *sharedFlags) withRows(ctx context.Context, command func(*gworker.Client) error) error {
 	client, err := s.client()
 	if err != nil {

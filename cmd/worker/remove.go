@@ -46,7 +46,7 @@ is the same as complete. The exit status is 1 if there is no such job.`,
 				case errors.Is(err, gworker.ErrJobNotFound):
 					result.NotFound = append(result.NotFound, key)
 				case err != nil:
-					// What was removed before is gone: say so.
+					// Jobs that were removed before are gone, so print them.
 					return errors.Join(result.print(shared, asJSON), err)
 				default:
 					result.Jobs = append(result.Jobs, removed)
@@ -80,7 +80,7 @@ func removeKey(ctx context.Context, client *gworker.Client, key string, dryRun b
 	if err != nil {
 		return removedJSON{}, err
 	}
-	// A job that stays has lost its key.
+	// A job that is not deleted has lost its key.
 	return removedJSON{RemovedKey: key, Deleted: row.Key != "", jobJSON: jsonJob(row)}, nil
 }
 

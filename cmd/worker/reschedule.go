@@ -88,7 +88,7 @@ func (f rescheduleFlags) options(given func(string) bool) (gworker.RescheduleOpt
 	return o, nil
 }
 
-// tellRescheduled says what becomes of a job, or would.
+// tellRescheduled describes when a job runs, or would run.
 func tellRescheduled(job *gworker.JobInfo, o gworker.RescheduleOptions, dryRun bool) string {
 	stays := "it stays failed, since it has used up its attempts: \"" + program.Name + " retry\" runs it again, or give --attempts 0, too"
 	if !dryRun {

@@ -15,8 +15,8 @@ import (
 	"github.com/gworker/gworker/internal/terminal"
 )
 
-// stdio is where a command reads and writes. What it writes is guarded: see package
-// terminal, whose Fprintf is for all that has texts in it.
+// stdio is where a command reads and writes. All output with texts from outside goes through
+// the Fprintf of package terminal, which escapes them.
 type stdio struct {
 	in  io.Reader
 	out io.Writer
@@ -80,14 +80,14 @@ and those of Node's graphile-worker are understood.`,
 	return root
 }
 
-// noArgs refuses arguments as a usage error; on the root command they are
-// misspelt subcommands.
+// noArgs refuses arguments as a usage error; arguments of the root command are misspelt
+// subcommands.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	if strings.ContainsAny(args[0], "=@") || strings.Contains(args[0], "://") {
-		// Most likely a connection string, or a part of one.
+		// Probably a connection string, or a part of one.
 		return usageError{command: cmd.CommandPath(), err: errors.New("unexpected argument: a connection string goes after -c, quoted")}
 	}
 	if !cmd.HasParent() {
@@ -96,14 +96,14 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return usageError{command: cmd.CommandPath(), err: fmt.Errorf("unexpected argument %q", args[0])}
 }
 
-// mayBeEmpty are the flags for which no text means the same as no flag: the first page
-// of a listing, and lists and addresses of workers that may have none. Of --cleanup more
-// can be said.
+// mayBeEmpty are the flags whose empty value means the same as no flag: the first page of a
+// listing, and lists and addresses of workers that may have none. --cleanup has a better
+// error of its own.
 var mayBeEmpty = []string{"cursor", "forbidden-flags", "accepted-flags", "listen-database-url", "cleanup"}
 
-// refuseEmpty refuses flags that were given without a text: most likely a variable of
-// the caller's is not set. Without the flag, a job would be added without its key, all
-// jobs would be listed and then changed, or another database would be asked.
+// refuseEmpty refuses flags with an empty value: probably a variable of the caller's is not
+// set. If the flag were ignored, a job would be added without its key, all jobs would be
+// listed and then changed, or another database would be used.
 func refuseEmpty(cmd *cobra.Command, _ []string) (err error) {
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
 		if err == nil && !slices.Contains(mayBeEmpty, flag.Name) && isEmpty(flag.Value) {
@@ -113,7 +113,7 @@ func refuseEmpty(cmd *cobra.Command, _ []string) (err error) {
 	return err
 }
 
-// isEmpty reports whether a flag of one text or several has an empty one.
+// isEmpty reports whether a flag has an empty value.
 func isEmpty(value pflag.Value) bool {
 	switch value := value.(type) {
 	case *list:

@@ -117,7 +117,7 @@ comes first, then variables, then the file. --print-config shows what is used.`,
 	return cmd
 }
 
-// listenDatabaseURL is empty where there is no other way than that of the pool.
+// listenDatabaseURL is empty if the listener connects like the pool.
 func (f runFlags) listenDatabaseURL() string {
 	if f.listenURL != "" || f.noListen {
 		return f.listenURL
@@ -125,7 +125,7 @@ func (f runFlags) listenDatabaseURL() string {
 	return os.Getenv("LISTEN_DATABASE_URL")
 }
 
-// shutdownAbortTimeout is 0 only where the library is to choose.
+// shutdownAbortTimeout is 0 only for the library's default.
 func (f runFlags) shutdownAbortTimeout() time.Duration {
 	if f.abortTimeout == 0 {
 		return time.Nanosecond

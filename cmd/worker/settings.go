@@ -26,18 +26,18 @@ import (
 //  5. its default.
 //
 // All commands read the variables of the flags that all have; the rest are those of run.
-// dev has a database of its own and reads none.
+// dev has a private database and reads none.
 type settings struct {
 	file    string // --config
 	print   bool   // --print-config
 	sources map[string]string
 	given   map[string]bool // flags of the command line
-	unknown []string        // variables that look like ours
+	unknown []string        // variables that look like settings
 }
 
 const variablePrefix = "GWORKER_"
 
-// earlierVariables are read where a flag is not given.
+// earlierVariables are read for flags that are not given.
 var earlierVariables = map[string]string{
 	"database-url": "DATABASE_URL", "schema": "GRAPHILE_WORKER_SCHEMA", "listen-database-url": "LISTEN_DATABASE_URL",
 }
@@ -56,7 +56,7 @@ func variable(flag string) string {
 	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// read gives the flags of a command the values that they have elsewhere.
+// read sets the flags of a command that have values elsewhere.
 func (s *settings) read(cmd *cobra.Command) error {
 	flags := s.flags(cmd)
 	if len(flags) == 0 {
@@ -153,8 +153,8 @@ func plainly(name, text string, err error) error {
 	return fmt.Errorf("%q cannot be the value of %s: %w", text, name, err)
 }
 
-// unknownVariables are those that a person may have meant for us. Kubernetes makes
-// GWORKER_SERVICE_ and GWORKER_PORT ones for a service that is called gworker.
+// unknownVariables are variables that may have been meant as settings. Kubernetes makes
+// variables GWORKER_SERVICE_* and GWORKER_PORT* for a service that is called gworker.
 func unknownVariables(environment, flags []string) (unknown []string) {
 	for _, entry := range environment {
 		name, _, _ := strings.Cut(entry, "=")

@@ -126,7 +126,7 @@ func printJob(out io.Writer, job *gworker.JobInfo, apart bool) error {
 	return err
 }
 
-// pretty is JSON in lines, if it is such that it can be.
+// pretty is indented JSON, or the text if it is not valid JSON.
 func pretty(payload json.RawMessage) string {
 	var b bytes.Buffer
 	if json.Indent(&b, payload, "", "  ") != nil {
@@ -135,7 +135,7 @@ func pretty(payload json.RawMessage) string {
 	return b.String()
 }
 
-// indented is other people's text in lines of their own.
+// indented is a text from outside, on separate indented lines.
 func indented(text string) string {
 	return "    " + strings.ReplaceAll(strings.TrimRight(terminal.Block(text), "\n"), "\n", "\n    ") + "\n"
 }

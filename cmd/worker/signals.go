@@ -11,13 +11,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// echoTime is how long a signal may arrive twice: a terminal signals every
-// process of a group, and process managers pass on what they get.
+// echoTime is within which a second signal counts as the same: a terminal signals every
+// process of a group, and process managers forward their signals.
 const echoTime = time.Second
 
-// outliveReaders keeps the process going when the reader of its log goes, as head does. A
-// write fails then, and that must not end jobs in their middle. The signal is not
-// ignored, which processes of tasks would inherit. It is called before anything is logged.
+// outliveReaders keeps the process running when the reader of its log ends, as head does.
+// Writes then fail, which must not interrupt jobs. The signal is handled and not ignored,
+// since the processes of tasks would inherit that. Call it before anything is logged.
 func outliveReaders() (stop func()) {
 	lost := make(chan os.Signal, 1)
 	signal.Notify(lost, syscall.SIGPIPE)

@@ -91,7 +91,7 @@ func printSweep(out io.Writer, dryRun bool, result gworker.SweepResult) {
 	}
 }
 
-// fate says what became of a job, after "would be" or on its own.
+// fate says what became of a job; "would be" may stand before it.
 func fate(j gworker.SweptJob) string {
 	switch {
 	case j.Refused != nil:

@@ -12,8 +12,8 @@ import (
 	"github.com/gworker/gworker/internal/terminal"
 )
 
-// table is rows for people, as wide as their texts, which are cut where they
-// are long: commands have --json for whole ones.
+// table prints rows in columns as wide as their texts. Long texts are cut; --json has them
+// whole.
 type table struct {
 	head []string
 	rows [][]string
@@ -43,7 +43,7 @@ func orDash(text string) string {
 	return text
 }
 
-// cell is other people's text as one line of so many characters at most.
+// cell is a text from outside, on one line of at most so many characters.
 func cell(text string, width int) string {
 	line := []rune(terminal.Line(text))
 	if len(line) > width {
@@ -52,7 +52,7 @@ func cell(text string, width int) string {
 	return string(line)
 }
 
-// number is a count, with nothing for none, so that what is there stands out.
+// number is a count, or an empty text for 0, so that other counts stand out.
 func number(n int64) string {
 	if n == 0 {
 		return ""
@@ -60,7 +60,7 @@ func number(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// printJSON writes one value on a line of its own.
+// printJSON writes a value on one line.
 func printJSON(out io.Writer, value any) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)

@@ -25,7 +25,7 @@ func (f *taskFlags) register(cmd *cobra.Command) {
 	flags.BoolVar(&f.allowWritable, "allow-writable-tasks", false, "load task files that other users may change")
 }
 
-// load loads the tasks folder and says what it passed over, and what lies elsewhere.
+// load loads the tasks folder, and logs what it skipped and which links lead out of it.
 func (f *taskFlags) load(logger *zap.Logger) ([]gworker.Task, error) {
 	loaded, err := gworker.LoadTasksWith(f.dir, gworker.TaskFileOptions{
 		Env: gworker.TaskEnv(f.env), EnvNames: f.envNames, AllowWritable: f.allowWritable,

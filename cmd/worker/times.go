@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// span is a duration in the unit that a person would use.
+// span is a duration in a unit of its size.
 func span(d time.Duration) string {
 	d = d.Abs()
 	switch {
@@ -21,7 +21,7 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d d", d/(24*time.Hour))
 }
 
-// relative is a time as seen from now.
+// relative is a time relative to now.
 func relative(at, now time.Time) string {
 	switch d := at.Sub(now); {
 	case at.IsZero():
@@ -35,7 +35,7 @@ func relative(at, now time.Time) string {
 	}
 }
 
-// absolute is a time in the time zone of whoever reads it, and as seen from now.
+// absolute is a time in the local time zone, and relative to now.
 func absolute(at, now time.Time) string {
 	if at.IsZero() {
 		return "never"
@@ -58,8 +58,8 @@ func parsePast(flag, text string, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
-// parseDate reads a time. One without a zone is in the zone of whoever gives it, as
-// times are printed; one without a time of day is its midnight.
+// parseDate reads a time. One without a zone is in the local zone, as times are printed; one
+// without a time of day means midnight.
 func parseDate(text string) (at time.Time, ok bool) {
 	for _, layout := range []string{
 		time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04Z07:00",
