@@ -17,9 +17,9 @@ import (
 	"github.com/gworker/gworker/internal/testworker"
 )
 
-// deaf are recovery settings under which a worker finds no cancellation by looking,
-// within the time of a test.
-var deaf = gworker.RecoveryConfig{HeartbeatInterval: time.Hour, StaleAfter: 3 * time.Hour}
+// rarelyLooking are recovery settings under which a worker does not look for cancellations
+// within the time of a test, so that it learns of them only by notifications.
+var rarelyLooking = gworker.RecoveryConfig{HeartbeatInterval: time.Hour, StaleAfter: 3 * time.Hour}
 
 // runningJob is a worker with a job whose handler waits.
 type runningJob struct {
@@ -32,9 +32,9 @@ type runningJob struct {
 	end    chan error // what the handler returns, if it does not heed its context
 }
 
-// startRunning runs a job of the task "slow". A stubborn handler waits for end
-// alone; another one returns when its context ends, too.
-func startRunning(t *testing.T, stubborn bool, spec gworker.JobSpec, recovery gworker.RecoveryConfig) *runningJob {
+// startRunning runs a job of the task "slow". Its handler waits for end, and unless it
+// ignores its context, for that as well.
+func startRunning(t *testing.T, ignoresContext bool, spec gworker.JobSpec, recovery gworker.RecoveryConfig) *runningJob {
 	t.Helper()
 	url := testdb.Migrated(t)
 	r := &runningJob{url: url, pool: testdb.Pool(t, url), ended: make(chan error, 10), end: make(chan error, 10)}
@@ -46,7 +46,7 @@ func startRunning(t *testing.T, stubborn bool, spec gworker.JobSpec, recovery gw
 		Tasks: []gworker.Task{gworker.NewTask("slow", func(ctx context.Context, _ *gworker.Job[any]) error {
 			started <- struct{}{}
 			done := ctx.Done()
-			if stubborn {
+			if ignoresContext {
 				done = nil
 			}
 			select {
@@ -129,7 +129,7 @@ func (r *runningJob) wantComplete(t *testing.T) {
 // The worker looks once an hour: it is the notification that tells it.
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	r := startRunning(t, false, gworker.JobSpec{Queue: "q", Key: "k", Flags: []string{"f"}}, deaf)
+	r := startRunning(t, false, gworker.JobSpec{Queue: "q", Key: "k", Flags: []string{"f"}}, rarelyLooking)
 	next := add(t, r.client, gworker.JobSpec{Task: "slow", Queue: "q"})
 
 	result := cancelJob(t, r.client, r.job.ID, "no longer needed", gworker.CancelRequested)
@@ -209,7 +209,7 @@ func TestHandlerThatIgnoresItsCancel(t *testing.T) {
 	for _, returned := range []error{nil, errors.New("its own error")} {
 		t.Run(fmt.Sprint(returned), func(t *testing.T) {
 			t.Parallel()
-			r := startRunning(t, true, gworker.JobSpec{}, deaf)
+			r := startRunning(t, true, gworker.JobSpec{}, rarelyLooking)
 			cancelJob(t, r.client, r.job.ID, "stop it", gworker.CancelRequested)
 			waitFor[event.JobInterrupted](t, r.Events, nil)
 			cancelJob(t, r.client, r.job.ID, "stop it now", gworker.CancelRequested)
@@ -236,7 +236,7 @@ func TestCancelledJobAndItsKey(t *testing.T) {
 	}
 	t.Run("replaced after the cancel", func(t *testing.T) {
 		t.Parallel()
-		r := startRunning(t, false, gworker.JobSpec{Key: "k"}, deaf)
+		r := startRunning(t, false, gworker.JobSpec{Key: "k"}, rarelyLooking)
 		r.cancelUnheard(t, "obsolete")
 		next := add(t, r.client, later)
 		r.end <- errors.New("fails")
@@ -245,7 +245,7 @@ func TestCancelledJobAndItsKey(t *testing.T) {
 	})
 	t.Run("replaced before the cancel", func(t *testing.T) {
 		t.Parallel()
-		r := startRunning(t, false, gworker.JobSpec{Key: "k"}, deaf)
+		r := startRunning(t, false, gworker.JobSpec{Key: "k"}, rarelyLooking)
 		next := add(t, r.client, later)
 		cancelJob(t, r.client, r.job.ID, "obsolete", gworker.CancelRequested)
 		<-r.ended
@@ -265,7 +265,7 @@ func TestCancelOfASQLTask(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, gworker.Config{Pool: pool, Recovery: deaf, Tasks: files.Tasks})
+	r := start(t, gworker.Config{Pool: pool, Recovery: rarelyLooking, Tasks: files.Tasks})
 	waitFor[event.ListenerConnected](t, r.Events, nil)
 	job := add(t, client, gworker.JobSpec{Task: "slow"})
 	waitFor[event.JobStarted](t, r.Events, nil)
@@ -293,7 +293,7 @@ func TestCancelJobOfTheLocalQueue(t *testing.T) {
 	}
 	pass := make(chan struct{}, len(jobs))
 	w := start(t, gworker.Config{
-		Pool: pool, Concurrency: 1, LocalQueue: gworker.LocalQueueConfig{Size: 10}, Recovery: deaf,
+		Pool: pool, Concurrency: 1, LocalQueue: gworker.LocalQueueConfig{Size: 10}, Recovery: rarelyLooking,
 		Tasks: []gworker.Task{gworker.NewTask("slow", func(context.Context, *gworker.Job[any]) error {
 			<-pass
 			return nil

@@ -25,7 +25,7 @@ func TestCancelWhoseNotificationIsLost(t *testing.T) {
 	})
 	t.Run("is found after a reconnect", func(t *testing.T) {
 		t.Parallel()
-		r := startRunning(t, false, gworker.JobSpec{}, deaf)
+		r := startRunning(t, false, gworker.JobSpec{}, rarelyLooking)
 		r.cancelUnheard(t, "unheard")
 		exec(t, r.pool, `select pg_terminate_backend(pid) from pg_stat_activity where query like 'LISTEN%' and datname = current_database()`)
 		<-r.ended
@@ -33,7 +33,7 @@ func TestCancelWhoseNotificationIsLost(t *testing.T) {
 	})
 	t.Run("is told again by cancelling again", func(t *testing.T) {
 		t.Parallel()
-		r := startRunning(t, false, gworker.JobSpec{}, deaf)
+		r := startRunning(t, false, gworker.JobSpec{}, rarelyLooking)
 		r.cancelUnheard(t, "first")
 		if result := cancelJob(t, r.client, r.job.ID, "second", gworker.CancelRequested); result.Reason != "first" {
 			t.Errorf("the second result is %+v", result)
@@ -55,7 +55,7 @@ func TestRunThatEndsWithoutHearingOfItsCancel(t *testing.T) {
 		}
 		begin := func(t *testing.T, stubborn bool) *runningJob {
 			t.Parallel()
-			r := startRunning(t, stubborn, spec, deaf)
+			r := startRunning(t, stubborn, spec, rarelyLooking)
 			r.cancelUnheard(t, "unheard")
 			return r
 		}
@@ -129,7 +129,7 @@ func TestCancelAsTheOutcomeIsWritten(t *testing.T) {
 	for name, cutOff := range map[string]bool{"fails": false, "is returned": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := startRunning(t, false, gworker.JobSpec{}, deaf)
+			r := startRunning(t, false, gworker.JobSpec{}, rarelyLooking)
 			tx, err := r.pool.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -159,7 +159,7 @@ func TestCancelAsTheOutcomeIsWritten(t *testing.T) {
 	}
 	t.Run("the outcome is first", func(t *testing.T) {
 		t.Parallel()
-		r := startRunning(t, false, gworker.JobSpec{}, deaf)
+		r := startRunning(t, false, gworker.JobSpec{}, rarelyLooking)
 		tx, err := r.pool.Begin(t.Context())
 		if err != nil {
 			t.Fatal(err)

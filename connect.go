@@ -125,9 +125,9 @@ func parseDirect(url string) (*pgxpool.Config, error) {
 // listenConnect opens the listener's connection.
 func (w *Worker) listenConnect(ctx context.Context) (*pgx.Conn, error) {
 	if w.direct != nil {
-		return connectBeside(ctx, w.dialer, w.direct.Copy())
+		return connectOutside(ctx, w.dialer, w.direct.Copy())
 	}
-	conn, err := connectBeside(ctx, w.dialer, w.pool.Config())
+	conn, err := connectOutside(ctx, w.dialer, w.pool.Config())
 	if err == nil {
 		w.warnOfPooler(ctx, conn)
 	}
@@ -136,22 +136,22 @@ func (w *Worker) listenConnect(ctx context.Context) (*pgx.Conn, error) {
 
 // holdConnect opens a connection for held claims.
 func (w *Worker) holdConnect(ctx context.Context) (*pgx.Conn, error) {
-	return connectBeside(ctx, w.dialer, w.pool.Config())
+	return connectOutside(ctx, w.dialer, w.pool.Config())
 }
 
 // heartbeatConnect opens the heartbeat's connection. Any way to the database will
 // do, since a worker that is not heard of loses its jobs.
 func (w *Worker) heartbeatConnect(ctx context.Context) (*pgx.Conn, error) {
 	if w.direct == nil {
-		return connectBeside(ctx, w.dialer, w.pool.Config())
+		return connectOutside(ctx, w.dialer, w.pool.Config())
 	}
 	limited, cancel := context.WithTimeout(ctx, directTimeout)
 	defer cancel()
-	conn, err := connectBeside(limited, w.dialer, w.direct.Copy())
+	conn, err := connectOutside(limited, w.dialer, w.direct.Copy())
 	if err == nil || ctx.Err() != nil {
 		return conn, err
 	}
-	conn, poolErr := connectBeside(ctx, w.dialer, w.pool.Config())
+	conn, poolErr := connectOutside(ctx, w.dialer, w.pool.Config())
 	if poolErr != nil {
 		return nil, errors.Join(err, poolErr)
 	}
@@ -187,7 +187,7 @@ func (w *Worker) directIsSame(ctx context.Context) (bool, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, directTimeout)
 	defer cancel()
-	conn, err := connectBeside(limited, w.dialer, w.direct.Copy())
+	conn, err := connectOutside(limited, w.dialer, w.direct.Copy())
 	if err != nil {
 		return true, nil // as far as is known
 	}

@@ -147,7 +147,7 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 			return nil, problem("ListenerConfig.DatabaseURL", "is given as well as ListenerConfig.Pool: give one of them")
 		}
 		return func(ctx context.Context) (*pgx.Conn, error) {
-			return connectBeside(ctx, &dial.Dialer{}, config.Pool.Config())
+			return connectOutside(ctx, &dial.Dialer{}, config.Pool.Config())
 		}, nil
 	}
 	// Parsed as for a pool, so that one connection string serves both.
@@ -157,7 +157,7 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 	}
 	prepare(parsed.ConnConfig, true)
 	return func(ctx context.Context) (*pgx.Conn, error) {
-		return connectBeside(ctx, &dial.Dialer{}, parsed.Copy())
+		return connectOutside(ctx, &dial.Dialer{}, parsed.Copy())
 	}, nil
 }
 

@@ -74,14 +74,14 @@ func (e ClaimRefused) line() (string, []slog.Attr) {
 		e.Job.attrs(errAttr(e.Err), retryIn(e.RetryIn))
 }
 
-// JobsAdopted reports that a claim whose answer was lost has taken effect: its jobs run
-// after all. Logged at warn.
-type JobsAdopted struct {
+// LostClaimRecovered reports that a claim whose answer was lost has taken effect: its jobs
+// run after all. Logged at warn.
+type LostClaimRecovered struct {
 	WorkerID string // the worker's id
 	Count    int    // the jobs that the claim had taken
 }
 
-func (JobsAdopted) level() slog.Level { return slog.LevelWarn }
-func (e JobsAdopted) line() (string, []slog.Attr) {
+func (LostClaimRecovered) level() slog.Level { return slog.LevelWarn }
+func (e LostClaimRecovered) line() (string, []slog.Attr) {
 	return "running jobs of a claim whose answer was lost", []slog.Attr{slog.Int("jobs", e.Count)}
 }

@@ -255,7 +255,7 @@ func (c *claimer) recoverLostClaim(ctx context.Context, known func() []*job.Clai
 		jobs = append(jobs, c.locked(row))
 	}
 	if len(jobs) > 0 {
-		c.events.Emit(event.JobsAdopted{WorkerID: c.workerID, Count: len(jobs)})
+		c.events.Emit(event.LostClaimRecovered{WorkerID: c.workerID, Count: len(jobs)})
 	}
 	return jobs, nil
 }

@@ -33,7 +33,7 @@ func TestOverlappingClaimsLoseNoJobWithTheirAnswers(t *testing.T) {
 	f.config.StatementTimeout = 5 * time.Millisecond // how long an answer is missed, and more
 	f.exec(t, "select graphile_worker.add_job('x') from generate_series(1, $1)", jobs)
 	var s *scheduler.Scheduler
-	var underway, most, claims, adopted atomic.Int32
+	var underway, most, claims, recovered atomic.Int32
 	f.config.Events = eventstream.New(func(e event.Event) {
 		switch e := e.(type) {
 		case event.ClaimStarted:
@@ -45,8 +45,8 @@ func TestOverlappingClaimsLoseNoJobWithTheirAnswers(t *testing.T) {
 			underway.Add(-1)
 		case event.OutcomesDelayed:
 			s.DatabaseBack() // no need to wait for seconds
-		case event.JobsAdopted:
-			adopted.Add(int32(e.Count))
+		case event.LostClaimRecovered:
+			recovered.Add(int32(e.Count))
 		}
 	})
 	s = scheduler.New(f.config)
@@ -56,9 +56,9 @@ func TestOverlappingClaimsLoseNoJobWithTheirAnswers(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	ranOnce(t, runs, jobs)
-	if most.Load() < 2 || adopted.Load() == 0 {
+	if most.Load() < 2 || recovered.Load() == 0 {
 		t.Errorf("at most %d claims were under way at once, and %d jobs of lost answers were found: nothing is shown",
-			most.Load(), adopted.Load())
+			most.Load(), recovered.Load())
 	}
 }
 

@@ -95,7 +95,7 @@ func TestRunOnceWithACursor(t *testing.T) {
 				clock.Lock()
 				defer clock.Unlock()
 				if used = used || s.claims.scan.fullTook > 0 && s.claims.scan.cursor.used(); used {
-					return at // and no scan is due any more
+					return at // and no further scan is due
 				}
 				at = at.Add(10 * time.Millisecond)
 				return at

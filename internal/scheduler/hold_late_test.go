@@ -54,11 +54,11 @@ func (f *fixture) awaitHeld(t *testing.T, held bool) {
 }
 
 // TestLateAnswerToAClaim: the network delivers it when the server has long ended
-// the session, and somebody else has done the job. It does not run again.
+// the session, and another worker has done the job. It does not run again.
 func TestLateAnswerToAClaim(t *testing.T) {
 	t.Cleanup(scheduler.SetLateAnswer(0))
 	f := newFixture(t, map[string]scheduler.Handler{"x": func(context.Context, *job.Claimed) job.Outcome {
-		t.Error("a job ran that somebody else had done")
+		t.Error("a job ran that another worker had done")
 		return job.Outcome{Kind: job.Completed}
 	}})
 	f.holdFor(time.Hour)

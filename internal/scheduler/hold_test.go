@@ -202,7 +202,7 @@ func newOther(f *fixture) *scheduler.Scheduler {
 
 // TestLostHoldIsLockedAgain kills the connection of a held claim. A job that runs
 // goes on, its end is written as always, and so is the end of one that had ended;
-// one that somebody else has taken meanwhile is lost.
+// one that another worker has taken meanwhile is lost.
 func TestLostHoldIsLockedAgain(t *testing.T) {
 	var sample testdb.Sample
 	for _, taken := range []bool{false, true} {

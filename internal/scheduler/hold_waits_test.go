@@ -60,8 +60,8 @@ func (f *fixture) takeAll(t *testing.T) (free func()) {
 	}
 }
 
-// beside is a connection that is not the scheduler's.
-func (f *fixture) beside(t *testing.T) *pgx.Conn {
+// otherConn is a connection that is not the scheduler's.
+func (f *fixture) otherConn(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.ConnectConfig(t.Context(), f.pool.Config().ConnConfig.Copy())
 	if err != nil {
@@ -140,7 +140,7 @@ func TestHeldClaimEndsThoughNoConnectionIsFree(t *testing.T) {
 			defer stop()
 			defer close(free)
 			f.warmed(t)
-			conn := f.beside(t)
+			conn := f.otherConn(t)
 			jobs := 1
 			if slow {
 				s.Ran("slow", 1000*time.Hour)
@@ -207,7 +207,7 @@ func TestHeldClaimEndsThoughTablesAreToBeLocked(t *testing.T) {
 				end := sync.OnceFunc(func() { close(free) })
 				defer end()
 				f.warmed(t)
-				ddl, adder := f.beside(t), f.beside(t)
+				ddl, adder := f.otherConn(t), f.otherConn(t)
 				f.exec(t, "select graphile_worker.add_job('long', queue_name => 'q')")
 				s.Wake()
 				<-started

@@ -72,7 +72,7 @@ func TestTaskLimitHolds(t *testing.T) {
 }
 
 // TestTaskAtItsLimitHoldsUpNoOther: jobs of the task stand before all others,
-// and the others are claimed many at a time all the same.
+// and the others are still claimed many at a time.
 func TestTaskAtItsLimitHoldsUpNoOther(t *testing.T) {
 	var sample testdb.Sample
 	for _, size := range []int{0, 20} {
@@ -163,7 +163,7 @@ func TestLimitCountsWhatALostAnswerHasTaken(t *testing.T) {
 	f.db.lose["ClaimSelectedJobs"] = 1
 	f.exec(t, "select graphile_worker.add_job('x')")
 	stop := run(t, scheduler.New(f.config))
-	wait[event.JobsAdopted](t, f)
+	wait[event.LostClaimRecovered](t, f)
 	wait[event.JobsClaimed](t, f)
 	var locked int
 	if err := f.pool.QueryRow(t.Context(), "select count(*) from graphile_worker.jobs where task_identifier = 'slow' and locked_by is not null").Scan(&locked); err != nil || locked != 1 {

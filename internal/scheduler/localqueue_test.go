@@ -85,7 +85,7 @@ func TestLocalQueueIsFilledByOneClaimAndEmptiedBeforeTheNext(t *testing.T) {
 			g.pass <- struct{}{}
 		}
 	}
-	// The last claim comes when nothing waits any more, and finds nothing.
+	// The last claim is made when no job waits, and finds none.
 	if e := wait[event.LocalQueueFetched](t, f); e.Count != 0 {
 		t.Errorf("%+v", e)
 	}
@@ -276,8 +276,8 @@ func TestReturnAndClaimWhoseAnswersWereLost(t *testing.T) {
 			f.db.loseAnswers("ClaimQueuedJobs", 1) // there are queues
 			f.db.loseAnswers("ClaimSelectedJobs", 1)
 			g.pass <- struct{}{}
-			if adopted := wait[event.JobsAdopted](t, f); adopted.Count != 3 {
-				t.Errorf("adopted %d jobs, want 3", adopted.Count)
+			if recovered := wait[event.LostClaimRecovered](t, f); recovered.Count != 3 {
+				t.Errorf("recovered %d jobs, want 3", recovered.Count)
 			}
 			second := <-g.started
 			// The return is sent again now, and names locks that are gone.
@@ -286,7 +286,7 @@ func TestReturnAndClaimWhoseAnswersWereLost(t *testing.T) {
 			var held int
 			if err := f.pool.QueryRow(t.Context(), "select count(*) from graphile_worker._private_jobs where id = $1 and locked_by is not null and attempts = 1",
 				second).Scan(&held); err != nil || held != 1 {
-				t.Errorf("the job that runs now is not locked any more (%v)", err)
+				t.Errorf("the job that runs now has lost its lock (%v)", err)
 			}
 			for range 50 {
 				g.pass <- struct{}{}
@@ -342,7 +342,7 @@ func TestLocalQueueNeitherLosesNorRepeatsJobs(t *testing.T) {
 			f.exec(t, `select graphile_worker.add_job((array['x', 'y'])[1 + n % 2], queue_name => case when n % 3 = 0 then 'q' || n % 4 end)
 				from generate_series(1, $1) n`, jobs)
 			var s *scheduler.Scheduler
-			var lost, returned, adopted atomic.Int32
+			var lost, returned, recovered atomic.Int32
 			f.config.Events = eventstream.New(func(e event.Event) {
 				switch e := e.(type) {
 				case event.OutcomesDelayed:
@@ -350,8 +350,8 @@ func TestLocalQueueNeitherLosesNorRepeatsJobs(t *testing.T) {
 					lost.Add(1)
 				case event.LocalQueueReturned:
 					returned.Add(1)
-				case event.JobsAdopted:
-					adopted.Add(int32(e.Count))
+				case event.LostClaimRecovered:
+					recovered.Add(int32(e.Count))
 				case event.LocksLost:
 					t.Errorf("%+v, although nobody took them", e)
 				}
@@ -363,7 +363,7 @@ func TestLocalQueueNeitherLosesNorRepeatsJobs(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			ranOnce(t, runs, jobs)
-			t.Logf("%d groups of outcomes delayed, jobs returned %d times, %d adopted", lost.Load(), returned.Load(), adopted.Load())
+			t.Logf("%d groups of outcomes delayed, jobs returned %d times, %d recovered", lost.Load(), returned.Load(), recovered.Load())
 		})
 	}
 }

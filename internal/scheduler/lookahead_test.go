@@ -133,10 +133,10 @@ func TestClaimForQueuedJobsIsForThem(t *testing.T) {
 		{"queued, more behind", true, 100, 4, queuedJobs(3), found{looked: 100, reached: 3}, true, true, false},
 		{"queued, the last", true, 100, 4, queuedJobs(3), found{looked: 99, reached: 3}, true, false, false},
 		{"queued, none, more behind", true, 100, 4, nil, found{looked: 100}, true, false, true},
-		{"queued, none, somebody has one", true, 100, 4, nil, found{seen: 1, looked: 9}, true, false, true},
+		{"queued, none, another worker has one", true, 100, 4, nil, found{seen: 1, looked: 9}, true, false, true},
 		{"queued, none", true, 100, 4, nil, found{looked: 9}, true, false, false},
-		{"no queue any more", true, 100, 3, plain, found{looked: 100, reached: 3}, false, true, false},
-		{"nothing any more", true, 100, 3, nil, found{}, false, false, false},
+		{"no queue left", true, 100, 3, plain, found{looked: 100, reached: 3}, false, true, false},
+		{"nothing left", true, 100, 3, nil, found{}, false, false, false},
 	} {
 		d, p := newLookAhead(), cursor{lookAt: c.lookAt}
 		d.queued = c.before

@@ -66,7 +66,7 @@ func TestOverlappingClaims(t *testing.T) {
 	p := orderPool(t, 2)
 	first := p.claimBegins()
 	if p.mayClaim() {
-		t.Fatal("a claim may begin beside one of which nothing is known")
+		t.Fatal("a claim may begin while nothing is known of the one in flight")
 	}
 	claimed(p, ranked(1, 1))
 	p.claimEnded(first, cursor{}, []*job.Claimed{ranked(1, 1)}, false)

@@ -30,7 +30,7 @@ func TestIdleWorkerAsksBeforeItClaims(t *testing.T) {
 			s.PollBy(func(context.Context) (bool, error) {
 				select {
 				case asked <- struct{}{}:
-				default: // nobody wants to know any more
+				default: // the test has ended
 				}
 				return yes.Load(), nil
 			})

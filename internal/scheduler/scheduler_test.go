@@ -228,8 +228,8 @@ func TestJobsOfAClaimWhoseAnswerWasLostRun(t *testing.T) {
 	f.db.lose["ClaimJobs"] = 1
 	f.db.lose["ListLockedJobs"] = 1 // and so does the first question after them
 	stop := run(t, scheduler.New(f.config))
-	if adopted := wait[event.JobsAdopted](t, f); adopted.Count != 3 {
-		t.Errorf("adopted %d jobs, want 3", adopted.Count)
+	if recovered := wait[event.LostClaimRecovered](t, f); recovered.Count != 3 {
+		t.Errorf("recovered %d jobs, want 3", recovered.Count)
 	}
 	for range 3 {
 		if done := wait[event.JobCompleted](t, f); done.Job.Attempts != 1 {

@@ -34,11 +34,11 @@ func stopped(t *testing.T, e *Executable) ran {
 	return r
 }
 
-// witness is a pipe in the file system whose other end the process holds open:
+// openEnd is a pipe in the file system whose other end the process holds open:
 // gone waits until every process that has it is dead.
-func witness(t *testing.T) (path string, gone func()) {
+func openEnd(t *testing.T) (path string, gone func()) {
 	t.Helper()
-	path = filepath.Join(t.TempDir(), "witness")
+	path = filepath.Join(t.TempDir(), "open-end")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestStopAsksFirst(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	path, gone := witness(t)
+	path, gone := openEnd(t)
 	e := script(t, "exec 3>"+path+`
 		trap 'echo bye; exit 0' TERM; echo ready; sleep 3600 & wait $!; echo not reached`)
 	if r := stopped(t, e); strings.Join(r.info, " ") != "ready bye" {
@@ -81,7 +81,7 @@ func TestStopGivesChildrenTheGraceToo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	path, gone := witness(t)
+	path, gone := openEnd(t)
 	// The leader dies of SIGTERM at once; the child cleans up for longer.
 	e := script(t, "exec 3>"+path+`
 		sh -c 'trap "sleep 0.2; echo clean >&3; echo clean; exit" TERM; echo ready; sleep 3600 & wait' & wait`)
@@ -98,7 +98,7 @@ func TestStopKillsInTheEnd(t *testing.T) {
 		"a quiet one": `sh -c 'trap "" TERM; echo ready; exec >/dev/null 2>&1 </dev/null; sleep 3600' & wait`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			path, gone := witness(t)
+			path, gone := openEnd(t)
 			e := script(t, "exec 3>"+path+"\n"+text)
 			e.grace = 30 * time.Millisecond
 			stopped(t, e)
@@ -111,7 +111,7 @@ func TestStopAtTheLimit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	path, gone := witness(t)
+	path, gone := openEnd(t)
 	e := script(t, "exec 3>"+path+"; sleep 3600")
 	e.limit = 200 * time.Millisecond
 	_, err := run(t.Context(), e, claimed(), nil)

@@ -11,9 +11,9 @@ import (
 	"github.com/gworker/gworker/internal/testworker"
 )
 
-// TestRefusalsAtTheCommit: a deferred constraint trigger sets no held job free, beside
-// jobs that are in order, but once where it has come while the worker ran. Then the rest
-// of its claim may run again, and the worker says that it was lost.
+// TestRefusalsAtTheCommit: the refusals of a deferred constraint trigger do not make the
+// other jobs of a claim run again. The exception is the first refusal of a trigger that was
+// created while the worker ran: then they may, and the worker says that they were lost.
 func TestRefusalsAtTheCommit(t *testing.T) {
 	var sample testdb.Sample
 	deferred := func(event string) string {

@@ -13,10 +13,10 @@ import (
 	"github.com/gworker/gworker/internal/wait"
 )
 
-// connectBeside opens a connection beside a pool as the pool opens its own and makes
+// connectOutside opens a connection outside a pool, as the pool opens its own and makes
 // them ready: with BeforeConnect, AfterConnect, and PrepareConn or BeforeAcquire. It
 // changes config.
-func connectBeside(ctx context.Context, d *dial.Dialer, config *pgxpool.Config) (*pgx.Conn, error) {
+func connectOutside(ctx context.Context, d *dial.Dialer, config *pgxpool.Config) (*pgx.Conn, error) {
 	if config.BeforeConnect != nil {
 		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
 			return nil, fmt.Errorf("BeforeConnect of the pool's configuration: %w", err)
