@@ -1,14 +1,12 @@
 package gworker
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/store"
 )
@@ -102,8 +100,10 @@ func (s JobSpec) encode(field string) (store.Spec, error) {
 		Key: s.Key, KeyMode: string(s.mode()), Priority: s.Priority, Flags: s.Flags,
 	}
 	var err error
-	e.Payload, err = encodePayload(field+".Payload", s.Payload)
-	return e, err
+	if e.Payload, err = job.EncodePayload(s.Payload); err != nil {
+		return store.Spec{}, problem(field+".Payload", "%v", err)
+	}
+	return e, nil
 }
 
 // mode is what happens when a job has the spec's key.
@@ -202,41 +202,4 @@ func checkText(field, text string, limit int) error {
 		return problem(field, "has %d characters: the limit is %d", n, limit)
 	}
 	return nil
-}
-
-// marshal encodes a payload. A panic of its methods is an error.
-func marshal(payload any) (raw json.RawMessage, err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			raw, err = nil, contain.Recovered(value)
-		}
-	}()
-	return json.Marshal(payload)
-}
-
-func encodePayload(field string, payload any) (json.RawMessage, error) {
-	if payload == nil {
-		return json.RawMessage("{}"), nil
-	}
-	raw, ok := payload.(json.RawMessage)
-	if !ok {
-		var err error
-		if raw, err = marshal(payload); err != nil {
-			return nil, problem(field, "cannot be encoded as JSON: %v", err)
-		}
-		return raw, nil
-	}
-	wrong := ""
-	if len(raw) > 0 {
-		wrong = job.PayloadProblem(raw)
-	}
-	switch {
-	case len(raw) == 0:
-		return json.RawMessage("{}"), nil
-	case wrong != "":
-		return nil, problem(field, "%s", wrong)
-	case !utf8.Valid(raw):
-		return nil, problem(field, "is not valid UTF-8")
-	}
-	return raw, nil
 }

@@ -12,7 +12,8 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/internal/contain"
-	"github.com/gworker/gworker/internal/testbridge"
+	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/singlerun"
 )
 
 // A Call is what Run runs a task with. The zero value is a job of that task with
@@ -77,13 +78,21 @@ func Run(ctx context.Context, t testing.TB, task gworker.Task, call Call) Result
 			*at = now
 		}
 	}
-	end, err := testbridge.RunTask(ctx, testbridge.Run{Config: config, Payload: call.Payload, Row: row})
+	var err error
+	if row.Payload, err = job.EncodePayload(call.Payload); err != nil {
+		t.Fatalf("gworkertest: running task %q: Call.Payload %v", row.Task, err)
+	}
+	worker, err := gworker.NewWorker(config)
 	if err != nil {
-		t.Fatalf("gworkertest: running task %q: %v", task.Identifier(), err)
+		t.Fatalf("gworkertest: running task %q: %v", row.Task, err)
+	}
+	run := &singlerun.Run{Row: row}
+	if err := worker.RunOnce(run.Context(ctx)); err != nil {
+		t.Fatalf("gworkertest: running task %q: %v", row.Task, err)
 	}
 	return Result{
-		Outcome: outcomeOf(end.Job, end.Outcome), Err: contain.Original(end.Outcome.Err), Job: end.Job.Row, Duration: end.Duration,
-		Delay: end.Outcome.Delay, Remaining: end.Outcome.Payload,
+		Outcome: outcomeOf(run.Job, run.Outcome), Err: contain.Original(run.Outcome.Err), Job: run.Job.Row, Duration: run.Duration,
+		Delay: run.Outcome.Delay, Remaining: run.Outcome.Payload,
 	}
 }
 

@@ -149,3 +149,28 @@ func TestRunRefusesWhatAWorkerRefuses(t *testing.T) {
 		gworkertest.Run(context.Background(), t, gworker.NewRawTask("y", nil), gworkertest.Call{})
 	}, `"y"`, "has no handler")
 }
+
+// A worker that a handler starts under its own context works on its queue.
+func TestRunOfAHandlerThatRunsAWorker(t *testing.T) {
+	pool := gworkertest.Pool(t)
+	client, err := gworker.NewClient(gworker.ClientConfig{Pool: pool})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.AddJob(t.Context(), gworker.JobSpec{Task: "inner"}); err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	outer := gworker.NewRawTask("outer", func(ctx context.Context, _ *gworker.RawJob) error {
+		worker, err := gworker.NewWorker(gworker.Config{Pool: pool, Tasks: []gworker.Task{
+			gworker.NewRawTask("inner", func(context.Context, *gworker.RawJob) error { ran++; return nil }),
+		}})
+		if err != nil {
+			return err
+		}
+		return worker.RunOnce(ctx)
+	})
+	if r := gworkertest.Run(t.Context(), t, outer, gworkertest.Call{}); r.Outcome != gworkertest.Completed || ran != 1 {
+		t.Errorf("%v; the inner job ran %d times", r, ran)
+	}
+}
