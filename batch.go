@@ -10,9 +10,9 @@ import (
 	"github.com/gworker/gworker/internal/contain"
 )
 
-// BatchJob is a job of a batch task as its handler gets it. Its Payload holds
-// the elements of the stored array that decode as T; those that do not fail by
-// themselves and the handler does not see them.
+// BatchJob is a job of a batch task as its handler gets it. Its Payload has the elements of
+// the stored array that decode as T. The other elements fail, and the handler does not see
+// them.
 type BatchJob[T any] = Job[[]T]
 
 // NewBatchTask returns a task whose jobs have a JSON array as payload, and whose
@@ -26,24 +26,22 @@ type BatchJob[T any] = Job[[]T]
 //		return failures, nil
 //	})
 //
-// A nil list, or one of nothing but nil, completes the job. Otherwise the
-// attempt fails, and only the elements that failed stay in the payload, in their
-// order and as they were stored: the next attempt is for them alone. The job's
-// last error is "Batch failures:" and a line for each of them, as in Node's
-// workers; the event's error is a *BatchError.
+// A nil list, or a list of nils, completes the job. Otherwise the attempt fails, and only
+// the failed elements stay in the payload, in their order and as they were stored: the next
+// attempt is for them alone. The job's last error is "Batch failures:" and a line for each
+// of them, as in Node's workers; the event's error is a *BatchError.
 //
-// A list whose length is not that of job.Payload fails the whole job with its
-// payload unchanged, as in Rust's workers. (Node's warn and take it for full
-// success.) So does an error as second result, and the list does not count then;
-// that is the place for Snooze and Discard. An element's Snooze or Discard counts
-// for the job where all elements that failed say the same: the longest wait, or
-// the permanent failure. Otherwise those elements are failures like the others
-// and come to the handler again with them: an element leaves the row only when
-// it has succeeded.
+// A list whose length is not that of job.Payload fails the whole job with its payload
+// unchanged, as in Rust's workers. (Node's workers log a warning and count it as full
+// success.) So does an error as second result, and then the list is ignored; return Snooze
+// and Discard there. If all failed elements have a Snooze, the job is snoozed for the
+// longest time; if all have a Discard, it fails permanently. In a mixture, they are failures
+// like the others, and the handler gets them again: an element leaves the row only when it
+// has succeeded.
 //
-// A payload that is no array fails the attempt. (Node's workers call the handler
-// with it and pay no heed to a list that it returns.) A job without an element to
-// call the handler for does not call it; an empty array completes.
+// A payload that is not an array fails the attempt. (Node's workers call the handler with it
+// and ignore a list that it returns.) The handler is not called without elements; an empty
+// array completes.
 func NewBatchTask[T any](identifier string, handle func(ctx context.Context, job *BatchJob[T]) (failures []error, err error)) Task {
 	if handle == nil {
 		return Task{identifier: identifier} // NewWorker names it
@@ -54,7 +52,7 @@ func NewBatchTask[T any](identifier string, handle func(ctx context.Context, job
 			return err
 		}
 		failures := make([]error, len(elements))
-		places := make([]int, 0, len(elements)) // of what the handler sees
+		places := make([]int, 0, len(elements)) // of the elements that the handler sees
 		job.Payload = make([]T, 0, len(elements))
 		for i, element := range elements {
 			var value T

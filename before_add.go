@@ -9,9 +9,8 @@ import (
 	"github.com/gworker/gworker/internal/contain"
 )
 
-// ErrAddSkipped says that a job was not added because an interceptor did not want
-// it (see ClientConfig.BeforeAdd): AddJob then returns it and no job, and AddJobs
-// returns it with those jobs that were added.
+// ErrAddSkipped says that an interceptor has skipped a job (see ClientConfig.BeforeAdd).
+// AddJob returns it without a job, AddJobs together with the jobs that were added.
 //
 // Interceptors return it, or an error that wraps it, to skip a job.
 var ErrAddSkipped = errors.New("the job was not added: a BeforeAdd interceptor skipped it")
@@ -25,8 +24,8 @@ func checkInterceptors(field string, before []func(context.Context, *JobSpec) er
 }
 
 // beforeAdd asks the interceptors about a job, unless its definition is unusable, and
-// returns the spec as they leave it. The error wraps ErrAddSkipped if the job is to be skipped. Everything that
-// adds jobs for this client calls it first.
+// returns the spec as they leave it. The error wraps ErrAddSkipped if the job is skipped.
+// Everything that adds jobs for this client calls it first.
 func (c *operations) beforeAdd(ctx context.Context, spec JobSpec) (JobSpec, error) {
 	if spec.refused != nil {
 		return JobSpec{}, spec.refused
@@ -43,9 +42,8 @@ func (c *operations) beforeAdd(ctx context.Context, spec JobSpec) (JobSpec, erro
 	return spec, nil
 }
 
-// beforeAddAll is beforeAdd for the specs of one call. It returns those that are
-// to be added, with their places among specs. An interceptor that fails one of
-// them fails all.
+// beforeAddAll is beforeAdd for the specs of one call. It returns the specs to add, with
+// their places among specs. An error for one of them fails all.
 func (c *operations) beforeAddAll(ctx context.Context, specs []JobSpec) (kept []JobSpec, places []int, err error) {
 	for i, spec := range specs {
 		if spec.refused != nil {
@@ -65,8 +63,8 @@ func (c *operations) beforeAddAll(ctx context.Context, specs []JobSpec) (kept []
 	return kept, places, nil
 }
 
-// protect makes an error of an interceptor's panic. It runs on the caller's own
-// goroutine, which a runtime.Goexit in it still ends.
+// protect turns an interceptor's panic into an error. It runs on the caller's goroutine, so
+// a runtime.Goexit still ends that.
 func protect(ctx context.Context, intercept func(context.Context, *JobSpec) error, spec *JobSpec) (err error) {
 	defer func() {
 		if value := recover(); value != nil {

@@ -19,14 +19,13 @@ var ErrJobCancelled = job.ErrCancelled
 // maxReasonLength bounds a reason, in characters.
 const maxReasonLength = 10_000
 
-// CancelState is what became of a job that was to be cancelled.
+// CancelState is the result of cancelling a job.
 type CancelState = cancel.State
 
-// What can become of a job that is to be cancelled.
+// The results of cancelling a job.
 const (
-	// CancelRequested: the job runs on a gworker, which has been told. Its
-	// handler's context ends, and the job stays failed, unless it is complete
-	// before the worker hears of it.
+	// CancelRequested: the job runs on a gworker, which was notified. The handler's
+	// context ends, and the job stays failed, unless it completes before that.
 	CancelRequested = cancel.Requested
 	// CancelKeptFromRetrying: the job runs on a Node or Rust worker, which cannot
 	// be interrupted. If the run succeeds the job is complete; otherwise it stays
@@ -38,30 +37,27 @@ const (
 	// changed.
 	CancelAlreadyFailed = cancel.AlreadyFailed
 	// CancelNotFound: there is no such job. It is complete, was removed, or never
-	// was.
+	// existed.
 	CancelNotFound = cancel.NotFound
 )
 
 // CancelResult is what Client.Cancel did.
 type CancelResult = cancel.Result
 
-// Cancel cancels a job, from any process, whether it runs or waits. The
-// result's State tells what became of it; a job that does not exist is a state,
-// not an error.
+// Cancel cancels a job, from any process, whether it runs or waits. The result's State says
+// what happened; that the job does not exist is a state, not an error.
 //
-// A job that runs is cancelled by asking its worker: that is written on the job's
-// row, so that it cannot be lost, and announced. The worker ends the context of
-// the job's handler, with ErrJobCancelled and the reason as its cause, mostly
-// within milliseconds, and after its next heartbeat at the latest (10 s, see
-// RecoveryConfig.HeartbeatInterval). From the moment that Cancel returns
-// the job is not tried again by any worker, whatever becomes of the run or its
-// worker. A run that is complete before it hears of it stays complete, and a
-// handler that ignores its context goes on to its end.
+// A running job is cancelled through its worker: the request is written to the job's row,
+// so that it cannot be lost, and announced. The worker ends the context of the job's
+// handler, with ErrJobCancelled and the reason as its cause, mostly within milliseconds,
+// and at the latest after its next heartbeat (10 s, see RecoveryConfig.HeartbeatInterval).
+// Once Cancel has returned, no worker tries the job again, whatever happens to the run or
+// its worker. A run that completes before its worker learns of the request stays complete,
+// and a handler that ignores its context runs to its end.
 //
-// The job loses its key, as a job that is replaced while it runs does. reason
-// becomes its last error, in ASCII with escapes (\u65e5) where the database's encoding
-// cannot hold it; "" means a general text. Cancelling a job again
-// announces it again, and its first reason stays.
+// The job loses its key, like a job that is replaced while it runs. reason becomes its last
+// error, in ASCII with escapes (\u65e5) if the database's encoding cannot hold it; "" means
+// a general text. Cancelling a job again announces it again; the first reason stays.
 func (c *Client) Cancel(ctx context.Context, id int64, reason string) (CancelResult, error) {
 	if err := checkText("reason", reason, maxReasonLength); err != nil {
 		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)

@@ -16,10 +16,10 @@ import (
 // that it was in. Without a payload its Payload is nil.
 type JobInfo = admin.Job
 
-// ChangedJobs is what became of the jobs that an administrative call named.
+// ChangedJobs is the result of an administrative call for jobs.
 type ChangedJobs = admin.Changed
 
-// UntouchedJob is a job that an administrative call named and left as it is.
+// UntouchedJob is a job that an administrative call has not changed.
 type UntouchedJob = admin.Untouched
 
 // UntouchedReason says why.
@@ -33,13 +33,12 @@ const (
 	UntouchedNotFound = admin.NotFound
 )
 
-// CompleteJobs deletes jobs as if they had been done, whatever their state. Jobs
-// that run are left alone, as in every Graphile Worker, and so are ids that are
-// not there: the result says which, and is no error. It has the deleted jobs as
-// they were.
+// CompleteJobs deletes jobs as if they had completed, in any state but running: running jobs
+// are not touched, as in every Graphile Worker. Those, and ids without a job, are no error;
+// the result lists them. It has the deleted jobs as they were.
 //
-// A job that has been locked for more than 4 hours does not count as running
-// here, in PermanentlyFailJobs and in RescheduleJobs.
+// A job that has been locked for more than 4 hours does not count as running here, in
+// PermanentlyFailJobs and in RescheduleJobs.
 func (c *operations) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
 	held := c.held() // before the transactions that hold them end
 	c.releaseIDs(ids...)
@@ -47,10 +46,11 @@ func (c *operations) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs
 	return result, doing(err, "completing", ids)
 }
 
-// PermanentlyFailJobs uses up the attempts of jobs, so that they are kept and
-// not run again, with reason as their last error. "" means the schema's own
-// text, "Manually marked as failed". What the database's encoding cannot hold of it is
-// stored in escapes (\u65e5), outside of transactions of yours. What runs is left alone; see CompleteJobs.
+// PermanentlyFailJobs uses up the attempts of jobs, so that they are kept and not run again,
+// with reason as their last error. "" means the schema's own text, "Manually marked as
+// failed". Characters that the database's encoding cannot hold are stored as escapes
+// (\u65e5), except in a transaction of yours, where they are an error. Running jobs are not
+// touched; see CompleteJobs.
 func (c *operations) PermanentlyFailJobs(ctx context.Context, ids []int64, reason string) (ChangedJobs, error) {
 	if err := checkText("reason", reason, math.MaxInt); err != nil {
 		return ChangedJobs{}, doing(err, "failing", ids)
@@ -59,7 +59,7 @@ func (c *operations) PermanentlyFailJobs(ctx context.Context, ids []int64, reaso
 	c.releaseIDs(ids...)
 	result, err := admin.Fail(ctx, c.queries, ids, reason, held)
 	if retry.Unencodable(err) {
-		// In a transaction of the caller's this fails, too, as that is lost then.
+		// In a caller's transaction this fails, too, since the first error has aborted it.
 		if again, againErr := admin.Fail(ctx, c.queries, ids, contain.ASCII(reason), held); againErr == nil {
 			result, err = again, nil
 		}
@@ -67,8 +67,8 @@ func (c *operations) PermanentlyFailJobs(ctx context.Context, ids []int64, reaso
 	return result, doing(err, "failing", ids)
 }
 
-// RescheduleOptions say what RescheduleJobs changes. A nil field leaves what is
-// there; at least one must be set.
+// RescheduleOptions say what RescheduleJobs changes. A nil field leaves the value as it is;
+// at least one must be set.
 type RescheduleOptions struct {
 	// RunAt is the time before which the job does not run. The zero time means
 	// now, by the database's clock.
@@ -128,7 +128,7 @@ func checkTime(field string, at time.Time) error {
 }
 
 // RescheduleJobs changes when jobs run, their priority and their attempts, and
-// wakes workers for those that can run now. What runs is left alone; see
+// wakes workers for those that can run now. Running jobs are not touched; see
 // CompleteJobs. A failed job has used up its attempts: RetryJobs runs it again.
 func (c *operations) RescheduleJobs(ctx context.Context, ids []int64, options RescheduleOptions) (ChangedJobs, error) {
 	to, err := options.encode()
@@ -143,7 +143,7 @@ func (c *operations) RescheduleJobs(ctx context.Context, ids []int64, options Re
 
 // RetryJobs runs jobs again now, with as many attempts as when they were added:
 // failed ones, and those that wait for their next attempt or their time. It is
-// RescheduleJobs with RunAt now and Attempts 0; what runs is left alone. The last
+// RescheduleJobs with RunAt now and Attempts 0; running jobs are not touched. The last
 // error stays until there is another.
 func (c *operations) RetryJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
 	held := c.held() // before the transactions that hold them end
@@ -152,9 +152,9 @@ func (c *operations) RetryJobs(ctx context.Context, ids []int64) (ChangedJobs, e
 	return result, doing(err, "retrying", ids)
 }
 
-// PreviewJobs tells what RetryJobs, CompleteJobs, PermanentlyFailJobs and RescheduleJobs
-// would do to these jobs at this moment, and changes nothing: the result's Jobs
-// are those that would be changed, as they are.
+// PreviewJobs returns which of these jobs RetryJobs, CompleteJobs, PermanentlyFailJobs and
+// RescheduleJobs would change now, and changes nothing: the result's Jobs are those that
+// would be changed, as they are.
 func (c *operations) PreviewJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
 	result, err := admin.Preview(ctx, c.reads.jobs(ctx), ids, c.held())
 	return result, doing(err, "looking at", ids)
@@ -188,9 +188,9 @@ type WorkerLocks = admin.Locks
 // LockedJob is a job that a worker has locked.
 type LockedJob = admin.LockedJob
 
-// ForceUnlockWorkers takes the locks of workers away, whatever their age, and
-// returns what each of them had locked. Use it only for workers that are certainly
-// dead; Client.Sweep finds out which registered workers are.
+// ForceUnlockWorkers removes the locks of workers, of any age, and returns what each of them
+// had locked. Use it only for workers that are certainly dead; Client.Sweep finds out which
+// registered workers are.
 //
 // It stops nothing that is running. If a worker still runs a job, another one can
 // start it at once, and both run it. A gworker's first run then ends with ErrJobLost

@@ -9,31 +9,29 @@ import (
 	"github.com/gworker/gworker/internal/admin"
 )
 
-// CleanupTask is something that Client.Cleanup can delete.
+// CleanupTask says what Client.Cleanup deletes.
 type CleanupTask string
 
 // The cleanup tasks, by the names that every Graphile Worker uses.
 const (
-	// GCTaskIdentifiers deletes task identifiers that have no job. Those of the
-	// client's own worker, and those that registered workers say they run, are
-	// kept, since workers may have cached them; name what workers of other
-	// runtimes run in CleanupOptions.KeepTasks.
+	// GCTaskIdentifiers deletes task identifiers that have no job. It keeps those of the
+	// client's own worker and of registered workers that list their tasks, since workers
+	// may have cached them; list the tasks of other workers in CleanupOptions.KeepTasks.
 	GCTaskIdentifiers CleanupTask = admin.GCTaskIdentifiers
-	// GCJobQueues deletes queues that have no job and that nobody has locked.
+	// GCJobQueues deletes queues that have no job and are not locked.
 	GCJobQueues CleanupTask = admin.GCJobQueues
 	// DeletePermafailedJobs deletes jobs that have permanently failed. You may
 	// still want to look at them, so it is not done by default.
 	DeletePermafailedJobs CleanupTask = admin.DeletePermafailedJobs
 )
 
-// ErrCleanupBusy is returned when a cleanup gave way to an open transaction that
-// has added jobs: it would have kept every other process from adding some.
-// Trying again later is safe.
+// ErrCleanupBusy is returned when a cleanup gave up because of an open transaction that has
+// added jobs: waiting for it would have blocked all other adds. Trying again later is safe.
 var ErrCleanupBusy = admin.ErrBusy
 
 // CleanupOptions say what Client.Cleanup deletes.
 type CleanupOptions struct {
-	// Tasks are what to do. Empty means GCTaskIdentifiers and GCJobQueues.
+	// Tasks are the cleanup tasks to run. Empty means GCTaskIdentifiers and GCJobQueues.
 	Tasks []CleanupTask
 	// KeepTasks are task identifiers that are kept, whether or not they have
 	// jobs.
@@ -42,15 +40,13 @@ type CleanupOptions struct {
 	DryRun bool
 }
 
-// CleanupResult is what a cleanup deleted, or would delete. A dry run does not
-// count, among tasks and queues, those that only the deletion of failed jobs
-// would leave without jobs.
+// CleanupResult is what a cleanup deleted, or would delete. A dry run does not count tasks
+// and queues that would only lose their last jobs by the deletion of failed jobs.
 type CleanupResult = admin.Cleaned
 
-// Cleanup deletes what is no longer used. It can run at any time, while
-// workers work and jobs are added: adding waits for a moment, and the cleanup
-// gives up with ErrCleanupBusy rather than make it wait for long. On an error
-// the result is what was deleted before it.
+// Cleanup deletes what is no longer used. It can run at any time, while workers run and jobs
+// are added: adds wait for a moment, and the cleanup gives up with ErrCleanupBusy rather
+// than block them for long. On an error the result is what was deleted before it.
 //
 // The client of a Worker (Worker.Client, Job.Client) keeps that worker's tasks.
 func (c *Client) Cleanup(ctx context.Context, options CleanupOptions) (CleanupResult, error) {

@@ -8,11 +8,10 @@ import (
 	"github.com/gworker/gworker/internal/store"
 )
 
-// A worker with a HoldTime holds jobs by an open transaction, and nothing stands in
-// their rows. What the client of this worker reads is completed by what the worker
-// knows, and where it changes such a job, the worker ends the transaction at once
-// and not only after the hold time. A client of another process, or one that
-// NewClient has made, sees the rows and waits.
+// A worker with a HoldTime holds jobs by an open transaction, without a lock in their rows.
+// The worker's own client shows these jobs as running, and if it changes one, the worker
+// ends the transaction at once and not only after the hold time. A client of another
+// process, or one that NewClient has made, sees only the rows, and waits.
 
 // holder is what the client of a worker asks about jobs that it holds.
 type holder interface {
@@ -23,7 +22,7 @@ type holder interface {
 // held is what the worker holds at this moment.
 func (c *operations) held() admin.Held { return c.heldFor(func(*job.Claimed) bool { return true }) }
 
-// heldFor leaves out jobs without a queue that do not concern the caller.
+// heldFor returns the held jobs with a queue, and of the others those that the caller needs.
 func (c *operations) heldFor(concerns func(*job.Claimed) bool) admin.Held {
 	if c.holder == nil {
 		return admin.Held{}

@@ -12,27 +12,26 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
-// JobState says what a job does or waits for at one moment, by the database's
-// clock. Each job is in exactly one state.
+// JobState says whether a job runs, and what it waits for otherwise, at one moment by the
+// database's clock. Each job is in exactly one state.
 type JobState = job.State
 
 // The states of jobs.
 const (
 	// StateScheduled: the job's time has not come, and it has not been tried.
 	StateScheduled = job.StateScheduled
-	// StateReady: nothing keeps a worker that has the task from starting it. Of
-	// several ready jobs in one queue one starts at a time. What another process
-	// holds without a lock (see Config.HoldTime) counts as ready, too.
+	// StateReady: a worker that has the task can start it. Of several ready jobs of one
+	// queue, one starts at a time. Jobs that another process holds without a lock (see
+	// Config.HoldTime) count as ready, too.
 	StateReady = job.StateReady
 	// StateBlocked: its time has come, and its queue is locked by another job.
 	StateBlocked = job.StateBlocked
-	// StateRunning: a worker has locked it, or it is one that the worker whose
-	// client this is holds without. Whether a worker lives the row does not tell;
-	// see Client.Workers.
+	// StateRunning: a worker has locked it, or the client's own worker holds it without
+	// a lock. The row does not say whether that worker is alive; see Client.Workers.
 	StateRunning = job.StateRunning
 	// StateRetrying: it has been tried, and its time has not come again.
 	StateRetrying = job.StateRetrying
-	// StateFailed: it has used up its attempts, and nobody will run it.
+	// StateFailed: it has used up its attempts, and no worker will run it.
 	StateFailed = job.StateFailed
 )
 
@@ -44,9 +43,8 @@ const (
 	OrderByID JobOrder = "id"
 	// OrderNewestFirst lists the newest jobs first.
 	OrderNewestFirst JobOrder = "newest"
-	// OrderNext lists jobs in the order in which workers look at them: by
-	// priority, then run time. It leaves out running and failed jobs, which have
-	// no place in it.
+	// OrderNext lists jobs in the order in which workers claim them: by priority, then
+	// run time. It leaves out running and failed jobs.
 	OrderNext JobOrder = "next"
 )
 
@@ -59,8 +57,8 @@ const (
 // TimeRange is the time from From on and before Before. A zero time is no bound.
 type TimeRange = admin.TimeRange
 
-// JobFilter says which jobs ListJobs returns. An empty field lets every job
-// pass; of a list one entry must fit. The zero value is the first 100 jobs.
+// JobFilter says which jobs ListJobs returns. An empty field matches every job; a list
+// matches jobs that match one of its entries. The zero value is the first 100 jobs.
 type JobFilter struct {
 	// States are the states to list.
 	States []JobState
@@ -74,21 +72,21 @@ type JobFilter struct {
 	Workers []string
 	// Flags must all be set on the job.
 	Flags []string
-	// ErrorContains is a part of the last error, in whichever case.
+	// ErrorContains is a part of the last error; upper and lower case match.
 	ErrorContains string
 
-	// MinPriority and MaxPriority are bounds, themselves included.
+	// MinPriority and MaxPriority are inclusive bounds.
 	MinPriority, MaxPriority *int
-	// RunAt, CreatedAt and UpdatedAt are ranges. A failure is an update, so of
-	// failed jobs UpdatedAt is when they failed.
+	// RunAt, CreatedAt and UpdatedAt are ranges. A failure is an update, so UpdatedAt of
+	// failed jobs is when they failed.
 	RunAt, CreatedAt, UpdatedAt TimeRange
 
 	// Order is the order of the listing. "" means OrderByID.
 	Order JobOrder
 	// Limit is how many jobs a page has: 1 to 10,000. 0 means 100.
 	Limit int
-	// Cursor is the NextCursor of the page before, with the same Order. ""
-	// means the first page.
+	// Cursor is the NextCursor of the previous page, with the same Order. "" means the
+	// first page.
 	Cursor string
 	// WithPayload reads the payloads, too.
 	WithPayload bool
@@ -132,7 +130,7 @@ func (f JobFilter) encode() (admin.Filter, error) {
 		if p.given == nil {
 			continue
 		}
-		// Beyond what a job can have is no mistake, and must not overflow.
+		// Bounds that no job can have are allowed, and must not overflow.
 		value := int32(max(math.MinInt32, min(math.MaxInt32, *p.given)))
 		*p.into = &value
 	}
@@ -193,8 +191,8 @@ func pageSize(field string, limit int) (int, error) {
 	return limit, nil
 }
 
-// ListJobs returns one page of the jobs that a filter lets pass. The next page
-// is asked for with the page's NextCursor:
+// ListJobs returns one page of the jobs that match a filter. Ask for the next page with the
+// page's NextCursor:
 //
 //	filter := gworker.JobFilter{States: []gworker.JobState{gworker.StateFailed}}
 //	for {
@@ -205,10 +203,9 @@ func pageSize(field string, limit int) (int, error) {
 //		}
 //	}
 //
-// Each page is read at a moment of its own. A job that is there all the while
-// and does not change is listed once, whatever is added and deleted meanwhile; a
-// job that moves in the order, as a rescheduled one in OrderNext, may come twice
-// or not at all.
+// Each page is read at a different moment. A job that exists all the time and does not
+// change is listed exactly once, whatever is added and deleted meanwhile; a job that moves
+// in the order, like a rescheduled one in OrderNext, may be listed twice or not at all.
 func (c *operations) ListJobs(ctx context.Context, filter JobFilter) (JobPage, error) {
 	encoded, err := filter.encode()
 	if err != nil {

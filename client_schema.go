@@ -15,7 +15,7 @@ import (
 )
 
 // A HiddenRowsError says that row level security hides the rows of the queue's tables
-// from the role of a connection: to it the queue is empty, whatever is there. Worker.Run
+// from the role of a connection, which therefore sees an empty queue. Worker.Run
 // returns it, after a SchemaWarning, and so does Client.CheckSchema. If the policies go
 // while a worker runs, there is a SchemaWarning within
 // RecoveryConfig.HeartbeatInterval, and Run goes on.
@@ -24,14 +24,14 @@ type HiddenRowsError struct {
 	Schema string
 	// Role is the role whose rights count on the connection.
 	Role string
-	// Owner is the role that owns the table of jobs; row level security does not
-	// concern it.
+	// Owner is the role that owns the table of jobs; row level security does not apply to
+	// it.
 	Owner string
-	// Tables are the tables of which no row is seen, such as "_private_jobs".
+	// Tables are the tables whose rows are hidden, such as "_private_jobs".
 	Tables []string
-	// ReadOnly says that the rows are seen, but no policy lets the role update them, or
-	// delete them where they are jobs: it finds nothing that it may run. Only Worker.Run
-	// looks for that.
+	// ReadOnly says that the role sees the rows, but no policy lets it update them, or
+	// delete them in the table of jobs, so that it can run no job. Only Worker.Run checks
+	// that.
 	ReadOnly bool
 }
 
@@ -46,15 +46,15 @@ func (e *HiddenRowsError) Error() string {
 		e.Role, strings.Join(e.Tables, ", "), e.Schema, e.Owner, program.Name)
 }
 
-// CheckSchema tells whether this version of gworker may work on the schema, and
-// whether the client's role sees what is there. The error is ErrNotInstalled, an
-// *IncompatibleSchemaError, or a *HiddenRowsError, which keeps nobody from going on.
+// CheckSchema checks whether this version of gworker may work on the schema, and whether the
+// client's role sees its rows. The error is ErrNotInstalled, an *IncompatibleSchemaError, or
+// a *HiddenRowsError, after which the client goes on working.
 //
-// Each client, and each TxClient with it, looks at the schema once by itself, before
-// its first statement, and refuses to work on an incompatible one. CheckSchema looks
-// again: call it where a long-lived service hears of a migration, by a Listener on the
-// channel worker:migrate. The client refuses, or works again, as it was found here. A
-// worker does that for its own client.
+// Each client checks the schema once by itself, before its first statement or that of one of
+// its TxClients, and refuses to work on an incompatible one. CheckSchema checks again: call
+// it in a long-lived service when a Listener on the channel worker:migrate is notified of a
+// migration. After that, the client refuses or works according to its result. A worker does
+// that for its own client.
 func (c *Client) CheckSchema(ctx context.Context) error {
 	found, err := c.lookAtSchema(ctx)
 	if err != nil {
@@ -77,7 +77,7 @@ func (c *Client) lookAtSchema(ctx context.Context) (dbgen.SchemaReachRow, error)
 	return found, nil
 }
 
-// hidden is what row level security keeps from a role, as a *HiddenRowsError, or nil.
+// hidden returns what row level security hides from a role, as a *HiddenRowsError, or nil.
 // runs says that the role needs what a worker does.
 func (s *schemaState) hidden(found dbgen.SchemaReachRow, runs bool) error {
 	tables, readOnly := found.Hidden, false
@@ -90,7 +90,7 @@ func (s *schemaState) hidden(found dbgen.SchemaReachRow, runs bool) error {
 	return &HiddenRowsError{Schema: s.name, Role: found.Role, Owner: found.Owner, Tables: strings.Split(tables, ","), ReadOnly: readOnly}
 }
 
-// schemaState is what a client knows of its schema's revisions.
+// schemaState is what a client knows about its schema's revisions.
 type schemaState struct {
 	name    string
 	asText  bool                          // arguments and results go as text
@@ -104,8 +104,8 @@ type schemaVerdict struct {
 	payloadsHidden bool // from the role that looked
 }
 
-// check looks at the schema before the client's first statement. Where that cannot be
-// done, the statement itself will say why.
+// check checks the schema before the client's first statement. If that fails, the statement
+// itself will say why.
 func (s *schemaState) check(ctx context.Context, db statement.DB) error {
 	if v := s.verdict.Load(); v != nil {
 		return v.refusal
@@ -159,8 +159,8 @@ func (r reads) list(withPayloads bool) *dbgen.Queries {
 	return dbgen.New(r.bind(set))
 }
 
-// look reads the ledger and keeps the verdict. It asks nothing that could fail for a
-// lack of rights, which would end a transaction of the caller's.
+// look reads the ledger and keeps the verdict. It runs nothing that could fail for lack of
+// rights, which would abort a caller's transaction.
 func (s *schemaState) look(ctx context.Context, q *dbgen.Queries) (dbgen.SchemaReachRow, error) {
 	settings, err := q.SessionSettings(ctx)
 	if err != nil {
@@ -179,7 +179,7 @@ func (s *schemaState) look(ctx context.Context, q *dbgen.Queries) (dbgen.SchemaR
 		s.refuse(refusal)
 		return found, refusal
 	}
-	if !found.Readable { // whoever gave the role its rights has left this one out
+	if !found.Readable { // the role was not given this right
 		s.verdict.CompareAndSwap(nil, &schemaVerdict{payloadsHidden: found.PayloadsHidden})
 		return found, nil
 	}

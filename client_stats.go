@@ -23,12 +23,11 @@ type QueueStats = admin.QueueStats
 // StatsOptions say how much to count. The zero value is the default.
 type StatsOptions struct {
 	// MaxQueues is how many named queues to list, those with the most jobs: 1 to
-	// 10,000. 0 means 20, and -1 none, which spares a walk over the jobs.
+	// 10,000. 0 means 20, and -1 none, which saves a scan of the jobs.
 	MaxQueues int
 }
 
-// Stats counts the jobs. It walks over all of them, which takes around a second
-// for a million.
+// Stats counts the jobs. It scans all of them, which takes about a second for a million.
 func (c *Client) Stats(ctx context.Context, options StatsOptions) (Stats, error) {
 	const field, defaultQueues = "StatsOptions.MaxQueues", 20
 	queues := options.MaxQueues
@@ -57,11 +56,11 @@ type QueuePage = admin.QueuePage
 type QueueFilter struct {
 	// Names are the queues to list. Empty means all.
 	Names []string
-	// LockedOnly leaves out queues that nobody has locked.
+	// LockedOnly leaves out queues that are not locked.
 	LockedOnly bool
 	// Limit is how many queues a page has: 1 to 10,000. 0 means 100.
 	Limit int
-	// Cursor is the NextCursor of the page before. "" means the first page.
+	// Cursor is the NextCursor of the previous page. "" means the first page.
 	Cursor string
 }
 
@@ -98,10 +97,9 @@ func (c *Client) queuePage(ctx context.Context, filter QueueFilter) (QueuePage, 
 // WorkerInfo is a worker of any runtime that is registered or has locks.
 type WorkerInfo = admin.Worker
 
-// Workers returns the workers that are registered and those that have locks, of
-// every runtime, by id. Node's workers do not register, so one that is idle is
-// not to be seen; where the schema is from before the recovery tables, that is
-// so for all.
+// Workers returns the workers that are registered and those that have locks, of every
+// runtime, by id. Node's workers do not register, so an idle one is not listed. On a schema
+// that is older than the recovery tables, that is true of all workers.
 func (c *Client) Workers(ctx context.Context) ([]WorkerInfo, error) {
 	workers, err := admin.ListWorkers(ctx, c.queries, c.held())
 	if err != nil {

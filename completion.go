@@ -24,28 +24,26 @@ var (
 // earlier call in this run has completed: that call's transaction has committed.
 var ErrAlreadyCompleted = errors.New("the job is complete already: the transaction of an earlier call has committed")
 
-// CompleteTx completes the job inside the handler's own transaction: the job is
-// done exactly if tx commits, together with everything else that tx does, which
-// so happens exactly once. tx must be on the worker's database, with rights on
-// the schema of the queue; begin it from any pool, as
-// pool.BeginTx(ctx, pgx.TxOptions{}).
+// CompleteTx completes the job inside the handler's own transaction: the job is complete if,
+// and only if, tx commits. Everything else that tx does therefore happens exactly once. tx
+// must be on the worker's database, with rights on the schema of the queue; it can be of any
+// pool, for example pool.BeginTx(ctx, pgx.TxOptions{}).
 //
-// Call it last, and commit. If it returns an error, roll back: ErrJobLost says
-// that the job is no longer locked by this run, and may be run by another;
-// ErrAlreadyCompleted that an earlier call has completed it.
+// Call it last, and commit. If it returns an error, roll back: ErrJobLost says that this run
+// no longer has the job's lock, and that another may be running; ErrAlreadyCompleted says
+// that an earlier call has completed the job.
 //
-// The worker asks the database what became of the transaction. If it has
-// committed, the job is complete, whatever the handler returns; an error that
-// comes afterwards cannot be stored, because the row is gone, and is reported as
-// ErrorAfterCompletion. If it was rolled back, nothing is completed: the attempt
-// ends with the handler's error, or fails with ErrNotCommitted if that is nil.
-// A transaction that is still open when the handler returns leaves the job
-// locked until it ends; OutcomesDelayed reports it.
+// The worker asks the database whether the transaction has committed. If so, the job is
+// complete, whatever the handler returns; an error that it returns afterwards cannot be
+// stored, because the row is gone, and is reported as ErrorAfterCompletion. If it was rolled
+// back, the attempt ends with the handler's error, or fails with ErrNotCommitted if that is
+// nil. A transaction that is still open when the handler returns leaves the job locked until
+// it ends; OutcomesDelayed reports it.
 //
-// The job's named queue is free from the commit on, and so its next job may
-// start while this handler is still on its way out. Where the table of queues has
-// triggers or constraints of your own, the worker frees it once the run has ended: what
-// they refuse does not break tx, and is reported as OutcomeRefused.
+// The job's named queue is free from the commit on, so its next job may start before this
+// handler has returned. If the table of queues has triggers or constraints of your own, the
+// worker frees the queue after the run instead: their refusal does not break tx, and is
+// reported as OutcomeRefused.
 func (j *Job[T]) CompleteTx(ctx context.Context, tx pgx.Tx) error {
 	switch {
 	case j.env == nil:
@@ -72,8 +70,8 @@ func completionError(row *JobRow, err error) error {
 	return fmt.Errorf("completing job %d in a transaction: %w", row.ID, err)
 }
 
-// complete notes the completion before it can take effect, so that nobody who
-// finds the row gone takes the job for lost.
+// complete notes the completion before it can take effect, so that the job does not count as
+// lost when its row is found to be gone.
 func complete(ctx context.Context, env *environment, queries *dbgen.Queries, claimed *job.Claimed) error {
 	wasHeld, err := env.locked(ctx, claimed)
 	if err != nil {
@@ -99,8 +97,8 @@ func complete(ctx context.Context, env *environment, queries *dbgen.Queries, cla
 	return completionError(&claimed.Row, err)
 }
 
-// whyGone says why a job is not there to be completed. before is the transaction
-// in which this run has completed it before; 0 for none.
+// whyGone returns the reason why a job cannot be completed. before is the transaction in
+// which this run has completed it before; 0 for none.
 func whyGone(ctx context.Context, queries *dbgen.Queries, claimed *job.Claimed, before int64) error {
 	if before <= 0 {
 		holds, err := queries.HoldsJob(ctx, dbgen.HoldsJobParams{
@@ -125,14 +123,14 @@ func whyGone(ctx context.Context, queries *dbgen.Queries, claimed *job.Claimed, 
 	return ErrJobLost
 }
 
-// locked waits until a job's lock is written, if it is not, since another
-// transaction is to end its row.
+// locked waits until the job's lock is written, since another transaction than that of its
+// claim will end the job.
 func (w *Worker) locked(ctx context.Context, claimed *job.Claimed) (wasHeld bool, err error) {
 	return w.scheduler.Write(ctx, claimed)
 }
 
-// lockedJobs are the running jobs whose rows must be there: those that complete in
-// transactions of their own may be gone already.
+// lockedJobs are the running jobs whose rows must exist: those of jobs that handlers
+// complete in transactions may be gone already.
 func (w *Worker) lockedJobs() []*job.Claimed {
 	running := w.scheduler.Locked()
 	locked := running[:0]
