@@ -22,22 +22,21 @@ const (
 	DefaultHoldTime                     = 50 * time.Millisecond
 )
 
-// Config configures a Worker. Every zero value is the default; only Tasks must
-// be given. NewWorker validates it once and names the field that cannot be
-// used; it keeps a copy, so later changes have no effect.
+// Config configures a Worker. Every zero value means the default; only Tasks must be given.
+// NewWorker validates it, names the field that cannot be used, and keeps a copy, so later
+// changes have no effect.
 type Config struct {
 	// Pool is the connection pool to use; it stays the caller's to close. nil
 	// means that the worker opens one of its own from DatabaseURL.
 	//
-	// A worker needs two connections of it now and then (to claim, and to write
-	// outcomes) and one for each running SQL task. In addition to the pool, made from
-	// its configuration and not counted by its MaxConns, it has up to four
-	// connections: one for its listener, one for its heartbeat, and two for held
-	// claims, which do without the pool (see HoldTime). These are made as the
-	// pool's are: with BeforeConnect, AfterConnect, and PrepareConn or
-	// BeforeAcquire, once, after that. They are kept as long as they work:
-	// MaxConnLifetime and MaxConnIdleTime do not concern them, nor do
-	// AfterRelease, BeforeClose and ConnConfig.OnNotification.
+	// A worker uses up to two of its connections at a time, to claim and to write
+	// outcomes, and one for each running SQL task. Outside of the pool, and not counted
+	// by its MaxConns, the worker has up to four more connections: one for its listener,
+	// one for its heartbeat, and two for held claims (see HoldTime). They are made with
+	// the pool's configuration: with BeforeConnect, AfterConnect, and then, once,
+	// PrepareConn or BeforeAcquire. They are kept as long as they work: MaxConnLifetime,
+	// MaxConnIdleTime, AfterRelease, BeforeClose and ConnConfig.OnNotification do not
+	// apply to them.
 	Pool *pgxpool.Pool
 
 	// DatabaseURL is a connection string in URL or keyword form. It must be
@@ -46,18 +45,18 @@ type Config struct {
 	DatabaseURL string
 
 	// MaxPoolSize bounds the worker's own pool. 0 means Concurrency + 4, unless
-	// DatabaseURL says pool_max_conns. It must be 0 if Pool is given. The
-	// connections of the listener, the heartbeat and held claims, four at most,
-	// come on top.
+	// DatabaseURL says pool_max_conns. It must be 0 if Pool is given. It does not
+	// count the connections of the listener, the heartbeat and held claims, four at
+	// most.
 	MaxPoolSize int
 
 	// Schema is the schema of the queue, any name that PostgreSQL takes; it is
 	// quoted where needed. Empty means graphile_worker.
 	Schema string
 
-	// Tasks are the tasks that this worker runs. Jobs of other tasks are left
-	// to other workers. At least one is needed, and no identifier twice. A worker
-	// with Cron entries may have none: it only adds their jobs.
+	// Tasks are the tasks that this worker runs, each identifier once. Jobs of other
+	// tasks are left to other workers. At least one is needed, unless there are Cron
+	// entries: a worker without tasks only adds their jobs.
 	Tasks []Task
 
 	// Cron says which jobs the worker adds at which times.
@@ -66,13 +65,13 @@ type Config struct {
 	// Concurrency is how many jobs run at once. 0 means 10.
 	Concurrency int
 
-	// PollInterval is the longest time between two looks for runnable jobs.
-	// Notifications make new jobs start at once; polling finds those whose
-	// time has come and those whose notification was lost. 0 means 2 s.
+	// PollInterval is the longest time between two searches for runnable jobs.
+	// Notifications make new jobs start at once; polling finds jobs whose time has come
+	// and jobs whose notification was lost. 0 means 2 s.
 	PollInterval time.Duration
 
-	// ForbiddenFlags are flags of jobs that this worker leaves to others: a job
-	// with any of them.
+	// ForbiddenFlags are flags whose jobs this worker leaves to others: all jobs with
+	// any of them.
 	ForbiddenFlags []string
 
 	// ForbiddenFlagsFunc, if not nil, is asked for further forbidden flags
@@ -83,60 +82,55 @@ type Config struct {
 	// claimed, ClaimFailed reports it, and it is called again later.
 	ForbiddenFlagsFunc func(ctx context.Context) ([]string, error)
 
-	// AcceptedFlags, if there are any, leave all jobs to others but those with
-	// at least one of them. A forbidden flag wins over an accepted one.
+	// AcceptedFlags, unless empty, restrict the worker to jobs with at least one of
+	// them. A forbidden flag wins over an accepted one.
 	AcceptedFlags []string
 
-	// HoldTime is how long a claim may stay an open transaction, up to 10 s. Jobs
-	// that end within it are never locked: nobody else can touch their rows
-	// meanwhile, and one commit finishes all that have ended. What runs longer gets
-	// its lock written and goes on as an ordinary locked job. Jobs so short are
-	// claimed some ahead of the free slots, as many as are expected to be worked
-	// off within half the time; those that have not started by its end are free
-	// again.
+	// HoldTime is how long a claim may stay an open transaction, up to 10 s. Jobs that
+	// end within this time are never locked: the transaction keeps other workers away
+	// from their rows, and one commit finishes all that have ended. A job that runs
+	// longer gets a lock and goes on like any other. Such short jobs are claimed ahead of
+	// the free slots, as many as are expected to run within half the time; those that
+	// have not started by its end are free again.
 	//
-	// Should the worker's connection be lost, the rows are free at once, and a
-	// job that still runs may be started by another worker, until this one finds
-	// out and ends its context with ErrJobLost; a job that nobody has taken goes
-	// on. Should its process die, nothing has to be swept, and no attempt of those
-	// jobs is counted.
+	// If the worker's connection is lost, the rows are free at once. Then another worker
+	// may start a job that still runs, until this worker finds out and ends the job's
+	// context with ErrJobLost; a job that no other worker has taken goes on. If the
+	// worker's process dies, nothing has to be swept, and these jobs lose no attempt.
 	//
-	// nil means 50 ms. 0 means off: a lock is written for each job before it
-	// starts, as Node's and Rust's workers do it; of jobs that took little time
-	// lately a claim then takes as many as the slots get to within 25 ms, up to
-	// 500, and those that have not started after 100 ms go back. Jobs are not held, either,
-	// together with flags, a LocalQueue, CompletionDelay, FailureDelay, Now, tasks
-	// with a Concurrency of their own, Recovery.Decide, Recovery.Delay, and
-	// NoPreparedStatements; a HoldTime that is given is an error there. See
-	// docs/held-claims.md.
+	// nil means 50 ms. 0 means off: each job is locked before it starts, as Node's and
+	// Rust's workers do. Of jobs that were short lately, a claim then takes as many as
+	// the slots can start within 25 ms, up to 500, and those that have not started after
+	// 100 ms go back. Jobs are not held, either, together with flags, a LocalQueue,
+	// CompletionDelay, FailureDelay, Now, tasks with a Concurrency, Recovery.Decide,
+	// Recovery.Delay, and NoPreparedStatements; with any of these, a HoldTime above 0 is
+	// an error. See docs/held-claims.md.
 	HoldTime *time.Duration
 
 	// LocalQueue lets the worker claim jobs ahead of its free slots. The zero
 	// value is off: a job is claimed when it can start.
 	LocalQueue LocalQueueConfig
 
-	// CompletionDelay and FailureDelay are how long the outcomes of jobs that
-	// completed, or failed, wait for others to be stored with, up to 1 minute.
-	// Until then the job's row stays locked and its named queue, if it has one,
-	// waits. 0, the default, means not at all: outcomes are grouped while the
-	// group before is being stored, which adds no delay. A shutdown stores them
-	// at once.
+	// CompletionDelay and FailureDelay are how long the outcomes of completed and failed
+	// jobs wait for others, in order to be stored together, up to 1 minute. Until then
+	// the job's row stays locked, and its named queue, if it has one, waits. 0 means no
+	// delay: outcomes are grouped while the previous group is being stored. A shutdown
+	// stores them at once.
 	CompletionDelay time.Duration
 	FailureDelay    time.Duration
 
-	// Now, if not nil, is the clock that jobs' times go by, in place of the
-	// database's: when a job is due, when it was locked, when a failed one is
-	// due again, when a lock is older than 4 hours, and when a job without a
-	// RunAt is due that is added through this worker's client. Cron goes by it,
-	// too, in place of the machine's clock. Workers of one queue should go by one
-	// clock, see docs/time.md. Heartbeats, and who is declared dead, still go by the
-	// database's clock. It is called from many goroutines. If it
-	// panics, ObserverPanicked reports it, and the time that it told last goes on by
-	// the machine's clock.
+	// Now, if not nil, is the clock for the times of jobs, in place of the database's:
+	// when a job is due, when it was locked, when a failed one is due again, when a lock
+	// is older than 4 hours, and when a job is due that this worker's client adds without
+	// a RunAt. Cron uses it, too, in place of the machine's clock. The workers of a queue
+	// should use the same clock, see docs/time.md. Heartbeats still use the database's
+	// clock, which also decides which workers are dead. Now is called from many
+	// goroutines. If it panics, ObserverPanicked reports it, and the worker continues
+	// from its last time by the machine's clock.
 	Now func() time.Time
 
-	// ConnectTimeout is how long Run waits for a database that cannot be
-	// reached when it starts. 0 means 30 s. Later on it waits without end.
+	// ConnectTimeout is how long Run waits for an unreachable database when it starts. 0
+	// means 30 s. Later it waits without end.
 	ConnectTimeout time.Duration
 
 	// StatementTimeout bounds each of the worker's own statements, waiting for
@@ -149,44 +143,41 @@ type Config struct {
 	// ErrShutdown. 0 means 5 s.
 	GracefulShutdownAbortTimeout time.Duration
 
-	// ShutdownTimeout bounds a whole shutdown: so long after Run's context has
-	// ended Run returns, whatever handlers and the database do. Choose it below
-	// the time after which the process is killed, which is 30 s in Kubernetes and
-	// 10 s in Docker.
+	// ShutdownTimeout bounds a whole shutdown: Run returns at most this long after its
+	// context has ended, whatever handlers and the database do. Choose a time below that
+	// after which the process is killed, which is 30 s in Kubernetes and 10 s in Docker.
 	//
 	// The contexts of running jobs end after half of it, or after
 	// GracefulShutdownAbortTimeout if that is sooner. Jobs that still run after
 	// three quarters, or 5 s before the end if that is later, are given up as by
-	// Abandon: they go back to the queue, and Run does not wait for their
-	// handlers, which may overlap with the jobs' next runs if the process lives
-	// on. What cannot be written in time is found by other workers
+	// Abandon: they go back to the queue, and Run does not wait for their handlers,
+	// which may overlap with the jobs' next runs if the process goes on. Jobs whose
+	// outcomes cannot be written in time are recovered by other workers
 	// (docs/recovery.md).
 	//
-	// 0 means no bound while handlers run that ignore their contexts. Without
-	// those a shutdown takes GracefulShutdownAbortTimeout and one
-	// StatementTimeout at most, and 5 s where no job runs.
+	// 0 means no bound for handlers that ignore their contexts. Without such handlers,
+	// a shutdown takes GracefulShutdownAbortTimeout and one StatementTimeout at most,
+	// and 5 s if no job runs.
 	ShutdownTimeout time.Duration
 
-	// ShutdownReturnDelay is how long jobs that a shutdown cuts off wait before
-	// they can run again. They go back with their attempt restored. 0 means not
-	// at all.
+	// ShutdownReturnDelay is how long jobs that a shutdown interrupts wait before they
+	// can run again. They get their attempt back. 0 means no wait.
 	ShutdownReturnDelay time.Duration
 
-	// BeforeRun are asked in turn about each job before anything of it runs, and
-	// may skip it, fail it, or change its payload. The first that does not let
-	// it go on has the last word. They run in the job's slot and under its
-	// context. A panic in one fails the attempt.
+	// BeforeRun are called in order for each job before its middleware and handler, and
+	// may skip it, fail it, or change its payload. The first that skips or fails it
+	// decides; the rest are not called. They run in the job's slot and with its context.
+	// A panic fails the attempt.
 	BeforeRun []func(context.Context, *RawJob) BeforeRunDecision
 
-	// AfterRun are asked in turn about each job that was run, before its outcome
-	// is stored, and may change it; each sees what the one before it decided.
-	// They are not asked about jobs that BeforeRun has skipped or failed. What a
-	// transaction of the handler's has completed stays complete. A panic in one
-	// fails the attempt, and the job runs again.
+	// AfterRun are called in order for each job that was run, before its outcome is
+	// stored, and may change it; each sees the decision of the previous one. They are not
+	// called for jobs that BeforeRun has skipped or failed. A job that the handler has
+	// completed in a transaction stays complete. A panic fails the attempt.
 	AfterRun []func(context.Context, *RawJob, RunResult) AfterRunDecision
 
-	// Middleware is around the handlers of all tasks, the first outermost, and
-	// TaskOptions.Middleware inside of it.
+	// Middleware wraps the handlers of all tasks; the first is the outermost.
+	// TaskOptions.Middleware is inside of it.
 	Middleware []Middleware
 
 	// NoPreparedStatements sends statements without preparing them, as
@@ -195,41 +186,41 @@ type Config struct {
 	// session nevertheless: see ListenDatabaseURL and NoListen.
 	NoPreparedStatements bool
 
-	// ListenDatabaseURL is a connection string that leads to the server past a
-	// proxy which the pool goes through. The listener uses it, since LISTEN
-	// needs a session of its own, and so does the heartbeat, which must not
-	// wait for a busy proxy; where the server cannot be reached by it, the
-	// heartbeat goes the pool's way and polling replaces the listener. It must
-	// lead to the same database: Run checks that. Empty means the pool's way.
+	// ListenDatabaseURL is a connection string that reaches the server without the proxy
+	// that the pool uses. The listener uses it, since LISTEN needs a session, and so does
+	// the heartbeat, which must not wait for a busy proxy. While the server cannot be
+	// reached by it, the heartbeat connects like the pool, and polling replaces the
+	// listener. It must lead to the same database, which Run checks. Empty means to
+	// connect like the pool.
 	ListenDatabaseURL string
 
-	// NoListen does without the listener: new jobs are found by polling alone,
-	// and the ledger is read every HeartbeatInterval to find out whether this
-	// worker must stop for a breaking migration (ErrBreakingMigration). For
-	// proxies with no way past them. ListenDatabaseURL must be empty then.
+	// NoListen turns the listener off: new jobs are found only by polling, and the ledger
+	// is read every HeartbeatInterval to find out whether this worker must stop because
+	// of a breaking migration (ErrBreakingMigration). It is for servers that can only be
+	// reached through a proxy. ListenDatabaseURL must then be empty.
 	NoListen bool
 
 	// NoMigrations leaves the schema as it is. By default Run installs it, or
 	// brings it up to date, before the first claim.
 	NoMigrations bool
 
-	// Recovery is how the worker says that it lives, and gives back the jobs of
-	// others that do not. The zero value is on, with the defaults.
+	// Recovery configures the worker's heartbeat, and how it puts the jobs of dead
+	// workers back into the queue. The zero value is on, with the defaults.
 	Recovery RecoveryConfig
 
-	// BeforeAdd are asked about each job that the worker's own client adds, as
-	// ClientConfig.BeforeAdd says: that is Worker.Client and, in handlers,
-	// Job.Client. The jobs of Cron are asked about too, with their payload as a
-	// json.RawMessage; one that is failed is reported as CronItemFailed.
+	// BeforeAdd are called for each job that the worker's own client adds, Worker.Client
+	// and, in handlers, Job.Client, as ClientConfig.BeforeAdd says. They are also called
+	// for the jobs of Cron, with the payload as a json.RawMessage; an error is then
+	// reported as CronItemFailed.
 	BeforeAdd []func(ctx context.Context, spec *JobSpec) error
 
-	// Logger gets what is worth a line: one at info for each job, failures at
-	// error; docs/events.md has all of them. nil means slog.Default(), as it is
-	// when NewWorker is called. For no log at all, give
-	// slog.New(slog.DiscardHandler). Its handler is called from many goroutines
-	// at once, as slog requires of handlers. A panic in it, or a runtime.Goexit, is
-	// caught and reported to observers as ObserverPanicked. A handler that is not
-	// slog's own is asked every 10 ms at most whether it takes a level.
+	// Logger gets the worker's log: a line at info for each job, failures at error;
+	// docs/events.md lists all lines. nil means slog.Default() at the time of NewWorker.
+	// For no log, use slog.New(slog.DiscardHandler). Its handler is called from many
+	// goroutines at once, as slog requires of handlers. A panic in it, or a
+	// runtime.Goexit, is caught and reported to observers as ObserverPanicked. A handler
+	// that is not one of slog's own is asked at most every 10 ms whether a level is
+	// enabled.
 	Logger *slog.Logger
 
 	// Observers get every event (see package event), from many goroutines at once. The

@@ -14,46 +14,45 @@ import (
 // DefaultLocalQueueTTL is the default of LocalQueueConfig.TTL.
 const DefaultLocalQueueTTL = 5 * time.Minute
 
-// maxOutcomeDelay bounds the delays of outcomes, far below the 4 hours after
-// which a lock is taken away.
+// maxOutcomeDelay bounds the delays of outcomes, far below the 4 hours after which locks
+// are reset.
 const maxOutcomeDelay = time.Minute
 
-// LocalQueueConfig configures how far a worker claims ahead of its free slots:
-// for jobs so short that a claim takes longer than they do. Jobs that wait in the
-// local queue are locked, so other workers cannot start them, a job that is added
-// with a higher priority runs after them, and they hold their named queues. The
-// zero value is off. See docs/local-queue.md for when it is worth it.
+// LocalQueueConfig configures how far a worker claims ahead of its free slots, for jobs that
+// are so short that a claim takes longer than they do. Jobs in the local queue are locked:
+// other workers cannot start them, jobs that are added later with a better priority run
+// after them, and their named queues stay locked. The zero value is off. See
+// docs/local-queue.md for when it is worth it.
 //
-// As in Node's worker the local queue is filled by one claim and emptied before
-// the next.
+// As in Node's worker, one claim fills the local queue, which is emptied before the next.
 type LocalQueueConfig struct {
-	// Size is how many jobs a claim takes, or as many as there are free slots
-	// where that is more. 0 means no local queue.
+	// Size is how many jobs a claim takes; with more free slots than that, it takes one
+	// for each. 0 means no local queue.
 	Size int
 
-	// TTL is how long jobs may wait in the local queue. Then they go back, with
-	// the attempt restored, and the next claim comes when a slot is free. 0
-	// means 5 minutes.
+	// TTL is how long jobs may wait in the local queue. Then they go back, with their
+	// attempt restored, and the next claim is made when a slot is free. 0 means 5
+	// minutes.
 	TTL time.Duration
 
-	// RefetchDelay makes a worker that found little wait before it looks again.
+	// RefetchDelay makes a worker wait for its next claim after one that found few jobs.
 	RefetchDelay RefetchDelayConfig
 }
 
-// RefetchDelayConfig spares the database claims that find little, at the cost of
-// latency: jobs that are added meanwhile wait.
+// RefetchDelayConfig saves the database claims that find few jobs, at the cost of latency:
+// jobs that are added meanwhile wait.
 type RefetchDelayConfig struct {
-	// Duration is the time between a claim that found little and the next one,
-	// at random a half more or less. It may not exceed Config.PollInterval. 0
-	// means no delay.
+	// Duration is the time between a claim that found few jobs and the next one, varied
+	// at random by up to half of it. It may not exceed Config.PollInterval. 0 means no
+	// delay.
 	Duration time.Duration
 
-	// Threshold is what counts as little: so many jobs, or fewer.
+	// Threshold is the greatest number of jobs that counts as few.
 	Threshold int
 
-	// MaxAbortThreshold bounds how many jobs have to be announced to end a delay
-	// early: each time, a random number from 1 to it, so that the workers of a
-	// fleet do not all come at once. 0 means 5 times the Size.
+	// MaxAbortThreshold bounds how many jobs have to be announced to end a delay early.
+	// The number is random each time, from 1 to this, so that the workers do not all
+	// claim at once. 0 means 5 times the Size.
 	MaxAbortThreshold int
 }
 
@@ -118,8 +117,8 @@ func (c LocalQueueConfig) validate(pollInterval time.Duration) (LocalQueueConfig
 	return c, nil
 }
 
-// claims fills in what the scheduler is to know of flags, limits, the local
-// queue, delays and time.
+// claims fills in what the scheduler has to know about flags, limits, the local queue, delays
+// and time.
 func (c Config) claims(s scheduler.Config) scheduler.Config {
 	s.Now = c.Now
 	s.Flags = scheduler.Flags{Forbidden: c.ForbiddenFlags, Ask: c.ForbiddenFlagsFunc, Accepted: c.AcceptedFlags}
@@ -141,12 +140,12 @@ func (c Config) claims(s scheduler.Config) scheduler.Config {
 	return s
 }
 
-// mostHold bounds HoldTime: while a transaction is open, vacuum removes nothing
-// that it might still see, and whoever needs the row of a held job waits.
+// mostHold bounds HoldTime: while a transaction is open, vacuum removes no row that it might
+// still see, and statements that need the row of a held job wait.
 const mostHold = 10 * time.Second
 
-// validateHold returns the hold time to go by. Where jobs cannot be held, the
-// default gives way without a word; a time that was asked for does not.
+// validateHold returns the hold time to use. If jobs cannot be held, the default becomes 0,
+// and a time that was given is refused.
 func (c Config) validateHold() (*time.Duration, error) {
 	obstacle := c.holdObstacle()
 	switch {
@@ -163,12 +162,11 @@ func (c Config) validateHold() (*time.Duration, error) {
 	return new(*c.HoldTime), nil
 }
 
-// holdObstacle names the part of the configuration because of which jobs cannot be
-// held; "" if there is none. Claims that go by more than the order, outcomes that
-// wait and times that are not the database's are parts of locked claims alone.
-// Whoever decides what becomes of jobs whose worker has died wants to be asked,
-// and nobody is about jobs that are free at once. Poolers of transactions, which
-// need unprepared statements, have few sessions to spare.
+// holdObstacle names the part of the configuration because of which jobs cannot be held; ""
+// if there is none. Only locked claims know flags, limits, delayed outcomes and other clocks
+// than the database's. Recovery.Decide wants to be asked about the jobs of a dead worker, but
+// held jobs are free at once, without a sweep. Poolers of transactions, which need
+// unprepared statements, have few sessions to spare.
 func (c Config) holdObstacle() string {
 	for _, o := range []struct {
 		name string
@@ -193,7 +191,7 @@ func (c Config) holdObstacle() string {
 	return ""
 }
 
-// neverHeld are the tasks whose runs write to their jobs' rows.
+// neverHeld are the tasks whose runs themselves write to their jobs' rows.
 func (c Config) neverHeld() map[string]bool {
 	never := make(map[string]bool)
 	for _, task := range c.Tasks {
@@ -204,9 +202,9 @@ func (c Config) neverHeld() map[string]bool {
 	return never
 }
 
-// lockedFirst reports whether a job is not to start before its lock is written:
-// one that takes an outage better than a second run, and one whose worker has
-// died, as it may have been the reason.
+// lockedFirst reports whether a job must not start before its lock is written: a job for
+// which an outage is better than a second run, or one whose worker has died, since the job
+// may have been the reason.
 func (c Config) lockedFirst(j *job.Claimed) bool {
 	return recovery.Recovered(j.LastError) ||
 		slices.ContainsFunc(j.Flags, func(f string) bool { return slices.Contains(c.Recovery.ResilientFlags, f) })

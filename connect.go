@@ -20,8 +20,8 @@ import (
 	"github.com/gworker/gworker/internal/statement"
 )
 
-// openPool returns the pool to use, and whether it was made here. Then d dials for it,
-// and silent is told of connections that did not answer.
+// openPool returns the pool to use, and whether it was made here. If so, d dials for it, and
+// silent is called with connections that did not answer.
 func openPool(
 	owner string, given *pgxpool.Pool, url string, size int, o statement.Options, d *dial.Dialer, silent func(),
 ) (*pgxpool.Pool, bool, error) {
@@ -51,9 +51,9 @@ func openPool(
 	return pool, true, nil
 }
 
-// pinned are settings on which the meaning of our statements and their results depends,
-// whatever the role, the database or the connection string say. PgBouncer takes these at
-// the start of a session, and others only if told to ignore them.
+// pinned are the settings on which the meaning of gworker's statements and their results
+// depends. They override those of the role, the database and the connection string. PgBouncer
+// accepts these at the start of a session; others it has to be configured to ignore.
 var pinned = map[string]string{
 	// Go's strings are UTF-8. With another encoding, text would be stored garbled.
 	"client_encoding": "UTF8",
@@ -63,8 +63,8 @@ var pinned = map[string]string{
 	"standard_conforming_strings": "on",
 }
 
-// prepare sets what our own connections have and a caller's pool decides for
-// itself. cancels says that they may send cancel requests.
+// prepare configures connections of gworker's own pools; a caller's pool is left as it is.
+// cancels says that they may send cancel requests.
 func prepare(config *pgx.ConnConfig, cancels bool) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "gworker"
@@ -78,8 +78,8 @@ func prepare(config *pgx.ConnConfig, cancels bool) {
 		// PgBouncer 1.18 itself ends on some. So the connection is closed.
 		return
 	}
-	// A statement that its time-out ends is cancelled on the server too, and
-	// its connection stays usable if the server answers soon.
+	// A statement that exceeds its time-out is cancelled on the server, too, and its
+	// connection stays usable if the server answers soon.
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
 	}
@@ -99,8 +99,8 @@ func statementOptions(owner, schemaName string, timeout time.Duration, unprepare
 // The listener and the heartbeat have a connection each outside of the pool. With
 // Config.ListenDatabaseURL these lead past the proxy that the pool goes through.
 
-// directTimeout bounds a try to reach the server past the proxy, so that there
-// is time left to go through it.
+// directTimeout bounds an attempt to reach the server without the proxy, so that there is
+// time left to connect through it.
 const directTimeout = 5 * time.Second
 
 // parseDirect returns nil for an empty connection string.
@@ -114,8 +114,8 @@ func parseDirect(url string) (*pgxpool.Config, error) {
 		return nil, problem("Config.ListenDatabaseURL", "cannot be used: %v", err)
 	}
 	prepare(config.ConnConfig, true)
-	// A server that was the primary refuses LISTEN and heartbeats; then the
-	// proxy may know better where the new one is.
+	// A server that is no longer the primary refuses LISTEN and heartbeats; then the
+	// proxy may know where the new one is.
 	if config.ConnConfig.ValidateConnect == nil {
 		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
@@ -139,8 +139,8 @@ func (w *Worker) holdConnect(ctx context.Context) (*pgx.Conn, error) {
 	return connectOutside(ctx, w.dialer, w.pool.Config())
 }
 
-// heartbeatConnect opens the heartbeat's connection. Any way to the database will
-// do, since a worker that is not heard of loses its jobs.
+// heartbeatConnect opens the heartbeat's connection, with the proxy or without it, since a
+// worker without a heartbeat loses its jobs.
 func (w *Worker) heartbeatConnect(ctx context.Context) (*pgx.Conn, error) {
 	if w.direct == nil {
 		return connectOutside(ctx, w.dialer, w.pool.Config())
@@ -158,10 +158,9 @@ func (w *Worker) heartbeatConnect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// checkDirect refuses a ListenDatabaseURL that leads to another database: no
-// notification would ever come from there, and heartbeats would go where nobody
-// looks for them. Where the server cannot be reached by it at this moment, the
-// listener says so and goes on trying.
+// checkDirect refuses a ListenDatabaseURL that leads to another database, from which no
+// notification would ever arrive, and where no worker would see the heartbeats. If the
+// server cannot be reached by it now, the listener reports that and keeps trying.
 func (w *Worker) checkDirect(ctx context.Context) error {
 	if w.direct == nil {
 		return nil
@@ -199,9 +198,9 @@ func (w *Worker) directIsSame(ctx context.Context) (bool, error) {
 	return direct.StartedAt == pooled.StartedAt && direct.DatabaseOid == pooled.DatabaseOid, nil
 }
 
-// warnOfPooler says once, where statements are not prepared and so a pooler is
-// to be expected, that the listener's connection goes through one: what told the
-// client another process id than the server's own process has is a pooler.
+// warnOfPooler warns once if the listener's connection goes through a pooler. It checks only
+// if statements are not prepared, as that suggests a pooler. A pooler shows in that the
+// process id which the client was given is not that of the server process.
 func (w *Worker) warnOfPooler(ctx context.Context, conn *pgx.Conn) {
 	if !w.config.NoPreparedStatements || w.pooled.Load() {
 		return

@@ -35,7 +35,7 @@ func connectOutside(ctx context.Context, d *dial.Dialer, config *pgxpool.Config)
 	return conn, nil
 }
 
-// makeReady does with a connection what its pool would do before the first use.
+// makeReady does what the pool would do with a connection before its first use.
 func makeReady(ctx context.Context, conn *pgx.Conn, config *pgxpool.Config) error {
 	if config.AfterConnect != nil {
 		if err := config.AfterConnect(ctx, conn); err != nil {
@@ -64,12 +64,12 @@ func closeSoon(conn *pgx.Conn) {
 	_ = conn.Close(ctx) // nothing was left to say
 }
 
-// closing bounds how long the close of a pool waits for statements under way.
+// closing bounds how long the close of a pool waits for statements in progress.
 const closing = 2 * time.Second
 
-// closePool closes a pool whose connections d has dialed. Statements that are under
-// way have until ctx ends, and closing at the most; then their connections are cut. A
-// connection that was taken out and is not given back keeps nobody waiting.
+// closePool closes a pool whose connections d has dialed. Statements in progress have until
+// ctx ends, and at most closing; then their connections are cut. It does not wait for
+// connections that are acquired and not released.
 func closePool(ctx context.Context, pool *pgxpool.Pool, d *dial.Dialer) {
 	closed := make(chan struct{})
 	go func() {

@@ -8,19 +8,19 @@ import (
 )
 
 const (
-	// idleBeforePing is how long a connection may be idle before it is asked for a
-	// sign of life, as pgxpool has it by default.
+	// idleBeforePing is how long a connection may be idle before it is pinged; it is
+	// pgxpool's default.
 	idleBeforePing = time.Second
 	// pingTimeout bounds the answer, unless pool_ping_timeout does.
 	pingTimeout = 3 * time.Second
 )
 
-// pinger makes sure of idle connections of our own pools before they are used. pgxpool
-// would do it too, but it tells nobody what came of it: where one connection has died
-// in silence, the others have mostly died with it, and each would cost a time-out.
+// pinger pings idle connections of gworker's own pools before they are used. pgxpool would
+// do it too, but it does not report the result: if one connection has died silently, the
+// others mostly have as well, and each would cost a time-out.
 type pinger struct {
 	timeout time.Duration
-	silent  func() // told of a connection that has not answered
+	silent  func() // called after a connection has not answered
 }
 
 // failed is a pool's ShouldPing. It reports true for a connection that does not
