@@ -101,10 +101,10 @@ type Config struct {
 	// nil means 50 ms. 0 means off: each job is locked before it starts, as Node's and
 	// Rust's workers do. Of jobs that were short lately, a claim then takes as many as
 	// the slots can start within 25 ms, up to 500, and those that have not started after
-	// 100 ms go back. Jobs are not held, either, together with flags, a LocalQueue,
-	// CompletionDelay, FailureDelay, Now, tasks with a Concurrency, Recovery.Decide,
-	// Recovery.Delay, and NoPreparedStatements; with any of these, a HoldTime above 0 is
-	// an error. See docs/held-claims.md.
+	// 100 ms go back. Jobs are not held, either, together with a LocalQueue,
+	// CompletionDelay, FailureDelay, Recovery.Delay, Recovery.Decide for all tasks, and
+	// NoPreparedStatements; with any of these, a HoldTime above 0 is an error. See
+	// docs/held-claims.md.
 	HoldTime *time.Duration
 
 	// LocalQueue lets the worker claim jobs ahead of its free slots. The zero

@@ -162,27 +162,23 @@ func (c Config) validateHold() (*time.Duration, error) {
 	return new(*c.HoldTime), nil
 }
 
-// holdObstacle names the part of the configuration because of which jobs cannot be held; ""
-// if there is none. Only locked claims know flags, limits, delayed outcomes and other clocks
-// than the database's. Recovery.Decide wants to be asked about the jobs of a dead worker, but
-// held jobs are free at once, without a sweep. Poolers of transactions, which need
-// unprepared statements, have few sessions to spare.
+// holdObstacle names the part of the configuration because of which jobs cannot be
+// held; "" if there is none. A local queue and outcomes that wait keep jobs for longer
+// than a transaction may stay open. Recovery.Decide wants to be asked what becomes of jobs
+// whose worker has died, and nobody is asked about held ones, which are free at once;
+// Recovery.Delay would not apply to them. Poolers of transactions, which need unprepared
+// statements, have few sessions to spare.
 func (c Config) holdObstacle() string {
 	for _, o := range []struct {
 		name string
 		is   bool
 	}{
-		{"forbidden flags", len(c.ForbiddenFlags) > 0},
-		{"ForbiddenFlagsFunc", c.ForbiddenFlagsFunc != nil},
-		{"accepted flags", len(c.AcceptedFlags) > 0},
 		{"a local queue", c.LocalQueue.Size > 0},
 		{"CompletionDelay", c.CompletionDelay > 0},
 		{"FailureDelay", c.FailureDelay > 0},
-		{"a clock of the worker's own", c.Now != nil},
 		{"statements that are not prepared", c.NoPreparedStatements},
-		{"Recovery.Decide", c.Recovery.Decide != nil},
+		{"Recovery.Decide without Recovery.DecideTasks", c.Recovery.Decide != nil && c.Recovery.DecideTasks == nil},
 		{"Recovery.Delay", c.Recovery.Delay > 0},
-		{"a Concurrency of a task's own", slices.ContainsFunc(c.Tasks, func(t Task) bool { return t.options.Concurrency > 0 })},
 	} {
 		if o.is {
 			return o.name
@@ -191,12 +187,18 @@ func (c Config) holdObstacle() string {
 	return ""
 }
 
-// neverHeld are the tasks whose runs themselves write to their jobs' rows.
+// neverHeld are the tasks whose runs write to their jobs' rows, and those about whose jobs
+// Recovery.Decide is asked.
 func (c Config) neverHeld() map[string]bool {
 	never := make(map[string]bool)
 	for _, task := range c.Tasks {
 		if task.locks {
 			never[task.identifier] = true
+		}
+	}
+	if c.Recovery.Decide != nil {
+		for _, task := range c.Recovery.DecideTasks {
+			never[task] = true
 		}
 	}
 	return never

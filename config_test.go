@@ -75,19 +75,14 @@ func TestClaimConfigIsValidated(t *testing.T) {
 func TestHoldTimeIsValidated(t *testing.T) {
 	task := gworker.NewRawTask("x", nothing)
 	for says, config := range map[string]gworker.Config{
-		"-1ns":                           {HoldTime: new(time.Duration(-1))},
-		"to 10s":                         {HoldTime: new(time.Minute)},
-		"forbidden flags":                {ForbiddenFlags: []string{"f"}},
-		"accepted flags":                 {AcceptedFlags: []string{"f"}},
-		"ForbiddenFlagsFunc":             {ForbiddenFlagsFunc: func(context.Context) ([]string, error) { return nil, nil }},
-		"a local queue":                  {LocalQueue: gworker.LocalQueueConfig{Size: 1}},
-		"CompletionDelay":                {CompletionDelay: 1},
-		"FailureDelay":                   {FailureDelay: 1},
-		"a clock of the worker's own":    {Now: time.Now},
-		"statements that are not prep":   {NoPreparedStatements: true},
-		"a Concurrency of a task's own":  {Tasks: []gworker.Task{task.With(gworker.TaskOptions{Concurrency: 1})}},
-		"Recovery.Delay: give one of":    {Recovery: gworker.RecoveryConfig{Delay: 1}},
-		"together with Recovery.Decide:": {Recovery: gworker.RecoveryConfig{Decide: func(context.Context, gworker.RecoverableJob) (d gworker.RecoveryDecision) { return }}},
+		"-1ns":                                  {HoldTime: new(time.Duration(-1))},
+		"to 10s":                                {HoldTime: new(time.Minute)},
+		"a local queue":                         {LocalQueue: gworker.LocalQueueConfig{Size: 1}},
+		"CompletionDelay":                       {CompletionDelay: 1},
+		"FailureDelay":                          {FailureDelay: 1},
+		"statements that are not prep":          {NoPreparedStatements: true},
+		"Recovery.Delay: give one of":           {Recovery: gworker.RecoveryConfig{Delay: 1}},
+		"together with Recovery.Decide without": {Recovery: gworker.RecoveryConfig{Decide: func(context.Context, gworker.RecoverableJob) (d gworker.RecoveryDecision) { return }}},
 	} {
 		if config.Tasks == nil {
 			config.Tasks = []gworker.Task{task}

@@ -174,6 +174,14 @@ func TestWhichJobsAreLockedFirst(t *testing.T) {
 		{"decided about", gworker.Config{Recovery: gworker.RecoveryConfig{
 			Decide: func(context.Context, gworker.RecoverableJob) (d gworker.RecoveryDecision) { return d },
 		}}, "plain locked, recovered locked, resilient locked"},
+		{"decided about another task", gworker.Config{HoldTime: long, Recovery: gworker.RecoveryConfig{
+			Decide:      func(context.Context, gworker.RecoverableJob) (d gworker.RecoveryDecision) { return d },
+			DecideTasks: []string{"y"},
+		}}, "plain held, recovered locked, resilient locked"},
+		{"decided about this task", gworker.Config{HoldTime: long, Recovery: gworker.RecoveryConfig{
+			Decide:      func(context.Context, gworker.RecoverableJob) (d gworker.RecoveryDecision) { return d },
+			DecideTasks: []string{"x"},
+		}}, "plain locked, recovered locked, resilient locked"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			pool := migrated(t)

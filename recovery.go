@@ -76,6 +76,12 @@ type RecoveryConfig struct {
 	// transaction waits for it. If it panics, the job is recovered as by
 	// default, and ObserverPanicked reports it.
 	Decide func(context.Context, RecoverableJob) RecoveryDecision
+
+	// DecideTasks are the tasks about whose jobs Decide is asked; the others' are
+	// recovered as by default. Those jobs are locked and never held, see
+	// Config.HoldTime: a held job has nothing to decide about, as it is free when its
+	// worker dies. nil means all tasks, so that the worker holds no job.
+	DecideTasks []string
 }
 
 // RecoverableJob is a job whose worker was declared dead.
@@ -239,7 +245,7 @@ func hasNoRecovery(err error) bool {
 
 func (c RecoveryConfig) sweepOptions(self string) recovery.SweepOptions {
 	return recovery.SweepOptions{
-		StaleAfter: c.StaleAfter, Delay: c.Delay, Self: self, Decide: c.Decide,
+		StaleAfter: c.StaleAfter, Delay: c.Delay, Self: self, Decide: c.Decide, DecideTasks: c.DecideTasks,
 		ResilientFlags: c.ResilientFlags, ResilientMultiplier: c.ResilientMultiplier,
 	}
 }

@@ -135,34 +135,44 @@ with rooms as (
   where (r.job_queue_id is null or r.place = 1 and ((f.priority, f.run_at) < (r.priority, r.run_at)) is not true)
     and r.position <= all (select e.position from ends e)
   order by r.position
-  limit $1::int
+  limit case when $12::text[] is null then $1::int end
 ), sized as materialized (
   select c.id, c.job_queue_id, c.position, (select j.payload from graphile_worker._private_jobs j where j.id = c.id) as payload
   from chosen c
 ), fits as materialized (
   select
     case
-      when s.stored * 256 <= $12::bigint then s.chosen
+      when s.stored * 256 <= $13::bigint then s.chosen
       else (
-        select greatest(pg_catalog.count(*) filter (where w.bytes <= $12::bigint), 1)
+        select greatest(pg_catalog.count(*) filter (where w.bytes <= $13::bigint), 1)
         from (select pg_catalog.sum(pg_catalog.octet_length(z.payload::text)) over (order by z.position rows unbounded preceding) as bytes from sized z) w
       )
     end as jobs
   from (select pg_catalog.count(*) as chosen, pg_catalog.sum(pg_catalog.pg_column_size(z.payload)) as stored from sized z) s
 ), kept as materialized (
   select z.id, z.job_queue_id from sized z order by z.position limit (select f.jobs from fits f)
-), held_queues as (
+), to_lock as materialized (
+  select c.id, c.job_queue_id
+  from kept c
+  where not $2::boolean
+    and (
+      $12::text[] is null
+      or (select j.task_id from graphile_worker._private_jobs j where j.id = c.id) = any (array(
+        select t.id from graphile_worker._private_tasks t where t.identifier = any ($12::text[])
+      ))
+    )
+), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $13::text, locked_at = coalesce($14::timestamptz, pg_catalog.now())
-  from kept c
-  where not $2::boolean and q.id = c.job_queue_id
+  set locked_by = $14::text, locked_at = coalesce($15::timestamptz, pg_catalog.now())
+  from to_lock c
+  where q.id = c.job_queue_id
   returning q.id, q.locked_at
-), held_jobs as (
+), locked_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $13::text, locked_at = coalesce($14::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
-  from kept c
-  where not $2::boolean and j.id = c.id
-    and (c.job_queue_id is null or c.job_queue_id in (select h.id from held_queues h where h.locked_at is not null))
+  set locked_by = $14::text, locked_at = coalesce($15::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
+  from to_lock c
+  where j.id = c.id
+    and (c.job_queue_id is null or c.job_queue_id in (select h.id from locked_queues h where h.locked_at is not null))
   returning j.id, j.job_queue_id, j.task_id, j.payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.flags, j.is_available
 )
 select
@@ -174,21 +184,28 @@ select
   ((select pg_catalog.count(*) from plain) >= $1::int
     or (select pg_catalog.count(*) from chosen) > (select pg_catalog.count(*) from kept)
     or (select pg_catalog.count(*) from runnable) > (select pg_catalog.count(*) from chosen)
-    or (select pg_catalog.count(*) from chosen) >= $1::int)::boolean as more
+    or (select pg_catalog.count(*) from chosen) >= $1::int)::boolean as more,
+  exists (
+    select from ranked r
+    where (r.job_queue_id is null or r.place = 1) and r.id not in (select c.id from kept c)
+  ) as passed
 from (
   select
     w.id, w.payload, w.priority, w.run_at, w.attempts, w.max_attempts, w.last_error, w.created_at,
     w.updated_at, w.key, w.locked_at, w.revision, w.flags, w.task_id, w.job_queue_id
-  from held_jobs w
+  from locked_jobs w
   where w.locked_at is not null
   union all
   select
-    j.id, null::json, j.priority, j.run_at, j.attempts, j.max_attempts, null::text, j.created_at,
-    j.updated_at, null::text, j.locked_at, j.revision, null::jsonb, j.task_id, j.job_queue_id
+    j.id, case when not $2::boolean then j.payload end, j.priority, j.run_at,
+    case when $2::boolean then j.attempts else j.attempts + 1 end::int2, j.max_attempts,
+    case when not $2::boolean then j.last_error end, j.created_at, j.updated_at,
+    case when not $2::boolean then j.key end, j.locked_at, j.revision, case when not $2::boolean then j.flags end,
+    j.task_id, j.job_queue_id
   from graphile_worker._private_jobs j
   where j.id = any (array(
     select c.id from kept c
-    where $2::boolean or not exists (select from held_jobs w where w.id = c.id and w.locked_at is not null)
+    where $2::boolean or not exists (select from locked_jobs w where w.id = c.id and w.locked_at is not null)
   ))
 ) h
 order by h.priority, h.run_at, h.id
@@ -206,6 +223,7 @@ type ClaimSelectedJobsParams struct {
 	RefusedIds     []int64
 	RefusedQueues  []string
 	OnlyIds        []int64
+	LockTasks      []string
 	MaxBytes       int64
 	WorkerID       string
 	LockAt         pgtype.Timestamptz
@@ -228,6 +246,7 @@ type ClaimSelectedJobsRow struct {
 	Task        string
 	Queue       string
 	More        bool
+	Passed      bool
 }
 
 // Claiming with more to go by than the order: flags, tasks of which only so many
@@ -256,6 +275,11 @@ type ClaimSelectedJobsRow struct {
 // ("look": nothing is written, and no text of the user's is read), and then takes some
 // of these ("only_ids"). Those whose lock, or whose queue's, a trigger has kept from being
 // written without an error come without locked_at.
+//
+// As in ClaimJobs the locks of the tasks in lock_tasks are written, or of all where it is
+// null. The others are held by this transaction and come without locked_at. Then all that
+// the walks found is taken, as its rows stay locked. What is not, because of the order of
+// queues or its size, is free when the transaction ends: "passed" says that there is some.
 func (q *Queries) ClaimSelectedJobs(ctx context.Context, arg ClaimSelectedJobsParams) ([]ClaimSelectedJobsRow, error) {
 	rows, err := q.db.Query(ctx, ClaimSelectedJobs,
 		arg.MaxJobs,
@@ -269,6 +293,7 @@ func (q *Queries) ClaimSelectedJobs(ctx context.Context, arg ClaimSelectedJobsPa
 		arg.RefusedIds,
 		arg.RefusedQueues,
 		arg.OnlyIds,
+		arg.LockTasks,
 		arg.MaxBytes,
 		arg.WorkerID,
 		arg.LockAt,
@@ -297,6 +322,7 @@ func (q *Queries) ClaimSelectedJobs(ctx context.Context, arg ClaimSelectedJobsPa
 			&i.Task,
 			&i.Queue,
 			&i.More,
+			&i.Passed,
 		); err != nil {
 			return nil, err
 		}

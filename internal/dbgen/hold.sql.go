@@ -117,15 +117,15 @@ func (q *Queries) CompleteHeldJobs(ctx context.Context, ids []int64) error {
 
 const FailHeldJobs = `-- name: FailHeldJobs :many
 with outcome as (
-  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::text[]) as error, pg_catalog.unnest($4::float8[]) as delay,
-    pg_catalog.unnest($5::boolean[]) as final, pg_catalog.unnest($6::boolean[]) as capped, pg_catalog.unnest($7::text[]) as payload
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::int[]) as attempt, pg_catalog.unnest($4::text[]) as error, pg_catalog.unnest($5::float8[]) as delay,
+    pg_catalog.unnest($6::boolean[]) as final, pg_catalog.unnest($7::boolean[]) as capped, pg_catalog.unnest($8::text[]) as payload
 )
 update graphile_worker._private_jobs j
 set last_error = o.error,
   attempts = case when o.final and not o.capped then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
   max_attempts = case when o.capped then least(j.attempts + 1, j.max_attempts) else j.max_attempts end,
   payload = coalesce(nullif(o.payload, '')::json, j.payload),
-  run_at = greatest(pg_catalog.statement_timestamp(), j.run_at)
+  run_at = greatest(coalesce($1::timestamptz, pg_catalog.statement_timestamp()), j.run_at)
     + case when o.delay < 0::float8 then pg_catalog.exp(least(j.attempts + 1, 10)::float8) else o.delay end * interval '1 second',
   updated_at = pg_catalog.statement_timestamp()
 from outcome o
@@ -134,6 +134,7 @@ returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent, 
 `
 
 type FailHeldJobsParams struct {
+	At           pgtype.Timestamptz
 	Ids          []int64
 	HeldAttempts []int32
 	Errors       []string
@@ -154,6 +155,7 @@ type FailHeldJobsRow struct {
 // Where a trigger keeps the old row, written is false.
 func (q *Queries) FailHeldJobs(ctx context.Context, arg FailHeldJobsParams) ([]FailHeldJobsRow, error) {
 	rows, err := q.db.Query(ctx, FailHeldJobs,
+		arg.At,
 		arg.Ids,
 		arg.HeldAttempts,
 		arg.Errors,
@@ -190,13 +192,13 @@ with mine as (
   select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamptz[]) as run_at
 ), spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = $4::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
+  set locked_by = $4::text, locked_at = coalesce($5::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
   from mine m
   where j.id = m.id and j.attempts = m.attempt - 1 and j.run_at <= m.run_at
   returning j.id, j.job_queue_id, j.locked_at
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $4::text, locked_at = pg_catalog.now()
+  set locked_by = $4::text, locked_at = coalesce($5::timestamptz, pg_catalog.now())
   from spilled s
   where q.id = s.job_queue_id and s.locked_at is not null
 )
@@ -208,6 +210,7 @@ type LockUnchangedJobsParams struct {
 	Attempts []int32
 	RunAts   []pgtype.Timestamptz
 	WorkerID string
+	LockAt   pgtype.Timestamptz
 }
 
 // SpillJobs for those of jobs that were to be deleted, to fail or to wait whose rows are
@@ -218,6 +221,7 @@ func (q *Queries) LockUnchangedJobs(ctx context.Context, arg LockUnchangedJobsPa
 		arg.Attempts,
 		arg.RunAts,
 		arg.WorkerID,
+		arg.LockAt,
 	)
 	if err != nil {
 		return nil, err
@@ -310,21 +314,25 @@ func (q *Queries) OutcomesMayBeRefused(ctx context.Context, schema string) (bool
 
 const PutBackHeldJobs = `-- name: PutBackHeldJobs :many
 with outcome as (
-  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::float8[]) as delay, pg_catalog.unnest($3::text[]) as payload
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::float8[]) as delay, pg_catalog.unnest($4::text[]) as payload
 )
 update graphile_worker._private_jobs j
 set payload = coalesce(nullif(o.payload, '')::json, j.payload),
   run_at = case
-    when o.delay > 0::float8 then greatest(j.run_at, pg_catalog.statement_timestamp() + o.delay * interval '1 second')
+    when o.delay > 0::float8
+    then greatest(j.run_at, coalesce($1::timestamptz, pg_catalog.statement_timestamp()) + o.delay * interval '1 second')
     else j.run_at
   end,
   updated_at = pg_catalog.statement_timestamp()
 from outcome o
 where j.id = o.id
-returning j.id, (o.delay <= 0::float8 or j.run_at > pg_catalog.statement_timestamp())::boolean as written
+returning j.id, (
+  o.delay <= 0::float8 or j.run_at > coalesce($1::timestamptz, pg_catalog.statement_timestamp())
+)::boolean as written
 `
 
 type PutBackHeldJobsParams struct {
+	At       pgtype.Timestamptz
 	Ids      []int64
 	Delays   []float64
 	Payloads []string
@@ -338,7 +346,12 @@ type PutBackHeldJobsRow struct {
 // As ReturnJobs. The attempt was never counted. Where a trigger keeps the old
 // row, written is false.
 func (q *Queries) PutBackHeldJobs(ctx context.Context, arg PutBackHeldJobsParams) ([]PutBackHeldJobsRow, error) {
-	rows, err := q.db.Query(ctx, PutBackHeldJobs, arg.Ids, arg.Delays, arg.Payloads)
+	rows, err := q.db.Query(ctx, PutBackHeldJobs,
+		arg.At,
+		arg.Ids,
+		arg.Delays,
+		arg.Payloads,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -469,13 +482,13 @@ func (q *Queries) RemainingJobs(ctx context.Context, ids []int64) ([]int64, erro
 const SpillJobs = `-- name: SpillJobs :many
 with locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $1::text, locked_at = pg_catalog.now()
-  where q.id = any (array(select h.job_queue_id from graphile_worker._private_jobs h where h.id = any ($2::bigint[])))
+  set locked_by = $1::text, locked_at = coalesce($2::timestamptz, pg_catalog.now())
+  where q.id = any (array(select h.job_queue_id from graphile_worker._private_jobs h where h.id = any ($3::bigint[])))
   returning q.id, q.locked_at
 ), spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = $1::text, locked_at = pg_catalog.now(), attempts = j.attempts + 1
-  where j.id = any ($2::bigint[])
+  set locked_by = $1::text, locked_at = coalesce($2::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
+  where j.id = any ($3::bigint[])
     and (j.job_queue_id is null or j.job_queue_id in (select q.id from locked_queues q where q.locked_at is not null))
   returning j.id, j.locked_at
 )
@@ -484,13 +497,14 @@ select s.id from spilled s where s.locked_at is not null
 
 type SpillJobsParams struct {
 	WorkerID string
+	LockAt   pgtype.Timestamptz
 	Ids      []int64
 }
 
 // From held to locked: what the claim would have written otherwise. Tells which are.
 // Where a trigger keeps a row as it was the job is not locked; its queue may be then.
 func (q *Queries) SpillJobs(ctx context.Context, arg SpillJobsParams) ([]int64, error) {
-	rows, err := q.db.Query(ctx, SpillJobs, arg.WorkerID, arg.Ids)
+	rows, err := q.db.Query(ctx, SpillJobs, arg.WorkerID, arg.LockAt, arg.Ids)
 	if err != nil {
 		return nil, err
 	}

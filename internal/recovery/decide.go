@@ -78,7 +78,7 @@ func (s *sweep) decide(ctx context.Context, j Job, silence time.Duration) decide
 // ask calls the interceptor. A panic is reported, and the job is recovered. Values that
 // cannot be stored are brought within bounds, since one of them would fail every sweep.
 func (s *sweep) ask(ctx context.Context, j Job) (d Decision) {
-	if s.Decide == nil {
+	if s.Decide == nil || s.DecideTasks != nil && !slices.Contains(s.DecideTasks, j.Task) {
 		return Decision{}
 	}
 	if err := contain.Call(func() { d = s.Decide(ctx, j) }); err != nil {

@@ -39,8 +39,10 @@ type SweepOptions struct {
 	// there was none as far as it knows, which is longer if it has just started. nil means
 	// that heartbeats alone decide.
 	Watched func() (here, unbroken time.Duration)
-	// Decide, if not nil, is asked about each job.
-	Decide func(context.Context, Job) Decision
+	// Decide, if not nil, is asked about each job of the tasks in DecideTasks; nil is
+	// of all tasks.
+	Decide      func(context.Context, Job) Decision
+	DecideTasks []string
 	// DryRun changes nothing.
 	DryRun bool
 }

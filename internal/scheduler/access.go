@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -58,8 +60,7 @@ func (h *heldClaims) connect(now time.Time) (until time.Time) {
 		for _, cc := range h.conns {
 			if !cc.connected && !cc.busy && cc.open == nil {
 				a.trying, a.began = true, now
-				cc.busy, cc.connecting = true, true
-				cc.commands <- command{connect: true}
+				cc.command(command{connect: true})
 				break
 			}
 		}
@@ -87,4 +88,62 @@ func (h *heldClaims) connected(err error) {
 		h.suspect = true
 	}
 	h.events.Emit(event.HoldUnavailable{WorkerID: h.workerID, Err: err, RetryIn: wait})
+}
+
+// The connection itself. Its goroutine calls these.
+
+func (cc *claimConn) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, cc.h.timeout, errNoAnswer)
+}
+
+var (
+	errNoAnswer = errors.New("statement time-out")
+	errGone     = fmt.Errorf("the connection leads nowhere: %w", net.ErrClosed)
+)
+
+const (
+	// unused is how long a connection may not have been used before it is asked
+	// whether it still leads to the server, and unusedTimeout how long it may take to
+	// say so.
+	unused        = 15 * time.Second
+	unusedTimeout = 3 * time.Second
+)
+
+// good reports whether the connection can be used. It asks where there is a doubt.
+func (cc *claimConn) good(ctx context.Context) bool {
+	doubtful := cc.suspect.Swap(false)
+	return !cc.conn.IsClosed() && (!doubtful && time.Since(cc.sent) <= unused || cc.answers(ctx))
+}
+
+// connect opens the connection.
+func (cc *claimConn) connect(ctx context.Context) error {
+	cc.close()
+	cc.suspect.Store(false)
+	ctx, cancel := cc.bounded(ctx)
+	defer cancel()
+	conn, err := cc.h.config.Connect(ctx)
+	if err != nil {
+		return fmt.Errorf("connecting to hold jobs: %w", err)
+	}
+	cc.conn, cc.sent = conn, time.Now()
+	cc.guard(ctx)
+	cc.learnToAsk(ctx)
+	return nil
+}
+
+// answers asks for a sign of life.
+func (cc *claimConn) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, unusedTimeout)
+	defer cancel()
+	return cc.conn.Ping(ctx) == nil
+}
+
+func (cc *claimConn) close() {
+	if cc.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = cc.conn.Close(ctx) // the server rolls back what was open
+	cc.conn = nil
 }

@@ -1,282 +1,136 @@
 package scheduler
 
 import (
-	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/gworker/gworker/event"
-	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
-	"github.com/gworker/gworker/internal/retry"
-	"github.com/gworker/gworker/internal/statement"
 )
 
-// claimer takes jobs from the database, one claim at a time.
-type claimer struct {
-	db        statement.DB // for texts whose rows are read here
-	queries   *dbgen.Queries
-	workerID  string
-	tasks     []string
-	unlimited []string // those of tasks that have no limit
-	accepted  []string
-	timeout   time.Duration
-	clock     clock
-	events    *eventstream.Stream
-	scan      *scanPlanner
-	names     taskNames
+// A claim takes jobs from the database. The loop plans it, a source carries it out (locked.go,
+// claim_conn.go), and the loop deals with its answer (answers.go).
+type claim struct {
+	asked     int          // how many jobs it may take
+	held      bool         // a transaction keeps them; otherwise locks are written
+	number    int          // in the order of claims
+	from      cursor       // where it begins
+	scan      *scanPlanner // a scan that comes first; nil: none is due
+	selection selection    // what it may take
+	promised  selection    // the same when it was planned, see limits
+	recovers  bool         // it first looks for the jobs of a claim whose answer was lost
+	quiet     bool         // when it was planned, the worker had nothing to do
+	wakes     int          // how often the loop had been woken by then
+	began     time.Time
+	late      bool // so held claims wait for it no longer
 
-	// unknownUntil is when a claim whose answer was lost can no longer take
-	// effect; until then each claim first looks for what it may have taken.
-	unknownUntil time.Time
+	// The answer.
 
-	recheckBackoff recheckBackoff
-	refused        *refusedJobs
+	recovered []*job.Claimed // of a claim whose answer was lost
+	limit     int            // how many jobs it could take besides them
+	unsent    bool           // it failed before its statement was sent
+	jobs      []*job.Claimed
+	found     found
+	walked    bool               // it walked the jobs in their order, beginning at from
+	took      time.Duration      // its statement
+	scanned   time.Duration      // the scan before
+	answered  bool               // what it took is known, if anything
+	more      bool               // further jobs may be runnable now
+	searched  bool               // jobs were found whose locks the database refuses
+	selects   bool               // it went by more than the order of jobs
+	lockAt    pgtype.Timestamptz // the time that its locks name, where it is not the database's
+	void      bool               // it was undone before anything came of it
+	stale     bool               // the connection had died before, which says nothing of the database
+	err       error
 }
 
-func newClaimer(c Config) *claimer {
-	claims := &claimer{
-		db: c.Database, queries: c.queries(), workerID: c.WorkerID, tasks: []string{}, unlimited: []string{},
-		accepted: orEmpty(c.Flags.Accepted), timeout: c.StatementTimeout, clock: clock{now: c.Now}, events: c.Events,
-		names: make(taskNames), refused: newRefusedJobs(),
+// count is how many jobs the worker has by it.
+func (c *claim) count() int { return len(c.recovered) + len(c.jobs) }
+
+// all reports whether it took everything that could run from where it began.
+func (c *claim) all() bool {
+	return c.err == nil && len(c.jobs) < c.limit && !c.found.cut(len(c.jobs))
+}
+
+// start is where it began; a claim that selects has no cursor.
+func (c *claim) start() cursor {
+	if c.walked {
+		return c.from
 	}
-	for task := range c.Handlers {
-		claims.tasks = append(claims.tasks, task)
-		if c.TaskLimits[task] == 0 {
-			claims.unlimited = append(claims.unlimited, task)
+	return cursor{}
+}
+
+// underWay are the claims whose answers the loop awaits. It belongs to the loop.
+type underWay []*claim
+
+func (u *underWay) add(c *claim) { *u = append(*u, c) }
+
+func (u *underWay) remove(c *claim) {
+	*u = slices.DeleteFunc(*u, func(other *claim) bool { return other == c })
+}
+
+// locked and held count the claims of each source.
+func (u underWay) locked() (count int) { return len(u) - u.held() }
+
+func (u underWay) held() (count int) {
+	for _, c := range u {
+		if c.held {
+			count++
 		}
 	}
-	slices.Sort(claims.tasks)
-	slices.Sort(claims.unlimited)
-	claims.scan = newScanPlanner(claims.queries, claims.tasks)
-	return claims
+	return count
 }
 
-// orEmpty is list as an argument of a statement: no list is an empty one there,
-// not null.
-func orEmpty[T any](list []T) []T {
-	if list == nil {
-		return []T{}
-	}
-	return list
-}
-
-// selection is what a claim may take.
-type selection struct {
-	tasks     []string // without a limit
-	limited   []string // tasks with a limit and room below it
-	rooms     []int32  // of each of them
-	forbidden []string // flags
-}
-
-// ordinary is a claim that writes locks: what it may take, and what came of it.
-type ordinary struct {
-	limit     int
-	selection selection
-	sent      *scanPlanner // makes a scan first; nil: none is due
-	from      cursor
-
-	jobs     []*job.Claimed
-	found    found
-	walked   bool // it began at from
-	took     time.Duration
-	answered bool // what it took is known, if anything
-	more     bool // further jobs may be runnable now
-	searched bool // jobs were found whose locks the database refuses
-	err      error
-}
-
-// claim takes up to limit jobs. more says that further jobs may be runnable now.
-func (c *claimer) claim(ctx context.Context, limit int, s selection) (jobs []*job.Claimed, more bool, err error) {
-	o := c.plan(limit)
-	o.selection = s
-	c.carryOut(ctx, o)
-	err = c.learn(o)
-	return o.jobs, o.more, err
-}
-
-// plan is a claim of up to limit jobs. What it may take is to be said.
-func (c *claimer) plan(limit int) *ordinary {
-	o := &ordinary{limit: limit, sent: c.scan.send(nil)}
-	if o.sent == nil {
-		o.from = c.scan.from()
-	}
-	return o
-}
-
-// carryOut has the database do it. One claim is carried out at a time; the loop may go
-// on meanwhile, and learns from it then.
-func (c *claimer) carryOut(ctx context.Context, o *ordinary) {
-	s := o.selection
-	switch {
-	case len(s.tasks)+len(s.limited) == 0: // every task is at its limit
-		o.answered = true
-		return
-	case c.refused.any() && c.refused.searching():
-		c.search(ctx, o, nil)
-		return
-	case len(s.forbidden)+len(c.accepted)+len(s.limited) > 0 || len(s.tasks) < len(c.tasks) || c.clock.now != nil ||
-		c.refused.any():
-		var unlocked int
-		o.jobs, o.more, unlocked, o.err = c.choose(ctx, o.limit, s, nil, false)
-		o.answered, o.searched = o.err == nil, unlocked > 0
-	default:
-		c.walk(ctx, o)
-	}
-	if !o.answered && refusesOne(o.err) {
-		c.search(ctx, o, o.err)
-	}
-	if !o.walked && o.more {
-		o.found.seen = 1 // there are further jobs, whatever kept them from being taken
-	}
-}
-
-// walk takes the first jobs there are from the cursor of the scan on.
-func (c *claimer) walk(ctx context.Context, o *ordinary) {
-	if o.sent != nil {
-		if o.from, o.err = o.sent.begin(ctx); o.err != nil {
-			return
+// asked is how many jobs may come by them. Late ones are left out: they wait for something.
+func (u underWay) asked() (jobs int) {
+	for _, c := range u {
+		if !c.late {
+			jobs += c.asked
 		}
 	}
-	began := c.scan.now()
-	rows, err := c.rows(ctx, o.limit, o.from)
-	o.took = c.scan.now().Sub(began)
-	if err != nil {
-		o.err = err
-		return
-	}
-	if rows.unlocked {
-		c.refused.unlocked()
-		if len(rows.jobs) == 0 {
-			c.search(ctx, o, nil)
-			return
+	return jobs
+}
+
+// claimIsLate is after what time a locked claim that is under way keeps held ones back no
+// more: it waits for something that they may not need.
+const claimIsLate = 50 * time.Millisecond
+
+// expire notes the locked claims that have become late, and reports whether one has.
+func (u underWay) expire(now time.Time) (late bool) {
+	for _, c := range u {
+		if !c.held && !c.late && !now.Before(c.began.Add(claimIsLate)) {
+			c.late, late = true, true
 		}
 	}
-	o.answered, o.err = true, c.names.name(ctx, rows, c.queries)
-	o.jobs, o.found, o.walked = rows.jobs, rows.found, true
+	return late
 }
 
-// learn has later claims gain by what came of this one. Jobs of an unknown task, which
-// it then does not have, are found as those of a claim whose answer was lost.
-func (c *claimer) learn(o *ordinary) error {
-	c.scan.back(o.sent)
-	switch {
-	case o.err != nil && o.answered:
-		o.jobs, o.more = nil, false
-		c.unknownUntil = time.Now().Add(2 * c.timeout)
-		return fmt.Errorf("claiming up to %d jobs: %w", o.limit, o.err)
-	case o.err != nil:
-		return c.failed(o.limit, o.err)
-	case o.walked:
-		o.more = c.walked(o.limit, o.from, o.jobs, o.found, o.took)
+// blocksHeld reports whether no held claim may begin, and until when; zero is until an
+// answer is here.
+func (u underWay) blocksHeld() (blocks bool, until time.Time) {
+	for _, c := range u {
+		switch {
+		case c.held:
+		case c.recovers:
+			return true, time.Time{}
+		case !c.late:
+			blocks, until = true, earlier(until, c.began.Add(claimIsLate))
+		}
 	}
-	return nil
+	return blocks, until
 }
 
-// walked learns from a claim that began at a cursor, and reports whether there may be
-// further jobs.
-func (c *claimer) walked(limit int, from cursor, jobs []*job.Claimed, f found, took time.Duration) (more bool) {
-	c.scan.claimed(from, limit, jobs, f, took)
-	if from.missed(limit, len(jobs), f) > 0 {
-		c.recheckBackoff.fail(c.scan.now())
-	} else {
-		c.recheckBackoff.reset()
+// late reports whether a locked claim is late.
+func (u underWay) late() bool { return slices.ContainsFunc(u, func(c *claim) bool { return c.late }) }
+
+// earlier is the first of two times of which each may be none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
 	}
-	return from.more(limit, len(jobs), f)
+	return a
 }
 
-// failed notes that a claim has failed, and says what was going on.
-func (c *claimer) failed(limit int, err error) error {
-	if !retry.Refused(err) {
-		c.unknownUntil = time.Now().Add(2 * c.timeout)
-	}
-	return fmt.Errorf("claiming up to %d jobs: %w", limit, err)
-}
-
-// unknownOutcome reports whether a claim may have taken jobs of which nothing is known here.
-func (c *claimer) unknownOutcome() bool { return time.Now().Before(c.unknownUntil) }
-
-// took names what a claim has taken, and learns from it. Where that fails the jobs are
-// found as those of a claim whose answer was lost.
-func (c *claimer) took(
-	ctx context.Context, rows *claimedRows, limit int, from cursor, took time.Duration,
-) (jobs []*job.Claimed, more bool, err error) {
-	if err := c.names.name(ctx, rows, c.queries); err != nil {
-		c.unknownUntil = time.Now().Add(2 * c.timeout)
-		return nil, false, err
-	}
-	return rows.jobs, c.walked(limit, from, rows.jobs, rows.found, took), nil
-}
-
-// rows takes jobs by the statement that suits them.
-func (c *claimer) rows(ctx context.Context, limit int, from cursor) (*claimedRows, error) {
-	text, args := claimStatement(from, c.tasks, limit, lockAll, c.workerID)
-	rows, err := c.db.QueryByIndex(ctx, text, args...)
-	if err != nil {
-		return nil, err
-	}
-	claimed := &claimedRows{workerID: c.workerID}
-	return claimed, claimed.read(rows)
-}
-
-// recheck is when somebody must claim again although nobody was told of a job.
-func (c *claimer) recheck(poll time.Duration) time.Duration {
-	poll = c.scan.recheck(poll)
-	if next := c.recheckBackoff.next; !next.IsZero() {
-		poll = min(poll, max(next.Sub(c.scan.now()), time.Millisecond))
-	}
-	if next := c.refused.next(); !next.IsZero() {
-		poll = min(poll, max(time.Until(next), time.Millisecond))
-	}
-	return poll
-}
-
-// recoverLostClaim finds the jobs of a claim that took effect although its answer was lost.
-// known lists the jobs that this worker has; it is asked only where an outcome is unknown.
-func (c *claimer) recoverLostClaim(ctx context.Context, known func() []*job.Claimed) ([]*job.Claimed, error) {
-	if !c.unknownOutcome() {
-		return nil, nil
-	}
-	p := dbgen.ListLockedJobsParams{WorkerID: c.workerID, Known: []int64{}, LockedAts: []pgtype.Timestamptz{}}
-	for _, j := range known() {
-		p.Known = append(p.Known, j.ID)
-		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
-	}
-	rows, err := c.queries.ListLockedJobs(ctx, p)
-	if err != nil {
-		return nil, fmt.Errorf("looking for the jobs of a claim whose answer was lost: %w", err)
-	}
-	var jobs []*job.Claimed
-	for _, row := range rows {
-		jobs = append(jobs, c.locked(row))
-	}
-	if len(jobs) > 0 {
-		c.events.Emit(event.LostClaimRecovered{WorkerID: c.workerID, Count: len(jobs)})
-	}
-	return jobs, nil
-}
-
-func (c *claimer) locked(row dbgen.ListLockedJobsRow) *job.Claimed {
-	return &job.Claimed{
-		Row: job.Row{
-			ID: row.ID, Task: row.Task, Queue: row.Queue, Payload: row.Payload,
-			Priority: int(row.Priority), RunAt: row.RunAt.Time,
-			Attempts: int(row.Attempts), MaxAttempts: int(row.MaxAttempts), LastError: text(row.LastError),
-			CreatedAt: row.CreatedAt.Time, UpdatedAt: row.UpdatedAt.Time,
-			Key: text(row.Key), Revision: int(row.Revision), Flags: job.FlagNames(row.Flags),
-			LockedAt: row.LockedAt.Time, LockedBy: c.workerID,
-		},
-		Lock: job.Lock{By: c.workerID, At: row.LockedAt.Time, Attempt: int(row.Attempts)},
-	}
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
+// due reports whether the time is one, and has come.
+func due(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }

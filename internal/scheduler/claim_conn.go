@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -32,19 +31,24 @@ type claimConn struct {
 	conn      *pgx.Conn
 	sent      time.Time // when the last claim was
 	prelocked []string  // the tasks that were slow then
-	tasks     taskNames
 
 	// They belong to the loop.
 	connected  bool
 	connecting bool
 	busy       bool
-	asked      int        // what the claim that is under way may take
+	claiming   bool
 	open       *openClaim // the open one
+}
+
+// command has the connection carry a command out, which has to wait for none.
+func (cc *claimConn) command(c command) {
+	cc.busy, cc.connecting, cc.claiming, cc.open = true, c.connect, c.claim != nil, nil
+	cc.commands <- c
 }
 
 // answered notes what a command has made of the connection.
 func (cc *claimConn) answered(a answer) {
-	cc.busy, cc.connecting, cc.open, cc.asked, cc.connected = false, false, a.open, 0, a.connected
+	cc.busy, cc.connecting, cc.claiming, cc.open, cc.connected = false, false, false, a.open, a.connected
 }
 
 // lateAnswer is how long the answer to a claim may take before it is old news: the
@@ -62,41 +66,61 @@ func (cc *claimConn) run(ctx, connecting context.Context) {
 	defer cc.close()
 	for c := range cc.commands {
 		began := time.Now()
-		a := answer{command: c, conn: cc}
+		a := answer{command: c, claim: c.claim, conn: cc}
 		switch {
 		case c.connect:
 			a.err = cc.connect(connecting)
 		case c.end != nil:
 			a.err = cc.endAndClaim(ctx, c, &a)
 		default:
-			a.err = cc.claim(cc.h.claimCtx, c, &a)
+			a.err = cc.claim(cc.h.claimCtx, c.claim, &a)
 		}
-		a.took, a.connected = time.Since(began)-a.scanned, cc.conn != nil && !cc.conn.IsClosed()
+		a.connected = cc.conn != nil && !cc.conn.IsClosed()
+		if c.claim != nil {
+			cc.answer(&a, time.Since(began))
+		}
 		cc.h.answers <- a
 	}
 }
 
+// answer completes the answer to a claim. The time that it took includes the end of the
+// claim before, which makes scans come a little more often than they need to.
+func (cc *claimConn) answer(a *answer, took time.Duration) {
+	c := a.claim
+	c.took, c.err = took-c.scanned, a.err
+	c.walked, c.answered = c.err == nil && !c.void && !c.selects, c.err == nil
+	if c.selects && c.more {
+		c.found.seen = 1 // there are further jobs, whatever kept them from being taken
+	}
+	c.stale = a.command.end == nil && !a.connected && c.err != nil && (retry.Of(c.err) == retry.Connection || retry.Elsewhere(c.err))
+}
+
 // claim begins a held claim where none is open.
-func (cc *claimConn) claim(ctx context.Context, c command, a *answer) error {
+func (cc *claimConn) claim(ctx context.Context, c *claim, a *answer) error {
+	var err error
+	if c.selection.forbidden, err = cc.h.claims.flags.forbidden(ctx, cc.h.timeout); err != nil {
+		c.unsent = true
+		return err
+	}
 	if c.scan != nil && cc.good(ctx) {
 		began := time.Now()
-		a.from = cc.scan(ctx, c.scan)
-		a.scanned = time.Since(began)
+		c.from = cc.scan(ctx, c.scan)
+		c.scanned = time.Since(began)
 		cc.sent = time.Now() // and well answered, or closed
 	}
 	ctx, cancel := cc.bounded(ctx)
 	defer cancel()
 	if !cc.good(ctx) {
-		return cc.explain(ctx, c.claim, errGone)
+		return cc.explain(ctx, c.asked, errGone)
 	}
 	batch := &pgx.Batch{}
-	cc.queueClaim(batch, c.claim, a.from)
+	cc.queueClaim(batch, c)
 	results := cc.conn.SendBatch(ctx, batch)
-	rows, err := cc.readClaim(results)
+	rows, err := cc.readClaim(results, c)
 	if err = errors.Join(err, results.Close()); err == nil {
-		err = cc.take(ctx, rows, c.claim, a)
+		err = cc.take(ctx, rows, c, a)
 	}
-	return cc.explain(ctx, c.claim, err)
+	return cc.explain(ctx, c.asked, err)
 }
 
 // scan carries out a scan. The connection holds nothing meanwhile, so it does not matter for what
@@ -112,7 +136,11 @@ func (cc *claimConn) scan(ctx context.Context, s *scanPlanner) cursor {
 
 // endAndClaim ends the claim, and begins the next one in the same round trip.
 func (cc *claimConn) endAndClaim(ctx context.Context, c command, a *answer) error {
-	e := cc.h.pool.beginEnd(c.end, c.number)
+	next, asked := 0, 0
+	if c.claim != nil {
+		next, asked = c.claim.number, c.claim.asked
+	}
+	e := cc.h.pool.beginEnd(c.end, next)
 	if e.dropped > 0 {
 		// The slots did not work it off: jobs take longer than was known.
 		cc.h.durations.atLeast(cc.h.config.Time)
@@ -121,10 +149,16 @@ func (cc *claimConn) endAndClaim(ctx context.Context, c command, a *answer) erro
 	defer cancel()
 	e.ask = cc.h.suspects(e.spill)
 	batch := &pgx.Batch{}
-	end := cc.queueEnd(batch, e, c.claim == 0)
-	together := c.claim > 0 && c.scan == nil
+	end := cc.queueEnd(batch, e, c.claim == nil)
+	// User code is not waited for while rows are held.
+	together := c.claim != nil && c.claim.scan == nil && cc.h.claims.flags.Ask == nil
 	if together {
-		cc.queueClaim(batch, c.claim, c.from)
+		c.claim.selection.forbidden = cc.h.claims.flags.Forbidden
+		cc.queueClaim(batch, c.claim)
+		// The server answers both at once, and a shutdown does not wait for a claim. What
+		// became of the end is then found out as after a lost connection.
+		stop := context.AfterFunc(cc.h.claimCtx, cancel)
+		defer stop()
 	}
 	results := cc.conn.SendBatch(bounded, batch)
 	written, err := end.read(results)
@@ -132,33 +166,28 @@ func (cc *claimConn) endAndClaim(ctx context.Context, c command, a *answer) erro
 		return cc.endFailed(ctx, c, e, errors.Join(err, results.Close()), a)
 	}
 	a.freed = cc.settle(ctx, c.end, e, written)
-	if c.claim > 0 {
-		// For a claim a shutdown does not wait as for outcomes.
-		stop := context.AfterFunc(cc.h.claimCtx, cancel)
-		defer stop()
-	}
 	if !together {
-		if err := results.Close(); err != nil || c.claim == 0 {
-			return cc.explain(bounded, c.claim, err)
+		if err := results.Close(); err != nil || c.claim == nil {
+			return cc.explain(bounded, asked, err)
 		}
-		return cc.claim(cc.h.claimCtx, c, a)
+		return cc.claim(cc.h.claimCtx, c.claim, a)
 	}
-	rows, err := cc.readClaim(results)
+	rows, err := cc.readClaim(results, c.claim)
 	err = errors.Join(err, results.Close())
 	switch {
 	case err != nil:
 	case len(written.unchanged) > 0:
 		// It may have taken what has just run, and is to be locked.
-		err = cc.undo(bounded, a)
+		err = cc.undo(bounded, c.claim)
 	default:
 		err = cc.take(bounded, rows, c.claim, a)
 	}
-	return cc.explain(bounded, c.claim, err)
+	return cc.explain(bounded, asked, err)
 }
 
 // undo gives all back that a claim has taken.
-func (cc *claimConn) undo(ctx context.Context, a *answer) error {
-	a.void = true
+func (cc *claimConn) undo(ctx context.Context, c *claim) error {
+	c.void = true
 	_, err := cc.conn.Exec(ctx, "rollback")
 	return err
 }
@@ -178,34 +207,44 @@ func (cc *claimConn) endFailed(ctx context.Context, c command, e ending, err err
 		gone, lost := cc.rescued(c.end, kept, false)
 		cc.giveUp(c.end, gone, lost, unlockable, false)
 	} else {
-		err = cc.explain(bounded, c.claim, err)
+		asked := 0
+		if c.claim != nil {
+			asked = c.claim.asked
+		}
+		err = cc.explain(bounded, asked, err)
 		cc.h.rescuing.Add(1)
 		cc.rescue(ctx, c.end, err)
 		cc.h.rescuing.Add(-1)
 	}
 	switch {
-	case c.claim == 0:
+	case c.claim == nil:
 		return nil // nothing was to be claimed; the loss of the ended claim is told
 	case isRefusal(err) && cc.h.refused.any():
 		// The next claim leaves out what would run again at once.
 		return fmt.Errorf("ending a held claim: %w", err)
 	case ok || refused && cc.conn != nil && !cc.conn.IsClosed():
-		return cc.claim(cc.h.claimCtx, c, a)
+		return cc.claim(cc.h.claimCtx, c.claim, a)
 	}
 	return err
 }
 
-func (cc *claimConn) queueClaim(batch *pgx.Batch, jobs int, from cursor) {
+func (cc *claimConn) queueClaim(batch *pgx.Batch, c *claim) {
 	h := cc.h
 	cc.sent, cc.prelocked = time.Now(), h.durations.slowTasks(h.config.Time)
 	batch.Queue(beginHeld)
 	batch.Queue(h.text(dbgen.BeginHold), h.idleTimeout)
-	text, args := claimStatement(from, h.tasks, jobs, orEmpty(cc.prelocked), h.workerID)
+	if c.selects = h.claims.selects(c.selection); c.selects {
+		p := h.claims.selected(c.asked, c.selection)
+		p.LockTasks, c.lockAt = orEmpty(cc.prelocked), p.LockAt
+		batch.Queue(h.text(dbgen.ClaimSelectedJobs), selectedArgs(p)...)
+		return
+	}
+	text, args := claimStatement(c.from, h.claims.tasks, c.asked, orEmpty(cc.prelocked), h.workerID)
 	batch.Queue(h.text(text), args...)
 }
 
 // readClaim reads the answers to what queueClaim asked.
-func (cc *claimConn) readClaim(results pgx.BatchResults) (*claimedRows, error) {
+func (cc *claimConn) readClaim(results pgx.BatchResults, c *claim) (*claimedRows, error) {
 	if _, err := results.Exec(); err != nil {
 		return nil, fmt.Errorf("beginning the transaction: %w", err)
 	}
@@ -217,15 +256,23 @@ func (cc *claimConn) readClaim(results pgx.BatchResults) (*claimedRows, error) {
 	if err != nil {
 		return nil, fmt.Errorf("statement ClaimJobs: %w", err)
 	}
+	if c.lockAt.Valid {
+		lockedAt = c.lockAt.Time
+	}
 	claimed := &claimedRows{workerID: cc.h.workerID, lockedAt: lockedAt}
-	if err := claimed.read(rows); err != nil {
+	if c.selects {
+		err = claimed.readSelected(rows, cc.prelocked)
+	} else {
+		err = claimed.read(rows)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("statement ClaimJobs: %w", err)
 	}
 	return claimed, nil
 }
 
 // take makes the open claim of what was claimed.
-func (cc *claimConn) take(ctx context.Context, rows *claimedRows, asked int, a *answer) error {
+func (cc *claimConn) take(ctx context.Context, rows *claimedRows, c *claim, a *answer) error {
 	if time.Since(cc.sent) >= lateAnswer {
 		// The server may have ended the session since, and others may have done
 		// the jobs.
@@ -236,14 +283,16 @@ func (cc *claimConn) take(ctx context.Context, rows *claimedRows, asked int, a *
 	if rows.unlocked {
 		// Whose locks are not written is found out by an ordinary claim.
 		cc.h.refused.unlocked()
-		return cc.undo(ctx, a)
+		return cc.undo(ctx, c)
 	}
-	if err := cc.tasks.name(ctx, rows, cc.h.config.Statements.On(cc.conn)); err != nil {
+	if c.selects {
+		c.more, rows.found.seen = rows.more, 0
+	} else if err := cc.h.claims.names.name(ctx, rows, cc.h.config.Statements.On(cc.conn)); err != nil {
 		return err
 	}
 	oc := &openClaim{
 		pool: cc.h.pool, since: time.Now(), over: make(chan struct{}),
-		jobs: make([]*active, 0, len(rows.jobs)), claimed: rows.jobs,
+		jobs: make([]*active, 0, len(rows.jobs)), lockAt: c.lockAt,
 	}
 	// One allocation for all, which live and die together.
 	runs := make([]active, len(rows.jobs))
@@ -253,10 +302,10 @@ func (cc *claimConn) take(ctx context.Context, rows *claimedRows, asked int, a *
 		oc.jobs = append(oc.jobs, &runs[i])
 	}
 	count := len(rows.jobs)
-	oc.wanted = rows.found.cut(count) // the others are free then
-	a.found, a.seen, a.more = rows.found, a.from.missed(asked, count, rows.found), a.from.more(asked, count, rows.found)
+	oc.wanted = rows.found.cut(count) || rows.passed // the others are free then
+	c.found = rows.found
 	if count > 0 && cc.h.pool.takes(oc) {
-		a.open, a.count = oc, count
+		a.open, c.jobs = oc, rows.jobs
 		return nil
 	}
 	// Nothing is held, so nothing may be kept open.
@@ -288,62 +337,6 @@ func (cc *claimConn) explain(ctx context.Context, jobs int, err error) error {
 		return fmt.Errorf("ending a held claim: %w", err)
 	}
 	return fmt.Errorf("claiming up to %d jobs to hold: %w", jobs, err)
-}
-
-func (cc *claimConn) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, cc.h.timeout, errNoAnswer)
-}
-
-var (
-	errNoAnswer = errors.New("statement time-out")
-	errGone     = fmt.Errorf("the connection leads nowhere: %w", net.ErrClosed)
-)
-
-const (
-	// unused is how long a connection may not have been used before it is asked
-	// whether it still leads to the server, and unusedTimeout how long it may take to
-	// say so.
-	unused        = 15 * time.Second
-	unusedTimeout = 3 * time.Second
-)
-
-// good reports whether the connection can be used. It asks where there is a doubt.
-func (cc *claimConn) good(ctx context.Context) bool {
-	doubtful := cc.suspect.Swap(false)
-	return !cc.conn.IsClosed() && (!doubtful && time.Since(cc.sent) <= unused || cc.answers(ctx))
-}
-
-// connect opens the connection.
-func (cc *claimConn) connect(ctx context.Context) error {
-	cc.close()
-	cc.suspect.Store(false)
-	ctx, cancel := cc.bounded(ctx)
-	defer cancel()
-	conn, err := cc.h.config.Connect(ctx)
-	if err != nil {
-		return fmt.Errorf("connecting to hold jobs: %w", err)
-	}
-	cc.conn, cc.sent = conn, time.Now()
-	cc.guard(ctx)
-	cc.learnToAsk(ctx)
-	return nil
-}
-
-// answers asks for a sign of life.
-func (cc *claimConn) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, unusedTimeout)
-	defer cancel()
-	return cc.conn.Ping(ctx) == nil
-}
-
-func (cc *claimConn) close() {
-	if cc.conn == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = cc.conn.Close(ctx) // the server rolls back what was open
-	cc.conn = nil
 }
 
 // settle reports what the commit has made true, and hands on what goes on.

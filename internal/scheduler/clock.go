@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -8,8 +9,10 @@ import (
 
 // clock is what a worker goes by instead of the database's clock.
 type clock struct {
-	now  func() time.Time // nil: the database's
-	last time.Time        // of the last claim's lock
+	now func() time.Time // nil: the database's
+
+	mu   sync.Mutex
+	last time.Time // of the last claim's lock
 }
 
 // claim returns the time that run_at is compared with, and the time that a claim
@@ -21,6 +24,8 @@ func (c *clock) claim() (at, lockAt pgtype.Timestamptz) {
 		return at, lockAt
 	}
 	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	lock := now.Truncate(time.Microsecond)
 	if !lock.After(c.last) {
 		lock = c.last.Add(time.Microsecond)

@@ -26,8 +26,7 @@ type completer struct {
 	events   *eventstream.Stream
 	requeued func() // told when a named queue was freed or a job returned
 
-	emptied chan struct{} // told, without blocking, when nothing is pending
-	wrote   chan struct{} // told, without blocking, when some were written
+	wrote   func()        // told when some were written
 	arrived chan struct{} // told, without blocking, when an outcome was added
 	wakes   chan struct{} // told, without blocking, to try again at once
 	stopped chan struct{} // closed when the writing goroutine has ended
@@ -43,12 +42,11 @@ type completer struct {
 	linger  linger      // of those in waiting
 }
 
-func newCompleter(c Config, requeued func()) *completer {
+func newCompleter(c Config, requeued, wrote func()) *completer {
 	return &completer{
 		out:      outcomes{queries: c.queries(), workerID: c.WorkerID, events: c.Events, now: c.Now, policies: c.Policies, snoozes: newSnoozes(requeued)},
 		workerID: c.WorkerID, events: c.Events, requeued: requeued,
-		emptied: make(chan struct{}, 1),
-		wrote:   make(chan struct{}, 1),
+		wrote:   wrote,
 		arrived: make(chan struct{}, 1),
 		wakes:   make(chan struct{}, 1),
 		stopped: make(chan struct{}),
@@ -237,12 +235,8 @@ func (c *completer) written(left []runResult) (allWritten bool) {
 	c.writing = nil
 	c.delayed = append(c.delayed, left...)
 	allWritten = len(c.delayed) == 0
-	empty := allWritten && len(c.waiting) == 0
 	c.mu.Unlock()
-	wake(c.wrote)
-	if empty {
-		wake(c.emptied)
-	}
+	c.wrote()
 	return allWritten
 }
 

@@ -50,14 +50,13 @@ func (o *outcomes) freeQueues(
 		if len(locking) == 1 {
 			return []runResult{o.queueRefused(locking[0], err)}, false, err
 		}
-		err = nil
+		var r rest
 		for i := range locking {
-			someLeft, someFreed, someErr := o.freeQueues(ctx, locking[i:i+1], dbgen.FreeQueuesOfLostJobsParams{
+			r.add(o.freeQueues(ctx, locking[i:i+1], dbgen.FreeQueuesOfLostJobsParams{
 				WorkerID: p.WorkerID, Queues: p.Queues[i : i+1], LockedAts: p.LockedAts[i : i+1],
-			})
-			left, freed, err = append(left, someLeft...), freed || someFreed, worse(err, someErr)
+			}))
 		}
-		return left, freed, err
+		return r.left, r.freed, r.err
 	}
 	for _, row := range rows {
 		if row.Freed {

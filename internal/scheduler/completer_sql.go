@@ -6,10 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/event"
-	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
@@ -33,12 +30,10 @@ type outcomes struct {
 // jobs may have become runnable by it.
 func (o *outcomes) write(ctx context.Context, group []runResult) (left []runResult, freed bool, err error) {
 	group, completed, left, err := o.settle(ctx, group)
+	r := rest{left: left, err: err}
 	byKind := ofEachKind(group)
-	completed = append(completed, byKind[job.Settled]...)
-	locking, freed, settledErr := o.settled(ctx, completed)
-	left, err = append(left, locking...), worse(err, settledErr)
-	locking, lostFreed, lostErr := o.lost(ctx, byKind[job.Lost])
-	left, freed, err = append(left, locking...), freed || lostFreed, worse(err, lostErr)
+	r.add(o.settled(ctx, append(completed, byKind[job.Settled]...)))
+	r.add(o.lost(ctx, byKind[job.Lost]))
 	steps := []struct {
 		kind  job.Kind
 		write func(context.Context, []runResult) (map[int64]written, error)
@@ -52,11 +47,10 @@ func (o *outcomes) write(ctx context.Context, group []runResult) (left []runResu
 		for rest := byKind[step.kind]; len(rest) > 0; {
 			var part []runResult
 			part, rest = nextPart(rest)
-			stepLeft, stepFreed, stepErr := o.step(ctx, part, step.write)
-			left, freed, err = append(left, stepLeft...), freed || stepFreed, worse(err, stepErr)
+			r.add(o.step(ctx, part, step.write))
 		}
 	}
-	return left, freed, err
+	return r.left, r.freed, r.err
 }
 
 // worse is the error that says more about what to wait for: an outage keeps back
@@ -68,18 +62,31 @@ func worse(a, b error) error {
 	return a
 }
 
+// A rest is what is not known to be written of some outcomes. freed says that jobs may have
+// become runnable by those that are.
+type rest struct {
+	left  []runResult
+	freed bool
+	err   error
+}
+
+func (r *rest) add(left []runResult, freed bool, err error) {
+	r.left, r.freed, r.err = append(r.left, left...), r.freed || freed, worse(r.err, err)
+}
+
 // step writes outcomes of one kind, and something plainer where they are refused.
 func (o *outcomes) step(
 	ctx context.Context, part []runResult, write func(context.Context, []runResult) (map[int64]written, error),
 ) (left []runResult, freed bool, err error) {
 	done, err := o.together(ctx, part, write)
+	r := rest{err: err}
 	refusals := map[int64]error{}
 	var unchanged, kept []runResult
 	for _, e := range part {
 		w, ok := done[e.job.ID]
 		switch {
 		case ok && w.locked:
-			freed = freed || e.job.Queue != "" || e.outcome.Kind == job.Returned || e.outcome.Kind == job.Snoozed
+			r.freed = r.freed || e.job.Queue != "" || e.outcome.Kind == job.Returned || e.outcome.Kind == job.Snoozed
 			o.report(e, w)
 			if w.queueKept {
 				kept = append(kept, e)
@@ -90,40 +97,47 @@ func (o *outcomes) step(
 			unchanged = append(unchanged, e)
 		default:
 			e.unsure = e.unsure || !retry.Refused(err)
-			left = append(left, e)
+			r.left = append(r.left, e)
 		}
 	}
 	if len(kept) > 0 {
 		locking, _, keptErr := o.freeKept(ctx, kept...)
-		left, err = append(left, locking...), worse(err, keptErr)
+		r.add(locking, false, keptErr)
 	}
 	if len(unchanged) > 0 {
-		locked, lost, lookErr := o.stillLocked(ctx, unchanged)
-		if lookErr != nil {
-			left, err = append(left, unchanged...), worse(err, lookErr)
-		}
-		for _, e := range locked {
-			refusals[e.job.ID] = errUnchanged
-		}
-		for _, e := range lost {
-			freed = freed || e.unsure
-		}
-		locking, lostFreed, lostErr := o.lost(ctx, lost)
-		left, freed, err = append(left, locking...), freed || lostFreed, worse(err, lostErr)
+		o.unchanged(ctx, unchanged, refusals, &r)
 	}
 	for _, e := range part {
-		refusal := refusals[e.job.ID]
-		if refusal == nil {
-			continue
-		}
-		ok, someFreed, insteadErr := o.instead(ctx, &e, refusal)
-		freed = freed || someFreed
-		if !ok {
-			e.unsure = e.unsure || !isRefusal(insteadErr) && !retry.Refused(insteadErr)
-			left, err = append(left, e), worse(err, insteadErr)
+		if refusal := refusals[e.job.ID]; refusal != nil {
+			o.refused(ctx, e, refusal, &r)
 		}
 	}
-	return left, freed, err
+	return r.left, r.freed, r.err
+}
+
+// unchanged tells runs whose locks are lost, and adds a refusal for those whose are not.
+func (o *outcomes) unchanged(ctx context.Context, runs []runResult, refusals map[int64]error, r *rest) {
+	locked, lost, err := o.stillLocked(ctx, runs)
+	if err != nil {
+		r.add(runs, false, err)
+	}
+	for _, e := range locked {
+		refusals[e.job.ID] = errUnchanged
+	}
+	for _, e := range lost {
+		r.freed = r.freed || e.unsure
+	}
+	r.add(o.lost(ctx, lost))
+}
+
+// refused writes something plainer in place of an outcome.
+func (o *outcomes) refused(ctx context.Context, e runResult, refusal error, r *rest) {
+	ok, freed, err := o.instead(ctx, &e, refusal)
+	r.freed = r.freed || freed
+	if !ok {
+		e.unsure = e.unsure || !isRefusal(err) && !retry.Refused(err)
+		r.add([]runResult{e}, false, err)
+	}
 }
 
 // ofEachKind parts a group. Most are of one kind.
@@ -214,36 +228,6 @@ func (o *outcomes) together(
 	return done, err
 }
 
-// columns are the outcomes' locks as statement arguments.
-func columns(part []runResult) (ids []int64, attempts []int32, lockedAts []pgtype.Timestamptz) {
-	ids, attempts = make([]int64, len(part)), make([]int32, len(part))
-	lockedAts = make([]pgtype.Timestamptz, len(part))
-	for i, e := range part {
-		ids[i], attempts[i] = e.job.ID, int32(e.job.Lock.Attempt)
-		lockedAts[i] = pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true}
-	}
-	return ids, attempts, lockedAts
-}
-
-// sharedBackoff is how FailJobs is asked for the formula that all runtimes share.
-const sharedBackoff = -1
-
-// delay is an outcome's wait in seconds.
-func delay(o job.Outcome, without float64) float64 {
-	if o.Delay == nil {
-		return without
-	}
-	return max(0, o.Delay.Seconds())
-}
-
-// timeOf is the present time for statements: null for the database's own.
-func timeOf(now func() time.Time) pgtype.Timestamptz {
-	if now == nil {
-		return pgtype.Timestamptz{}
-	}
-	return pgtype.Timestamptz{Time: now(), Valid: true}
-}
-
 // verdict starts with every job of the part as no longer held.
 func verdict(part []runResult) map[int64]written {
 	done := make(map[int64]written, len(part))
@@ -254,9 +238,9 @@ func verdict(part []runResult) map[int64]written {
 }
 
 func (o *outcomes) complete(ctx context.Context, part []runResult) (map[int64]written, error) {
-	ids, attempts, lockedAts := columns(part)
+	c := newColumns(part)
 	held, err := o.queries.CompleteJobs(ctx, dbgen.CompleteJobsParams{
-		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, KeepQueues: part[0].keepQueue,
+		Ids: c.ids, Attempts: c.attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, KeepQueues: part[0].keepQueue,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("writing that %d jobs are complete: %w", len(part), err)
@@ -269,19 +253,10 @@ func (o *outcomes) complete(ctx context.Context, part []runResult) (map[int64]wr
 }
 
 func (o *outcomes) fail(ctx context.Context, part []runResult) (map[int64]written, error) {
-	ids, attempts, lockedAts := columns(part)
-	texts, delays := make([]string, len(part)), make([]float64, len(part))
-	finals, capped, payloads := make([]bool, len(part)), make([]bool, len(part)), make([]string, len(part))
-	for i, e := range part {
-		texts[i], delays[i] = errorText(e.outcome.Err), delay(e.outcome, sharedBackoff)
-		finals[i], capped[i], payloads[i] = e.outcome.Permanent, e.outcome.Capped, string(e.outcome.Payload)
-		if e.plain {
-			texts[i], payloads[i] = contain.ASCII(texts[i]), contain.ASCII(payloads[i])
-		}
-	}
+	c := failColumns(part)
 	rows, err := o.queries.FailJobs(ctx, dbgen.FailJobsParams{
-		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),
-		Errors: texts, Delays: delays, Finals: finals, Capped: capped, Payloads: payloads,
+		Ids: c.ids, Attempts: c.attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, At: timeOf(o.now),
+		Errors: c.errors, Delays: c.delays, Finals: c.finals, Capped: c.capped, Payloads: c.payloads,
 		KeepQueues: part[0].keepQueue,
 	})
 	if err != nil {
@@ -297,17 +272,13 @@ func (o *outcomes) fail(ctx context.Context, part []runResult) (map[int64]writte
 }
 
 func (o *outcomes) giveBack(ctx context.Context, part []runResult) (map[int64]written, error) {
-	ids, attempts, lockedAts := columns(part)
-	keys, delays, payloads := make([]string, len(part)), make([]float64, len(part)), make([]string, len(part))
+	c, keys := returnColumns(part), make([]string, len(part))
 	for i, e := range part {
-		keys[i], delays[i], payloads[i] = e.job.Key, delay(e.outcome, 0), string(e.outcome.Payload)
-		if e.plain {
-			payloads[i] = contain.ASCII(payloads[i])
-		}
+		keys[i] = e.job.Key
 	}
 	rows, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{
-		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID, At: timeOf(o.now),
-		Keys: keys, Delays: delays, Payloads: payloads, KeepQueues: part[0].keepQueue,
+		Ids: c.ids, Attempts: c.attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, At: timeOf(o.now),
+		Keys: keys, Delays: c.delays, Payloads: c.payloads, KeepQueues: part[0].keepQueue,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("returning %d jobs to the queue: %w", len(part), err)
@@ -361,12 +332,4 @@ func (o *outcomes) report(e runResult, w written) {
 			WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, NextRunAt: w.runAt, Duration: e.duration,
 		})
 	}
-}
-
-// errorText is an error as PostgreSQL can store it.
-func errorText(err error) string {
-	if err == nil {
-		return "the job failed without an error"
-	}
-	return contain.LongText(err)
 }

@@ -38,8 +38,6 @@ const (
 	// claimConns is how many held claims there can be at once: one whose jobs run,
 	// while another commits and claims.
 	claimConns = 2
-	// mostHeld bounds a claim that goes beyond the free slots.
-	mostHeld = 2000
 	// stoppedFor is how long a process may seem to be stopped while it holds
 	// jobs before the server ends its transaction: far longer than a busy
 	// machine keeps a process waiting, and far shorter than a sweep takes.
@@ -52,56 +50,51 @@ type heldClaims struct {
 	config      Hold
 	workerID    string
 	timeout     time.Duration
-	tasks       []string
+	claims      *claimer
 	idleTimeout string
 	size        int
 	pool        *pool
 	durations   *durations
 	queries     *dbgen.Queries
 	out         *outcomes
-	scan        *scanPlanner
 	refused     *refusedJobs
 	events      *eventstream.Stream
 	complete    func(runResult)
 
-	conns     []*claimConn
-	answers   chan answer
-	cut       context.CancelFunc
-	claimCtx  context.Context
-	running   sync.WaitGroup
-	timer     *time.Timer // for the first claim that is to end
-	plentiful bool        // the last claim took all that it asked for
-	woken     int         // how often the loop was woken
-	suspect   bool        // the database went away: what is held may be lost
-	recheck   recheckBackoff
-	access    access
-	underWay  underWay // the ordinary claim
+	conns    []*claimConn
+	answers  chan answer
+	cut      context.CancelFunc
+	claimCtx context.Context
+	running  sync.WaitGroup
+	aim      aim
+	next     time.Time // when the first claim is to end, or may begin
+	suspect  bool      // the database went away: what is held may be lost
+	access   access
 
 	guarded  atomic.Bool  // something may keep rows that the end of a claim writes
 	blind    atomic.Bool  // the database does not tell who waits for rows
 	rescuing atomic.Int32 // connections whose claim is lost, and not locked again yet
 }
 
-// newHeldClaims returns nil if nothing is to be held: where claims go by more than the
-// order, or jobs are to wait in the local queue, they are locked.
+// newHeldClaims returns nil if nothing is to be held: where jobs are to wait in the local
+// queue, or outcomes for others, they are locked.
 func newHeldClaims(c Config, s *Scheduler) *heldClaims {
-	if c.Hold.Time <= 0 || c.LocalQueue.Size > 0 || c.TaskLimits != nil || c.Now != nil || c.Flags.any() ||
-		c.CompletionDelay > 0 || c.FailureDelay > 0 {
+	if c.Hold.Time <= 0 || c.LocalQueue.Size > 0 || c.CompletionDelay > 0 || c.FailureDelay > 0 {
 		return nil
 	}
 	h := &heldClaims{
-		config: c.Hold, workerID: c.WorkerID, timeout: c.StatementTimeout, tasks: s.claims.tasks,
+		config: c.Hold, workerID: c.WorkerID, timeout: c.StatementTimeout, claims: s.claims, aim: heldAim(c),
 		idleTimeout: milliseconds(c.Hold.Time + stoppedFor), size: c.Concurrency,
-		pool: s.pool, durations: s.durations, queries: c.queries(), out: &s.completer.out, scan: s.claims.scan, refused: s.claims.refused, events: c.Events,
+		pool: s.pool, durations: s.durations, queries: c.queries(), out: &s.completer.out, refused: s.claims.refused, events: c.Events,
 		complete: func(e runResult) { s.completer.add(e) },
-		answers:  make(chan answer, claimConns), timer: stoppedTimer(),
+		answers:  make(chan answer, claimConns),
 	}
 	// What refuses one outcome may refuse others.
 	h.out.onRefusal = func() { h.guarded.Store(true) }
 	h.pool.startWithin = c.Hold.Time + stoppedFor/2 // well before the session may end
 	for range claimConns {
 		h.conns = append(h.conns, &claimConn{
-			h: h, commands: make(chan command, 1), wake: make(chan struct{}, 1), tasks: make(taskNames),
+			h: h, commands: make(chan command, 1), wake: make(chan struct{}, 1),
 		})
 	}
 	return h
@@ -176,13 +169,13 @@ func (h *heldClaims) close() <-chan struct{} {
 		for !h.idle() {
 			for _, cc := range h.conns {
 				if !cc.busy && cc.open != nil {
-					h.send(cc, command{end: cc.open})
+					cc.command(command{end: cc.open})
 				}
 			}
 			a := <-h.answers
 			a.conn.answered(a)
-			if a.claim > 0 {
-				h.pool.claimEnded(a.number, cursor{}, nil, false)
+			if a.claim != nil {
+				h.pool.claimEnded(a.claim.number, cursor{}, nil, false)
 			}
 		}
 		for _, cc := range h.conns {

@@ -208,7 +208,7 @@ func TestLostHoldIsLockedAgain(t *testing.T) {
 	for _, taken := range []bool{false, true} {
 		t.Run(fmt.Sprintf("taken=%t", taken), func(t *testing.T) {
 			sample.Take(t)
-			release, started, causes := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+			release, started, other, causes := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan error, 1)
 			f := newFixture(t, map[string]scheduler.Handler{"x": func(ctx context.Context, _ *job.Claimed) job.Outcome {
 				close(started)
 				select {
@@ -217,7 +217,10 @@ func TestLostHoldIsLockedAgain(t *testing.T) {
 				}
 				causes <- context.Cause(ctx)
 				return job.Outcome{Kind: job.Completed}
-			}, "y": completes})
+			}, "y": func(context.Context, *job.Claimed) job.Outcome {
+				close(other)
+				return job.Outcome{Kind: job.Completed}
+			}})
 			f.holdFor(time.Hour)
 			f.config.PollInterval = time.Hour
 			f.warm(t)
@@ -227,6 +230,7 @@ func TestLostHoldIsLockedAgain(t *testing.T) {
 			f.exec(t, "select graphile_worker.add_job('x'), graphile_worker.add_job('y')")
 			s.Wake()
 			<-started
+			<-other
 			f.exec(t, `select pg_terminate_backend(pid) from pg_stat_activity
 				where datname = current_database() and state = 'idle in transaction'`)
 			for n := 1; n > 0; {

@@ -52,27 +52,16 @@ type localQueue struct {
 
 	// The rest belongs to the loop.
 
-	mode    event.LocalQueueMode
-	fetch   bool        // it ran empty, so a claim is due
-	once    bool        // no delays: the worker is to end when nothing is runnable
-	ttl     *time.Timer // runs while jobs wait
-	delay   *time.Timer // runs while delayed
-	delayed bool        // the next claim has to wait
-	abortAt int64       // so many announced jobs end the delay
+	mode      event.LocalQueueMode
+	fetch     bool      // it ran empty, so a claim is due
+	once      bool      // no delays: the worker is to end when nothing is runnable
+	expiresAt time.Time // of the jobs that wait; zero: none do
+	refetchAt time.Time // the next claim has to wait until then; zero: it has not
+	abortAt   int64     // so many announced jobs end the delay
 }
 
 func newLocalQueue(c Config) *localQueue {
-	q := &localQueue{config: c.LocalQueue, workerID: c.WorkerID, events: c.Events}
-	if q.on() {
-		q.ttl, q.delay = stoppedTimer(), stoppedTimer()
-	}
-	return q
-}
-
-func stoppedTimer() *time.Timer {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return t
+	return &localQueue{config: c.LocalQueue, workerID: c.WorkerID, events: c.Events}
 }
 
 // on says that jobs are claimed ahead.
@@ -87,33 +76,17 @@ func (q *localQueue) begin(once bool) {
 	q.setMode(event.LocalQueuePolling)
 }
 
-// expired and refetch are told the ends of the TTL and of the refetch delay.
-func (q *localQueue) expired() <-chan time.Time { return channel(q.ttl) }
-func (q *localQueue) refetch() <-chan time.Time { return channel(q.delay) }
-
-func channel(t *time.Timer) <-chan time.Time {
-	if t == nil {
-		return nil
-	}
-	return t.C
-}
-
-// demand says how many jobs a claim shall take now; 0 means that there shall be
+// demand says how many jobs a claim takes now that fills it; 0 means that there shall be
 // none. more says that the database may have some, free how many slots are free.
 func (q *localQueue) demand(more bool, free int) int {
 	switch {
-	case !q.on():
-		if !more {
-			return 0
-		}
-		return free
 	case free == 0 && (q.mode == event.LocalQueueTTLExpired || q.len() > 0):
 		return 0
 	case q.mode == event.LocalQueueTTLExpired:
 		q.setMode(event.LocalQueuePolling)
 		q.fetch = true
 	}
-	if q.delayed || !more && !q.fetch {
+	if q.delayed() || !more && !q.fetch {
 		return 0
 	}
 	q.announced.Store(0)
@@ -132,19 +105,20 @@ func (q *localQueue) fetched(count, asked int) {
 	}
 	wait := time.Duration((0.5 + rand.Float64()) * float64(q.config.RefetchDelay))
 	q.abortAt = 1 + rand.Int64N(int64(max(1, q.config.MaxAbortThreshold)))
-	q.delayed = true
-	q.delay.Reset(wait)
+	q.refetchAt = time.Now().Add(wait)
 	q.events.Emit(event.RefetchDelayStarted{
 		WorkerID: q.workerID, Count: count, Threshold: q.config.Threshold, Delay: wait, AbortThreshold: int(q.abortAt),
 	})
 	q.heard() // what was announced while the claim ran
 }
 
+// delayed reports whether the next claim has to wait.
+func (q *localQueue) delayed() bool { return !q.refetchAt.IsZero() }
+
 // heard ends the refetch delay if enough jobs were announced.
 func (q *localQueue) heard() {
-	if n := q.announced.Load(); q.delayed && n >= q.abortAt {
-		q.delayed = false
-		q.delay.Stop()
+	if n := q.announced.Load(); q.delayed() && n >= q.abortAt {
+		q.refetchAt = time.Time{}
 		q.fetch = true
 		q.events.Emit(event.RefetchDelayAborted{WorkerID: q.workerID, Count: int(n), AbortThreshold: int(q.abortAt)})
 	}
@@ -152,8 +126,8 @@ func (q *localQueue) heard() {
 
 // delayOver ends the refetch delay at its time.
 func (q *localQueue) delayOver() {
-	if q.delayed {
-		q.delayed = false
+	if q.delayed() {
+		q.refetchAt = time.Time{}
 		q.events.Emit(event.RefetchDelayExpired{WorkerID: q.workerID})
 	}
 }
@@ -165,11 +139,11 @@ func (q *localQueue) settle() {
 	}
 	switch empty := q.len() == 0; {
 	case empty && q.mode == event.LocalQueueWaiting:
-		q.ttl.Stop()
+		q.expiresAt = time.Time{}
 		q.fetch = true
 		q.setMode(event.LocalQueuePolling)
 	case !empty && q.mode == event.LocalQueuePolling:
-		q.ttl.Reset(q.config.TTL)
+		q.expiresAt = time.Now().Add(q.config.TTL)
 		q.setMode(event.LocalQueueWaiting)
 	}
 }
@@ -182,6 +156,7 @@ func (q *localQueue) setMode(to event.LocalQueueMode) {
 
 // expire gives back what has waited for too long.
 func (q *localQueue) expire(giveBack func(error, ...*job.Claimed)) {
+	q.expiresAt = time.Time{}
 	if q.mode != event.LocalQueueWaiting {
 		return
 	}
@@ -193,8 +168,6 @@ func (q *localQueue) expire(giveBack func(error, ...*job.Claimed)) {
 func (q *localQueue) close(giveBack func(error, ...*job.Claimed)) {
 	q.empty(giveBack, ErrShutdown)
 	if q.on() {
-		q.ttl.Stop()
-		q.delay.Stop()
 		q.setMode(event.LocalQueueReleased)
 	}
 }
@@ -222,7 +195,7 @@ func (q *localQueue) report(returned []int64, reason error) {
 func (q *localQueue) put(jobs []*job.Claimed) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.jobs) == 0 {
+	if len(q.jobs) == 0 && len(jobs) > 0 {
 		q.checked = time.Now()
 	}
 	q.jobs = append(q.jobs, jobs...)

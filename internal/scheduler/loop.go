@@ -4,24 +4,32 @@ import (
 	"context"
 	"time"
 
-	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/job"
 )
 
-// loop decides when to claim. Where jobs are held it never waits for the database
-// itself, as their claims have to end on time whatever else waits: see background.go.
+// loop decides what is done next. It waits until something happens or is due, and takes one
+// step then. It never waits for the database itself: while jobs are held it is what ends
+// their claims. Should it wait for a statement, and that for a lock which is asked for
+// behind the rows of a held claim, or for a connection that a handler has, then both would
+// wait for each other, and PostgreSQL sees nothing of it.
 type loop struct {
 	*Scheduler
 	once    bool
-	poll    *time.Timer
-	pausing *pausing
+	timer   *time.Timer
+	at      time.Time // when timer fires
+	pausing pausing
 
-	// more is true while there may be runnable jobs that nobody has told us of.
+	// more is true while there may be runnable jobs that no claim under way will find.
 	more bool
+	// wakes counts what made it true besides claims.
+	wakes int
 	// polled says that nobody has told us of jobs at all: then a claim that writes
 	// nothing if it finds nothing is one statement. A look that comes because claims
 	// do not see everything is no poll: it may well find jobs, which are to be held.
-	polled bool
+	polled   bool
+	pollAt   time.Time
+	asking   bool // a poll is under way
+	checking bool // the locks of waiting jobs are looked at
 
 	over bool
 	err  error // what RunOnce ends with
@@ -31,97 +39,151 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &loop{
-		Scheduler: s, once: once, more: true,
-		poll: time.NewTimer(s.config.PollInterval), pausing: newPausing(),
+		Scheduler: s, once: once, more: true, timer: stoppedTimer(),
+		pollAt: time.Now().Add(s.config.PollInterval),
 	}
-	defer l.poll.Stop()
-	defer l.pausing.timer.Stop()
+	defer l.timer.Stop()
 	s.local.begin(once)
 	for ctx.Err() == nil && !l.over {
-		if !l.begin(ctx) && !l.over {
+		l.step(ctx)
+		if ctx.Err() == nil && !l.over {
 			l.wait(ctx)
 		}
 	}
 	return l.err
 }
 
-// begin starts and claims what can be now. It reports whether there may be more of
-// that at once.
-func (l *loop) begin(ctx context.Context) (again bool) {
+// wait goes on when something has happened, or is due.
+func (l *loop) wait(ctx context.Context) {
+	l.setTimer()
+	select {
+	case <-ctx.Done():
+	case <-l.wake:
+		l.look()
+		l.pausing.end()
+		l.local.heard()
+	case <-l.nudges:
+	case <-l.timer.C:
+		l.at = time.Time{}
+	case then := <-l.background.done:
+		l.background.ended(then)
+	case a := <-l.claims.answers:
+		l.answered(ctx, a)
+	case a := <-l.holds.heard():
+		l.answered(ctx, a)
+	}
+}
+
+// setTimer has the loop go on when the next thing is due.
+func (l *loop) setTimer() {
+	next := l.pollAt
+	for _, at := range []time.Time{
+		l.pausing.until, l.claims.recheck.next, l.holds.nextEnd(), l.overdueAt, l.local.expiresAt, l.local.refetchAt,
+	} {
+		next = earlier(next, at)
+	}
+	if !next.Equal(l.at) {
+		l.at = next
+		l.timer.Reset(time.Until(next))
+	}
+}
+
+// look has the next claim come as soon as one may: there may be jobs that no claim under
+// way will find.
+func (l *loop) look() { l.more, l.polled, l.wakes = true, false, l.wakes+1 }
+
+// step does what is due, starts what can start, ends held claims, and claims.
+func (l *loop) step(ctx context.Context) {
+	now := time.Now()
+	l.expire(ctx, now)
 	l.startWaiting(ctx)
-	var err error
-	awaiting := l.awaitsReturns() // before the claim's place is looked at
-	l.more = l.looksForFreed() || l.more || l.limitOpened()
-	if l.holds != nil {
-		// Two claims at once may each have missed that the other found nothing.
-		l.more = l.more || l.once && l.holds.recheck.next.IsZero() && l.idle()
-		may, other := !l.polled && !l.pausing.paused, l.claimUnderWay()
-		l.more = l.holds.advance(l.more && may, l.once && l.idle(), other) || l.more && !may
+	awaiting := l.awaitsReturns() // before the claim's cursor is looked at
+	l.more = l.looksForFreed() || l.more || l.limitOpened() || l.once && l.claims.recheck.next.IsZero() && l.idle()
+	if l.claims.underWay.expire(now) {
+		l.more = true // there may be jobs for held claims
 	}
-	ask := 0
-	if !awaiting && !l.pausing.paused && l.free() && l.holds.settled() && (l.polled || !l.holds.wants(false)) {
-		ask = l.demand(l.more)
-	}
-	another, wait := l.mayOverlap(ask)
-	switch {
-	case ask == 0 || wait || !l.pool.mayClaim():
-	case another && !l.once:
-		if l.more, err = l.claimInFlight(ask); err == nil {
-			l.polled = false
-			return true
-		}
-	case l.claim(ctx, ask):
-		return true
-	}
-	if err != nil && !l.pausing.paused {
-		l.fail(ctx, err)
+	l.hold(now)
+	for !awaiting && l.lockMore(ctx) {
 	}
 	if l.once && l.pool.running() == 0 {
 		l.completer.flush() // nothing is left that is worth a wait
 	}
-	return false
 }
 
-// wait goes on when something has happened.
-func (l *loop) wait(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-l.wake:
-		l.more, l.polled, l.pausing.paused = true, false, false
-		if l.holds != nil {
-			l.holds.woken++
-		}
-		l.inFlight.woken++
-		l.local.heard()
-	case <-l.poll.C:
-		l.polls(ctx)
-	case then := <-l.background.done:
-		l.background.ended(then)
-	case <-l.pausing.timer.C:
-		l.pausing.paused = false
-	case <-l.pool.freed:
-	case <-l.pool.wakes:
-	case <-l.holds.due():
-	case a := <-l.holds.heard():
-		l.heldAnswered(ctx, a)
-	case a := <-l.inFlight.answers:
-		var err error
-		if l.more, err = l.inFlightAnswered(a, l.more); err != nil {
-			l.fail(ctx, err)
-			return
-		}
-		l.claimed(l.claims.recheck(l.config.PollInterval))
-	case <-l.completer.wrote:
-	case <-l.completer.emptied:
-		// The last outcome may have made a job of its queue runnable.
-		l.more = l.more || l.once
-	case <-l.prefetch.over():
-		l.returnOverdue()
-	case <-l.local.expired():
+// expire does what is due.
+func (l *loop) expire(ctx context.Context, now time.Time) {
+	if due(l.pausing.until, now) {
+		l.pausing.end()
+	}
+	if due(l.claims.recheck.next, now) {
+		l.claims.recheck.next = time.Time{}
+		l.look()
+	}
+	if due(l.pollAt, now) {
+		l.poll(ctx, now)
+	}
+	if due(l.overdueAt, now) {
+		l.returnOverdue(now)
+	}
+	if due(l.local.expiresAt, now) {
 		l.local.expire(l.giveBack)
-	case <-l.local.refetch():
+	}
+	if due(l.local.refetchAt, now) {
 		l.local.delayOver()
 	}
+}
+
+// lockMore begins a locked claim, if one is due. It reports whether another may be.
+func (l *loop) lockMore(ctx context.Context) bool {
+	if l.pausing.paused() || !l.mayLock() || !l.holds.settled() || !l.polled && l.holds.wants(false) {
+		return false
+	}
+	ask := l.demand(l.more)
+	if ask == 0 || !l.pool.mayClaim() || l.claims.underWay.locked() > 0 && !l.mayOverlap(ask) {
+		return false
+	}
+	c := l.newClaim(ask, false)
+	c.recovers = l.claims.unknownOutcome()
+	l.more, l.polled = l.claims.plentiful && l.mayOverlap(ask), false
+	l.lock(ctx, c)
+	return l.more
+}
+
+// mayLock reports whether a locked claim may begin. One that looks for lost jobs must
+// know of all that others have claimed, and no other may begin meanwhile.
+func (l *loop) mayLock() bool {
+	u := l.claims.underWay
+	return !l.checking && u.locked() < mostLocked && !(len(u) > 0 && l.claims.unknownOutcome())
+}
+
+// mayOverlap reports whether a locked claim of so many jobs may be under way while another
+// is: where it goes beyond the slots, so that there is enough to do meanwhile. Of jobs in
+// queues only the first can be taken, so there two claims at once would find few, for the
+// price of many.
+func (l *loop) mayOverlap(ask int) bool {
+	return l.prefetches() && !l.once && l.config.Now == nil && ask > l.pool.free() && l.pool.mayClaim() &&
+		!l.claims.unknownOutcome() && !l.claims.scan.lookAhead.queued && !l.claims.refused.any()
+}
+
+// newClaim begins a claim.
+func (l *loop) newClaim(ask int, held bool) *claim {
+	c := &claim{
+		asked: ask, limit: ask, held: held, quiet: l.once && l.idle(), wakes: l.wakes, began: time.Now(),
+		selection: l.selection(), number: l.pool.claimBegins(),
+	}
+	c.promised = c.selection
+	l.claims.begin(c)
+	return c
+}
+
+// selection is what a claim may take now.
+func (s *Scheduler) selection() selection {
+	if s.limits.none() {
+		return selection{tasks: s.claims.tasks}
+	}
+	c := selection{tasks: s.claims.unlimited}
+	c.limited, c.rooms = s.limits.promise(s.local.perTask())
+	return c
 }
 
 // fail notes that a claim or a poll has failed.
@@ -130,69 +192,14 @@ func (l *loop) fail(ctx context.Context, err error) {
 		l.more = true // the next claim searches for the job that it is refused for
 		return
 	}
-	if err := l.failed(ctx, l.once, err, l.pausing); err != nil {
+	if err := l.failed(ctx, l.once, err, &l.pausing); err != nil {
 		l.over, l.err = true, err
-	}
-}
-
-// claimed notes that a claim worked, and plans the next one that nobody asks for.
-func (l *loop) claimed(recheck time.Duration) {
-	if l.pausing.ok() {
-		l.completer.wake()
-	}
-	l.poll.Reset(recheck)
-}
-
-// polls looks for jobs that nobody has told of.
-func (l *loop) polls(ctx context.Context) {
-	l.poll.Reset(l.config.PollInterval)
-	if l.asking {
-		return // the answer is under way
-	}
-	if l.more || !l.asks(l.once, l.pausing) {
-		l.more, l.polled = true, l.holds != nil && l.pool.running() == 0 && !l.claims.scan.partial()
-		return
-	}
-	l.asking = true
-	l.background.run(func() func() {
-		// Not by ctx: a statement that is cut off ends its connection, and asks a pooler
-		// to cancel it. There are releases of PgBouncer that die of such requests.
-		runnable, err := l.Scheduler.poll(l.claiming)
-		return func() {
-			l.asking = false
-			l.more = l.more || runnable || err != nil
-			if err != nil {
-				l.fail(ctx, err)
-			}
-		}
-	})
-}
-
-// heldAnswered notes what came of a command to a connection.
-func (l *loop) heldAnswered(ctx context.Context, a answer) {
-	passes := l.holds.passes(a)
-	l.more = l.holds.answered(a, l.more) || l.once && a.end != nil
-	switch {
-	case a.claim == 0, a.void:
-	case passes:
-	case a.err != nil:
-		l.fail(ctx, a.err)
-	case a.quiet && a.count == 0 && !a.from.used() && !l.claims.scan.partial() && l.idle():
-		// Idle still: no other claim of this worker has taken what this one looked
-		// for. What others hold is theirs to run.
-		l.over = true
-	default:
-		if a.quiet && a.count == 0 {
-			l.claims.scan.forget() // nothing is to run anywhere, not only from there on
-			l.more = true
-		}
-		l.claimed(l.claims.scan.recheck(l.config.PollInterval))
 	}
 }
 
 // idle reports whether no job is anywhere in this worker.
 func (s *Scheduler) idle() bool {
-	return s.local.len() == 0 && s.pool.running() == 0 && s.completer.pending() == 0 && s.holds.idle() && s.holds.rescued() && s.direct == nil
+	return s.local.len() == 0 && s.pool.running() == 0 && s.completer.pending() == 0 && s.holds.idle() && s.holds.rescued() && len(s.claims.underWay) == 0
 }
 
 // limitOpened reports whether a task that was at its limit may have more jobs.
@@ -210,36 +217,9 @@ func (s *Scheduler) looksForFreed() bool {
 	return missing
 }
 
-// selection is what a claim may take now.
-func (s *Scheduler) selection(forbidden []string) selection {
-	c := selection{tasks: s.claims.tasks, forbidden: forbidden}
-	if !s.limits.none() {
-		c.tasks = s.claims.unlimited
-		c.limited, c.rooms = s.limits.rooms(s.local.perTask())
-	}
-	return c
-}
-
 // known lists the jobs of this worker. A job moves from the local queue to the
 // pool to the completer and never back, so none is missed in between.
 func (s *Scheduler) known() []*job.Claimed {
 	known := append(s.Running(), s.Held()...)
 	return append(known, s.completer.claimed()...)
-}
-
-// start lets jobs run that were claimed, as far as slots are free or soon will be.
-func (s *Scheduler) start(jobs []*job.Claimed, forbidden []string) {
-	s.local.put(jobs)
-	s.durations.claimed(jobs, s.config.Hold.Time)
-	s.limits.claimed(jobs)
-	s.dispatch(forbidden)
-}
-
-func (s *Scheduler) tellClaimed(count, asked int, took time.Duration) {
-	switch {
-	case count > 0:
-		s.config.Events.Emit(event.JobsClaimed{WorkerID: s.config.WorkerID, Count: count, Asked: asked, Duration: took})
-	case s.config.Events.WantsFrequent():
-		s.config.Events.Emit(event.ClaimEmpty{WorkerID: s.config.WorkerID, Asked: asked, Duration: took})
-	}
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
 )
@@ -20,10 +22,11 @@ import (
 // All of it is guarded by the lock of the pool, so that a job is always exactly
 // in one place: waiting, running, ended in its claim, or in the completer.
 type openClaim struct {
-	pool    *pool
-	jobs    []*active
-	claimed []*job.Claimed // the same as they were claimed
-	since   time.Time      // when the claim's answer was here
+	pool  *pool
+	jobs  []*active
+	since time.Time // when the claim's answer was here
+	// lockAt is the time that locks name where it is not the transaction's.
+	lockAt pgtype.Timestamptz
 
 	state openClaimState
 	// left counts the jobs whose end would be written with the claim's.
@@ -51,6 +54,7 @@ type ending struct {
 	spill   []*active
 	ask     []int64 // those of spill whose rows somebody may wait for
 	dropped int     // jobs that had not started
+	lockAt  pgtype.Timestamptz
 }
 
 // takes puts the claim's jobs into the slots' queue. It reports false, and does
@@ -89,7 +93,7 @@ func (oc *openClaim) end(a *active, e runResult) bool {
 		}
 		oc.ended = append(oc.ended, e)
 		if oc.left--; oc.left == 0 {
-			oc.pool.wakeLoop()
+			oc.pool.nudge()
 		}
 	}
 	return true
@@ -101,7 +105,7 @@ func (p *pool) beginEnd(oc *openClaim, next int) ending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	oc.state, oc.next = claimEnding, next
-	e := ending{finish: oc.ended, dropped: oc.dropped + p.withdraw(oc)}
+	e := ending{finish: oc.ended, lockAt: oc.lockAt, dropped: oc.dropped + p.withdraw(oc)}
 	p.withdrawBehind(oc)
 	for _, a := range oc.jobs {
 		if (a.started || a.lockFirst) && !a.prelocked && a.here {
@@ -122,7 +126,7 @@ func (p *pool) dropOutdated(now time.Time) {
 		}
 		oc.dropped += p.withdraw(oc)
 		oc.wanted = true
-		p.wakeLoop()
+		p.nudge()
 	}
 }
 
@@ -157,7 +161,7 @@ func (p *pool) withdrawBehind(freed *openClaim) {
 		if count := p.withdraw(oc); count > 0 {
 			oc.dropped += count
 			oc.wanted = true
-			p.wakeLoop()
+			p.nudge()
 		}
 	}
 }
@@ -302,9 +306,6 @@ func (p *pool) want(j *job.Claimed) <-chan struct{} {
 		return nil
 	}
 	a.claim.wanted = true
-	p.wakeLoop()
+	p.nudge()
 	return a.claim.over
 }
-
-// wakeLoop makes the loop look at the claims.
-func (p *pool) wakeLoop() { wake(p.wakes) }

@@ -16,7 +16,7 @@ func ranked(priority, second int) *job.Claimed {
 
 // orderPool is a pool whose slots are not open.
 func orderPool(t *testing.T, slots int) *pool {
-	p := newPool(Config{Concurrency: slots}, func(*active, runResult) {})
+	p := newPool(Config{Concurrency: slots}, newLimits(nil), func(*active, runResult) {}, func() {})
 	p.ctx = t.Context()
 	return p
 }

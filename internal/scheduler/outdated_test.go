@@ -11,11 +11,11 @@ import (
 // TestHeldJobsDoNotStartLongAfterTheirClaim: the server may have ended the session
 // of a process that was stopped, and another worker may have done its jobs.
 func TestHeldJobsDoNotStartLongAfterTheirClaim(t *testing.T) {
-	ran := make(chan int64, 3)
+	ran, nudged := make(chan int64, 3), make(chan struct{}, 1)
 	p := newPool(Config{Concurrency: 1, Handlers: map[string]Handler{"x": func(_ context.Context, j *job.Claimed) job.Outcome {
 		ran <- j.ID
 		return job.Outcome{}
-	}}}, func(*active, runResult) {})
+	}}}, newLimits(nil), func(*active, runResult) {}, func() { wake(nudged) })
 	p.startWithin = time.Minute
 	claim := func(since time.Time, ids ...int64) *openClaim {
 		g := &openClaim{pool: p, since: since, over: make(chan struct{})}
@@ -34,7 +34,7 @@ func TestHeldJobsDoNotStartLongAfterTheirClaim(t *testing.T) {
 	if id := <-ran; id != 1 {
 		t.Errorf("job %d ran, which was claimed too long ago", id)
 	}
-	<-p.wakes
+	<-nudged
 	if end := p.beginEnd(old, 0); end.dropped != 2 || len(end.finish)+len(end.spill) != 0 {
 		t.Errorf("the end of the old claim has to write %+v", end)
 	}

@@ -17,17 +17,18 @@ const onceTries = 3
 
 // pausing is how claims wait after one that failed.
 type pausing struct {
-	timer    *time.Timer
-	paused   bool
-	failures int // in a row
+	until    time.Time // zero: they do not wait
+	failures int       // in a row
 }
 
-func newPausing() *pausing { return &pausing{timer: stoppedTimer()} }
+func (p *pausing) paused() bool { return !p.until.IsZero() }
+
+func (p *pausing) end() { p.until = time.Time{} }
 
 // ok notes a claim that worked, and reports whether the one before had not.
 func (p *pausing) ok() (again bool) {
 	again = p.failures > 0
-	p.failures, p.paused = 0, false
+	*p = pausing{}
 	return again
 }
 
@@ -52,7 +53,6 @@ func (s *Scheduler) failed(ctx context.Context, once bool, err error, p *pausing
 		wait = 0 // the connection had ended, and not the server
 	}
 	s.config.Events.Emit(event.ClaimFailed{WorkerID: s.config.WorkerID, Err: err, RetryIn: wait})
-	p.paused = true
-	p.timer.Reset(wait)
+	p.until = time.Now().Add(wait)
 	return nil
 }

@@ -23,20 +23,46 @@ func (s *Scheduler) PollBy(ask func(context.Context) (runnable bool, err error))
 	s.askFirst = ask
 }
 
-// asks reports whether a poll is to ask before it claims: not where something is in
+// asksFirst reports whether a poll is to ask before it claims: not where something is in
 // doubt or expected.
-func (s *Scheduler) asks(once bool, p *pausing) bool {
-	return s.askFirst != nil && !once && p.failures == 0 && s.idle() && s.holds.settled() &&
-		!s.claims.unknownOutcome() && s.claims.recheckBackoff.next.IsZero() && s.inFlight.count == 0
+func (l *loop) asksFirst() bool {
+	return l.askFirst != nil && !l.once && l.pausing.failures == 0 && l.idle() && l.holds.settled() &&
+		!l.claims.unknownOutcome() && l.claims.recheck.next.IsZero()
 }
 
-// poll asks whether there may be a job to claim.
-func (s *Scheduler) poll(ctx context.Context) (runnable bool, err error) {
+// poll looks for jobs that nobody has told of.
+func (l *loop) poll(ctx context.Context, now time.Time) {
+	l.pollAt = now.Add(l.config.PollInterval)
+	if l.asking {
+		return // the answer is under way
+	}
+	if l.more || !l.asksFirst() {
+		l.look()
+		l.polled = l.holds != nil && l.pool.running() == 0 && !l.claims.scan.partial()
+		return
+	}
+	l.asking = true
+	l.background.run(func() func() {
+		// Not by ctx: a statement that is cut off ends its connection, and asks a pooler
+		// to cancel it. There are releases of PgBouncer that die of such requests.
+		runnable, err := l.ask(l.claiming)
+		return func() {
+			l.asking = false
+			l.more = l.more || runnable || err != nil
+			if err != nil {
+				l.fail(ctx, err)
+			}
+		}
+	})
+}
+
+// ask asks whether there may be a job to claim.
+func (s *Scheduler) ask(ctx context.Context) (runnable bool, err error) {
 	began := time.Now()
 	runnable, err = s.askFirst(ctx)
 	if err == nil && !runnable && s.config.Events.WantsFrequent() {
 		s.config.Events.Emit(event.ClaimStarted{WorkerID: s.config.WorkerID, Asked: s.config.Concurrency})
-		s.tellClaimed(0, s.config.Concurrency, time.Since(began))
+		s.claims.tell(0, s.config.Concurrency, time.Since(began))
 	}
 	return runnable, err
 }

@@ -22,11 +22,11 @@ type pool struct {
 	delay    time.Duration // of jobs that the shutdown cuts off
 	workerID string
 	events   *eventstream.Stream
+	limits   *limits
 	size     int
 	ended    func(*active, runResult)
 
-	freed chan struct{} // told, without blocking, when slots run out of jobs
-	wakes chan struct{} // told, without blocking, when a claim is to be looked at
+	nudge func() // when slots run out of jobs, or a held claim is to be looked at
 	done  sync.WaitGroup
 	ctx   context.Context // what jobs run under
 
@@ -40,7 +40,7 @@ type pool struct {
 	closed     bool
 	closing    bool // no held jobs are taken any more
 	aborted    error
-	low        int                 // freed is told where fewer jobs than this are here
+	low        int                 // the loop is nudged where fewer jobs than this are here
 	count      int                 // of the runs that are here
 	latest     map[int64]*active   // the latest run of each job, by its id
 	openClaims map[*openClaim]bool // those that are not over
@@ -105,12 +105,12 @@ func (a *active) end() {
 }
 
 // newPool makes a pool that hands every run's end to ended.
-func newPool(c Config, ended func(*active, runResult)) *pool {
+func newPool(c Config, limits *limits, ended func(*active, runResult), nudge func()) *pool {
 	p := &pool{
 		handlers: c.Handlers, policies: c.Policies, delay: c.ReturnDelay,
 		workerID: c.WorkerID, events: c.Events, size: c.Concurrency, ended: ended,
-		freed:      make(chan struct{}, 1),
-		wakes:      make(chan struct{}, 1),
+		nudge:      nudge,
+		limits:     limits,
 		low:        c.Concurrency,
 		latest:     make(map[int64]*active, c.Concurrency),
 		openClaims: make(map[*openClaim]bool),
@@ -213,6 +213,7 @@ func (p *pool) enter(a *active) (lost []*active) {
 	}
 	p.latest[a.job.ID], a.here = a, true
 	p.count++
+	p.limits.enter(a.job.Task)
 	if a.lockFirst {
 		p.awaitLock(a)
 	} else {
@@ -269,7 +270,7 @@ func (p *pool) finish(a *active, e runResult) {
 	if !ok || !wanting {
 		return
 	}
-	wake(p.freed)
+	p.nudge()
 }
 
 // abort ends the contexts of all jobs. The caller has interrupted tell of those that it
@@ -327,6 +328,7 @@ func (p *pool) drop(a *active) {
 	a.here = false
 	p.lockKnown(a)
 	p.count--
+	p.limits.leave(a.job.Task)
 	switch latest := p.latest[a.job.ID]; {
 	case latest == a && a.before == nil:
 		delete(p.latest, a.job.ID)
@@ -371,7 +373,7 @@ func (p *pool) running() int {
 	return p.count
 }
 
-// wantBelow has freed told as soon as fewer jobs than this are here.
+// wantBelow has the loop nudged as soon as fewer jobs than this are here.
 func (p *pool) wantBelow(jobs int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

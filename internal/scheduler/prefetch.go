@@ -8,83 +8,34 @@ import (
 	"github.com/gworker/gworker/internal/job"
 )
 
-// Where nothing is held, and no local queue was asked for, a claim still takes more
-// jobs than there are free slots, if they are known to be so short that the slots
-// get to all of them within prefetchFor: otherwise claims could not keep up. Jobs that
-// have not started after prefetchPatience, as the ones before them take longer than
-// was known, go back; whoever was stopped for so long cannot know either whether
-// their locks still hold.
-const (
-	mostPrefetched       = 500 // jobs in a claim
-	mostPrefetchedAtOnce = 2000
-	prefetchFor          = 25 * time.Millisecond
-	prefetchPatience     = 100 * time.Millisecond
-)
+// Jobs that a locked claim has taken beyond the free slots wait for one. Those that have not
+// started after prefetchPatience, as the ones before them take longer than was known, go
+// back; a process that was stopped for so long cannot know either whether their locks
+// still hold.
+const prefetchPatience = 100 * time.Millisecond
 
-// prefetch says whether, and since when, jobs wait for slots that are all taken. It
-// belongs to the loop.
-type prefetch struct {
-	on    bool
-	timer *time.Timer // nil: not on
-}
+// prefetches reports whether locked claims go beyond the free slots.
+func (s *Scheduler) prefetches() bool { return s.lockedAim.within > 0 }
 
-// newPrefetch is off where jobs are chosen by more than their order.
-func newPrefetch(c Config) prefetch {
-	if c.LocalQueue.Size > 0 || c.TaskLimits != nil || c.Flags.any() {
-		return prefetch{}
-	}
-	return prefetch{on: true, timer: stoppedTimer()}
-}
-
-// demand is how many jobs a claim shall take now; 0 means that there shall be none.
-func (s *Scheduler) demand(more bool) int {
-	_, missing := s.pool.missesFreed()
-	if !s.prefetch.on || !more {
-		free := s.pool.free()
-		if s.limits.none() && s.local.len() > 0 {
-			free = 0 // a slot that became free a moment ago is for what waits
-		}
-		return s.local.demand(more, free)
-	}
-	if s.inFlight.count == mostInFlight {
-		return 0
-	}
-	running, coming, unwritten := s.pool.running(), s.inFlight.asked, s.completer.pending()
-	capacity := min(s.durations.capacity(prefetchFor, s.pool.size), mostPrefetchedAtOnce)
-	s.pool.wantBelow(max(s.pool.size, capacity*3/4))
-	free := max(0, s.pool.size-running)
-	// What is done counts until that is written: claims must not run away from it.
-	here := running + coming + unwritten
-	if missing {
-		return s.pool.size
-	}
-	if here >= capacity*3/4 && (free <= coming || unwritten >= mostPrefetched) {
-		return 0 // soon a claim is worth more
-	}
-	return max(free, min(capacity-here, mostPrefetched))
-}
-
-// watch has look called before long, if jobs wait for slots.
-func (p *prefetch) watch(waiting bool) {
-	if p.on && waiting {
-		p.timer.Reset(prefetchPatience)
+// watch has the loop look before long whether jobs have waited for too long, if some wait.
+func (s *Scheduler) watch(waiting bool) {
+	if s.prefetches() && waiting {
+		s.overdueAt = time.Now().Add(prefetchPatience)
 	}
 }
-
-// over is told when jobs have waited for long enough.
-func (p *prefetch) over() <-chan time.Time { return channel(p.timer) }
 
 // errOverdue is why jobs go back that have waited for too long.
 var errOverdue = errors.New("no slot became free while the job waited for one")
 
 // returnOverdue gives back what has waited for too long.
-func (s *Scheduler) returnOverdue() {
-	overdue, waiting := s.pool.returnWaiting(time.Now().Add(-prefetchPatience), errOverdue)
+func (s *Scheduler) returnOverdue(now time.Time) {
+	s.overdueAt = time.Time{}
+	overdue, waiting := s.pool.returnWaiting(now.Add(-prefetchPatience), errOverdue)
 	if overdue > 0 {
 		s.durations.atLeast(prefetchPatience)
 		s.Wake()
 	}
-	s.prefetch.watch(waiting)
+	s.watch(waiting)
 }
 
 // returnOverdue is the end of a job that may not start any more.

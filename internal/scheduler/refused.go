@@ -198,9 +198,9 @@ func (o *outcomes) tellRefused(e runResult, refusal error, stored event.Stored) 
 
 // stillLocked tells the runs whose locks are still there from those that are lost.
 func (o *outcomes) stillLocked(ctx context.Context, runs []runResult) (locked, lost []runResult, err error) {
-	ids, attempts, lockedAts := columns(runs)
+	c := newColumns(runs)
 	found, err := o.queries.LockedRuns(ctx, dbgen.LockedRunsParams{
-		Ids: ids, Attempts: attempts, LockedAts: lockedAts, WorkerID: o.workerID,
+		Ids: c.ids, Attempts: c.attempts, LockedAts: lockedAts(runs), WorkerID: o.workerID,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("looking for the locks of %d jobs: %w", len(runs), err)

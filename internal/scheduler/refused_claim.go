@@ -220,7 +220,7 @@ func (r *refusedJobs) searched(some int) {
 
 // search claims what it can where claims are refused, and finds out which jobs they are
 // refused for. cause is why, if this claim knows it.
-func (c *claimer) search(ctx context.Context, o *ordinary, cause error) {
+func (c *claimer) search(ctx context.Context, o *claim, cause error) {
 	looked, _, _, err := c.choose(ctx, min(o.limit, mostSearched), o.selection, nil, true)
 	if err != nil {
 		o.err = err
@@ -356,25 +356,15 @@ func (c *claimer) choose(
 	if err := c.freeQueues(ctx); err != nil {
 		return nil, false, 0, err
 	}
-	at, lockAt := c.clock.claim()
-	leftOut, queues := []int64{}, []string{}
+	p := c.selected(limit, s)
 	if c.refused.any() {
-		leftOut, queues = c.refused.leftOut()
+		p.RefusedIds, p.RefusedQueues = c.refused.leftOut()
 	}
-	rows, err := c.queries.ClaimSelectedJobs(ctx, dbgen.ClaimSelectedJobsParams{
-		Tasks: orEmpty(s.tasks), MaxJobs: int32(limit), MaxBytes: int64(payloadCapacity), WorkerID: c.workerID, At: at, LockAt: lockAt,
-		LimitedTasks: orEmpty(s.limited), Rooms: orEmpty(s.rooms),
-		ForbiddenFlags: orEmpty(s.forbidden), AcceptedFlags: c.accepted,
-		RefusedIds: leftOut, RefusedQueues: queues, OnlyIds: orEmpty(only), Look: look,
-	})
+	p.OnlyIds, p.Look = orEmpty(only), look
+	rows, err := c.queries.ClaimSelectedJobs(ctx, p)
 	for _, row := range rows {
 		more = row.More
-		j := c.locked(dbgen.ListLockedJobsRow{
-			ID: row.ID, Payload: row.Payload, Priority: row.Priority, RunAt: row.RunAt,
-			Attempts: row.Attempts, MaxAttempts: row.MaxAttempts, LastError: row.LastError,
-			CreatedAt: row.CreatedAt, UpdatedAt: row.UpdatedAt, Key: row.Key, LockedAt: row.LockedAt,
-			Revision: row.Revision, Flags: row.Flags, Task: row.Task, Queue: row.Queue,
-		})
+		j := c.locked(listed(row))
 		if look || row.LockedAt.Valid {
 			jobs = append(jobs, j)
 			continue

@@ -64,7 +64,7 @@ func (cc *claimConn) salvage(ctx context.Context, oc *openClaim, e ending) (kept
 	for _, a := range e.spill {
 		ids = append(ids, a.job.ID)
 	}
-	kept, refused, err := cc.lockAll(ctx, ids)
+	kept, refused, err := cc.lockAll(ctx, ids, e.lockAt)
 	if err != nil {
 		return nil, nil, false
 	}
@@ -81,11 +81,11 @@ func (cc *claimConn) salvage(ctx context.Context, oc *openClaim, e ending) (kept
 }
 
 // lockAll writes locks, one by one if they are refused together.
-func (cc *claimConn) lockAll(ctx context.Context, ids []int64) (kept map[int64]bool, refused map[int64]error, err error) {
+func (cc *claimConn) lockAll(ctx context.Context, ids []int64, lockAt pgtype.Timestamptz) (kept map[int64]bool, refused map[int64]error, err error) {
 	queries := cc.h.config.Statements.On(cc.conn)
 	kept, refused = map[int64]bool{}, map[int64]error{}
 	lock := func(ids []int64) error {
-		locked, err := queries.SpillJobs(ctx, dbgen.SpillJobsParams{WorkerID: cc.h.workerID, Ids: ids})
+		locked, err := queries.SpillJobs(ctx, dbgen.SpillJobsParams{WorkerID: cc.h.workerID, LockAt: lockAt, Ids: ids})
 		if err == nil {
 			_, err = cc.conn.Exec(ctx, checkNow)
 		}
@@ -184,7 +184,7 @@ func (cc *claimConn) keepUnchanged(ctx context.Context, runs []runResult) {
 	h.guarded.Store(true)
 	h.rescuing.Add(1)
 	h.running.Go(func() {
-		defer h.pool.wakeLoop()
+		defer h.pool.nudge()
 		defer h.rescuing.Add(-1)
 		waits := retry.Backoff(retry.Contention)
 		for tries := 0; ; tries++ {
@@ -241,14 +241,6 @@ func (h *heldClaims) lockUnchanged(ctx context.Context, runs []runResult) error 
 		}
 	}
 	return nil
-}
-
-func idsOf(runs []runResult) []int64 {
-	ids := make([]int64, len(runs))
-	for i, e := range runs {
-		ids[i] = e.job.ID
-	}
-	return ids
 }
 
 // appendRelock adds a job as it was when it was held.

@@ -17,7 +17,7 @@ func (p *pool) releaseEarly(concerns func(*job.Claimed) bool) {
 		for _, a := range oc.jobs {
 			if !a.withdrawn && concerns(a.job) {
 				oc.wanted = true
-				p.wakeLoop()
+				p.nudge()
 				break
 			}
 		}

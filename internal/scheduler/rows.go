@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,6 +29,23 @@ func claimStatement(from cursor, tasks []string, limit int, lock []string, worke
 	return text, append(args, int32(limit), int64(payloadCapacity), lock, workerID)
 }
 
+// selected is the claim of up to limit jobs of a selection. It writes the locks of all of
+// them.
+func (c *claimer) selected(limit int, s selection) dbgen.ClaimSelectedJobsParams {
+	at, lockAt := c.clock.claim()
+	return dbgen.ClaimSelectedJobsParams{
+		Tasks: orEmpty(s.tasks), MaxJobs: int32(limit), MaxBytes: int64(payloadCapacity), WorkerID: c.workerID, At: at, LockAt: lockAt,
+		LimitedTasks: orEmpty(s.limited), Rooms: orEmpty(s.rooms),
+		ForbiddenFlags: orEmpty(s.forbidden), AcceptedFlags: orEmpty(c.flags.Accepted),
+		RefusedIds: []int64{}, RefusedQueues: []string{}, OnlyIds: []int64{},
+	}
+}
+
+// selectedArgs are the arguments of ClaimSelectedJobs, as sqlc orders them.
+func selectedArgs(p dbgen.ClaimSelectedJobsParams) []any {
+	return []any{p.MaxJobs, p.Look, p.LimitedTasks, p.Rooms, p.At, p.Tasks, p.ForbiddenFlags, p.AcceptedFlags, p.RefusedIds, p.RefusedQueues, p.OnlyIds, p.LockTasks, p.MaxBytes, p.WorkerID, p.LockAt}
+}
+
 // claimedRows are the answers to a claim. As there may be hundreds, they share their
 // memory: jobs come in chunks, and short payloads in blocks.
 type claimedRows struct {
@@ -36,6 +55,9 @@ type claimedRows struct {
 	jobs  []*job.Claimed
 	tasks []int32 // ids of the jobs' tasks
 	found found
+	// more and passed are of a claim that selects: further jobs may be runnable, and some
+	// rows are locked by the transaction for nothing.
+	more, passed bool
 	// unlocked says that there are jobs whose locks a trigger has kept from being written.
 	unlocked bool
 
@@ -100,6 +122,28 @@ func (c *claimedRows) read(rows pgx.Rows) error {
 	return rows.Err()
 }
 
+// readSelected reads the answer to ClaimSelectedJobs that holds jobs, but for those of the
+// tasks in lock, whose locks are written.
+func (c *claimedRows) readSelected(rows pgx.Rows, lock []string) error {
+	defer rows.Close()
+	for rows.Next() {
+		r, err := pgx.RowToStructByPos[dbgen.ClaimSelectedJobsRow](rows)
+		if err != nil {
+			return fmt.Errorf("reading a job: %w", err)
+		}
+		c.more, c.passed = r.More, r.Passed
+		if !r.LockedAt.Valid {
+			if slices.Contains(lock, r.Task) {
+				c.unlocked = true
+				continue
+			}
+			r.LockedAt = pgtype.Timestamptz{Time: c.lockedAt, Valid: true}
+		}
+		c.jobs = append(c.jobs, lockedJob(listed(r), c.workerID))
+	}
+	return rows.Err()
+}
+
 func (c *claimedRows) fill(r *claimedRow, payload []byte) *job.Claimed {
 	if len(c.chunk) == 0 {
 		// At first few, as most claims find few.
@@ -144,48 +188,54 @@ func (c *claimedRows) keep(payload []byte) []byte {
 	return c.block[begin:len(c.block):len(c.block)]
 }
 
-// taskNames are the names of tasks by their ids. An id means the same for ever, so
-// each is asked for once.
-type taskNames map[int32]string
+// taskNames are the names of tasks by their ids. An id keeps its meaning, so each is
+// asked for once.
+type taskNames struct {
+	mu    sync.Mutex
+	names map[int32]string
+}
+
+func newTaskNames() *taskNames { return &taskNames{names: make(map[int32]string)} }
 
 // name sets the jobs' tasks.
-func (t taskNames) name(ctx context.Context, claimed *claimedRows, queries *dbgen.Queries) error {
-	var unknown []int32
-	for _, id := range claimed.tasks {
-		if _, ok := t[id]; !ok {
-			t[id] = ""
-			unknown = append(unknown, id)
-		}
-	}
-	if len(unknown) > 0 {
+func (t *taskNames) name(ctx context.Context, claimed *claimedRows, queries *dbgen.Queries) error {
+	if unknown := t.unknown(claimed.tasks); len(unknown) > 0 {
 		if err := t.learn(ctx, unknown, queries); err != nil {
 			return err
 		}
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for i, c := range claimed.jobs {
-		c.Task = t[claimed.tasks[i]]
+		c.Task = t.names[claimed.tasks[i]]
 	}
 	return nil
 }
 
-func (t taskNames) learn(ctx context.Context, ids []int32, queries *dbgen.Queries) error {
-	// Whatever is not found out is asked for again.
-	defer func() {
-		for _, id := range ids {
-			if t[id] == "" {
-				delete(t, id)
-			}
+// unknown lists the ids without a name, each once.
+func (t *taskNames) unknown(ids []int32) (unknown []int32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		if t.names[id] == "" && !slices.Contains(unknown, id) {
+			unknown = append(unknown, id)
 		}
-	}()
+	}
+	return unknown
+}
+
+func (t *taskNames) learn(ctx context.Context, ids []int32, queries *dbgen.Queries) error {
 	tasks, err := queries.NameTasks(ctx, ids)
 	if err != nil {
 		return fmt.Errorf("looking up tasks: %w", err)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, task := range tasks {
-		t[task.ID] = task.Identifier
+		t.names[task.ID] = task.Identifier
 	}
 	for _, id := range ids {
-		if t[id] == "" {
+		if t.names[id] == "" {
 			return fmt.Errorf("looking up tasks: there is none with the id %d, of which there is a job", id)
 		}
 	}

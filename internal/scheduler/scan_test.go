@@ -37,11 +37,14 @@ func exec(t *testing.T, pool *pgxpool.Pool, sql string) {
 
 func take(t *testing.T, c *claimer, limit int) (ids []int64) {
 	t.Helper()
-	jobs, _, err := c.claim(t.Context(), limit, selection{tasks: c.tasks})
-	if err != nil {
+	cl := &claim{asked: limit, selection: selection{tasks: c.tasks}}
+	c.begin(cl)
+	c.carryOut(t.Context(), t.Context(), cl, nil)
+	if err := c.learn(cl); err != nil {
 		t.Fatal(err)
 	}
-	for _, j := range jobs {
+	c.planRecheck(cl, 0)
+	for _, j := range cl.jobs {
 		ids = append(ids, j.ID)
 	}
 	return ids

@@ -2,12 +2,13 @@
 // outcomes. It is the way of a job, in these files, to be read in this order:
 //
 //	scheduler.go       what the package offers
-//	loop.go            when to claim, and how much
-//	background.go      what it does not wait for
-//	pausing.go         how claims wait after one that failed
-//	claim.go           one statement takes as many jobs as there are free slots
+//	loop.go            when to claim; what else is due
+//	demand.go          how much
+//	claim.go           a claim, from its plan to its answer
+//	claimer.go         what claims go by, and learn
+//	locked.go          one statement takes as many jobs as there are free slots
 //	rows.go            what comes back from it
-//	dispatch.go        from claimed to started
+//	answers.go         from claimed to waiting for a slot
 //	pool.go            the slots, a goroutine each
 //	order.go           what waits for a slot until better jobs are here
 //	run.go             one run of one job
@@ -16,6 +17,7 @@
 //	snooze.go          when jobs are due that were snoozed for a moment
 //	completer.go       outcomes, grouped while the last group is being written
 //	linger.go          how long outcomes wait for others, where that is configured
+//	outcome_columns.go outcomes as arguments of statements
 //	completer_sql.go   the statements that write them
 //	completer_lost.go  what is done about jobs whose lock was lost
 //	completer_tx.go    jobs that handlers complete in transactions of their own
@@ -27,11 +29,11 @@
 // their end:
 //
 //	hold.go            held claims: jobs that an open transaction keeps from others
-//	hold_demand.go     how many jobs to hold, and when claims begin and end
-//	hold_answers.go    what the loop asks of the connections, and learns from them
+//	hold_loop.go       when they begin and end
 //	claim_conn.go      a connection on which they follow one another
 //	open_claim.go      one of them
-//	claim_end.go       what its end writes, and what is done where that is lost
+//	claim_end.go       what its end writes
+//	claim_lost.go      what is done where that is lost
 //	access.go          how it gets its connection, and what is done without
 //	release_early.go   how one ends early for a statement that waits for its row
 //	refused_held.go    what is done where its end is refused
@@ -40,17 +42,19 @@
 // and used by both:
 //
 //	durations.go       how long jobs take
-//	prefetch.go        how many more jobs than slots a claim takes where they are short
-//	claims_inflight.go claims that are in flight while the loop goes on
+//	prefetch.go        locked jobs that wait for a slot
+//	background.go      what the loop does not wait for
+//	pausing.go         how claims wait after one that failed
 //	scan.go            where claims begin if much lies before it that cannot run
 //	lookahead.go       how far they look for jobs of named queues
 //	poll.go            what an idle worker asks before it claims
-//	recheck.go         when they look again for jobs that others had locked
 //	localqueue.go      the local queue, which claims ahead as far as it is told to
+//	waiting.go         jobs that go from there to a slot, or back
 //	limits.go          tasks that may have only so many jobs here at once
 //	flags.go           which jobs are left alone
 //	clock.go           times that are not the database's
 //	wake.go            how goroutines wake each other
+//	events.go          how observers see jobs
 //	shutdown.go        the end
 //
 // Wake-ups and handlers come in; statements and events go out. Without a local
@@ -137,21 +141,19 @@ type Scheduler struct {
 	config    Config
 	claims    *claimer
 	local     *localQueue
-	prefetch  prefetch
-	inFlight  claimsInFlight
 	limits    *limits
 	durations *durations
 	holds     *heldClaims // nil: nothing is held
 	pool      *pool
 	completer *completer
-	wake      chan struct{}
+	wake      chan struct{}                       // there may be jobs
+	nudges    chan struct{}                       // there may be something else to do
 	askFirst  func(context.Context) (bool, error) // nil: polls are claims
 
-	// What the loop waits for.
+	// These belong to the loop.
+	lockedAim  aim
+	overdueAt  time.Time // when jobs have waited for too long; zero: none waits
 	background background
-	direct     *direct // nil: no ordinary claim is under way
-	asking     bool    // a poll is
-	checking   bool    // the locks of waiting jobs are looked at
 
 	deadline *shutdown.Deadline // of Run's end
 	claiming context.Context    // of claims: they outlive the context of Run a little
@@ -163,19 +165,23 @@ type Scheduler struct {
 
 // New makes a scheduler. Nothing starts before Run or RunOnce.
 func New(c Config) *Scheduler {
-	s := &Scheduler{config: c, wake: make(chan struct{}, 1), forced: make(chan struct{}), background: newBackground()}
-	s.completer = newCompleter(c, s.Wake)
-	s.pool = newPool(c, s.ended)
+	s := &Scheduler{
+		config: c, wake: make(chan struct{}, 1), nudges: make(chan struct{}, 1), forced: make(chan struct{}),
+		background: newBackground(),
+	}
+	s.completer = newCompleter(c, s.Wake, s.nudge)
 	s.limits = newLimits(c.TaskLimits)
+	s.pool = newPool(c, s.limits, s.ended, s.nudge)
 	s.local = newLocalQueue(c)
 	s.claims = newClaimer(c)
 	s.durations = newDurations(c)
-	if s.holds = newHeldClaims(c, s); s.holds == nil {
-		s.prefetch = newPrefetch(c)
-	}
-	s.inFlight = newClaimsInFlight(c, s.prefetch)
+	s.holds = newHeldClaims(c, s)
+	s.lockedAim = lockedAim(c, s.holds)
 	return s
 }
+
+// nudge has the loop take a step. It never blocks.
+func (s *Scheduler) nudge() { wake(s.nudges) }
 
 // Wake makes the scheduler claim as soon as a slot is free. It never blocks and
 // may be called from any goroutine.
@@ -244,6 +250,22 @@ func (s *Scheduler) Cancel(j *job.Claimed, cause error) {
 		return
 	}
 	s.pool.cancel(j, cause)
+}
+
+// ended is told by the pool that a run is over.
+func (s *Scheduler) ended(a *active, e runResult) {
+	if a.started && !e.unstarted {
+		if t := s.durations.ran(e.job.Task, e.duration); t != nil {
+			t.waits.ended(a, e, s.holds)
+		}
+	}
+	if a.claim != nil && a.claim.end(a, e) {
+		return
+	}
+	if a.returns {
+		e = lockReturned(e)
+	}
+	s.completer.add(e)
 }
 
 // Run claims and runs jobs until ctx ends; then it lets the running jobs

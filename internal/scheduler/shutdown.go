@@ -83,7 +83,7 @@ func (s *Scheduler) shutDown(ctx context.Context) {
 	// First, as the rest may have to wait for the database.
 	holdsOver := s.holds.close()
 	s.background.wait()
-	s.awaitInFlight()
+	s.awaitClaims()
 	s.local.close(s.giveBack)
 	s.pool.returnWaiting(time.Now(), ErrShutdown)
 	s.completer.stopLingering()
@@ -152,7 +152,7 @@ func (s *Scheduler) giveBackLost() {
 	}
 	ctx, cancel := context.WithTimeout(s.deadline.Context(), lastLook)
 	defer cancel()
-	jobs, err := s.claims.recoverLostClaim(ctx, s.known)
+	jobs, err := s.claims.recoverLostClaim(ctx, s.known())
 	if err != nil {
 		s.config.Events.Emit(event.ClaimFailed{WorkerID: s.config.WorkerID, Err: err})
 		return

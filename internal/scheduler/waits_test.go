@@ -60,7 +60,7 @@ func TestHandlersThatWaitForTheirOwnRows(t *testing.T) {
 			return err
 		},
 		"time-out": func(ctx context.Context, f *fixture, id int64) error {
-			ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 			defer cancel()
 			conn, err := f.pool.Acquire(context.WithoutCancel(ctx))
 			if err != nil {
@@ -76,7 +76,11 @@ func TestHandlersThatWaitForTheirOwnRows(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, nil)
 			f.exec(t, "create table refers (id bigint references graphile_worker._private_jobs on delete cascade)")
-			held, _ := f.heldRuns(t, 50*time.Millisecond, func(ctx context.Context, _ *scheduler.Scheduler, id int64) error {
+			hold := 300 * time.Millisecond // time for the statement to wait, on a busy machine
+			if name == "time-out" {
+				hold = 3 * time.Second // its end is not what the handler waits for
+			}
+			held, _ := f.heldRuns(t, hold, func(ctx context.Context, _ *scheduler.Scheduler, id int64) error {
 				return waits(ctx, f, id)
 			})
 			if held == 0 || held > 20 {

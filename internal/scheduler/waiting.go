@@ -19,7 +19,7 @@ func (l *loop) startWaiting(ctx context.Context) {
 	switch {
 	case l.checking || l.local.len() == 0 || l.pool.free() == 0:
 	case l.config.TrustLocks > 0 && l.local.age() >= l.config.TrustLocks:
-		if !l.pausing.paused {
+		if !l.pausing.paused() {
 			l.checkLocks(ctx)
 		}
 	default:
@@ -34,43 +34,13 @@ func (l *loop) startLocked(ctx context.Context) {
 	if l.local.flagged() {
 		var err error
 		if forbidden, err = l.config.Flags.forbidden(ctx, l.config.StatementTimeout); err != nil {
-			if !l.pausing.paused {
+			if !l.pausing.paused() {
 				l.fail(ctx, err)
 			}
 			return
 		}
 	}
 	l.dispatch(forbidden)
-}
-
-// dispatch moves jobs from the local queue into free slots, in their order. Those
-// that have become forbidden go back.
-func (s *Scheduler) dispatch(forbidden []string) {
-	free, claimed := s.pool.free(), time.Time{}
-	if s.prefetch.on {
-		claimed = time.Now()
-	}
-	var returned []int64
-	var reason error
-	s.local.each(
-		func() bool { return free == 0 && !s.prefetch.on },
-		func(j *job.Claimed) bool {
-			if flag, ok := forbids(forbidden, j); ok {
-				reason = fmt.Errorf("the flag %q is forbidden now", flag)
-				s.giveBack(reason, j)
-				returned = append(returned, j.ID)
-				return true
-			}
-			if !s.limits.start(j.Task) {
-				return false
-			}
-			s.pool.run(j, claimed)
-			free--
-			return true
-		},
-	)
-	s.prefetch.watch(free < 0)
-	s.local.report(returned, reason)
 }
 
 // giveBack returns jobs that have not started.
@@ -85,23 +55,6 @@ func (s *Scheduler) giveBack(reason error, jobs ...*job.Claimed) {
 // giveUp fails a job for good that has not started.
 func (s *Scheduler) giveUp(j *job.Claimed, cause error) {
 	s.completer.add(runResult{job: j, outcome: job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}, unstarted: true})
-}
-
-// ended is told by the pool that a run is over.
-func (s *Scheduler) ended(a *active, e runResult) {
-	s.limits.end(e.job.Task)
-	if a.started && !e.unstarted {
-		if t := s.durations.ran(e.job.Task, e.duration); t != nil {
-			t.waits.ended(a, e, s.holds)
-		}
-	}
-	if a.claim != nil && a.claim.end(a, e) {
-		return
-	}
-	if a.returns {
-		e = lockReturned(e)
-	}
-	s.completer.add(e)
 }
 
 // checkLocks drops jobs of the local queue whose locks somebody has taken, if
