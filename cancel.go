@@ -20,29 +20,41 @@ var ErrJobCancelled = job.ErrCancelled
 const maxReasonLength = 10_000
 
 // CancelState is the result of cancelling a job.
-type CancelState = cancel.State
+type CancelState string
 
 // The results of cancelling a job.
 const (
 	// CancelRequested: the job runs on a gworker, which was notified. The handler's
 	// context ends, and the job stays failed, unless it completes before that.
-	CancelRequested = cancel.Requested
+	CancelRequested CancelState = "requested"
 	// CancelKeptFromRetrying: the job runs on a Node or Rust worker, which cannot
 	// be interrupted. If the run succeeds the job is complete; otherwise it stays
 	// failed.
-	CancelKeptFromRetrying = cancel.KeptFromRetrying
+	CancelKeptFromRetrying CancelState = "kept_from_retrying"
 	// CancelFailed: the job was not running, and has failed permanently now.
-	CancelFailed = cancel.Failed
+	CancelFailed CancelState = "failed"
 	// CancelAlreadyFailed: the job had failed permanently before. Nothing was
 	// changed.
-	CancelAlreadyFailed = cancel.AlreadyFailed
+	CancelAlreadyFailed CancelState = "already_failed"
 	// CancelNotFound: there is no such job. It is complete, was removed, or never
 	// existed.
-	CancelNotFound = cancel.NotFound
+	CancelNotFound CancelState = "not_found"
 )
 
 // CancelResult is what Client.Cancel did.
-type CancelResult = cancel.Result
+type CancelResult struct {
+	// JobID is the job that was asked for.
+	JobID int64
+	// State says what became of it.
+	State CancelState
+	// Task is the job's task, or "" if there is no such job.
+	Task string
+	// WorkerID is the worker that runs the job, or "" if none does.
+	WorkerID string
+	// Reason is what stands in the job's last_error now: the reason given, or
+	// an earlier one that stays.
+	Reason string
+}
 
 // Cancel cancels a job, from any process, whether it runs or waits. The result's State says
 // what happened; that the job does not exist is a state, not an error.
@@ -73,5 +85,9 @@ func (c *Client) Cancel(ctx context.Context, id int64, reason string) (CancelRes
 	if err != nil {
 		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)
 	}
-	return result, nil
+	return cancelResult(result), nil
+}
+
+func cancelResult(r cancel.Result) CancelResult {
+	return CancelResult{JobID: r.JobID, State: CancelState(r.State), Task: r.Task, WorkerID: r.WorkerID, Reason: r.Reason}
 }

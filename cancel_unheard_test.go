@@ -137,7 +137,7 @@ func TestCancelAsTheOutcomeIsWritten(t *testing.T) {
 			defer func() { _ = tx.Rollback(context.Background()) }()
 			exec(t, r.pool, "select 1") // a connection for what follows
 			result, err := cancel.InTx(t.Context(), statement.NewSet(statement.Options{}).On(tx), r.job.ID, "at the last moment")
-			if err != nil || result.State != gworker.CancelRequested {
+			if err != nil || result.State != cancel.Requested {
 				t.Fatal(result, err)
 			}
 			stopped := make(chan error, 1)

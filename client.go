@@ -60,8 +60,13 @@ type ClientConfig struct {
 // transaction. Code that adds jobs can take a JobAdder and leave the choice to
 // its caller.
 type JobAdder interface {
+	// AddJob adds a job and returns it as stored: see [Client.AddJob].
 	AddJob(ctx context.Context, spec JobSpec) (*JobRow, error)
+	// AddJobs adds jobs, all or none, and returns them in the order of their specs: see
+	// [Client.AddJobs].
 	AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error)
+	// RemoveJob removes the job with the given key and returns it as it was: see
+	// [Client.RemoveJob].
 	RemoveJob(ctx context.Context, key string) (*JobRow, error)
 }
 
@@ -191,17 +196,21 @@ func (c *operations) due(s *store.Spec) {
 func (c *operations) addOne(ctx context.Context, s store.Spec) (*JobRow, error) {
 	c.releaseKeys(s)
 	if c.inserter != nil {
-		return c.inserter.Add(ctx, s)
+		row, err := c.inserter.Add(ctx, s)
+		return (*JobRow)(row), err
 	}
-	return store.Add(ctx, c.queries, s)
+	row, err := store.Add(ctx, c.queries, s)
+	return (*JobRow)(row), err
 }
 
 func (c *operations) addAll(ctx context.Context, specs []store.Spec, preserve bool) ([]*JobRow, error) {
 	c.releaseKeys(specs...)
 	if c.inserter != nil {
-		return c.inserter.AddAll(ctx, specs, preserve)
+		rows, err := c.inserter.AddAll(ctx, specs, preserve)
+		return jobRows(rows), err
 	}
-	return store.AddAll(ctx, c.queries, specs, preserve)
+	rows, err := store.AddAll(ctx, c.queries, specs, preserve)
+	return jobRows(rows), err
 }
 
 // AddJob adds a job and returns it as stored. If a job with the spec's key
@@ -299,5 +308,5 @@ func (c *operations) RemoveJob(ctx context.Context, key string) (*JobRow, error)
 	if err != nil {
 		return nil, fmt.Errorf("removing the job with key %q: %w", key, err)
 	}
-	return row, nil
+	return (*JobRow)(row), nil
 }

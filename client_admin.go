@@ -14,24 +14,81 @@ import (
 
 // JobInfo is a job as it was at ReadAt, by the database's clock, with the state
 // that it was in. Without a payload its Payload is nil.
-type JobInfo = admin.Job
+type JobInfo struct {
+	// JobRow is the job's row.
+	JobRow
+	// State says whether the job runs, and what it waits for otherwise.
+	State JobState `json:"state"`
+	// QueueLockedBy is the worker that has locked the job's queue, or "". A blocked job
+	// waits for that worker.
+	QueueLockedBy string `json:"queue_locked_by,omitempty"`
+	// QueueLockedAt is when that worker locked the queue; zero if none has.
+	QueueLockedAt time.Time `json:"queue_locked_at,omitzero"`
+	// ReadAt is the database's time when the job was read.
+	ReadAt time.Time `json:"read_at,omitzero"`
+}
 
 // ChangedJobs is the result of an administrative call for jobs.
-type ChangedJobs = admin.Changed
+type ChangedJobs struct {
+	// Jobs are those that were changed, by id: as they are now, or as they were
+	// if they are gone.
+	Jobs []*JobInfo `json:"jobs"`
+	// Untouched are the others, by id.
+	Untouched []UntouchedJob `json:"not_touched"`
+}
 
 // UntouchedJob is a job that an administrative call has not changed.
-type UntouchedJob = admin.Untouched
+type UntouchedJob struct {
+	// ID is the job's id.
+	ID int64 `json:"id"`
+	// Reason is why the job was not changed.
+	Reason UntouchedReason `json:"reason"`
+	// Job is the job as it was read, or nil if there is none. Its LockedBy is "" if a
+	// worker was claiming it at that moment, or another process held it without a lock
+	// (see Config.HoldTime); then it may have ended by now.
+	Job *JobInfo `json:"job,omitempty"`
+}
 
-// UntouchedReason says why.
-type UntouchedReason = admin.Reason
+// UntouchedReason is why a job was not changed.
+type UntouchedReason string
 
 // The reasons.
 const (
 	// UntouchedLocked: the job has been locked by a worker for less than 4 hours.
-	UntouchedLocked = admin.Locked
+	UntouchedLocked UntouchedReason = "locked"
 	// UntouchedNotFound: there is no job with this id.
-	UntouchedNotFound = admin.NotFound
+	UntouchedNotFound UntouchedReason = "not_found"
 )
+
+func jobInfo(j *admin.Job) *JobInfo {
+	if j == nil {
+		return nil
+	}
+	return &JobInfo{
+		JobRow: JobRow(j.Row), State: JobState(j.State),
+		QueueLockedBy: j.QueueLockedBy, QueueLockedAt: j.QueueLockedAt, ReadAt: j.ReadAt,
+	}
+}
+
+func jobInfos(jobs []*admin.Job) []*JobInfo { return converted(jobs, jobInfo) }
+
+func changedJobs(c admin.Changed) ChangedJobs {
+	return ChangedJobs{Jobs: jobInfos(c.Jobs), Untouched: converted(c.Untouched, func(u admin.Untouched) UntouchedJob {
+		return UntouchedJob{ID: u.ID, Reason: UntouchedReason(u.Reason), Job: jobInfo(u.Job)}
+	})}
+}
+
+// converted is a list of what internal packages have as users get it; nil stays nil.
+func converted[From, To any](from []From, convert func(From) To) []To {
+	if from == nil {
+		return nil
+	}
+	to := make([]To, len(from))
+	for i, f := range from {
+		to[i] = convert(f)
+	}
+	return to
+}
 
 // CompleteJobs deletes jobs as if they had completed, in any state but running: running jobs
 // are not touched, as in every Graphile Worker. Those, and ids without a job, are no error;
@@ -43,7 +100,7 @@ func (c *operations) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs
 	held := c.held() // before the transactions that hold them end
 	c.releaseIDs(ids...)
 	result, err := admin.Complete(ctx, c.queries, ids, held)
-	return result, doing(err, "completing", ids)
+	return changedJobs(result), doing(err, "completing", ids)
 }
 
 // PermanentlyFailJobs uses up the attempts of jobs, so that they are kept and not run again,
@@ -64,7 +121,7 @@ func (c *operations) PermanentlyFailJobs(ctx context.Context, ids []int64, reaso
 			result, err = again, nil
 		}
 	}
-	return result, doing(err, "failing", ids)
+	return changedJobs(result), doing(err, "failing", ids)
 }
 
 // RescheduleOptions say what RescheduleJobs changes. A nil field leaves the value as it is;
@@ -138,7 +195,7 @@ func (c *operations) RescheduleJobs(ctx context.Context, ids []int64, options Re
 	held := c.held() // before the transactions that hold them end
 	c.releaseIDs(ids...)
 	result, err := admin.RescheduleAll(ctx, c.queries, ids, to, held)
-	return result, doing(err, "rescheduling", ids)
+	return changedJobs(result), doing(err, "rescheduling", ids)
 }
 
 // RetryJobs runs jobs again now, with as many attempts as when they were added:
@@ -149,7 +206,7 @@ func (c *operations) RetryJobs(ctx context.Context, ids []int64) (ChangedJobs, e
 	held := c.held() // before the transactions that hold them end
 	c.releaseIDs(ids...)
 	result, err := admin.RescheduleAll(ctx, c.queries, ids, admin.Reschedule{RunAt: new(time.Time), Attempts: new(int32)}, held)
-	return result, doing(err, "retrying", ids)
+	return changedJobs(result), doing(err, "retrying", ids)
 }
 
 // PreviewJobs returns which of these jobs RetryJobs, CompleteJobs, PermanentlyFailJobs and
@@ -157,7 +214,7 @@ func (c *operations) RetryJobs(ctx context.Context, ids []int64) (ChangedJobs, e
 // would be changed, as they are.
 func (c *operations) PreviewJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
 	result, err := admin.Preview(ctx, c.reads.jobs(ctx), ids, c.held())
-	return result, doing(err, "looking at", ids)
+	return changedJobs(result), doing(err, "looking at", ids)
 }
 
 // GetJob returns the job with the given id, or ErrJobNotFound: completed jobs
@@ -167,7 +224,7 @@ func (c *operations) GetJob(ctx context.Context, id int64) (*JobInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading job %d: %w", id, err)
 	}
-	return found, nil
+	return jobInfo(found), nil
 }
 
 // GetJobByKey returns the job with the given key, or ErrJobNotFound.
@@ -179,14 +236,39 @@ func (c *operations) GetJobByKey(ctx context.Context, key string) (*JobInfo, err
 	if err != nil {
 		return nil, fmt.Errorf("reading the job with key %q: %w", key, err)
 	}
-	return found, nil
+	return jobInfo(found), nil
 }
 
 // WorkerLocks are the jobs and queues that a worker has locked.
-type WorkerLocks = admin.Locks
+type WorkerLocks struct {
+	// WorkerID is the id of the worker.
+	WorkerID string `json:"worker_id,omitempty"`
+	// Jobs are the jobs that it has locked.
+	Jobs []LockedJob `json:"jobs"`
+	// Queues are the names of the queues that it has locked.
+	Queues []string `json:"queues"`
+}
 
 // LockedJob is a job that a worker has locked.
-type LockedJob = admin.LockedJob
+type LockedJob struct {
+	// ID is the job's id.
+	ID int64 `json:"id"`
+	// Task is the identifier of its task.
+	Task string `json:"task_identifier"`
+	// Attempts counts the runs started so far, the present one included.
+	Attempts int `json:"attempts"`
+	// MaxAttempts is the number of runs after which a failing job stays failed.
+	MaxAttempts int `json:"max_attempts"`
+	// LockedFor is the age of the lock, by the database's clock.
+	LockedFor time.Duration `json:"locked_for_ns"`
+}
+
+func workerLocks(l admin.Locks) WorkerLocks {
+	return WorkerLocks{
+		WorkerID: l.WorkerID, Queues: l.Queues,
+		Jobs: converted(l.Jobs, func(j admin.LockedJob) LockedJob { return LockedJob(j) }),
+	}
+}
 
 // ForceUnlockWorkers removes the locks of workers, of any age, and returns what each of them
 // had locked. Use it only for workers that are certainly dead; Client.Sweep finds out which
@@ -205,7 +287,7 @@ func (c *operations) ForceUnlockWorkers(ctx context.Context, workerIDs []string)
 	if err != nil {
 		return nil, fmt.Errorf("unlocking workers by force: %w", err)
 	}
-	return locks, nil
+	return converted(locks, workerLocks), nil
 }
 
 // LockedBy returns what workers have locked: what ForceUnlockWorkers would unlock.
@@ -217,7 +299,7 @@ func (c *operations) LockedBy(ctx context.Context, workerIDs []string) ([]Worker
 	if err != nil {
 		return nil, fmt.Errorf("looking for the locks of %d workers: %w", len(workerIDs), err)
 	}
-	return locks, nil
+	return converted(locks, workerLocks), nil
 }
 
 func checkWorkerIDs(ids []string) error {

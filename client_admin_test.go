@@ -325,7 +325,7 @@ func TestRescheduleJobsOneFieldAtATime(t *testing.T) {
 			want.MaxAttempts = 4
 		}
 		want.UpdatedAt = got.UpdatedAt
-		if diff := cmp.Diff(want, got.Row); diff != "" {
+		if diff := cmp.Diff(want, got.JobRow); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}

@@ -17,12 +17,12 @@ const (
 	// GCTaskIdentifiers deletes task identifiers that have no job. It keeps those of the
 	// client's own worker and of registered workers that list their tasks, since workers
 	// may have cached them; list the tasks of other workers in CleanupOptions.KeepTasks.
-	GCTaskIdentifiers CleanupTask = admin.GCTaskIdentifiers
+	GCTaskIdentifiers CleanupTask = "GC_TASK_IDENTIFIERS"
 	// GCJobQueues deletes queues that have no job and are not locked.
-	GCJobQueues CleanupTask = admin.GCJobQueues
+	GCJobQueues CleanupTask = "GC_JOB_QUEUES"
 	// DeletePermafailedJobs deletes jobs that have permanently failed. You may
 	// still want to look at them, so it is not done by default.
-	DeletePermafailedJobs CleanupTask = admin.DeletePermafailedJobs
+	DeletePermafailedJobs CleanupTask = "DELETE_PERMAFAILED_JOBS"
 )
 
 // ErrCleanupBusy is returned when a cleanup gave up because of an open transaction that has
@@ -42,7 +42,14 @@ type CleanupOptions struct {
 
 // CleanupResult is what a cleanup deleted, or would delete. A dry run does not count tasks
 // and queues that would only lose their last jobs by the deletion of failed jobs.
-type CleanupResult = admin.Cleaned
+type CleanupResult struct {
+	// FailedJobs is the number of permanently failed jobs.
+	FailedJobs int64
+	// Tasks are task identifiers, sorted.
+	Tasks []string
+	// Queues are names of queues, sorted.
+	Queues []string
+}
 
 // Cleanup deletes what is no longer used. It can run at any time, while workers run and jobs
 // are added: adds wait for a moment, and the cleanup gives up with ErrCleanupBusy rather
@@ -73,7 +80,7 @@ func (c *Client) Cleanup(ctx context.Context, options CleanupOptions) (CleanupRe
 	}
 	result, err := admin.CleanUp(ctx, c.pool, c.statements, c.queries, what)
 	if err != nil {
-		return result, fmt.Errorf("cleaning up: %w", err)
+		return CleanupResult(result), fmt.Errorf("cleaning up: %w", err)
 	}
-	return result, nil
+	return CleanupResult(result), nil
 }

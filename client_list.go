@@ -14,30 +14,31 @@ import (
 
 // JobState says whether a job runs, and what it waits for otherwise, at one moment by the
 // database's clock. Each job is in exactly one state.
-type JobState = job.State
+type JobState string
 
 // The states of jobs.
 const (
 	// StateScheduled: the job's time has not come, and it has not been tried.
-	StateScheduled = job.StateScheduled
+	StateScheduled JobState = "scheduled"
 	// StateReady: a worker that has the task can start it. Of several ready jobs of one
 	// queue, one starts at a time. Jobs that another process holds without a lock (see
 	// Config.HoldTime) count as ready, too.
-	StateReady = job.StateReady
+	StateReady JobState = "ready"
 	// StateBlocked: its time has come, and its queue is locked by another job.
-	StateBlocked = job.StateBlocked
+	StateBlocked JobState = "blocked"
 	// StateRunning: a worker has locked it, or the client's own worker holds it without
 	// a lock. The row does not say whether that worker is alive; see Client.Workers.
-	StateRunning = job.StateRunning
+	StateRunning JobState = "running"
 	// StateRetrying: it has been tried, and its time has not come again.
-	StateRetrying = job.StateRetrying
+	StateRetrying JobState = "retrying"
 	// StateFailed: it has used up its attempts, and no worker will run it.
-	StateFailed = job.StateFailed
+	StateFailed JobState = "failed"
 )
 
 // JobOrder is the order of a listing.
 type JobOrder string
 
+// The orders of a listing.
 const (
 	// OrderByID lists the oldest jobs first. It is the default.
 	OrderByID JobOrder = "id"
@@ -50,12 +51,17 @@ const (
 
 // The bounds of JobFilter.Limit and QueueFilter.Limit.
 const (
-	DefaultPageSize = 100
-	MaxPageSize     = 10_000
+	DefaultPageSize = 100    // what a Limit of 0 means
+	MaxPageSize     = 10_000 // the largest Limit
 )
 
 // TimeRange is the time from From on and before Before. A zero time is no bound.
-type TimeRange = admin.TimeRange
+type TimeRange struct {
+	// From is the first moment of the range.
+	From time.Time
+	// Before is the moment at which it ends, itself not included.
+	Before time.Time
+}
 
 // JobFilter says which jobs ListJobs returns. An empty field matches every job; a list
 // matches jobs that match one of its entries. The zero value is the first 100 jobs.
@@ -75,11 +81,17 @@ type JobFilter struct {
 	// ErrorContains is a part of the last error; upper and lower case match.
 	ErrorContains string
 
-	// MinPriority and MaxPriority are inclusive bounds.
-	MinPriority, MaxPriority *int
-	// RunAt, CreatedAt and UpdatedAt are ranges. A failure is an update, so UpdatedAt of
-	// failed jobs is when they failed.
-	RunAt, CreatedAt, UpdatedAt TimeRange
+	// MinPriority is the lowest priority to list; nil is no bound.
+	MinPriority *int
+	// MaxPriority is the highest priority to list; nil is no bound.
+	MaxPriority *int
+	// RunAt is when the jobs run.
+	RunAt TimeRange
+	// CreatedAt is when the jobs were added.
+	CreatedAt TimeRange
+	// UpdatedAt is when the rows were last changed. A failure is an update, so of
+	// failed jobs it is when they failed.
+	UpdatedAt TimeRange
 
 	// Order is the order of the listing. "" means OrderByID.
 	Order JobOrder
@@ -93,13 +105,19 @@ type JobFilter struct {
 }
 
 // JobPage is a page of ListJobs.
-type JobPage = admin.Page
+type JobPage struct {
+	// Jobs are the jobs of the page, in the order that was asked for.
+	Jobs []*JobInfo `json:"jobs"`
+	// NextCursor asks for the next page; it is "" on the last one.
+	NextCursor string `json:"next_cursor,omitempty"`
+}
 
 // encode validates a filter.
 func (f JobFilter) encode() (admin.Filter, error) {
 	e := admin.Filter{
-		States: f.States, Tasks: f.Tasks, Queues: f.Queues, Keys: f.Keys, Workers: f.Workers, Flags: f.Flags,
-		ErrorContains: f.ErrorContains, RunAt: f.RunAt, CreatedAt: f.CreatedAt, UpdatedAt: f.UpdatedAt,
+		States: converted(f.States, func(s JobState) job.State { return job.State(s) }), Tasks: f.Tasks, Queues: f.Queues, Keys: f.Keys, Workers: f.Workers, Flags: f.Flags,
+		ErrorContains: f.ErrorContains,
+		RunAt:         admin.TimeRange(f.RunAt), CreatedAt: admin.TimeRange(f.CreatedAt), UpdatedAt: admin.TimeRange(f.UpdatedAt),
 		Order: admin.Order(f.Order), Limit: f.Limit, Payload: f.WithPayload,
 	}
 	if e.Order == "" {
@@ -112,7 +130,7 @@ func (f JobFilter) encode() (admin.Filter, error) {
 	}
 	for i, s := range f.States {
 		field := fmt.Sprintf("JobFilter.States[%d]", i)
-		if !slices.Contains(job.States, s) {
+		if !slices.Contains(job.States, job.State(s)) {
 			return e, problem(field, "is %q: it can be %s", s, stateNames())
 		}
 		if f.Order == OrderNext && (s == StateRunning || s == StateFailed) {
@@ -216,5 +234,7 @@ func (c *operations) ListJobs(ctx context.Context, filter JobFilter) (JobPage, e
 	if err != nil {
 		return JobPage{}, fmt.Errorf("listing jobs: %w", err)
 	}
-	return page, nil
+	return jobPage(page), nil
 }
+
+func jobPage(p admin.Page) JobPage { return JobPage{Jobs: jobInfos(p.Jobs), NextCursor: p.NextCursor} }

@@ -173,10 +173,10 @@ func TestListFilters(t *testing.T) {
 			ID: 2, Task: "a", Payload: json.RawMessage(`{"n" : 2}`), Priority: 5, MaxAttempts: 5, Key: "key 2", Flags: []string{"a,b", "red"},
 		}
 		times := cmpopts.IgnoreFields(gworker.JobRow{}, "RunAt", "CreatedAt", "UpdatedAt")
-		if diff := cmp.Diff(want, whole.Row, times); diff != "" {
+		if diff := cmp.Diff(want, whole.JobRow, times); diff != "" {
 			t.Errorf("GetJob (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff(whole.Row, page.Jobs[0].Row, cmpopts.EquateApproxTime(0)); diff != "" {
+		if diff := cmp.Diff(whole.JobRow, page.Jobs[0].JobRow, cmpopts.EquateApproxTime(0)); diff != "" {
 			t.Errorf("listed (-got +listed):\n%s", diff)
 		}
 	})

@@ -75,7 +75,7 @@ func (c *Client) changeRights(
 	switch {
 	case err != nil:
 		return "", err
-	case !status.Ledger.Installed:
+	case !status.Installed:
 		return "", fmt.Errorf("%s rights in schema %q: %w", doing, c.options.Schema, ErrNotInstalled)
 	case status.Refusal != nil:
 		return "", status.Refusal

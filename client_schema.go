@@ -35,6 +35,7 @@ type HiddenRowsError struct {
 	ReadOnly bool
 }
 
+// Error names the schema and says what helps.
 func (e *HiddenRowsError) Error() string {
 	if e.ReadOnly {
 		return fmt.Sprintf("role %q cannot change rows of %s in schema %q: row level security is on, and no policy lets it update and delete them. "+

@@ -2,23 +2,58 @@ package gworker
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/gworker/gworker/internal/admin"
 )
 
 // JobCounts are numbers of jobs by their states.
-type JobCounts = admin.Counts
+type JobCounts struct {
+	Scheduled int64 `json:"scheduled"` // in StateScheduled
+	Ready     int64 `json:"ready"`     // in StateReady
+	Blocked   int64 `json:"blocked"`   // in StateBlocked
+	Running   int64 `json:"running"`   // in StateRunning
+	Retrying  int64 `json:"retrying"`  // in StateRetrying
+	Failed    int64 `json:"failed"`    // in StateFailed
+}
+
+// Total is the number of all jobs.
+func (c JobCounts) Total() int64 { return admin.Counts(c).Total() }
 
 // Stats are the numbers of all jobs: by state, and by task and queue.
-type Stats = admin.Stats
+type Stats struct {
+	// JobCounts are the numbers of all jobs.
+	JobCounts
+	// LongestWait is how long the oldest ready job has waited.
+	LongestWait time.Duration `json:"longest_wait_ns"`
+	// Tasks are the tasks that have jobs, by identifier.
+	Tasks []TaskStats `json:"tasks"`
+	// Queues are the named queues with the most jobs, those first.
+	Queues []QueueStats `json:"queues"`
+}
 
 // TaskStats are the numbers of one task's jobs.
-type TaskStats = admin.TaskStats
+type TaskStats struct {
+	// JobCounts are the numbers of the task's jobs.
+	JobCounts
+	// Task is the task's identifier.
+	Task string `json:"task_identifier"`
+	// LongestWait is how long the task's oldest ready job has waited.
+	LongestWait time.Duration `json:"longest_wait_ns"`
+}
 
 // QueueStats are the numbers of one named queue's jobs.
-type QueueStats = admin.QueueStats
+type QueueStats struct {
+	// JobCounts are the numbers of the queue's jobs.
+	JobCounts
+	// Queue is the queue's name.
+	Queue string `json:"queue_name"`
+	// LongestWait is how long the queue's oldest ready job has waited.
+	LongestWait time.Duration `json:"longest_wait_ns"`
+}
 
 // StatsOptions say how much to count. The zero value is the default.
 type StatsOptions struct {
@@ -42,14 +77,44 @@ func (c *Client) Stats(ctx context.Context, options StatsOptions) (Stats, error)
 	if err != nil {
 		return Stats{}, fmt.Errorf("counting jobs: %w", err)
 	}
-	return stats, nil
+	return publicStats(stats), nil
+}
+
+func publicStats(stats admin.Stats) Stats {
+	return Stats{
+		JobCounts: JobCounts(stats.Counts), LongestWait: stats.LongestWait,
+		Tasks: converted(stats.Tasks, func(t admin.TaskStats) TaskStats {
+			return TaskStats{JobCounts: JobCounts(t.Counts), Task: t.Task, LongestWait: t.LongestWait}
+		}),
+		Queues: converted(stats.Queues, func(q admin.QueueStats) QueueStats {
+			return QueueStats{JobCounts: JobCounts(q.Counts), Queue: q.Queue, LongestWait: q.LongestWait}
+		}),
+	}
 }
 
 // QueueInfo is a named queue: who has locked it, and its jobs by state.
-type QueueInfo = admin.Queue
+type QueueInfo struct {
+	// JobCounts are the numbers of its jobs.
+	JobCounts
+	// Name is the queue's name.
+	Name string `json:"queue_name"`
+	// LockedBy is the worker that has locked the queue, or "".
+	LockedBy string `json:"locked_by,omitempty"`
+	// LockedAt is when that worker locked it; zero if none has.
+	LockedAt time.Time `json:"locked_at,omitzero"`
+	// LockedFor is the age of the lock, by the database's clock.
+	LockedFor time.Duration `json:"locked_for_ns"`
+	// LongestWait is how long its oldest ready job has waited.
+	LongestWait time.Duration `json:"longest_wait_ns"`
+}
 
 // QueuePage is a page of Client.Queues.
-type QueuePage = admin.QueuePage
+type QueuePage struct {
+	// Queues are the queues of the page, by name.
+	Queues []QueueInfo `json:"queues"`
+	// NextCursor asks for the next page; it is "" on the last one.
+	NextCursor string `json:"next_cursor,omitempty"`
+}
 
 // QueueFilter says which queues Client.Queues returns. The zero value is the
 // first 100 queues by name.
@@ -71,23 +136,32 @@ func (c *Client) Queues(ctx context.Context, filter QueueFilter) (QueuePage, err
 	if err != nil {
 		return QueuePage{}, fmt.Errorf("listing queues: %w", err)
 	}
-	return page, nil
+	return queuePage(page), nil
 }
 
-func (c *Client) queuePage(ctx context.Context, filter QueueFilter) (QueuePage, error) {
+func queuePage(page admin.QueuePage) QueuePage {
+	return QueuePage{NextCursor: page.NextCursor, Queues: converted(page.Queues, func(q admin.Queue) QueueInfo {
+		return QueueInfo{
+			JobCounts: JobCounts(q.Counts), Name: q.Name,
+			LockedBy: q.LockedBy, LockedAt: q.LockedAt, LockedFor: q.LockedFor, LongestWait: q.LongestWait,
+		}
+	})}
+}
+
+func (c *Client) queuePage(ctx context.Context, filter QueueFilter) (admin.QueuePage, error) {
 	f := admin.QueueFilter{Names: filter.Names, LockedOnly: filter.LockedOnly}
 	for i, name := range f.Names {
 		if err := checkText(fmt.Sprintf("QueueFilter.Names[%d]", i), name, math.MaxInt); err != nil {
-			return QueuePage{}, err
+			return admin.QueuePage{}, err
 		}
 	}
 	var err error
 	if f.Limit, err = pageSize("QueueFilter.Limit", filter.Limit); err != nil {
-		return QueuePage{}, err
+		return admin.QueuePage{}, err
 	}
 	if filter.Cursor != "" {
 		if f.After, err = admin.ParseQueueCursor(filter.Cursor); err != nil {
-			return QueuePage{}, problem("QueueFilter.Cursor", "%v", err)
+			return admin.QueuePage{}, problem("QueueFilter.Cursor", "%v", err)
 		}
 	}
 	f.Held = c.held()
@@ -95,7 +169,42 @@ func (c *Client) queuePage(ctx context.Context, filter QueueFilter) (QueuePage, 
 }
 
 // WorkerInfo is a worker of any runtime that is registered or has locks.
-type WorkerInfo = admin.Worker
+type WorkerInfo struct {
+	// ID is what stands in the locked_by of its jobs and queues.
+	ID string `json:"id"`
+	// Runtime is the worker's runtime, by the form of its id: "gworker", "node" or
+	// "rust"; "" if none writes such ids. In Node's newer versions, an id is that of a
+	// pool of workers.
+	Runtime string `json:"runtime"`
+	// Registered says that the worker has registered, and writes heartbeats. Node's
+	// workers never do, Rust's only if they are configured to.
+	Registered bool `json:"registered"`
+	// StartedAt is when it registered; zero if it has not.
+	StartedAt time.Time `json:"started_at,omitzero"`
+	// LastHeartbeatAt is when it last wrote a heartbeat; zero if it never has.
+	LastHeartbeatAt time.Time `json:"last_heartbeat_at,omitzero"`
+	// Silence is the time since its last heartbeat, by the database's clock.
+	Silence time.Duration `json:"silence_ns"`
+	// Metadata is what the worker stores about itself, a JSON object. Version, Host, PID, Tasks and
+	// Concurrency are read from it, as far as it has them.
+	Metadata json.RawMessage `json:"metadata,omitempty"`
+	// Version is the version of its Graphile Worker.
+	Version string `json:"version,omitempty"`
+	// Host is the name of its machine.
+	Host string `json:"host,omitempty"`
+	// PID is the id of its process.
+	PID int `json:"pid"`
+	// Tasks are the identifiers of its tasks.
+	Tasks []string `json:"tasks"`
+	// Concurrency is how many jobs it runs at once.
+	Concurrency int `json:"concurrency"`
+	// Jobs is how many jobs it has locked.
+	Jobs int64 `json:"jobs"`
+	// Queues is how many queues it has locked.
+	Queues int64 `json:"queues"`
+	// OldestLock is the age of the oldest of these locks.
+	OldestLock time.Duration `json:"oldest_lock_ns"`
+}
 
 // Workers returns the workers that are registered and those that have locks, of every
 // runtime, by id. Node's workers do not register, so an idle one is not listed. On a schema
@@ -105,5 +214,5 @@ func (c *Client) Workers(ctx context.Context) ([]WorkerInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing workers: %w", err)
 	}
-	return workers, nil
+	return converted(workers, func(w admin.Worker) WorkerInfo { return WorkerInfo(w) }), nil
 }

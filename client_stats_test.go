@@ -31,14 +31,14 @@ func TestStats(t *testing.T) {
 		t.Errorf("the longest wait is %s", got.LongestWait)
 	}
 	want := gworker.Stats{
-		Counts: gworker.JobCounts{Scheduled: 1, Ready: 3, Blocked: 1, Running: 3, Retrying: 1, Failed: 1},
+		JobCounts: gworker.JobCounts{Scheduled: 1, Ready: 3, Blocked: 1, Running: 3, Retrying: 1, Failed: 1},
 		Tasks: []gworker.TaskStats{
-			{Task: "a", Counts: gworker.JobCounts{Scheduled: 1, Ready: 2, Running: 1, Failed: 1}},
-			{Task: "b", Counts: gworker.JobCounts{Ready: 1, Blocked: 1, Running: 2, Retrying: 1}},
+			{Task: "a", JobCounts: gworker.JobCounts{Scheduled: 1, Ready: 2, Running: 1, Failed: 1}},
+			{Task: "b", JobCounts: gworker.JobCounts{Ready: 1, Blocked: 1, Running: 2, Retrying: 1}},
 		},
 		Queues: []gworker.QueueStats{
-			{Queue: "held", Counts: gworker.JobCounts{Blocked: 1, Running: 1}},
-			{Queue: "free", Counts: gworker.JobCounts{Ready: 1}},
+			{Queue: "held", JobCounts: gworker.JobCounts{Blocked: 1, Running: 1}},
+			{Queue: "free", JobCounts: gworker.JobCounts{Ready: 1}},
 		},
 	}
 	waits := cmpopts.IgnoreFields(gworker.QueueStats{}, "LongestWait")
@@ -76,8 +76,8 @@ func TestQueues(t *testing.T) {
 		}
 	}
 	want := []gworker.QueueInfo{
-		{Name: ""}, {Name: "free", Counts: gworker.JobCounts{Ready: 1}},
-		{Name: "held", Counts: gworker.JobCounts{Blocked: 1, Running: 1}, LockedBy: "gworker_x"}, {Name: "without jobs"},
+		{Name: ""}, {Name: "free", JobCounts: gworker.JobCounts{Ready: 1}},
+		{Name: "held", JobCounts: gworker.JobCounts{Blocked: 1, Running: 1}, LockedBy: "gworker_x"}, {Name: "without jobs"},
 	}
 	times := cmpopts.IgnoreFields(gworker.QueueInfo{}, "LockedAt", "LockedFor", "LongestWait")
 	if diff := cmp.Diff(want, got, times); diff != "" {

@@ -75,7 +75,7 @@ func completionError(row *JobRow, err error) error {
 func complete(ctx context.Context, env *environment, queries *dbgen.Queries, claimed *job.Claimed) error {
 	wasHeld, err := env.locked(ctx, claimed)
 	if err != nil {
-		return completionError(&claimed.Row, err)
+		return completionError((*JobRow)(&claimed.Row), err)
 	}
 	before := claimed.Completion()
 	claimed.SetCompletion(job.Completing)
@@ -94,7 +94,7 @@ func complete(ctx context.Context, env *environment, queries *dbgen.Queries, cla
 		}
 	}
 	claimed.SetCompletion(before)
-	return completionError(&claimed.Row, err)
+	return completionError((*JobRow)(&claimed.Row), err)
 }
 
 // whyGone returns the reason why a job cannot be completed. before is the transaction in

@@ -14,12 +14,12 @@ import (
 
 // The defaults of Config.
 const (
-	DefaultConcurrency                  = 10
-	DefaultPollInterval                 = 2 * time.Second
-	DefaultConnectTimeout               = 30 * time.Second
-	DefaultStatementTimeout             = 30 * time.Second
-	DefaultGracefulShutdownAbortTimeout = 5 * time.Second
-	DefaultHoldTime                     = 50 * time.Millisecond
+	DefaultConcurrency                  = 10                    // jobs, of Concurrency
+	DefaultPollInterval                 = 2 * time.Second       // of PollInterval
+	DefaultConnectTimeout               = 30 * time.Second      // of ConnectTimeout
+	DefaultStatementTimeout             = 30 * time.Second      // of StatementTimeout
+	DefaultGracefulShutdownAbortTimeout = 5 * time.Second       // of GracefulShutdownAbortTimeout
+	DefaultHoldTime                     = 50 * time.Millisecond // of HoldTime
 )
 
 // Config configures a Worker. Every zero value means the default; only Tasks must be given.
@@ -111,13 +111,13 @@ type Config struct {
 	// value is off: a job is claimed when it can start.
 	LocalQueue LocalQueueConfig
 
-	// CompletionDelay and FailureDelay are how long the outcomes of completed and failed
-	// jobs wait for others, in order to be stored together, up to 1 minute. Until then
-	// the job's row stays locked, and its named queue, if it has one, waits. 0 means no
-	// delay: outcomes are grouped while the previous group is being stored. A shutdown
-	// stores them at once.
+	// CompletionDelay is how long the outcomes of completed jobs wait for others, in order
+	// to be stored together, up to 1 minute. Until then the job's row stays locked, and
+	// its named queue, if it has one, waits. 0 means no delay: outcomes are grouped while
+	// the previous group is being stored. A shutdown stores them at once.
 	CompletionDelay time.Duration
-	FailureDelay    time.Duration
+	// FailureDelay is CompletionDelay for jobs that failed.
+	FailureDelay time.Duration
 
 	// Now, if not nil, is the clock for the times of jobs, in place of the database's:
 	// when a job is due, when it was locked, when a failed one is due again, when a lock

@@ -94,6 +94,7 @@ type CronItem struct {
 //		Region string `json:"region"`
 //	}
 type CronPayload struct {
+	// Cron says for which minute the job was added.
 	Cron CronRun `json:"_cron"`
 }
 
@@ -105,13 +106,37 @@ type CronRun struct {
 	Backfilled bool `json:"backfilled"`
 }
 
-// CrontabError is what is wrong with one line of a crontab: its Line, counted
-// from 1, the Field and the Problem.
-type CrontabError = cron.Error
+// CrontabError is what is wrong with one line of a crontab.
+type CrontabError struct {
+	// Line is the number of the line, counted from 1.
+	Line int
+	// Field names what is wrong: minute, hour, day of month, month, day of week,
+	// task, options or one option's name, payload, line or CRON_TZ.
+	Field string
+	// Problem says what is wrong with it.
+	Problem string
+}
+
+// Error names the line, the field and the problem.
+func (e *CrontabError) Error() string { return (*cron.Error)(e).Error() }
 
 // CrontabErrors is everything that is wrong with a crontab, in the order of the
 // lines.
-type CrontabErrors = cron.Errors
+type CrontabErrors []*CrontabError
+
+// Error has a line for each of them.
+func (e CrontabErrors) Error() string {
+	lines := make([]string, len(e))
+	for i, one := range e {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap gives errors.As each of them.
+func (e CrontabErrors) Unwrap() []error {
+	return converted(e, func(one *CrontabError) error { return one })
+}
 
 // ErrDuplicateCronItem is returned by AddCronItem for an item whose identifier
 // another item of the worker has.
@@ -126,7 +151,7 @@ func ParseCrontab(text string) ([]CronItem, error) {
 		items[i] = publicCronItem(&parsed[i])
 	}
 	if len(errs) > 0 {
-		return items, errs
+		return items, CrontabErrors(converted(errs, func(e *cron.Error) *CrontabError { return (*CrontabError)(e) }))
 	}
 	return items, nil
 }

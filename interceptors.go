@@ -81,7 +81,7 @@ func (c Config) wrapped(env *environment, task Task) scheduler.Handler {
 		handle = c.intercepted(handle)
 	}
 	return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
-		raw := &RawJob{JobRow: claimed.Row, Payload: claimed.Payload, env: env, claimed: claimed, run: &run{}}
+		raw := &RawJob{JobRow: JobRow(claimed.Row), Payload: claimed.Payload, env: env, claimed: claimed, run: &run{}}
 		err := recovered(ctx, raw, handle)
 		if raw.run.settled {
 			return job.Outcome{Kind: job.Settled, Err: err}

@@ -58,25 +58,55 @@ type ListenerConfig struct {
 	PingInterval time.Duration
 }
 
-// ListenerBatch is what came in since the last batch. If Gap is set,
+// ListenerBatch is what has arrived since the last batch. If Gap is set,
 // notifications may be missing, as after every connection: look at the tables.
-type ListenerBatch = listener.Batch
+type ListenerBatch struct {
+	// Notifications are in the order of their first arrival. Those with the same
+	// channel and payload are kept once per batch, as PostgreSQL itself does within a
+	// transaction.
+	Notifications []ListenerNotification
+
+	// Gap says that notifications may be missing. It is set in the first batch of every
+	// connection, including the first one, and after the buffer was full. A batch may
+	// have a Gap and nothing else.
+	Gap bool
+
+	// Dropped counts the notifications that the full buffer had no room for.
+	Dropped int
+}
 
 // ListenerNotification is one NOTIFY.
-type ListenerNotification = listener.Notification
+type ListenerNotification struct {
+	Channel string // the channel
+	Payload string // the payload, or ""
+}
 
-// ListenerState is a change in a listener's life.
-type ListenerState = listener.State
+// ListenerState is a change of what a listener is doing. The end of Run's context is not
+// one.
+type ListenerState struct {
+	// Kind is what the listener is doing now.
+	Kind ListenerStateKind
+	// Err is why the connection was lost, in ListenerStateLost.
+	Err error
+	// RetryIn is the wait before the next try, in ListenerStateLost.
+	RetryIn time.Duration
+}
 
 // ListenerStateKind is what a listener is doing.
-type ListenerStateKind = listener.StateKind
+type ListenerStateKind uint8
 
 // The kinds of a ListenerState.
 const (
-	ListenerStateConnecting = listener.Connecting
-	ListenerStateConnected  = listener.Connected
-	ListenerStateLost       = listener.Lost
+	// ListenerStateConnecting: it is opening a connection. Notifications are missed.
+	ListenerStateConnecting ListenerStateKind = iota
+	// ListenerStateConnected: it is listening to all its channels.
+	ListenerStateConnected
+	// ListenerStateLost: the connection was lost, or could not be opened.
+	ListenerStateLost
 )
+
+// String returns the kind's name, such as "connected".
+func (k ListenerStateKind) String() string { return listener.StateKind(k).String() }
 
 // Listener is a LISTEN that goes on through lost connections, for services that
 // want notifications without a worker. PostgreSQL keeps no notifications for
@@ -117,7 +147,7 @@ func newListener(config ListenerConfig) (*Listener, error) {
 }
 
 // onState is what tells the log and OnState of a change.
-func (c ListenerConfig) onState() func(ListenerState) {
+func (c ListenerConfig) onState() func(listener.State) {
 	log, channels := newEventLog(c.Logger), slices.Clone(c.Channels)
 	line := func(level slog.Level, message string, attrs ...slog.Attr) {
 		if log.enabled(level) {
@@ -125,7 +155,8 @@ func (c ListenerConfig) onState() func(ListenerState) {
 			_ = log.write(context.Background(), level, message, attrs...) // nobody else is there to be told
 		}
 	}
-	return func(s ListenerState) {
+	return func(changed listener.State) {
+		s := listenerState(changed)
 		switch s.Kind {
 		case ListenerStateConnecting:
 			line(slog.LevelDebug, "listener connecting")
@@ -172,5 +203,16 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 // gathered when ctx ends is no longer delivered. A panic in handle is not
 // caught.
 func (l *Listener) Run(ctx context.Context, handle func(ctx context.Context, batch ListenerBatch)) error {
-	return l.inner.Run(ctx, handle)
+	return l.inner.Run(ctx, func(ctx context.Context, b listener.Batch) {
+		handle(ctx, listenerBatch(b))
+	})
+}
+
+func listenerBatch(b listener.Batch) ListenerBatch {
+	return ListenerBatch{Gap: b.Gap, Dropped: b.Dropped, Notifications: converted(b.Notifications,
+		func(n listener.Notification) ListenerNotification { return ListenerNotification(n) })}
+}
+
+func listenerState(s listener.State) ListenerState {
+	return ListenerState{Kind: ListenerStateKind(s.Kind), Err: s.Err, RetryIn: s.RetryIn}
 }

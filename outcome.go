@@ -47,6 +47,7 @@ type SnoozeError struct {
 	For time.Duration
 }
 
+// Error says for how long.
 func (e *SnoozeError) Error() string { return fmt.Sprintf("snoozed for %s", e.For) }
 
 // Discard returns an error for a handler to return when its job has failed and
@@ -57,8 +58,12 @@ func Discard(err error) error { return &DiscardError{Err: err} }
 
 // A DiscardError is what Discard returns. Wrapped, it counts just as much; the
 // whole text becomes the job's last error.
-type DiscardError struct{ Err error }
+type DiscardError struct {
+	// Err is the reason; nil if there is none.
+	Err error
+}
 
+// Error returns the text of the reason, or "discarded".
 func (e *DiscardError) Error() string {
 	if e.Err == nil {
 		return "discarded"
@@ -88,9 +93,11 @@ type BatchFailure struct {
 	Index int
 	// Payload is the element as it is stored.
 	Payload json.RawMessage
-	Err     error
+	// Err is why it failed.
+	Err error
 }
 
+// Error has a line for each element that failed.
 func (e *BatchError) Error() string {
 	lines := make([]string, 0, len(e.Failed)+1)
 	lines = append(lines, "Batch failures:")

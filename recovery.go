@@ -18,11 +18,11 @@ import (
 
 // The defaults of RecoveryConfig.
 const (
-	DefaultHeartbeatInterval   = recovery.DefaultHeartbeatInterval
-	DefaultSweepInterval       = recovery.DefaultSweepInterval
-	DefaultStaleAfter          = recovery.DefaultStaleAfter
-	DefaultResilientMultiplier = recovery.DefaultResilientMultiplier
-	DefaultResilientFlag       = recovery.DefaultResilientFlag
+	DefaultHeartbeatInterval   = recovery.DefaultHeartbeatInterval   // 10 s, of HeartbeatInterval
+	DefaultSweepInterval       = recovery.DefaultSweepInterval       // 30 s, of SweepInterval
+	DefaultStaleAfter          = recovery.DefaultStaleAfter          // 60 s, of StaleAfter
+	DefaultResilientMultiplier = recovery.DefaultResilientMultiplier // 3, of ResilientMultiplier
+	DefaultResilientFlag       = recovery.DefaultResilientFlag       // infrastructure_resilient, of ResilientFlags
 )
 
 // RecoveryConfig configures a worker's heartbeat, and how it gives back the jobs of
@@ -85,21 +85,74 @@ type RecoveryConfig struct {
 }
 
 // RecoverableJob is a job whose worker was declared dead.
-type RecoverableJob = recovery.Job
+type RecoverableJob struct {
+	ID          int64         // the job's id
+	Task        string        // the identifier of its task
+	Queue       string        // its named queue, or ""
+	Key         string        // its job key, or ""
+	WorkerID    string        // the dead worker, which has locked it
+	LockedAt    time.Time     // when that worker locked it
+	LockedFor   time.Duration // the age of the lock, by the database's clock
+	RunAt       time.Time     // the time before which it did not run
+	Attempts    int           // the runs started so far, the interrupted one included
+	MaxAttempts int           // the runs after which it stays failed
+	LastError   string        // the text of its last failure, or ""
+	Flags       []string      // its flags
+	// Cancelled says that the job was cancelled: it stays failed, and LastError is
+	// the reason.
+	Cancelled bool
+	// Recoveries is how often in a row the job was recovered before.
+	Recoveries int
+}
 
 // RecoveryDecision says what becomes of such a job. The zero value recovers it.
-type RecoveryDecision = recovery.Decision
+type RecoveryDecision struct {
+	// Action is what becomes of the job.
+	Action RecoveryAction
+	// RunAt is when a rescheduled job runs, in the years 1 to 9999; the zero time
+	// means at once.
+	RunAt time.Time
+	// Attempts is how many attempts a rescheduled job has had, 0 to 32767.
+	Attempts int
+	// Reason becomes the last_error of a job that fails or is rescheduled. ""
+	// means that the worker was interrupted. It is cut at 64 KiB; what is not
+	// UTF-8, and NUL, becomes U+FFFD. What the database's encoding cannot hold is
+	// stored in escapes, such as \u65e5.
+	Reason string
+}
 
 // RecoveryAction is what becomes of a dead worker's job.
-type RecoveryAction = recovery.Action
+type RecoveryAction uint8
 
 // What can become of a dead worker's job.
 const (
-	RecoverJob           = recovery.Recover
-	RecoverAndReschedule = recovery.Reschedule
-	RecoverAsFailed      = recovery.Fail
-	RecoverLater         = recovery.Skip
+	// RecoverJob puts the job back with its attempt restored.
+	RecoverJob RecoveryAction = iota
+	// RecoverAndReschedule puts it back with the RunAt and Attempts of the decision.
+	RecoverAndReschedule
+	// RecoverAsFailed counts the attempt as failed: the job is tried again after its
+	// backoff, if it has an attempt left.
+	RecoverAsFailed
+	// RecoverLater leaves the job locked; the next sweep asks again.
+	RecoverLater
 )
+
+// String returns the action's name, such as "recover".
+func (a RecoveryAction) String() string { return recovery.Action(a).String() }
+
+// decide is Decide as the sweep calls it, nil without one.
+func (c RecoveryConfig) decide() func(context.Context, recovery.Job) recovery.Decision {
+	if c.Decide == nil {
+		return nil
+	}
+	return func(ctx context.Context, j recovery.Job) recovery.Decision {
+		return c.Decide(ctx, RecoverableJob(j)).inside()
+	}
+}
+
+func (d RecoveryDecision) inside() recovery.Decision {
+	return recovery.Decision{Action: recovery.Action(d.Action), RunAt: d.RunAt, Attempts: d.Attempts, Reason: d.Reason}
+}
 
 // ErrJobLost is the cause (see [context.Cause]) of a handler's context that ends
 // because the job is no longer locked by this worker: the worker was silent for
@@ -245,7 +298,7 @@ func hasNoRecovery(err error) bool {
 
 func (c RecoveryConfig) sweepOptions(self string) recovery.SweepOptions {
 	return recovery.SweepOptions{
-		StaleAfter: c.StaleAfter, Delay: c.Delay, Self: self, Decide: c.Decide, DecideTasks: c.DecideTasks,
+		StaleAfter: c.StaleAfter, Delay: c.Delay, Self: self, Decide: c.decide(), DecideTasks: c.DecideTasks,
 		ResilientFlags: c.ResilientFlags, ResilientMultiplier: c.ResilientMultiplier,
 	}
 }
@@ -265,13 +318,51 @@ type SweepOptions struct {
 }
 
 // SweepResult is what a sweep did, or would do.
-type SweepResult = recovery.SweepResult
+type SweepResult struct {
+	// Busy says that another process was sweeping, and this one did nothing.
+	Busy bool
+	// Workers are those that were declared dead.
+	Workers []SweptWorker
+}
 
 // SweptWorker is a worker that was declared dead.
-type SweptWorker = recovery.SweptWorker
+type SweptWorker struct {
+	// ID is the id of the worker.
+	ID string
+	// Registered says that its heartbeat is overdue; otherwise it was not registered
+	// and has old locks.
+	Registered bool
+	// Silence is the time since its heartbeat, or the age of its oldest lock.
+	Silence time.Duration
+	// Jobs are the jobs that it had locked.
+	Jobs []SweptJob
+}
 
 // SweptJob is a job of such a worker.
-type SweptJob = recovery.SweptJob
+type SweptJob struct {
+	// RecoverableJob is the job as it was before.
+	RecoverableJob
+	// Action is what becomes of it.
+	Action RecoveryAction
+	// GivenUp says that the job stays failed although Action would try it again: it has
+	// been started MaxAttempts times, or it has neither a key nor an attempt left, like a
+	// job that was replaced or removed while it ran.
+	GivenUp bool
+	// Refused, if not nil, is the database's error: a constraint or a trigger refuses to
+	// give the job back, so it stays with the dead worker, and the next sweep tries again.
+	Refused error
+}
+
+func sweptWorker(w recovery.SweptWorker) SweptWorker {
+	return SweptWorker{
+		ID: w.ID, Registered: w.Registered, Silence: w.Silence,
+		Jobs: converted(w.Jobs, func(j recovery.SweptJob) SweptJob {
+			return SweptJob{
+				RecoverableJob: RecoverableJob(j.Job), Action: RecoveryAction(j.Action), GivenUp: j.GivenUp, Refused: j.Refused,
+			}
+		}),
+	}
+}
 
 // Sweep looks for dead workers and gives their jobs back, as workers do by
 // themselves. If another process is sweeping, the result says that it is Busy.
@@ -291,5 +382,10 @@ func (c *Client) Sweep(ctx context.Context, options SweepOptions) (SweepResult, 
 	}
 	o := bounds.sweepOptions("")
 	o.NodeLocksOlderThan, o.DryRun = options.NodeLocksOlderThan, options.DryRun
-	return recovery.Sweep(ctx, c.pool, c.statements, nil, o)
+	result, err := recovery.Sweep(ctx, c.pool, c.statements, nil, o)
+	return sweepResult(result), err
+}
+
+func sweepResult(r recovery.SweepResult) SweepResult {
+	return SweepResult{Busy: r.Busy, Workers: converted(r.Workers, sweptWorker)}
 }

@@ -50,7 +50,7 @@ type environment struct {
 }
 
 func (e *environment) jobLogger(j *job.Claimed) *slog.Logger {
-	return withJob(e.logger, &j.Row)
+	return withJob(e.logger, (*JobRow)(&j.Row))
 }
 
 // eventLog is the worker's log, or slog's default for a job that no worker made.
@@ -114,7 +114,7 @@ func newTask[T any](identifier string, handle func(ctx context.Context, job *Job
 		},
 		direct: func(env *environment) scheduler.Handler {
 			return func(ctx context.Context, claimed *job.Claimed) job.Outcome {
-				return outcomeOf(handle(ctx, &Job[T]{JobRow: claimed.Row, env: env, claimed: claimed}, claimed.Payload))
+				return outcomeOf(handle(ctx, &Job[T]{JobRow: JobRow(claimed.Row), env: env, claimed: claimed}, claimed.Payload))
 			}
 		},
 	}

@@ -96,7 +96,7 @@ func (c Config) policies() map[string]scheduler.Policy {
 		policy := scheduler.Policy{MaxAttempts: o.MaxAttempts}
 		if o.Backoff != nil {
 			policy.Backoff = func(j *job.Claimed, err error) time.Duration {
-				return o.Backoff(BackoffInput{Job: &j.Row, Attempt: j.Attempts, Err: err})
+				return o.Backoff(BackoffInput{Job: (*JobRow)(&j.Row), Attempt: j.Attempts, Err: err})
 			}
 		}
 		policies[task.identifier] = policy

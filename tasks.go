@@ -80,6 +80,7 @@ type WritableTasksError struct {
 	Found []string
 }
 
+// Error names the file and says what helps.
 func (e *WritableTasksError) Error() string { return (*taskfile.WritableError)(e).Error() }
 
 // SkippedFile is a file or folder that LoadTasks passed over.

@@ -13,6 +13,7 @@ import (
 
 // CronEntry is a cron item of a worker, and when it is due next.
 type CronEntry struct {
+	// CronItem is the item.
 	CronItem
 	// Next is the next time by the worker's clock, in the item's time zone; the
 	// zero time if there is none within nine years.

@@ -22,15 +22,20 @@ const lookTimeout = 30 * time.Second
 
 // DB is what pgx sees a database through: a pgx.Tx, *pgx.Conn or *pgxpool.Pool.
 type DB interface {
+	// Exec is pgx.Tx.Exec.
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	// Query is pgx.Tx.Query.
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	// QueryRow is pgx.Tx.QueryRow.
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // SQLDB is what database/sql sees a database through: a *sql.Tx, *sql.Conn or
 // *sql.DB.
 type SQLDB interface {
+	// ExecContext is sql.Tx.ExecContext.
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	// QueryContext is sql.Tx.QueryContext.
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
@@ -109,7 +114,12 @@ func (j Jobs) rows(ctx context.Context, task string, id int64) ([]*gworker.JobRo
 	// The context of a test has ended where its clean-up functions run.
 	ctx = context.WithoutCancel(ctx)
 	set := statement.NewSet(statement.Options{Schema: name, Timeout: lookTimeout})
-	return store.ListForTest(ctx, j.on(set), task, id)
+	found, err := store.ListForTest(ctx, j.on(set), task, id)
+	var rows []*gworker.JobRow
+	for _, r := range found {
+		rows = append(rows, (*gworker.JobRow)(r))
+	}
+	return rows, err
 }
 
 // match returns the jobs that match, and all the others.

@@ -34,6 +34,7 @@ const (
 
 // Result is the end of one run of a job.
 type Result struct {
+	// Outcome is how the run ended.
 	Outcome Outcome
 
 	// Err is why the run did not complete, as the worker takes it: the handler's

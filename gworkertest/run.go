@@ -86,12 +86,12 @@ func Run(ctx context.Context, t testing.TB, task gworker.Task, call Call) Result
 	if err != nil {
 		t.Fatalf("gworkertest: running task %q: %v", row.Task, err)
 	}
-	run := &singlerun.Run{Row: row}
+	run := &singlerun.Run{Row: job.Row(row)}
 	if err := worker.RunOnce(run.Context(ctx)); err != nil {
 		t.Fatalf("gworkertest: running task %q: %v", row.Task, err)
 	}
 	return Result{
-		Outcome: outcomeOf(run.Job, run.Outcome), Err: contain.Original(run.Outcome.Err), Job: run.Job.Row, Duration: run.Duration,
+		Outcome: outcomeOf(run.Job, run.Outcome), Err: contain.Original(run.Outcome.Err), Job: gworker.JobRow(run.Job.Row), Duration: run.Duration,
 		Delay: run.Outcome.Delay, Remaining: run.Outcome.Payload,
 	}
 }

@@ -176,7 +176,7 @@ func jsonJobs(jobs []*gworker.JobInfo) []jobJSON {
 }
 
 func jsonJobInfo(job *gworker.JobInfo) jobJSON {
-	printed := jsonJob(&job.Row)
+	printed := jsonJob(&job.JobRow)
 	printed.State, printed.QueueLockedBy = string(job.State), job.QueueLockedBy
 	return printed
 }

@@ -70,7 +70,7 @@ func migrateAndTell(ctx context.Context, client *gworker.Client, shared *sharedF
 	if applied == 0 {
 		fmt.Fprint(shared.std.out, "nothing to do: ")
 	}
-	terminal.Fprintf(shared.std.out, "schema %q is at revision %d\n", shared.schemaOrDefault(), status.Ledger.Newest)
+	terminal.Fprintf(shared.std.out, "schema %q is at revision %d\n", shared.schemaOrDefault(), status.Newest)
 	return nil
 }
 
@@ -80,8 +80,8 @@ func printStatus(ctx context.Context, client *gworker.Client, shared *sharedFlag
 		return err
 	}
 	out := shared.std.out
-	if status.Ledger.Installed {
-		terminal.Fprintf(out, "schema %q is at revision %d\n\n", shared.schemaOrDefault(), status.Ledger.Newest)
+	if status.Installed {
+		terminal.Fprintf(out, "schema %q is at revision %d\n\n", shared.schemaOrDefault(), status.Newest)
 	} else {
 		terminal.Fprintf(out, "schema %q is not installed\n\n", shared.schemaOrDefault())
 	}
@@ -116,7 +116,7 @@ func printStatusJSON(ctx context.Context, client *gworker.Client, shared *shared
 		return err
 	}
 	printed := statusJSON{
-		Schema: shared.schemaOrDefault(), Installed: status.Ledger.Installed, Revision: status.Ledger.Newest,
+		Schema: shared.schemaOrDefault(), Installed: status.Installed, Revision: status.Newest,
 		Pending: append([]int{}, status.Pending()...), Missing: status.Missing,
 	}
 	if status.Refusal != nil {

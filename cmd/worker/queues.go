@@ -81,7 +81,7 @@ func printQueues(shared *sharedFlags, page gworker.QueuePage) error {
 		if !q.LockedAt.IsZero() {
 			locked = span(q.LockedFor)
 		}
-		t.add(append([]string{cell(q.Name, 40), cell(q.LockedBy, 60), locked}, countsCells(q.Counts, q.LongestWait)...)...)
+		t.add(append([]string{cell(q.Name, 40), cell(q.LockedBy, 60), locked}, countsCells(q.JobCounts, q.LongestWait)...)...)
 	}
 	if err := t.print(out); err != nil {
 		return fmt.Errorf("printing queues: %w", err)
@@ -110,7 +110,7 @@ func jsonQueues(page gworker.QueuePage) queuesJSON {
 	for _, q := range page.Queues {
 		printed.Queues = append(printed.Queues, queueJSON{
 			Name: q.Name, LockedBy: q.LockedBy, LockedAt: q.LockedAt, LockedForSeconds: q.LockedFor.Seconds(),
-			Jobs: jsonCounts(q.Counts, q.LongestWait),
+			Jobs: jsonCounts(q.JobCounts, q.LongestWait),
 		})
 	}
 	return printed

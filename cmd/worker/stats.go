@@ -56,11 +56,11 @@ func printStats(out io.Writer, stats gworker.Stats) error {
 	terminal.Fprintf(out, "%s\n", summary(stats))
 	tasks := table{head: append([]string{"task"}, countsHead...)}
 	for _, t := range stats.Tasks {
-		tasks.add(append([]string{cell(t.Task, 40)}, countsCells(t.Counts, t.LongestWait)...)...)
+		tasks.add(append([]string{cell(t.Task, 40)}, countsCells(t.JobCounts, t.LongestWait)...)...)
 	}
 	queues := table{head: append([]string{"queue"}, countsHead...)}
 	for _, q := range stats.Queues {
-		queues.add(append([]string{cell(q.Queue, 40)}, countsCells(q.Counts, q.LongestWait)...)...)
+		queues.add(append([]string{cell(q.Queue, 40)}, countsCells(q.JobCounts, q.LongestWait)...)...)
 	}
 	for _, t := range []table{tasks, queues} {
 		if len(t.rows) == 0 {
@@ -133,12 +133,12 @@ type queueStatsJSON struct {
 }
 
 func jsonStats(stats gworker.Stats) statsJSON {
-	printed := statsJSON{Jobs: jsonCounts(stats.Counts, stats.LongestWait), Tasks: []taskStatsJSON{}, Queues: []queueStatsJSON{}}
+	printed := statsJSON{Jobs: jsonCounts(stats.JobCounts, stats.LongestWait), Tasks: []taskStatsJSON{}, Queues: []queueStatsJSON{}}
 	for _, t := range stats.Tasks {
-		printed.Tasks = append(printed.Tasks, taskStatsJSON{Task: t.Task, countsJSON: jsonCounts(t.Counts, t.LongestWait)})
+		printed.Tasks = append(printed.Tasks, taskStatsJSON{Task: t.Task, countsJSON: jsonCounts(t.JobCounts, t.LongestWait)})
 	}
 	for _, q := range stats.Queues {
-		printed.Queues = append(printed.Queues, queueStatsJSON{Queue: q.Queue, countsJSON: jsonCounts(q.Counts, q.LongestWait)})
+		printed.Queues = append(printed.Queues, queueStatsJSON{Queue: q.Queue, countsJSON: jsonCounts(q.JobCounts, q.LongestWait)})
 	}
 	return printed
 }

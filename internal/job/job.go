@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Row is a job as it stands in the database. As JSON its fields have the names of the
-// columns that the jobs view shows.
+// Row is a job as it stands in the database. gworker.JobRow and event.Job are the same to
+// users: a Row is converted to them, so that the compiler keeps the fields equal.
 type Row struct {
 	// ID identifies the job for as long as its row exists.
 	ID int64 `json:"id"`
@@ -49,11 +49,6 @@ type Row struct {
 	// LockedBy is the id of the worker that claimed the job, or "".
 	LockedBy string `json:"locked_by,omitempty"`
 }
-
-// Added reports, of a row that an add has returned, whether the add made it. It is
-// false where a job with the same key was there, which was then replaced or, with
-// KeyUnsafeDedupe, kept.
-func (r *Row) Added() bool { return r.Revision == 0 }
 
 // Lock is what a claim wrote on a row. It changes with every claim, also when
 // the same worker claims the same job again, so "locked by me" alone is never

@@ -54,7 +54,7 @@ func TestHeldJobsArriveAsTheyStandInTheTable(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, j := range list.Jobs {
-				want[j.ID] = j.Row
+				want[j.ID] = j.JobRow
 			}
 
 			var mu sync.Mutex
