@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
@@ -103,7 +102,7 @@ func whyGone(ctx context.Context, queries *dbgen.Queries, claimed *job.Claimed, 
 	if before <= 0 {
 		holds, err := queries.HoldsJob(ctx, dbgen.HoldsJobParams{
 			ID: claimed.ID, WorkerID: claimed.Lock.By, Attempt: int32(claimed.Lock.Attempt),
-			LockedAt: pgtype.Timestamptz{Time: claimed.Lock.At, Valid: true},
+			LockedAt: claimed.Lock.At,
 		})
 		switch {
 		case err != nil:

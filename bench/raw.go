@@ -78,10 +78,10 @@ func rawLocked(ctx context.Context, conn *pgx.Conn, id string, batch int, t *tal
 		t.started.Add(int64(len(jobs)))
 		done := dbgen.CompleteJobsParams{
 			WorkerID: id, Ids: make([]int64, len(jobs)), Attempts: make([]int32, len(jobs)),
-			LockedAts: make([]pgtype.Timestamptz, len(jobs)),
+			LockedAts: make([]time.Time, len(jobs)),
 		}
 		for i, job := range jobs {
-			done.Ids[i], done.Attempts[i], done.LockedAts[i] = *job.ID, *job.Attempts, job.LockedAt
+			done.Ids[i], done.Attempts[i], done.LockedAts[i] = *job.ID, *job.Attempts, job.LockedAt.Time
 		}
 		gone, err := queries.CompleteJobs(ctx, done)
 		if err != nil {

@@ -49,7 +49,7 @@ with new_task as (
     f.job_queue_id,
     cast(@payload::text as json),
     coalesce(
-      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
+      sqlc.narg(run_at)::timestamp with time zone, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce(sqlc.narg(max_attempts)::int, 25),
     @priority::int,
@@ -107,7 +107,7 @@ with key_lock as materialized (
     f.job_queue_id,
     cast(@payload::text as json),
     coalesce(
-      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
+      sqlc.narg(run_at)::timestamp with time zone, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce(sqlc.narg(max_attempts)::int, 25),
     @key::text,
@@ -193,7 +193,7 @@ with key_lock as materialized (
     f.job_queue_id,
     cast(@payload::text as json),
     coalesce(
-      sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
+      sqlc.narg(run_at)::timestamp with time zone, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce(sqlc.narg(max_attempts)::int, 25),
     @key::text,

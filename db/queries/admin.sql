@@ -39,7 +39,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -72,7 +72,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -84,7 +84,7 @@ order by j.id;
 with touched as materialized (
   select f.* from graphile_worker.reschedule_jobs(
     @ids::bigint[],
-    run_at => case when @run_now::boolean then pg_catalog.now() else sqlc.narg(run_at)::timestamptz end,
+    run_at => case when @run_now::boolean then pg_catalog.now() else sqlc.narg(run_at)::timestamp with time zone end,
     priority => sqlc.narg(priority)::int,
     attempts => sqlc.narg(attempts)::int,
     max_attempts => sqlc.narg(max_attempts)::int
@@ -117,7 +117,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -142,7 +142,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -166,7 +166,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -198,7 +198,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -242,12 +242,12 @@ from (
     and (@error_contains::text = '' or position(pg_catalog.lower(@error_contains::text) in pg_catalog.lower(j.last_error)) > 0)
     and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
     and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
-    and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
-    and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
-    and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
-    and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
-    and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
-    and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
+    and (sqlc.narg(run_at_from)::timestamp with time zone is null or j.run_at >= sqlc.narg(run_at_from)::timestamp with time zone)
+    and (sqlc.narg(run_at_before)::timestamp with time zone is null or j.run_at < sqlc.narg(run_at_before)::timestamp with time zone)
+    and (sqlc.narg(created_at_from)::timestamp with time zone is null or j.created_at >= sqlc.narg(created_at_from)::timestamp with time zone)
+    and (sqlc.narg(created_at_before)::timestamp with time zone is null or j.created_at < sqlc.narg(created_at_before)::timestamp with time zone)
+    and (sqlc.narg(updated_at_from)::timestamp with time zone is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamp with time zone)
+    and (sqlc.narg(updated_at_before)::timestamp with time zone is null or j.updated_at < sqlc.narg(updated_at_before)::timestamp with time zone)
   order by j.id
   limit @page_size::int
 ) j
@@ -273,7 +273,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -317,12 +317,12 @@ from (
     and (@error_contains::text = '' or position(pg_catalog.lower(@error_contains::text) in pg_catalog.lower(j.last_error)) > 0)
     and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
     and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
-    and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
-    and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
-    and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
-    and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
-    and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
-    and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
+    and (sqlc.narg(run_at_from)::timestamp with time zone is null or j.run_at >= sqlc.narg(run_at_from)::timestamp with time zone)
+    and (sqlc.narg(run_at_before)::timestamp with time zone is null or j.run_at < sqlc.narg(run_at_before)::timestamp with time zone)
+    and (sqlc.narg(created_at_from)::timestamp with time zone is null or j.created_at >= sqlc.narg(created_at_from)::timestamp with time zone)
+    and (sqlc.narg(created_at_before)::timestamp with time zone is null or j.created_at < sqlc.narg(created_at_before)::timestamp with time zone)
+    and (sqlc.narg(updated_at_from)::timestamp with time zone is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamp with time zone)
+    and (sqlc.narg(updated_at_before)::timestamp with time zone is null or j.updated_at < sqlc.narg(updated_at_before)::timestamp with time zone)
   order by j.id desc
   limit @page_size::int
 ) j
@@ -348,7 +348,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -395,12 +395,12 @@ from (
     and (@error_contains::text = '' or position(pg_catalog.lower(@error_contains::text) in pg_catalog.lower(j.last_error)) > 0)
     and (sqlc.narg(min_priority)::int is null or j.priority >= sqlc.narg(min_priority)::int)
     and (sqlc.narg(max_priority)::int is null or j.priority <= sqlc.narg(max_priority)::int)
-    and (sqlc.narg(run_at_from)::timestamptz is null or j.run_at >= sqlc.narg(run_at_from)::timestamptz)
-    and (sqlc.narg(run_at_before)::timestamptz is null or j.run_at < sqlc.narg(run_at_before)::timestamptz)
-    and (sqlc.narg(created_at_from)::timestamptz is null or j.created_at >= sqlc.narg(created_at_from)::timestamptz)
-    and (sqlc.narg(created_at_before)::timestamptz is null or j.created_at < sqlc.narg(created_at_before)::timestamptz)
-    and (sqlc.narg(updated_at_from)::timestamptz is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamptz)
-    and (sqlc.narg(updated_at_before)::timestamptz is null or j.updated_at < sqlc.narg(updated_at_before)::timestamptz)
+    and (sqlc.narg(run_at_from)::timestamp with time zone is null or j.run_at >= sqlc.narg(run_at_from)::timestamp with time zone)
+    and (sqlc.narg(run_at_before)::timestamp with time zone is null or j.run_at < sqlc.narg(run_at_before)::timestamp with time zone)
+    and (sqlc.narg(created_at_from)::timestamp with time zone is null or j.created_at >= sqlc.narg(created_at_from)::timestamp with time zone)
+    and (sqlc.narg(created_at_before)::timestamp with time zone is null or j.created_at < sqlc.narg(created_at_before)::timestamp with time zone)
+    and (sqlc.narg(updated_at_from)::timestamp with time zone is null or j.updated_at >= sqlc.narg(updated_at_from)::timestamp with time zone)
+    and (sqlc.narg(updated_at_before)::timestamp with time zone is null or j.updated_at < sqlc.narg(updated_at_before)::timestamp with time zone)
   order by j.priority, j.run_at, j.id
   limit @page_size::int
 ) j
@@ -475,7 +475,7 @@ order by c.ready + c.scheduled + c.retrying + c.running + c.blocked + c.failed d
 -- name: AdminQueues :many
 -- A page of queues by name, and then one walk over the jobs of just these.
 with held as materialized (
-  select pg_catalog.unnest(@held_queues::text[]) as queue_name, pg_catalog.unnest(@held_queue_ats::timestamptz[]) as locked_at
+  select pg_catalog.unnest(@held_queues::text[]) as queue_name, pg_catalog.unnest(@held_queue_ats::timestamp with time zone[]) as locked_at
 ), page as materialized (
   select q.id, q.queue_name, coalesce(q.locked_at, h.locked_at) as locked_at,
     case when q.locked_at is null and h.locked_at is not null then @holder::text else q.locked_by end as locked_by
@@ -551,11 +551,11 @@ from (
   select q.locked_by, q.locked_at, false from graphile_worker._private_job_queues q where q.locked_at is not null
   union all
   select @holder::text, h.locked_at, true
-  from (select pg_catalog.unnest(@held::bigint[]) as id, pg_catalog.unnest(@held_ats::timestamptz[]) as locked_at) h
+  from (select pg_catalog.unnest(@held::bigint[]) as id, pg_catalog.unnest(@held_ats::timestamp with time zone[]) as locked_at) h
   join graphile_worker._private_jobs j on j.id = h.id and j.locked_at is null
   union all
   select @holder::text, h.locked_at, false
-  from (select pg_catalog.unnest(@held_queues::text[]) as queue_name, pg_catalog.unnest(@held_queue_ats::timestamptz[]) as locked_at) h
+  from (select pg_catalog.unnest(@held_queues::text[]) as queue_name, pg_catalog.unnest(@held_queue_ats::timestamp with time zone[]) as locked_at) h
   join graphile_worker._private_job_queues q on q.queue_name = h.queue_name and q.locked_at is null
 ) h
 group by 1

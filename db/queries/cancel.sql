@@ -54,7 +54,7 @@ select pg_catalog.pg_notify('gworker:cancel', pg_catalog.json_build_object('job'
 -- name: CancelledJobs :many
 -- Which of the given claims, by their places, were cancelled.
 with mine as (
-  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at,
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@locked_ats::timestamp with time zone[]) as locked_at,
     pg_catalog.generate_subscripts(@ids::bigint[], 1) as place
 )
 select m.place::int as place, coalesce(j.last_error, '')::text as reason

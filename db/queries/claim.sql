@@ -320,7 +320,7 @@ order by c.priority, c.run_at, c.id;
 -- knows of: the jobs of a claim whose answer never arrived. A job that it knows by
 -- an older claim is among them.
 with known as (
-  select pg_catalog.unnest(@known::bigint[]) as id, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at
+  select pg_catalog.unnest(@known::bigint[]) as id, pg_catalog.unnest(@locked_ats::timestamp with time zone[]) as locked_at
 )
 select
   h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error, h.created_at,

@@ -39,7 +39,7 @@ with rooms as (
   select j.id, j.job_queue_id, j.priority, j.run_at
   from graphile_worker._private_jobs j
   where j.is_available
-    and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now())
+    and j.run_at <= coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now())
     and j.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
     ))
@@ -69,7 +69,7 @@ with rooms as (
     select j.id, j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now())
+      and j.run_at <= coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now())
       and j.task_id = r.task_id
       and (j.flags ?| @forbidden_flags::text[]) is not true
       and (pg_catalog.cardinality(@accepted_flags::text[]) = 0 or j.flags ?| @accepted_flags::text[])
@@ -117,7 +117,7 @@ with rooms as (
     select j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now())
+      and j.run_at <= coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now())
       and j.task_id = any (array(
         select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
         union all
@@ -132,7 +132,7 @@ with rooms as (
     select j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now())
+      and j.run_at <= coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now())
       and j.task_id = any (array(
         select t.id from graphile_worker._private_tasks t where t.identifier = any (@tasks::text[])
         union all
@@ -181,13 +181,13 @@ with rooms as (
     )
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now())
+  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamp with time zone, pg_catalog.now())
   from to_lock c
   where q.id = c.job_queue_id
   returning q.id, q.locked_at
 ), locked_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
+  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamp with time zone, pg_catalog.now()), attempts = j.attempts + 1
   from to_lock c
   where j.id = c.id
     and (c.job_queue_id is null or c.job_queue_id in (select h.id from locked_queues h where h.locked_at is not null))

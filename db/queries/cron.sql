@@ -4,7 +4,7 @@
 -- One at a time: who inserts several can meet another worker, of any runtime, that
 -- inserts the same ones in another order.
 insert into graphile_worker._private_known_crontabs (identifier, known_since)
-values (@identifier::text, @known_since::timestamptz)
+values (@identifier::text, @known_since::timestamp with time zone)
 on conflict do nothing;
 
 -- name: KnownCrontabs :many
@@ -41,7 +41,7 @@ with due as (
   select k.identifier from known k where k.identifier not in (select f.identifier from free f)
 ), taken as (
   insert into graphile_worker._private_known_crontabs as k (identifier, known_since, last_execution)
-  select d.identifier, @minute::timestamptz, @minute::timestamptz
+  select d.identifier, @minute::timestamp with time zone, @minute::timestamp with time zone
   from due d
   where d.identifier not in (select b.identifier from busy b)
   order by d.identifier

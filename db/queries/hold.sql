@@ -18,7 +18,7 @@ select
   pg_catalog.set_config('enable_seqscan', 'off', true) as enable_seqscan,
   pg_catalog.set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan,
   pg_catalog.set_config('jit', 'off', true) as jit,
-  pg_catalog.now()::timestamptz as locked_at;
+  pg_catalog.now()::timestamp with time zone as locked_at;
 
 -- name: NameTasks :many
 -- The names of the tasks of jobs that are held.
@@ -39,7 +39,7 @@ set last_error = o.error,
   attempts = case when o.final and not o.capped then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
   max_attempts = case when o.capped then least(j.attempts + 1, j.max_attempts) else j.max_attempts end,
   payload = coalesce(nullif(o.payload, '')::json, j.payload),
-  run_at = greatest(coalesce(sqlc.narg(at)::timestamptz, pg_catalog.statement_timestamp()), j.run_at)
+  run_at = greatest(coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.statement_timestamp()), j.run_at)
     + case when o.delay < 0::float8 then pg_catalog.exp(least(j.attempts + 1, 10)::float8) else o.delay end * interval '1 second',
   updated_at = pg_catalog.statement_timestamp()
 from outcome o
@@ -56,14 +56,14 @@ update graphile_worker._private_jobs j
 set payload = coalesce(nullif(o.payload, '')::json, j.payload),
   run_at = case
     when o.delay > 0::float8
-    then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, pg_catalog.statement_timestamp()) + o.delay * interval '1 second')
+    then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.statement_timestamp()) + o.delay * interval '1 second')
     else j.run_at
   end,
   updated_at = pg_catalog.statement_timestamp()
 from outcome o
 where j.id = o.id
 returning j.id, (
-  o.delay <= 0::float8 or j.run_at > coalesce(sqlc.narg(at)::timestamptz, pg_catalog.statement_timestamp())
+  o.delay <= 0::float8 or j.run_at > coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.statement_timestamp())
 )::boolean as written;
 
 -- name: SpillJobs :many
@@ -71,12 +71,12 @@ returning j.id, (
 -- Where a trigger keeps a row as it was the job is not locked; its queue may be then.
 with locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now())
+  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamp with time zone, pg_catalog.now())
   where q.id = any (array(select h.job_queue_id from graphile_worker._private_jobs h where h.id = any (@ids::bigint[])))
   returning q.id, q.locked_at
 ), spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
+  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamp with time zone, pg_catalog.now()), attempts = j.attempts + 1
   where j.id = any (@ids::bigint[])
     and (j.job_queue_id is null or j.job_queue_id in (select q.id from locked_queues q where q.locked_at is not null))
   returning j.id, j.locked_at
@@ -111,16 +111,16 @@ select (
 -- SpillJobs for those of jobs that were to be deleted, to fail or to wait whose rows are
 -- still as they were when they were held, because a trigger has kept them so.
 with mine as (
-  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@run_ats::timestamptz[]) as run_at
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@run_ats::timestamp with time zone[]) as run_at
 ), spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
+  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamp with time zone, pg_catalog.now()), attempts = j.attempts + 1
   from mine m
   where j.id = m.id and j.attempts = m.attempt - 1 and j.run_at <= m.run_at
   returning j.id, j.job_queue_id, j.locked_at
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamptz, pg_catalog.now())
+  set locked_by = @worker_id::text, locked_at = coalesce(sqlc.narg(lock_at)::timestamp with time zone, pg_catalog.now())
   from spilled s
   where q.id = s.job_queue_id and s.locked_at is not null
 )
@@ -165,7 +165,7 @@ select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_
 -- moment, which may be the lost session, until the server notices its end.
 with mine as (
   select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@revisions::int[]) as revision,
-    pg_catalog.unnest(@run_ats::timestamptz[]) as run_at, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at
+    pg_catalog.unnest(@run_ats::timestamp with time zone[]) as run_at, pg_catalog.unnest(@locked_ats::timestamp with time zone[]) as locked_at
 ), found as materialized (
   select j.id, j.job_queue_id, m.locked_at, m.attempt
   from graphile_worker._private_jobs j

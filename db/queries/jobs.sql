@@ -12,7 +12,7 @@ from graphile_worker.add_job(
   payload => cast(@payload::text as json),
   queue_name => sqlc.narg(queue)::text,
   run_at => coalesce(
-    sqlc.narg(run_at)::timestamptz, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() end
+    sqlc.narg(run_at)::timestamp with time zone, case when sqlc.narg(queue)::text is not null then pg_catalog.clock_timestamp() end
   ),
   max_attempts => sqlc.narg(max_attempts)::int,
   job_key => sqlc.narg(key)::text,

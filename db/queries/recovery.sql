@@ -25,7 +25,7 @@ select graphile_worker.worker_deregister(@worker_id::text);
 -- name: LostJobs :many
 -- Those of the given claims, by their places, that the worker no longer holds.
 with mine as (
-  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at,
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@locked_ats::timestamp with time zone[]) as locked_at,
     pg_catalog.generate_subscripts(@ids::bigint[], 1) as place
 )
 select m.place::int as place from mine m
@@ -195,38 +195,38 @@ select pg_catalog.pg_notify('jobs:insert', pg_catalog.json_build_object('r', pg_
 -- name: ResetOldJobLocks :many
 -- "at" is the present time if it is not the database's.
 update graphile_worker._private_jobs j
-set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()))
-where j.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours'
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()))
+where j.locked_at < coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()) - interval '4 hours'
 returning j.id;
 
 -- name: ResetOldQueueLocks :many
 update graphile_worker._private_job_queues q
 set locked_at = null, locked_by = null
-where q.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours'
+where q.locked_at < coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()) - interval '4 hours'
 returning q.queue_name;
 
 -- name: OldJobLocks :many
 -- What ResetOldJobLocks would reset.
 select j.id from graphile_worker._private_jobs j
-where j.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours';
+where j.locked_at < coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()) - interval '4 hours';
 
 -- name: ResetSomeOldJobLocks :many
 update graphile_worker._private_jobs j
-set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()))
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()))
 where j.id = any (@ids::bigint[])
-  and j.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours'
+  and j.locked_at < coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()) - interval '4 hours'
 returning j.id;
 
 -- name: OldQueueLocks :many
 -- What ResetOldQueueLocks would reset.
 select q.queue_name from graphile_worker._private_job_queues q
-where q.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours';
+where q.locked_at < coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()) - interval '4 hours';
 
 -- name: ResetSomeOldQueueLocks :many
 update graphile_worker._private_job_queues q
 set locked_at = null, locked_by = null
 where q.queue_name = any (@names::text[])
-  and q.locked_at < coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) - interval '4 hours'
+  and q.locked_at < coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()) - interval '4 hours'
 returning q.queue_name;
 
 -- name: CheckConstraintsLater :exec

@@ -13,7 +13,7 @@
 
 -- name: CompleteJobs :many
 with outcome as (
-  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamp with time zone[]) as locked_at
 ), done as (
   delete from graphile_worker._private_jobs j
   using outcome o
@@ -40,7 +40,7 @@ from done d;
 -- many it had. "at" is the present time if it is not the database's. A cancelled job has
 -- no attempts left, and its error is the reason already: that one is kept.
 with outcome as (
-  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at,
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamp with time zone[]) as locked_at,
     pg_catalog.unnest(@errors::text[]) as error, pg_catalog.unnest(@delays::float8[]) as delay, pg_catalog.unnest(@finals::boolean[]) as final,
     pg_catalog.unnest(@capped::boolean[]) as capped, pg_catalog.unnest(@payloads::text[]) as payload
 ), failed as (
@@ -53,7 +53,7 @@ with outcome as (
     attempts = case when o.final and not o.capped then greatest(j.attempts, j.max_attempts) else j.attempts end,
     max_attempts = case when o.capped then least(j.attempts, j.max_attempts) else j.max_attempts end,
     payload = coalesce(nullif(o.payload, '')::json, j.payload),
-    run_at = greatest(coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()), j.run_at)
+    run_at = greatest(coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()), j.run_at)
       + case when o.delay < 0::float8 then pg_catalog.exp(least(j.attempts, 10)::float8) else o.delay end * interval '1 second',
     flags = case
       when pg_catalog.jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel'::text then nullif(j.flags - 'gworker:cancel'::text, '{}')
@@ -88,7 +88,7 @@ where f.unlocked;
 -- whose mark is read under the row's lock. A delay of 0 leaves run_at, and '' the
 -- payload. What has to wait is not announced: it is found in its time.
 with outcome as (
-  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at,
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamp with time zone[]) as locked_at,
     pg_catalog.unnest(@keys::text[]) as key, pg_catalog.unnest(@delays::float8[]) as delay,
     pg_catalog.unnest(@payloads::text[]) as payload
 ), held as materialized (
@@ -110,7 +110,7 @@ with outcome as (
     end,
     payload = coalesce(nullif(h.payload, '')::json, j.payload),
     run_at = case
-      when h.delay > 0::float8 then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()) + h.delay * interval '1 second')
+      when h.delay > 0::float8 then greatest(j.run_at, coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()) + h.delay * interval '1 second')
       else j.run_at
     end,
     flags = case
@@ -151,7 +151,7 @@ where r.unlocked;
 delete from graphile_worker._private_jobs j
 where j.id = @id::bigint
   and j.locked_by = @worker_id::text
-  and j.locked_at = @locked_at::timestamptz
+  and j.locked_at = @locked_at::timestamp with time zone
   and (j.attempts = @attempt::int or (j.key is null and j.attempts >= j.max_attempts));
 
 -- name: UnlockJob :many
@@ -162,10 +162,10 @@ set locked_by = null,
   locked_at = null,
   run_at = case
     when @waits::boolean
-      then greatest(coalesce(sqlc.narg(at)::timestamptz, pg_catalog.now()), j.run_at) + pg_catalog.exp(least(j.attempts, 10)::float8) * interval '1 second'
+      then greatest(coalesce(sqlc.narg(at)::timestamp with time zone, pg_catalog.now()), j.run_at) + pg_catalog.exp(least(j.attempts, 10)::float8) * interval '1 second'
     else j.run_at
   end
-where j.id = @id::bigint and j.locked_by = @worker_id::text and j.locked_at = @locked_at::timestamptz
+where j.id = @id::bigint and j.locked_by = @worker_id::text and j.locked_at = @locked_at::timestamp with time zone
 returning j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent, (j.locked_at is null)::boolean as unlocked;
 
 -- name: FreeQueue :many
@@ -175,14 +175,14 @@ update graphile_worker._private_job_queues q
 set locked_by = null, locked_at = null
 from graphile_worker._private_jobs j
 where j.id = @id::bigint and q.id = j.job_queue_id
-  and q.locked_by = @worker_id::text and q.locked_at = @locked_at::timestamptz
+  and q.locked_by = @worker_id::text and q.locked_at = @locked_at::timestamp with time zone
 returning (q.locked_at is null)::boolean as freed;
 
 -- name: FreeQueuesOfLostJobs :many
 -- A claim whose job is gone, or free, may still lock the job's queue. Tells which of these
 -- there were, and whether they are free now: a trigger may keep them as they were.
 with lost as (
-  select pg_catalog.unnest(@queues::text[]) as queue, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at
+  select pg_catalog.unnest(@queues::text[]) as queue, pg_catalog.unnest(@locked_ats::timestamp with time zone[]) as locked_at
 ), locked as materialized (
   select q.id, q.queue_name, q.locked_at
   from graphile_worker._private_job_queues q
@@ -224,7 +224,7 @@ where q.id = i.id and q.locked_by = @worker_id::text and q.locked_at = i.locked_
 -- name: LockedRuns :many
 -- Those of runs that the statements above should have found.
 with outcome as (
-  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamptz[]) as locked_at
+  select pg_catalog.unnest(@ids::bigint[]) as id, pg_catalog.unnest(@attempts::int[]) as attempt, pg_catalog.unnest(@locked_ats::timestamp with time zone[]) as locked_at
 )
 select j.id
 from graphile_worker._private_jobs j

@@ -3,7 +3,7 @@
 -- name: EnterSQLTask :one
 -- What tells this transaction and this session from others, and the role of the
 -- session, which hooks of the pool may have set.
-select pg_catalog.pg_backend_pid() as pid, pg_catalog.now()::timestamptz as began, pg_catalog.txid_current()::bigint as transaction_id,
+select pg_catalog.pg_backend_pid() as pid, pg_catalog.now()::timestamp with time zone as began, pg_catalog.txid_current()::bigint as transaction_id,
   pg_catalog.current_setting('role')::text as session_role,
   pg_catalog.cardinality(array[
     pg_catalog.set_config('gworker.payload', @payload::text, true),
@@ -27,7 +27,7 @@ select exists (
   select from graphile_worker._private_jobs j
   where j.id = @id::bigint
     and j.locked_by = @worker_id::text
-    and j.locked_at = @locked_at::timestamptz
+    and j.locked_at = @locked_at::timestamp with time zone
     and (j.attempts = @attempt::int or (j.key is null and j.attempts >= j.max_attempts))
 )::boolean as holds;
 
@@ -45,7 +45,7 @@ where j.id = @id::bigint and j.locked_at is null and j.attempts <= @attempt::int
 select pg_catalog.pg_terminate_backend(a.pid)
 from pg_catalog.pg_stat_activity a
 where a.pid = @pid::int
-  and (a.xact_start = @began::timestamptz or a.query <> '' and pg_catalog.starts_with(@statements::text, a.query));
+  and (a.xact_start = @began::timestamp with time zone or a.query <> '' and pg_catalog.starts_with(@statements::text, a.query));
 
 -- name: SetRole :exec
 select pg_catalog.set_config('role', @role::text, false);

@@ -9,7 +9,7 @@ with done as (
   delete from graphile_worker._private_jobs j
   where j.id = @id::bigint
     and j.locked_by = @worker_id::text
-    and j.locked_at = @locked_at::timestamptz
+    and j.locked_at = @locked_at::timestamp with time zone
     and (j.attempts = @attempt::int or (j.key is null and j.attempts >= j.max_attempts))
   returning j.job_queue_id
 ), freed as (

@@ -27,8 +27,6 @@ package admin
 import (
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
 )
@@ -62,7 +60,7 @@ func (r jobRow) job() *Job {
 		State:         job.State(r.State),
 		QueueLockedBy: r.QueueLockedBy,
 		QueueLockedAt: r.QueueLockedAt.Time,
-		ReadAt:        r.ReadAt.Time,
+		ReadAt:        r.ReadAt,
 	}
 }
 
@@ -73,8 +71,12 @@ func text(s *string) string {
 	return *s
 }
 
-func timestamp(t time.Time) pgtype.Timestamptz {
-	return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()}
+// given is a time as an argument, null if it is zero.
+func given(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

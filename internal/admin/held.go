@@ -1,7 +1,7 @@
 package admin
 
 import (
-	"github.com/jackc/pgx/v5/pgtype"
+	"time"
 
 	"github.com/gworker/gworker/internal/job"
 )
@@ -21,7 +21,7 @@ type Held struct {
 	// The same as statement arguments.
 	ids              []int64
 	names            []string
-	jobAts, queueAts []pgtype.Timestamptz
+	jobAts, queueAts []time.Time
 }
 
 // NewHeld makes a Held of the jobs that are held.
@@ -42,10 +42,10 @@ func NewHeld(claimed []*job.Claimed) Held {
 		}
 	}
 	for id, c := range h.jobs {
-		h.ids, h.jobAts = append(h.ids, id), append(h.jobAts, timestamp(c.Lock.At))
+		h.ids, h.jobAts = append(h.ids, id), append(h.jobAts, c.Lock.At)
 	}
 	for name, c := range h.queues {
-		h.names, h.queueAts = append(h.names, name), append(h.queueAts, timestamp(c.Lock.At))
+		h.names, h.queueAts = append(h.names, name), append(h.queueAts, c.Lock.At)
 	}
 	return h
 }

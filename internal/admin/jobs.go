@@ -76,7 +76,7 @@ func RescheduleAll(ctx context.Context, q *dbgen.Queries, ids []int64, to Resche
 			Held: []int64{}, HeldQueues: array(held.names),
 		}
 		if to.RunAt != nil {
-			args.RunNow, args.RunAt = to.RunAt.IsZero(), timestamp(*to.RunAt)
+			args.RunNow, args.RunAt = to.RunAt.IsZero(), given(*to.RunAt)
 		}
 		return jobRows(q.AdminRescheduleJobs(ctx, args))
 	})

@@ -85,9 +85,9 @@ func (f Filter) rows(ctx context.Context, q *dbgen.Queries, size int32) ([]jobRo
 		WithPayload: f.Payload, States: states, Available: available, Locked: locked, Tasks: array(f.Tasks), Queues: array(f.Queues), Keys: array(f.Keys),
 		Workers: array(f.Workers), Flags: array(f.Flags), ErrorContains: f.ErrorContains,
 		MinPriority: f.MinPriority, MaxPriority: f.MaxPriority,
-		RunAtFrom: timestamp(f.RunAt.From), RunAtBefore: timestamp(f.RunAt.Before),
-		CreatedAtFrom: timestamp(f.CreatedAt.From), CreatedAtBefore: timestamp(f.CreatedAt.Before),
-		UpdatedAtFrom: timestamp(f.UpdatedAt.From), UpdatedAtBefore: timestamp(f.UpdatedAt.Before),
+		RunAtFrom: given(f.RunAt.From), RunAtBefore: given(f.RunAt.Before),
+		CreatedAtFrom: given(f.CreatedAt.From), CreatedAtBefore: given(f.CreatedAt.Before),
+		UpdatedAtFrom: given(f.UpdatedAt.From), UpdatedAtBefore: given(f.UpdatedAt.Before),
 		PageSize: size, Held: array(f.Held.ids), HeldQueues: array(f.Held.names), Holder: f.Held.worker,
 	}
 	after := f.After

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
@@ -126,7 +125,7 @@ func (l *Loop) addTogether(ctx context.Context, due []*member, minute time.Time,
 // schedule runs the statement, which commits by itself. It is run again after a deadlock or
 // the like, which has undone it.
 func (l *Loop) schedule(ctx context.Context, items []planned, minute time.Time, wait bool) (rows []dbgen.ScheduleCrontabsRow, err error) {
-	args := dbgen.ScheduleCrontabsParams{Minute: timestamp(minute), Wait: wait}
+	args := dbgen.ScheduleCrontabsParams{Minute: minute, Wait: wait}
 	for _, p := range items {
 		if err := appendSpec(&args, p.identifier, p.spec, p.wanted); err != nil {
 			return nil, err
@@ -163,7 +162,7 @@ func appendSpec(args *dbgen.ScheduleCrontabsParams, identifier string, s store.S
 	args.Tasks = append(args.Tasks, s.Task)
 	args.Payloads = append(args.Payloads, string(s.Payload))
 	args.Queues = append(args.Queues, s.Queue)
-	args.RunAts = append(args.RunAts, timestamp(s.RunAt))
+	args.RunAts = append(args.RunAts, store.Timestamp(s.RunAt))
 	args.MaxAttempts = append(args.MaxAttempts, int32(s.MaxAttempts))
 	args.Keys = append(args.Keys, s.Key)
 	args.KeyModes = append(args.KeyModes, s.KeyMode)
@@ -181,8 +180,4 @@ func lingering(ctx context.Context, after time.Duration) (context.Context, conte
 		stop()
 		cancel()
 	}
-}
-
-func timestamp(t time.Time) pgtype.Timestamptz {
-	return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()}
 }

@@ -51,7 +51,7 @@ func (l *Loop) register(ctx context.Context, names []string, starts []time.Time)
 		if known[name] {
 			continue
 		}
-		if err := l.Queries.RegisterCrontab(ctx, dbgen.RegisterCrontabParams{Identifier: name, KnownSince: timestamp(starts[i])}); err != nil {
+		if err := l.Queries.RegisterCrontab(ctx, dbgen.RegisterCrontabParams{Identifier: name, KnownSince: starts[i]}); err != nil {
 			return fmt.Errorf("%q: %w", name, err)
 		}
 	}

@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -49,7 +50,7 @@ with key_lock as materialized (
     f.job_queue_id,
     cast($5::text as json),
     coalesce(
-      $6::timestamptz, case when $4::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
+      $6::timestamp with time zone, case when $4::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce($7::int, 25),
     $2::text,
@@ -76,7 +77,7 @@ type AddDedupedParams struct {
 	Task        string
 	Queue       *string
 	Payload     string
-	RunAt       pgtype.Timestamptz
+	RunAt       *time.Time
 	MaxAttempts *int32
 	Priority    int32
 	Flags       *string
@@ -180,7 +181,7 @@ with key_lock as materialized (
     f.job_queue_id,
     cast($5::text as json),
     coalesce(
-      $6::timestamptz, case when $4::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
+      $6::timestamp with time zone, case when $4::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce($7::int, 25),
     $2::text,
@@ -234,7 +235,7 @@ type AddKeyedParams struct {
 	Task          string
 	Queue         *string
 	Payload       string
-	RunAt         pgtype.Timestamptz
+	RunAt         *time.Time
 	MaxAttempts   *int32
 	Priority      int32
 	Flags         *string
@@ -740,7 +741,7 @@ with new_task as (
     f.job_queue_id,
     cast($4::text as json),
     coalesce(
-      $5::timestamptz, case when $3::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
+      $5::timestamp with time zone, case when $3::text is not null then pg_catalog.clock_timestamp() else pg_catalog.now() end
     ),
     coalesce($6::int, 25),
     $7::int,
@@ -763,7 +764,7 @@ type AddPlainParams struct {
 	Task        string
 	Queue       *string
 	Payload     string
-	RunAt       pgtype.Timestamptz
+	RunAt       *time.Time
 	MaxAttempts *int32
 	Priority    int32
 	Flags       *string

@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -120,7 +121,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -154,7 +155,7 @@ type AdminCompleteJobsRow struct {
 	State         string
 	QueueLockedBy string
 	QueueLockedAt pgtype.Timestamptz
-	ReadAt        pgtype.Timestamptz
+	ReadAt        time.Time
 }
 
 // Administration: reading and changing jobs by hand, and lists of tasks, queues and
@@ -327,7 +328,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -362,7 +363,7 @@ type AdminFailJobsRow struct {
 	State         string
 	QueueLockedBy string
 	QueueLockedAt pgtype.Timestamptz
-	ReadAt        pgtype.Timestamptz
+	ReadAt        time.Time
 }
 
 // As above.
@@ -459,7 +460,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -493,7 +494,7 @@ type AdminGetJobByKeyRow struct {
 	State         string
 	QueueLockedBy string
 	QueueLockedAt pgtype.Timestamptz
-	ReadAt        pgtype.Timestamptz
+	ReadAt        time.Time
 }
 
 func (q *Queries) AdminGetJobByKey(ctx context.Context, arg AdminGetJobByKeyParams) (AdminGetJobByKeyRow, error) {
@@ -542,7 +543,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -577,7 +578,7 @@ type AdminGetJobsRow struct {
 	State         string
 	QueueLockedBy string
 	QueueLockedAt pgtype.Timestamptz
-	ReadAt        pgtype.Timestamptz
+	ReadAt        time.Time
 }
 
 // "touched" says whether the functions above would touch the job.
@@ -640,7 +641,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -684,12 +685,12 @@ from (
     and ($14::text = '' or position(pg_catalog.lower($14::text) in pg_catalog.lower(j.last_error)) > 0)
     and ($15::int is null or j.priority >= $15::int)
     and ($16::int is null or j.priority <= $16::int)
-    and ($17::timestamptz is null or j.run_at >= $17::timestamptz)
-    and ($18::timestamptz is null or j.run_at < $18::timestamptz)
-    and ($19::timestamptz is null or j.created_at >= $19::timestamptz)
-    and ($20::timestamptz is null or j.created_at < $20::timestamptz)
-    and ($21::timestamptz is null or j.updated_at >= $21::timestamptz)
-    and ($22::timestamptz is null or j.updated_at < $22::timestamptz)
+    and ($17::timestamp with time zone is null or j.run_at >= $17::timestamp with time zone)
+    and ($18::timestamp with time zone is null or j.run_at < $18::timestamp with time zone)
+    and ($19::timestamp with time zone is null or j.created_at >= $19::timestamp with time zone)
+    and ($20::timestamp with time zone is null or j.created_at < $20::timestamp with time zone)
+    and ($21::timestamp with time zone is null or j.updated_at >= $21::timestamp with time zone)
+    and ($22::timestamp with time zone is null or j.updated_at < $22::timestamp with time zone)
   order by j.id
   limit $23::int
 ) j
@@ -715,12 +716,12 @@ type AdminListByIDParams struct {
 	ErrorContains   string
 	MinPriority     *int32
 	MaxPriority     *int32
-	RunAtFrom       pgtype.Timestamptz
-	RunAtBefore     pgtype.Timestamptz
-	CreatedAtFrom   pgtype.Timestamptz
-	CreatedAtBefore pgtype.Timestamptz
-	UpdatedAtFrom   pgtype.Timestamptz
-	UpdatedAtBefore pgtype.Timestamptz
+	RunAtFrom       *time.Time
+	RunAtBefore     *time.Time
+	CreatedAtFrom   *time.Time
+	CreatedAtBefore *time.Time
+	UpdatedAtFrom   *time.Time
+	UpdatedAtBefore *time.Time
 	PageSize        int32
 }
 
@@ -745,7 +746,7 @@ type AdminListByIDRow struct {
 	State         string
 	QueueLockedBy string
 	QueueLockedAt pgtype.Timestamptz
-	ReadAt        pgtype.Timestamptz
+	ReadAt        time.Time
 }
 
 // The three listings differ in their order, which each has an index for, and in
@@ -840,7 +841,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -887,12 +888,12 @@ from (
     and ($16::text = '' or position(pg_catalog.lower($16::text) in pg_catalog.lower(j.last_error)) > 0)
     and ($17::int is null or j.priority >= $17::int)
     and ($18::int is null or j.priority <= $18::int)
-    and ($19::timestamptz is null or j.run_at >= $19::timestamptz)
-    and ($20::timestamptz is null or j.run_at < $20::timestamptz)
-    and ($21::timestamptz is null or j.created_at >= $21::timestamptz)
-    and ($22::timestamptz is null or j.created_at < $22::timestamptz)
-    and ($23::timestamptz is null or j.updated_at >= $23::timestamptz)
-    and ($24::timestamptz is null or j.updated_at < $24::timestamptz)
+    and ($19::timestamp with time zone is null or j.run_at >= $19::timestamp with time zone)
+    and ($20::timestamp with time zone is null or j.run_at < $20::timestamp with time zone)
+    and ($21::timestamp with time zone is null or j.created_at >= $21::timestamp with time zone)
+    and ($22::timestamp with time zone is null or j.created_at < $22::timestamp with time zone)
+    and ($23::timestamp with time zone is null or j.updated_at >= $23::timestamp with time zone)
+    and ($24::timestamp with time zone is null or j.updated_at < $24::timestamp with time zone)
   order by j.priority, j.run_at, j.id
   limit $25::int
 ) j
@@ -920,12 +921,12 @@ type AdminListClaimOrderParams struct {
 	ErrorContains   string
 	MinPriority     *int32
 	MaxPriority     *int32
-	RunAtFrom       pgtype.Timestamptz
-	RunAtBefore     pgtype.Timestamptz
-	CreatedAtFrom   pgtype.Timestamptz
-	CreatedAtBefore pgtype.Timestamptz
-	UpdatedAtFrom   pgtype.Timestamptz
-	UpdatedAtBefore pgtype.Timestamptz
+	RunAtFrom       *time.Time
+	RunAtBefore     *time.Time
+	CreatedAtFrom   *time.Time
+	CreatedAtBefore *time.Time
+	UpdatedAtFrom   *time.Time
+	UpdatedAtBefore *time.Time
 	PageSize        int32
 }
 
@@ -950,7 +951,7 @@ type AdminListClaimOrderRow struct {
 	State         string
 	QueueLockedBy string
 	QueueLockedAt pgtype.Timestamptz
-	ReadAt        pgtype.Timestamptz
+	ReadAt        time.Time
 }
 
 // As above, in the order in which workers look at jobs: those that wait.
@@ -1039,7 +1040,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from (
   select
     j.id, j.job_queue_id, j.task_id, j.payload as payload, j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,
@@ -1083,12 +1084,12 @@ from (
     and ($14::text = '' or position(pg_catalog.lower($14::text) in pg_catalog.lower(j.last_error)) > 0)
     and ($15::int is null or j.priority >= $15::int)
     and ($16::int is null or j.priority <= $16::int)
-    and ($17::timestamptz is null or j.run_at >= $17::timestamptz)
-    and ($18::timestamptz is null or j.run_at < $18::timestamptz)
-    and ($19::timestamptz is null or j.created_at >= $19::timestamptz)
-    and ($20::timestamptz is null or j.created_at < $20::timestamptz)
-    and ($21::timestamptz is null or j.updated_at >= $21::timestamptz)
-    and ($22::timestamptz is null or j.updated_at < $22::timestamptz)
+    and ($17::timestamp with time zone is null or j.run_at >= $17::timestamp with time zone)
+    and ($18::timestamp with time zone is null or j.run_at < $18::timestamp with time zone)
+    and ($19::timestamp with time zone is null or j.created_at >= $19::timestamp with time zone)
+    and ($20::timestamp with time zone is null or j.created_at < $20::timestamp with time zone)
+    and ($21::timestamp with time zone is null or j.updated_at >= $21::timestamp with time zone)
+    and ($22::timestamp with time zone is null or j.updated_at < $22::timestamp with time zone)
   order by j.id desc
   limit $23::int
 ) j
@@ -1114,12 +1115,12 @@ type AdminListNewestParams struct {
 	ErrorContains   string
 	MinPriority     *int32
 	MaxPriority     *int32
-	RunAtFrom       pgtype.Timestamptz
-	RunAtBefore     pgtype.Timestamptz
-	CreatedAtFrom   pgtype.Timestamptz
-	CreatedAtBefore pgtype.Timestamptz
-	UpdatedAtFrom   pgtype.Timestamptz
-	UpdatedAtBefore pgtype.Timestamptz
+	RunAtFrom       *time.Time
+	RunAtBefore     *time.Time
+	CreatedAtFrom   *time.Time
+	CreatedAtBefore *time.Time
+	UpdatedAtFrom   *time.Time
+	UpdatedAtBefore *time.Time
 	PageSize        int32
 }
 
@@ -1144,7 +1145,7 @@ type AdminListNewestRow struct {
 	State         string
 	QueueLockedBy string
 	QueueLockedAt pgtype.Timestamptz
-	ReadAt        pgtype.Timestamptz
+	ReadAt        time.Time
 }
 
 // As above.
@@ -1226,11 +1227,11 @@ from (
   select q.locked_by, q.locked_at, false from graphile_worker._private_job_queues q where q.locked_at is not null
   union all
   select $1::text, h.locked_at, true
-  from (select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamptz[]) as locked_at) h
+  from (select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamp with time zone[]) as locked_at) h
   join graphile_worker._private_jobs j on j.id = h.id and j.locked_at is null
   union all
   select $1::text, h.locked_at, false
-  from (select pg_catalog.unnest($4::text[]) as queue_name, pg_catalog.unnest($5::timestamptz[]) as locked_at) h
+  from (select pg_catalog.unnest($4::text[]) as queue_name, pg_catalog.unnest($5::timestamp with time zone[]) as locked_at) h
   join graphile_worker._private_job_queues q on q.queue_name = h.queue_name and q.locked_at is null
 ) h
 group by 1
@@ -1240,9 +1241,9 @@ order by 1
 type AdminLockHoldersParams struct {
 	Holder       string
 	Held         []int64
-	HeldAts      []pgtype.Timestamptz
+	HeldAts      []time.Time
 	HeldQueues   []string
-	HeldQueueAts []pgtype.Timestamptz
+	HeldQueueAts []time.Time
 }
 
 type AdminLockHoldersRow struct {
@@ -1393,7 +1394,7 @@ func (q *Queries) AdminLockedQueues(ctx context.Context, workers []string) ([]Ad
 
 const AdminQueues = `-- name: AdminQueues :many
 with held as materialized (
-  select pg_catalog.unnest($1::text[]) as queue_name, pg_catalog.unnest($2::timestamptz[]) as locked_at
+  select pg_catalog.unnest($1::text[]) as queue_name, pg_catalog.unnest($2::timestamp with time zone[]) as locked_at
 ), page as materialized (
   select q.id, q.queue_name, coalesce(q.locked_at, h.locked_at) as locked_at,
     case when q.locked_at is null and h.locked_at is not null then $3::text else q.locked_by end as locked_by
@@ -1449,7 +1450,7 @@ order by p.queue_name
 
 type AdminQueuesParams struct {
 	HeldQueues   []string
-	HeldQueueAts []pgtype.Timestamptz
+	HeldQueueAts []time.Time
 	Holder       string
 	Paged        bool
 	AfterName    string
@@ -1564,7 +1565,7 @@ const AdminRescheduleJobs = `-- name: AdminRescheduleJobs :many
 with touched as materialized (
   select f.id, f.job_queue_id, f.task_id, f.payload, f.priority, f.run_at, f.attempts, f.max_attempts, f.last_error, f.created_at, f.updated_at, f.key, f.locked_at, f.locked_by, f.revision, f.flags, f.is_available from graphile_worker.reschedule_jobs(
     $3::bigint[],
-    run_at => case when $4::boolean then pg_catalog.now() else $5::timestamptz end,
+    run_at => case when $4::boolean then pg_catalog.now() else $5::timestamp with time zone end,
     priority => $6::int,
     attempts => $7::int,
     max_attempts => $8::int
@@ -1597,7 +1598,7 @@ select
   end)::text as state,
   coalesce(q.locked_by, '')::text as queue_locked_by,
   q.locked_at as queue_locked_at,
-  pg_catalog.now()::timestamptz as read_at
+  pg_catalog.now()::timestamp with time zone as read_at
 from asked j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 left join graphile_worker._private_job_queues q on q.id = j.job_queue_id
@@ -1610,7 +1611,7 @@ type AdminRescheduleJobsParams struct {
 	HeldQueues  []string
 	Ids         []int64
 	RunNow      bool
-	RunAt       pgtype.Timestamptz
+	RunAt       *time.Time
 	Priority    *int32
 	Attempts    *int32
 	MaxAttempts *int32
@@ -1637,7 +1638,7 @@ type AdminRescheduleJobsRow struct {
 	State         string
 	QueueLockedBy string
 	QueueLockedAt pgtype.Timestamptz
-	ReadAt        pgtype.Timestamptz
+	ReadAt        time.Time
 }
 
 // As above. The function tells nobody; here workers hear of what can run now, and

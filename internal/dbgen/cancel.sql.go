@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -27,7 +28,7 @@ func (q *Queries) AnnounceCancel(ctx context.Context, arg AnnounceCancelParams) 
 
 const CancelledJobs = `-- name: CancelledJobs :many
 with mine as (
-  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamptz[]) as locked_at,
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamp with time zone[]) as locked_at,
     pg_catalog.generate_subscripts($2::bigint[], 1) as place
 )
 select m.place::int as place, coalesce(j.last_error, '')::text as reason
@@ -42,7 +43,7 @@ where j.locked_by = $1::text
 type CancelledJobsParams struct {
 	WorkerID  string
 	Ids       []int64
-	LockedAts []pgtype.Timestamptz
+	LockedAts []time.Time
 }
 
 type CancelledJobsRow struct {

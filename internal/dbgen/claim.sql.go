@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -485,7 +486,7 @@ func (q *Queries) ClaimQueuedJobs(ctx context.Context, arg ClaimQueuedJobsParams
 
 const ListLockedJobs = `-- name: ListLockedJobs :many
 with known as (
-  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamptz[]) as locked_at
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamp with time zone[]) as locked_at
 )
 select
   h.id, h.payload, h.priority, h.run_at, h.attempts, h.max_attempts, h.last_error, h.created_at,
@@ -501,7 +502,7 @@ order by h.priority, h.run_at, h.id
 type ListLockedJobsParams struct {
 	WorkerID  string
 	Known     []int64
-	LockedAts []pgtype.Timestamptz
+	LockedAts []time.Time
 }
 
 type ListLockedJobsRow struct {

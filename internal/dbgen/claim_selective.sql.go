@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -21,7 +22,7 @@ with rooms as (
   select j.id, j.job_queue_id, j.priority, j.run_at
   from graphile_worker._private_jobs j
   where j.is_available
-    and j.run_at <= coalesce($5::timestamptz, pg_catalog.now())
+    and j.run_at <= coalesce($5::timestamp with time zone, pg_catalog.now())
     and j.task_id = any (array(
       select t.id from graphile_worker._private_tasks t where t.identifier = any ($6::text[])
     ))
@@ -51,7 +52,7 @@ with rooms as (
     select j.id, j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce($5::timestamptz, pg_catalog.now())
+      and j.run_at <= coalesce($5::timestamp with time zone, pg_catalog.now())
       and j.task_id = r.task_id
       and (j.flags ?| $7::text[]) is not true
       and (pg_catalog.cardinality($8::text[]) = 0 or j.flags ?| $8::text[])
@@ -99,7 +100,7 @@ with rooms as (
     select j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce($5::timestamptz, pg_catalog.now())
+      and j.run_at <= coalesce($5::timestamp with time zone, pg_catalog.now())
       and j.task_id = any (array(
         select t.id from graphile_worker._private_tasks t where t.identifier = any ($6::text[])
         union all
@@ -114,7 +115,7 @@ with rooms as (
     select j.job_queue_id, j.priority, j.run_at
     from graphile_worker._private_jobs j
     where j.is_available
-      and j.run_at <= coalesce($5::timestamptz, pg_catalog.now())
+      and j.run_at <= coalesce($5::timestamp with time zone, pg_catalog.now())
       and j.task_id = any (array(
         select t.id from graphile_worker._private_tasks t where t.identifier = any ($6::text[])
         union all
@@ -163,13 +164,13 @@ with rooms as (
     )
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $14::text, locked_at = coalesce($15::timestamptz, pg_catalog.now())
+  set locked_by = $14::text, locked_at = coalesce($15::timestamp with time zone, pg_catalog.now())
   from to_lock c
   where q.id = c.job_queue_id
   returning q.id, q.locked_at
 ), locked_jobs as (
   update graphile_worker._private_jobs j
-  set locked_by = $14::text, locked_at = coalesce($15::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
+  set locked_by = $14::text, locked_at = coalesce($15::timestamp with time zone, pg_catalog.now()), attempts = j.attempts + 1
   from to_lock c
   where j.id = c.id
     and (c.job_queue_id is null or c.job_queue_id in (select h.id from locked_queues h where h.locked_at is not null))
@@ -216,7 +217,7 @@ type ClaimSelectedJobsParams struct {
 	Look           bool
 	LimitedTasks   []string
 	Rooms          []int32
-	At             pgtype.Timestamptz
+	At             *time.Time
 	Tasks          []string
 	ForbiddenFlags []string
 	AcceptedFlags  []string
@@ -226,7 +227,7 @@ type ClaimSelectedJobsParams struct {
 	LockTasks      []string
 	MaxBytes       int64
 	WorkerID       string
-	LockAt         pgtype.Timestamptz
+	LockAt         *time.Time
 }
 
 type ClaimSelectedJobsRow struct {

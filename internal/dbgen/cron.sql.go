@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -40,13 +41,13 @@ func (q *Queries) KnownCrontabs(ctx context.Context, identifiers []string) ([]Gr
 const RegisterCrontab = `-- name: RegisterCrontab :exec
 
 insert into graphile_worker._private_known_crontabs (identifier, known_since)
-values ($1::text, $2::timestamptz)
+values ($1::text, $2::timestamp with time zone)
 on conflict do nothing
 `
 
 type RegisterCrontabParams struct {
 	Identifier string
-	KnownSince pgtype.Timestamptz
+	KnownSince time.Time
 }
 
 // Cron: the rows of _private_known_crontabs, which say what is scheduled.
@@ -78,7 +79,7 @@ with due as (
   select k.identifier from known k where k.identifier not in (select f.identifier from free f)
 ), taken as (
   insert into graphile_worker._private_known_crontabs as k (identifier, known_since, last_execution)
-  select d.identifier, $13::timestamptz, $13::timestamptz
+  select d.identifier, $13::timestamp with time zone, $13::timestamp with time zone
   from due d
   where d.identifier not in (select b.identifier from busy b)
   order by d.identifier
@@ -121,7 +122,7 @@ type ScheduleCrontabsParams struct {
 	Priorities  []int32
 	Flags       []string
 	Wait        bool
-	Minute      pgtype.Timestamptz
+	Minute      time.Time
 }
 
 type ScheduleCrontabsRow struct {

@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -68,7 +69,7 @@ select
   pg_catalog.set_config('enable_seqscan', 'off', true) as enable_seqscan,
   pg_catalog.set_config('enable_bitmapscan', 'off', true) as enable_bitmapscan,
   pg_catalog.set_config('jit', 'off', true) as jit,
-  pg_catalog.now()::timestamptz as locked_at
+  pg_catalog.now()::timestamp with time zone as locked_at
 `
 
 type BeginHoldRow struct {
@@ -77,7 +78,7 @@ type BeginHoldRow struct {
 	EnableSeqscan    string
 	EnableBitmapscan string
 	Jit              string
-	LockedAt         pgtype.Timestamptz
+	LockedAt         time.Time
 }
 
 // Held claims: jobs that a worker holds by the row locks of an open transaction
@@ -125,7 +126,7 @@ set last_error = o.error,
   attempts = case when o.final and not o.capped then greatest(j.attempts + 1, j.max_attempts) else j.attempts + 1 end,
   max_attempts = case when o.capped then least(j.attempts + 1, j.max_attempts) else j.max_attempts end,
   payload = coalesce(nullif(o.payload, '')::json, j.payload),
-  run_at = greatest(coalesce($1::timestamptz, pg_catalog.statement_timestamp()), j.run_at)
+  run_at = greatest(coalesce($1::timestamp with time zone, pg_catalog.statement_timestamp()), j.run_at)
     + case when o.delay < 0::float8 then pg_catalog.exp(least(j.attempts + 1, 10)::float8) else o.delay end * interval '1 second',
   updated_at = pg_catalog.statement_timestamp()
 from outcome o
@@ -134,7 +135,7 @@ returning j.id, j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent, 
 `
 
 type FailHeldJobsParams struct {
-	At           pgtype.Timestamptz
+	At           *time.Time
 	Ids          []int64
 	HeldAttempts []int32
 	Errors       []string
@@ -189,16 +190,16 @@ func (q *Queries) FailHeldJobs(ctx context.Context, arg FailHeldJobsParams) ([]F
 
 const LockUnchangedJobs = `-- name: LockUnchangedJobs :many
 with mine as (
-  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamptz[]) as run_at
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamp with time zone[]) as run_at
 ), spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = $4::text, locked_at = coalesce($5::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
+  set locked_by = $4::text, locked_at = coalesce($5::timestamp with time zone, pg_catalog.now()), attempts = j.attempts + 1
   from mine m
   where j.id = m.id and j.attempts = m.attempt - 1 and j.run_at <= m.run_at
   returning j.id, j.job_queue_id, j.locked_at
 ), locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $4::text, locked_at = coalesce($5::timestamptz, pg_catalog.now())
+  set locked_by = $4::text, locked_at = coalesce($5::timestamp with time zone, pg_catalog.now())
   from spilled s
   where q.id = s.job_queue_id and s.locked_at is not null
 )
@@ -208,9 +209,9 @@ select s.id from spilled s where s.locked_at is not null
 type LockUnchangedJobsParams struct {
 	Ids      []int64
 	Attempts []int32
-	RunAts   []pgtype.Timestamptz
+	RunAts   []time.Time
 	WorkerID string
-	LockAt   pgtype.Timestamptz
+	LockAt   *time.Time
 }
 
 // SpillJobs for those of jobs that were to be deleted, to fail or to wait whose rows are
@@ -320,19 +321,19 @@ update graphile_worker._private_jobs j
 set payload = coalesce(nullif(o.payload, '')::json, j.payload),
   run_at = case
     when o.delay > 0::float8
-    then greatest(j.run_at, coalesce($1::timestamptz, pg_catalog.statement_timestamp()) + o.delay * interval '1 second')
+    then greatest(j.run_at, coalesce($1::timestamp with time zone, pg_catalog.statement_timestamp()) + o.delay * interval '1 second')
     else j.run_at
   end,
   updated_at = pg_catalog.statement_timestamp()
 from outcome o
 where j.id = o.id
 returning j.id, (
-  o.delay <= 0::float8 or j.run_at > coalesce($1::timestamptz, pg_catalog.statement_timestamp())
+  o.delay <= 0::float8 or j.run_at > coalesce($1::timestamp with time zone, pg_catalog.statement_timestamp())
 )::boolean as written
 `
 
 type PutBackHeldJobsParams struct {
-	At       pgtype.Timestamptz
+	At       *time.Time
 	Ids      []int64
 	Delays   []float64
 	Payloads []string
@@ -373,7 +374,7 @@ func (q *Queries) PutBackHeldJobs(ctx context.Context, arg PutBackHeldJobsParams
 const RelockJobs = `-- name: RelockJobs :many
 with mine as (
   select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::int[]) as revision,
-    pg_catalog.unnest($4::timestamptz[]) as run_at, pg_catalog.unnest($5::timestamptz[]) as locked_at
+    pg_catalog.unnest($4::timestamp with time zone[]) as run_at, pg_catalog.unnest($5::timestamp with time zone[]) as locked_at
 ), found as materialized (
   select j.id, j.job_queue_id, m.locked_at, m.attempt
   from graphile_worker._private_jobs j
@@ -413,8 +414,8 @@ type RelockJobsParams struct {
 	Ids       []int64
 	Attempts  []int32
 	Revisions []int32
-	RunAts    []pgtype.Timestamptz
-	LockedAts []pgtype.Timestamptz
+	RunAts    []time.Time
+	LockedAts []time.Time
 	WorkerID  string
 }
 
@@ -482,12 +483,12 @@ func (q *Queries) RemainingJobs(ctx context.Context, ids []int64) ([]int64, erro
 const SpillJobs = `-- name: SpillJobs :many
 with locked_queues as (
   update graphile_worker._private_job_queues q
-  set locked_by = $1::text, locked_at = coalesce($2::timestamptz, pg_catalog.now())
+  set locked_by = $1::text, locked_at = coalesce($2::timestamp with time zone, pg_catalog.now())
   where q.id = any (array(select h.job_queue_id from graphile_worker._private_jobs h where h.id = any ($3::bigint[])))
   returning q.id, q.locked_at
 ), spilled as (
   update graphile_worker._private_jobs j
-  set locked_by = $1::text, locked_at = coalesce($2::timestamptz, pg_catalog.now()), attempts = j.attempts + 1
+  set locked_by = $1::text, locked_at = coalesce($2::timestamp with time zone, pg_catalog.now()), attempts = j.attempts + 1
   where j.id = any ($3::bigint[])
     and (j.job_queue_id is null or j.job_queue_id in (select q.id from locked_queues q where q.locked_at is not null))
   returning j.id, j.locked_at
@@ -497,7 +498,7 @@ select s.id from spilled s where s.locked_at is not null
 
 type SpillJobsParams struct {
 	WorkerID string
-	LockAt   pgtype.Timestamptz
+	LockAt   *time.Time
 	Ids      []int64
 }
 

@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -22,7 +23,7 @@ from graphile_worker.add_job(
   payload => cast($2::text as json),
   queue_name => $3::text,
   run_at => coalesce(
-    $4::timestamptz, case when $3::text is not null then pg_catalog.clock_timestamp() end
+    $4::timestamp with time zone, case when $3::text is not null then pg_catalog.clock_timestamp() end
   ),
   max_attempts => $5::int,
   job_key => $6::text,
@@ -39,7 +40,7 @@ type AddJobParams struct {
 	Task        string
 	Payload     string
 	Queue       *string
-	RunAt       pgtype.Timestamptz
+	RunAt       *time.Time
 	MaxAttempts *int32
 	Key         *string
 	Priority    int32

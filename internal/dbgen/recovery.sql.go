@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -280,7 +281,7 @@ func (q *Queries) LiveWorkers(ctx context.Context, threshold float64) ([]string,
 
 const LostJobs = `-- name: LostJobs :many
 with mine as (
-  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamptz[]) as locked_at,
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::timestamp with time zone[]) as locked_at,
     pg_catalog.generate_subscripts($2::bigint[], 1) as place
 )
 select m.place::int as place from mine m
@@ -293,7 +294,7 @@ where not exists (
 type LostJobsParams struct {
 	WorkerID  string
 	Ids       []int64
-	LockedAts []pgtype.Timestamptz
+	LockedAts []time.Time
 }
 
 // Those of the given claims, by their places, that the worker no longer holds.
@@ -348,11 +349,11 @@ func (q *Queries) NoteSilence(ctx context.Context, arg NoteSilenceParams) error 
 
 const OldJobLocks = `-- name: OldJobLocks :many
 select j.id from graphile_worker._private_jobs j
-where j.locked_at < coalesce($1::timestamptz, pg_catalog.now()) - interval '4 hours'
+where j.locked_at < coalesce($1::timestamp with time zone, pg_catalog.now()) - interval '4 hours'
 `
 
 // What ResetOldJobLocks would reset.
-func (q *Queries) OldJobLocks(ctx context.Context, at pgtype.Timestamptz) ([]int64, error) {
+func (q *Queries) OldJobLocks(ctx context.Context, at *time.Time) ([]int64, error) {
 	rows, err := q.db.Query(ctx, OldJobLocks, at)
 	if err != nil {
 		return nil, err
@@ -374,11 +375,11 @@ func (q *Queries) OldJobLocks(ctx context.Context, at pgtype.Timestamptz) ([]int
 
 const OldQueueLocks = `-- name: OldQueueLocks :many
 select q.queue_name from graphile_worker._private_job_queues q
-where q.locked_at < coalesce($1::timestamptz, pg_catalog.now()) - interval '4 hours'
+where q.locked_at < coalesce($1::timestamp with time zone, pg_catalog.now()) - interval '4 hours'
 `
 
 // What ResetOldQueueLocks would reset.
-func (q *Queries) OldQueueLocks(ctx context.Context, at pgtype.Timestamptz) ([]string, error) {
+func (q *Queries) OldQueueLocks(ctx context.Context, at *time.Time) ([]string, error) {
 	rows, err := q.db.Query(ctx, OldQueueLocks, at)
 	if err != nil {
 		return nil, err
@@ -458,13 +459,13 @@ func (q *Queries) RegisterWorker(ctx context.Context, arg RegisterWorkerParams) 
 
 const ResetOldJobLocks = `-- name: ResetOldJobLocks :many
 update graphile_worker._private_jobs j
-set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce($1::timestamptz, pg_catalog.now()))
-where j.locked_at < coalesce($1::timestamptz, pg_catalog.now()) - interval '4 hours'
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce($1::timestamp with time zone, pg_catalog.now()))
+where j.locked_at < coalesce($1::timestamp with time zone, pg_catalog.now()) - interval '4 hours'
 returning j.id
 `
 
 // "at" is the present time if it is not the database's.
-func (q *Queries) ResetOldJobLocks(ctx context.Context, at pgtype.Timestamptz) ([]int64, error) {
+func (q *Queries) ResetOldJobLocks(ctx context.Context, at *time.Time) ([]int64, error) {
 	rows, err := q.db.Query(ctx, ResetOldJobLocks, at)
 	if err != nil {
 		return nil, err
@@ -487,11 +488,11 @@ func (q *Queries) ResetOldJobLocks(ctx context.Context, at pgtype.Timestamptz) (
 const ResetOldQueueLocks = `-- name: ResetOldQueueLocks :many
 update graphile_worker._private_job_queues q
 set locked_at = null, locked_by = null
-where q.locked_at < coalesce($1::timestamptz, pg_catalog.now()) - interval '4 hours'
+where q.locked_at < coalesce($1::timestamp with time zone, pg_catalog.now()) - interval '4 hours'
 returning q.queue_name
 `
 
-func (q *Queries) ResetOldQueueLocks(ctx context.Context, at pgtype.Timestamptz) ([]string, error) {
+func (q *Queries) ResetOldQueueLocks(ctx context.Context, at *time.Time) ([]string, error) {
 	rows, err := q.db.Query(ctx, ResetOldQueueLocks, at)
 	if err != nil {
 		return nil, err
@@ -513,14 +514,14 @@ func (q *Queries) ResetOldQueueLocks(ctx context.Context, at pgtype.Timestamptz)
 
 const ResetSomeOldJobLocks = `-- name: ResetSomeOldJobLocks :many
 update graphile_worker._private_jobs j
-set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce($1::timestamptz, pg_catalog.now()))
+set locked_at = null, locked_by = null, run_at = greatest(j.run_at, coalesce($1::timestamp with time zone, pg_catalog.now()))
 where j.id = any ($2::bigint[])
-  and j.locked_at < coalesce($1::timestamptz, pg_catalog.now()) - interval '4 hours'
+  and j.locked_at < coalesce($1::timestamp with time zone, pg_catalog.now()) - interval '4 hours'
 returning j.id
 `
 
 type ResetSomeOldJobLocksParams struct {
-	At  pgtype.Timestamptz
+	At  *time.Time
 	Ids []int64
 }
 
@@ -548,13 +549,13 @@ const ResetSomeOldQueueLocks = `-- name: ResetSomeOldQueueLocks :many
 update graphile_worker._private_job_queues q
 set locked_at = null, locked_by = null
 where q.queue_name = any ($1::text[])
-  and q.locked_at < coalesce($2::timestamptz, pg_catalog.now()) - interval '4 hours'
+  and q.locked_at < coalesce($2::timestamp with time zone, pg_catalog.now()) - interval '4 hours'
 returning q.queue_name
 `
 
 type ResetSomeOldQueueLocksParams struct {
 	Names []string
-	At    pgtype.Timestamptz
+	At    *time.Time
 }
 
 func (q *Queries) ResetSomeOldQueueLocks(ctx context.Context, arg ResetSomeOldQueueLocksParams) ([]string, error) {

@@ -7,6 +7,7 @@ package dbgen
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -14,7 +15,7 @@ import (
 const CompleteJobs = `-- name: CompleteJobs :many
 
 with outcome as (
-  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamptz[]) as locked_at
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamp with time zone[]) as locked_at
 ), done as (
   delete from graphile_worker._private_jobs j
   using outcome o
@@ -38,7 +39,7 @@ from done d
 type CompleteJobsParams struct {
 	Ids        []int64
 	Attempts   []int32
-	LockedAts  []pgtype.Timestamptz
+	LockedAts  []time.Time
 	WorkerID   string
 	KeepQueues bool
 }
@@ -90,14 +91,14 @@ const DeleteJob = `-- name: DeleteJob :execrows
 delete from graphile_worker._private_jobs j
 where j.id = $1::bigint
   and j.locked_by = $2::text
-  and j.locked_at = $3::timestamptz
+  and j.locked_at = $3::timestamp with time zone
   and (j.attempts = $4::int or (j.key is null and j.attempts >= j.max_attempts))
 `
 
 type DeleteJobParams struct {
 	ID       int64
 	WorkerID string
-	LockedAt pgtype.Timestamptz
+	LockedAt time.Time
 	Attempt  int32
 }
 
@@ -118,7 +119,7 @@ func (q *Queries) DeleteJob(ctx context.Context, arg DeleteJobParams) (int64, er
 
 const FailJobs = `-- name: FailJobs :many
 with outcome as (
-  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamptz[]) as locked_at,
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamp with time zone[]) as locked_at,
     pg_catalog.unnest($4::text[]) as error, pg_catalog.unnest($5::float8[]) as delay, pg_catalog.unnest($6::boolean[]) as final,
     pg_catalog.unnest($7::boolean[]) as capped, pg_catalog.unnest($8::text[]) as payload
 ), failed as (
@@ -131,7 +132,7 @@ with outcome as (
     attempts = case when o.final and not o.capped then greatest(j.attempts, j.max_attempts) else j.attempts end,
     max_attempts = case when o.capped then least(j.attempts, j.max_attempts) else j.max_attempts end,
     payload = coalesce(nullif(o.payload, '')::json, j.payload),
-    run_at = greatest(coalesce($9::timestamptz, pg_catalog.now()), j.run_at)
+    run_at = greatest(coalesce($9::timestamp with time zone, pg_catalog.now()), j.run_at)
       + case when o.delay < 0::float8 then pg_catalog.exp(least(j.attempts, 10)::float8) else o.delay end * interval '1 second',
     flags = case
       when pg_catalog.jsonb_typeof(j.flags) = 'object' and j.flags ? 'gworker:cancel'::text then nullif(j.flags - 'gworker:cancel'::text, '{}')
@@ -164,13 +165,13 @@ where f.unlocked
 type FailJobsParams struct {
 	Ids        []int64
 	Attempts   []int32
-	LockedAts  []pgtype.Timestamptz
+	LockedAts  []time.Time
 	Errors     []string
 	Delays     []float64
 	Finals     []bool
 	Capped     []bool
 	Payloads   []string
-	At         pgtype.Timestamptz
+	At         *time.Time
 	WorkerID   string
 	KeepQueues bool
 }
@@ -257,14 +258,14 @@ update graphile_worker._private_job_queues q
 set locked_by = null, locked_at = null
 from graphile_worker._private_jobs j
 where j.id = $1::bigint and q.id = j.job_queue_id
-  and q.locked_by = $2::text and q.locked_at = $3::timestamptz
+  and q.locked_by = $2::text and q.locked_at = $3::timestamp with time zone
 returning (q.locked_at is null)::boolean as freed
 `
 
 type FreeQueueParams struct {
 	ID       int64
 	WorkerID string
-	LockedAt pgtype.Timestamptz
+	LockedAt time.Time
 }
 
 // The lock that a claim has put on the queue of its job, whatever has become of the
@@ -291,7 +292,7 @@ func (q *Queries) FreeQueue(ctx context.Context, arg FreeQueueParams) ([]bool, e
 
 const FreeQueuesOfLostJobs = `-- name: FreeQueuesOfLostJobs :many
 with lost as (
-  select pg_catalog.unnest($1::text[]) as queue, pg_catalog.unnest($2::timestamptz[]) as locked_at
+  select pg_catalog.unnest($1::text[]) as queue, pg_catalog.unnest($2::timestamp with time zone[]) as locked_at
 ), locked as materialized (
   select q.id, q.queue_name, q.locked_at
   from graphile_worker._private_job_queues q
@@ -316,7 +317,7 @@ from locked k
 
 type FreeQueuesOfLostJobsParams struct {
 	Queues    []string
-	LockedAts []pgtype.Timestamptz
+	LockedAts []time.Time
 	WorkerID  string
 }
 
@@ -350,7 +351,7 @@ func (q *Queries) FreeQueuesOfLostJobs(ctx context.Context, arg FreeQueuesOfLost
 
 const LockedRuns = `-- name: LockedRuns :many
 with outcome as (
-  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::int[]) as attempt, pg_catalog.unnest($4::timestamptz[]) as locked_at
+  select pg_catalog.unnest($2::bigint[]) as id, pg_catalog.unnest($3::int[]) as attempt, pg_catalog.unnest($4::timestamp with time zone[]) as locked_at
 )
 select j.id
 from graphile_worker._private_jobs j
@@ -364,7 +365,7 @@ type LockedRunsParams struct {
 	WorkerID  string
 	Ids       []int64
 	Attempts  []int32
-	LockedAts []pgtype.Timestamptz
+	LockedAts []time.Time
 }
 
 // Those of runs that the statements above should have found.
@@ -395,7 +396,7 @@ func (q *Queries) LockedRuns(ctx context.Context, arg LockedRunsParams) ([]int64
 
 const ReturnJobs = `-- name: ReturnJobs :many
 with outcome as (
-  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamptz[]) as locked_at,
+  select pg_catalog.unnest($1::bigint[]) as id, pg_catalog.unnest($2::int[]) as attempt, pg_catalog.unnest($3::timestamp with time zone[]) as locked_at,
     pg_catalog.unnest($4::text[]) as key, pg_catalog.unnest($5::float8[]) as delay,
     pg_catalog.unnest($6::text[]) as payload
 ), held as materialized (
@@ -417,7 +418,7 @@ with outcome as (
     end,
     payload = coalesce(nullif(h.payload, '')::json, j.payload),
     run_at = case
-      when h.delay > 0::float8 then greatest(j.run_at, coalesce($8::timestamptz, pg_catalog.now()) + h.delay * interval '1 second')
+      when h.delay > 0::float8 then greatest(j.run_at, coalesce($8::timestamp with time zone, pg_catalog.now()) + h.delay * interval '1 second')
       else j.run_at
     end,
     flags = case
@@ -456,12 +457,12 @@ where r.unlocked
 type ReturnJobsParams struct {
 	Ids        []int64
 	Attempts   []int32
-	LockedAts  []pgtype.Timestamptz
+	LockedAts  []time.Time
 	Keys       []string
 	Delays     []float64
 	Payloads   []string
 	WorkerID   string
-	At         pgtype.Timestamptz
+	At         *time.Time
 	KeepQueues bool
 }
 
@@ -519,19 +520,19 @@ set locked_by = null,
   locked_at = null,
   run_at = case
     when $1::boolean
-      then greatest(coalesce($2::timestamptz, pg_catalog.now()), j.run_at) + pg_catalog.exp(least(j.attempts, 10)::float8) * interval '1 second'
+      then greatest(coalesce($2::timestamp with time zone, pg_catalog.now()), j.run_at) + pg_catalog.exp(least(j.attempts, 10)::float8) * interval '1 second'
     else j.run_at
   end
-where j.id = $3::bigint and j.locked_by = $4::text and j.locked_at = $5::timestamptz
+where j.id = $3::bigint and j.locked_by = $4::text and j.locked_at = $5::timestamp with time zone
 returning j.run_at, (j.attempts >= j.max_attempts)::boolean as permanent, (j.locked_at is null)::boolean as unlocked
 `
 
 type UnlockJobParams struct {
 	Waits    bool
-	At       pgtype.Timestamptz
+	At       *time.Time
 	ID       int64
 	WorkerID string
-	LockedAt pgtype.Timestamptz
+	LockedAt time.Time
 }
 
 type UnlockJobRow struct {

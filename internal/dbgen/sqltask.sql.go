@@ -7,8 +7,7 @@ package dbgen
 
 import (
 	"context"
-
-	"github.com/jackc/pgx/v5/pgtype"
+	"time"
 )
 
 const CheckConstraintsNow = `-- name: CheckConstraintsNow :exec
@@ -37,12 +36,12 @@ const EndSession = `-- name: EndSession :exec
 select pg_catalog.pg_terminate_backend(a.pid)
 from pg_catalog.pg_stat_activity a
 where a.pid = $1::int
-  and (a.xact_start = $2::timestamptz or a.query <> '' and pg_catalog.starts_with($3::text, a.query))
+  and (a.xact_start = $2::timestamp with time zone or a.query <> '' and pg_catalog.starts_with($3::text, a.query))
 `
 
 type EndSessionParams struct {
 	Pid        int32
-	Began      pgtype.Timestamptz
+	Began      time.Time
 	Statements string
 }
 
@@ -55,7 +54,7 @@ func (q *Queries) EndSession(ctx context.Context, arg EndSessionParams) error {
 
 const EnterSQLTask = `-- name: EnterSQLTask :one
 
-select pg_catalog.pg_backend_pid() as pid, pg_catalog.now()::timestamptz as began, pg_catalog.txid_current()::bigint as transaction_id,
+select pg_catalog.pg_backend_pid() as pid, pg_catalog.now()::timestamp with time zone as began, pg_catalog.txid_current()::bigint as transaction_id,
   pg_catalog.current_setting('role')::text as session_role,
   pg_catalog.cardinality(array[
     pg_catalog.set_config('gworker.payload', $1::text, true),
@@ -84,7 +83,7 @@ type EnterSQLTaskParams struct {
 
 type EnterSQLTaskRow struct {
 	Pid           int32
-	Began         pgtype.Timestamptz
+	Began         time.Time
 	TransactionID int64
 	SessionRole   string
 	Settings      int32
@@ -121,7 +120,7 @@ select exists (
   select from graphile_worker._private_jobs j
   where j.id = $1::bigint
     and j.locked_by = $2::text
-    and j.locked_at = $3::timestamptz
+    and j.locked_at = $3::timestamp with time zone
     and (j.attempts = $4::int or (j.key is null and j.attempts >= j.max_attempts))
 )::boolean as holds
 `
@@ -129,7 +128,7 @@ select exists (
 type HoldsJobParams struct {
 	ID       int64
 	WorkerID string
-	LockedAt pgtype.Timestamptz
+	LockedAt time.Time
 	Attempt  int32
 }
 

@@ -7,8 +7,7 @@ package dbgen
 
 import (
 	"context"
-
-	"github.com/jackc/pgx/v5/pgtype"
+	"time"
 )
 
 const CompleteInTransaction = `-- name: CompleteInTransaction :one
@@ -17,7 +16,7 @@ with done as (
   delete from graphile_worker._private_jobs j
   where j.id = $1::bigint
     and j.locked_by = $2::text
-    and j.locked_at = $3::timestamptz
+    and j.locked_at = $3::timestamp with time zone
     and (j.attempts = $4::int or (j.key is null and j.attempts >= j.max_attempts))
   returning j.job_queue_id
 ), freed as (
@@ -42,7 +41,7 @@ select (select pg_catalog.count(*) from done)::int as completed, pg_catalog.txid
 type CompleteInTransactionParams struct {
 	ID       int64
 	WorkerID string
-	LockedAt pgtype.Timestamptz
+	LockedAt time.Time
 	Attempt  int32
 }
 

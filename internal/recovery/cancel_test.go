@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/cancel"
 	"github.com/gworker/gworker/internal/job"
@@ -89,7 +87,7 @@ func TestCancelledJobWhoseLockIsTooOld(t *testing.T) {
 	if s := f.cancel(id, "not wanted"); s != cancel.Requested {
 		t.Errorf("the state is %q", s)
 	}
-	if _, err := f.statements.On(f.Pool).ResetOldJobLocks(t.Context(), pgtype.Timestamptz{}); err != nil {
+	if _, err := f.statements.On(f.Pool).ResetOldJobLocks(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	f.wantRow(id, "25|-|not wanted|now")

@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
@@ -112,10 +110,10 @@ func (w *LockWatch) lookForCancelled(ctx context.Context) (int, error) {
 }
 
 // claims are claims as statement arguments.
-func claims(jobs []*job.Claimed) (ids []int64, lockedAts []pgtype.Timestamptz) {
+func claims(jobs []*job.Claimed) (ids []int64, lockedAts []time.Time) {
 	for _, j := range jobs {
 		ids = append(ids, j.ID)
-		lockedAts = append(lockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
+		lockedAts = append(lockedAts, j.Lock.At)
 	}
 	return ids, lockedAts
 }

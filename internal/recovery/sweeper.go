@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/event"
@@ -178,9 +177,9 @@ func (s *Sweeper) nextSweep() time.Duration {
 func (s *Sweeper) resetOldLocks(ctx context.Context) error {
 	s.Events.Emit(event.OldLocksResetStarted{WorkerID: s.WorkerID})
 	q := s.Statements.On(s.Pool)
-	var at pgtype.Timestamptz // null: the database's time
+	var at *time.Time // nil: the database's time
 	if s.Now != nil {
-		at = pgtype.Timestamptz{Time: s.Now(), Valid: true}
+		at = new(s.Now())
 	}
 	jobs, err := q.ResetOldJobLocks(ctx, at)
 	if refusal(err) {
@@ -201,7 +200,7 @@ func (s *Sweeper) resetOldLocks(ctx context.Context) error {
 }
 
 // resetSingly leaves out the jobs that the database refuses to unlock.
-func (s *Sweeper) resetSingly(ctx context.Context, q *dbgen.Queries, at pgtype.Timestamptz) (reset []int64, err error) {
+func (s *Sweeper) resetSingly(ctx context.Context, q *dbgen.Queries, at *time.Time) (reset []int64, err error) {
 	old, err := q.OldJobLocks(ctx, at)
 	if err != nil {
 		return nil, err
@@ -219,7 +218,7 @@ func (s *Sweeper) resetSingly(ctx context.Context, q *dbgen.Queries, at pgtype.T
 }
 
 // resetQueuesSingly leaves out the queues that the database refuses to unlock.
-func (s *Sweeper) resetQueuesSingly(ctx context.Context, q *dbgen.Queries, at pgtype.Timestamptz) (reset []string, err error) {
+func (s *Sweeper) resetQueuesSingly(ctx context.Context, q *dbgen.Queries, at *time.Time) (reset []string, err error) {
 	old, err := q.OldQueueLocks(ctx, at)
 	if err != nil {
 		return nil, err

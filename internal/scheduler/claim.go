@@ -4,8 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/internal/job"
 )
 
@@ -32,16 +30,16 @@ type claim struct {
 	unsent    bool           // it failed before its statement was sent
 	jobs      []*job.Claimed
 	found     found
-	walked    bool               // it walked the jobs in their order, beginning at from
-	took      time.Duration      // its statement
-	scanned   time.Duration      // the scan before
-	answered  bool               // what it took is known, if anything
-	more      bool               // further jobs may be runnable now
-	searched  bool               // jobs were found whose locks the database refuses
-	selects   bool               // it went by more than the order of jobs
-	lockAt    pgtype.Timestamptz // the time that its locks name, where it is not the database's
-	void      bool               // it was undone before anything came of it
-	stale     bool               // the connection had died before, which says nothing of the database
+	walked    bool          // it walked the jobs in their order, beginning at from
+	took      time.Duration // its statement
+	scanned   time.Duration // the scan before
+	answered  bool          // what it took is known, if anything
+	more      bool          // further jobs may be runnable now
+	searched  bool          // jobs were found whose locks the database refuses
+	selects   bool          // it went by more than the order of jobs
+	lockAt    *time.Time    // the time that its locks name, where it is not the database's
+	void      bool          // it was undone before anything came of it
+	stale     bool          // the connection had died before, which says nothing of the database
 	err       error
 }
 

@@ -256,8 +256,8 @@ func (cc *claimConn) readClaim(results pgx.BatchResults, c *claim) (*claimedRows
 	if err != nil {
 		return nil, fmt.Errorf("statement ClaimJobs: %w", err)
 	}
-	if c.lockAt.Valid {
-		lockedAt = c.lockAt.Time
+	if c.lockAt != nil {
+		lockedAt = *c.lockAt
 	}
 	claimed := &claimedRows{workerID: cc.h.workerID, lockedAt: lockedAt}
 	if c.selects {

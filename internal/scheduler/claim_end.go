@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
@@ -229,7 +228,7 @@ func unchangedArgs(runs []runResult) (p dbgen.LockUnchangedJobsParams) {
 		case kind == job.Completed, kind == job.Failed, (kind == job.Returned || kind == job.Snoozed) && delay(e.outcome, 0) > 0:
 			p.Ids = append(p.Ids, e.job.ID)
 			p.Attempts = append(p.Attempts, int32(e.job.Lock.Attempt))
-			p.RunAts = append(p.RunAts, pgtype.Timestamptz{Time: e.job.RunAt, Valid: true})
+			p.RunAts = append(p.RunAts, e.job.RunAt)
 		}
 	}
 	return p

@@ -4,8 +4,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/scheduler"
 )
@@ -15,7 +13,7 @@ func (f *fixture) selectJobs(t *testing.T, p dbgen.ClaimSelectedJobsParams) (ids
 	t.Helper()
 	p.WorkerID = "someone"
 	p.ForbiddenFlags, p.AcceptedFlags = []string{}, []string{}
-	p.At, p.LockAt = pgtype.Timestamptz{}, pgtype.Timestamptz{}
+	p.At, p.LockAt = nil, nil
 	rows, err := dbgen.New(f.config.Database).ClaimSelectedJobs(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)

@@ -3,8 +3,6 @@ package scheduler
 import (
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // clock is what a worker goes by instead of the database's clock.
@@ -19,9 +17,9 @@ type clock struct {
 // writes into locked_at. That one is part of what tells one claim from another,
 // so it moves on by PostgreSQL's microsecond at least, even where a clock stands
 // still or is set back.
-func (c *clock) claim() (at, lockAt pgtype.Timestamptz) {
+func (c *clock) claim() (at, lockAt *time.Time) {
 	if c.now == nil {
-		return at, lockAt
+		return nil, nil
 	}
 	now := c.now()
 	c.mu.Lock()
@@ -31,5 +29,5 @@ func (c *clock) claim() (at, lockAt pgtype.Timestamptz) {
 		lock = c.last.Add(time.Microsecond)
 	}
 	c.last = lock
-	return pgtype.Timestamptz{Time: now, Valid: true}, pgtype.Timestamptz{Time: lock, Valid: true}
+	return &now, &lock
 }

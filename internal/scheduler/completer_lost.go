@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
@@ -27,7 +25,7 @@ func (o *outcomes) lost(ctx context.Context, lost []runResult) (left []runResult
 			e.outcome.Kind, e.reported = job.Lost, true
 			left = append(left, e)
 			p.Queues = append(p.Queues, e.job.Queue)
-			p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true})
+			p.LockedAts = append(p.LockedAts, e.job.Lock.At)
 		}
 	}
 	if len(left) == 0 {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
@@ -126,7 +124,7 @@ func (o *outcomes) haveLocks(ctx context.Context, runs []runResult) ([]bool, err
 	p := dbgen.LostJobsParams{WorkerID: o.workerID}
 	for _, e := range runs {
 		p.Ids = append(p.Ids, e.job.ID)
-		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true})
+		p.LockedAts = append(p.LockedAts, e.job.Lock.At)
 	}
 	gone, err := o.queries.LostJobs(ctx, p)
 	if err != nil {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
@@ -109,10 +107,10 @@ func (c *claimer) rows(ctx context.Context, limit int, from cursor) (*claimedRow
 // recoverLostClaim finds the jobs of a claim that took effect although its answer was lost.
 // known are the jobs that this worker has.
 func (c *claimer) recoverLostClaim(ctx context.Context, known []*job.Claimed) ([]*job.Claimed, error) {
-	p := dbgen.ListLockedJobsParams{WorkerID: c.workerID, Known: []int64{}, LockedAts: []pgtype.Timestamptz{}}
+	p := dbgen.ListLockedJobsParams{WorkerID: c.workerID, Known: []int64{}, LockedAts: []time.Time{}}
 	for _, j := range known {
 		p.Known = append(p.Known, j.ID)
-		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
+		p.LockedAts = append(p.LockedAts, j.Lock.At)
 	}
 	rows, err := c.queries.ListLockedJobs(ctx, p)
 	if err != nil {

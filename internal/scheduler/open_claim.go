@@ -4,8 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
 )
@@ -26,7 +24,7 @@ type openClaim struct {
 	jobs  []*active
 	since time.Time // when the claim's answer was here
 	// lockAt is the time that locks name where it is not the transaction's.
-	lockAt pgtype.Timestamptz
+	lockAt *time.Time
 
 	state openClaimState
 	// left counts the jobs whose end would be written with the claim's.
@@ -54,7 +52,7 @@ type ending struct {
 	spill   []*active
 	ask     []int64 // those of spill whose rows somebody may wait for
 	dropped int     // jobs that had not started
-	lockAt  pgtype.Timestamptz
+	lockAt  *time.Time
 }
 
 // takes puts the claim's jobs into the slots' queue. It reports false, and does

@@ -3,8 +3,6 @@ package scheduler
 import (
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
 )
@@ -57,10 +55,10 @@ func failColumns(runs []runResult) failedColumns {
 }
 
 // lockedAts are the times that their locks name.
-func lockedAts(runs []runResult) []pgtype.Timestamptz {
-	at := make([]pgtype.Timestamptz, len(runs))
+func lockedAts(runs []runResult) []time.Time {
+	at := make([]time.Time, len(runs))
 	for i, e := range runs {
-		at[i] = pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true}
+		at[i] = e.job.Lock.At
 	}
 	return at
 }
@@ -92,12 +90,12 @@ func delay(o job.Outcome, without float64) float64 {
 	return max(0, o.Delay.Seconds())
 }
 
-// timeOf is the present time for statements: null for the database's own.
-func timeOf(now func() time.Time) pgtype.Timestamptz {
+// timeOf is the present time for statements: nil for the database's own.
+func timeOf(now func() time.Time) *time.Time {
 	if now == nil {
-		return pgtype.Timestamptz{}
+		return nil
 	}
-	return pgtype.Timestamptz{Time: now(), Valid: true}
+	return new(now())
 }
 
 // errorText is an error as PostgreSQL can store it.

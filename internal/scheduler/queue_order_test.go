@@ -67,7 +67,7 @@ func first[T any](rows []T) (row T) {
 func complete(ctx context.Context, q *dbgen.Queries, worker string, id int64, lockedAt pgtype.Timestamptz, took func(int64)) error {
 	took(id) // nobody else has one of this queue now
 	_, err := q.CompleteJobs(ctx, dbgen.CompleteJobsParams{
-		Ids: []int64{id}, Attempts: []int32{1}, LockedAts: []pgtype.Timestamptz{lockedAt}, WorkerID: worker,
+		Ids: []int64{id}, Attempts: []int32{1}, LockedAts: []time.Time{lockedAt.Time}, WorkerID: worker,
 	})
 	return err
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
@@ -124,7 +122,7 @@ func (o *outcomes) instead(ctx context.Context, e *runResult, refusal error) (ok
 
 // deletePlainly completes a job although a rule is against the usual statement.
 func (o *outcomes) deletePlainly(ctx context.Context, e *runResult) (ok, freed bool, err error) {
-	lockedAt := pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true}
+	lockedAt := e.job.Lock.At
 	rows, err := o.queries.DeleteJob(ctx, dbgen.DeleteJobParams{
 		ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt, Attempt: int32(e.job.Lock.Attempt),
 	})
@@ -150,7 +148,7 @@ func (o *outcomes) freeQueueOf(ctx context.Context, e *runResult) (ok, freed boo
 
 // unlock gives the lock back and writes nothing else.
 func (o *outcomes) unlock(ctx context.Context, e *runResult, refusal error) (ok, freed bool, err error) {
-	lockedAt := pgtype.Timestamptz{Time: e.job.Lock.At, Valid: true}
+	lockedAt := e.job.Lock.At
 	for _, waits := range []bool{true, false} {
 		rows, err := o.queries.UnlockJob(ctx, dbgen.UnlockJobParams{
 			ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt, Waits: waits, At: timeOf(o.now),

@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"github.com/jackc/pgx/v5/pgtype"
+	"time"
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
@@ -81,7 +80,7 @@ func (cc *claimConn) salvage(ctx context.Context, oc *openClaim, e ending) (kept
 }
 
 // lockAll writes locks, one by one if they are refused together.
-func (cc *claimConn) lockAll(ctx context.Context, ids []int64, lockAt pgtype.Timestamptz) (kept map[int64]bool, refused map[int64]error, err error) {
+func (cc *claimConn) lockAll(ctx context.Context, ids []int64, lockAt *time.Time) (kept map[int64]bool, refused map[int64]error, err error) {
 	queries := cc.h.config.Statements.On(cc.conn)
 	kept, refused = map[int64]bool{}, map[int64]error{}
 	lock := func(ids []int64) error {
@@ -248,6 +247,6 @@ func appendRelock(p *dbgen.RelockJobsParams, j *job.Claimed) {
 	p.Ids = append(p.Ids, j.ID)
 	p.Attempts = append(p.Attempts, int32(j.Lock.Attempt))
 	p.Revisions = append(p.Revisions, int32(j.Revision))
-	p.RunAts = append(p.RunAts, pgtype.Timestamptz{Time: j.RunAt, Valid: true})
-	p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
+	p.RunAts = append(p.RunAts, j.RunAt)
+	p.LockedAts = append(p.LockedAts, j.Lock.At)
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
@@ -67,7 +65,7 @@ func (l *loop) checkLocks(ctx context.Context) {
 	p := dbgen.LostJobsParams{WorkerID: l.config.WorkerID}
 	for _, j := range jobs {
 		p.Ids = append(p.Ids, j.ID)
-		p.LockedAts = append(p.LockedAts, pgtype.Timestamptz{Time: j.Lock.At, Valid: true})
+		p.LockedAts = append(p.LockedAts, j.Lock.At)
 	}
 	began := time.Now()
 	l.background.run(func() func() {

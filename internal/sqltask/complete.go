@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
@@ -26,7 +24,7 @@ func (c *Completer) Ruled() { c.ruled.Store(true) }
 // Complete deletes the row of a job if its lock is the claim's, and reports whether it
 // was. transaction is what the database can be asked about later.
 func (c *Completer) Complete(ctx context.Context, queries *dbgen.Queries, j *job.Claimed) (transaction int64, completed bool, err error) {
-	attempt, lockedAt := int32(j.Lock.Attempt), pgtype.Timestamptz{Time: j.Lock.At, Valid: true}
+	attempt, lockedAt := int32(j.Lock.Attempt), j.Lock.At
 	if !c.ruled.Load() {
 		row, err := queries.CompleteInTransaction(ctx, dbgen.CompleteInTransactionParams{
 			ID: j.ID, Attempt: attempt, WorkerID: j.Lock.By, LockedAt: lockedAt,

@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/dbgen"
@@ -132,7 +131,7 @@ type begun struct {
 	role string // of the session, which the pool may have set
 	// pid and at tell the server process and the transaction.
 	pid int32
-	at  pgtype.Timestamptz
+	at  time.Time
 }
 
 // enter begins the transaction on a connection whose session is in order. Where another
@@ -249,7 +248,7 @@ func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, b *begun, j *jo
 func holdsJob(j *job.Claimed) dbgen.HoldsJobParams {
 	return dbgen.HoldsJobParams{
 		ID: j.ID, WorkerID: j.Lock.By, Attempt: int32(j.Lock.Attempt),
-		LockedAt: pgtype.Timestamptz{Time: j.Lock.At, Valid: true},
+		LockedAt: j.Lock.At,
 	}
 }
 

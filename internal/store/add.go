@@ -72,7 +72,7 @@ func explained(err error) error {
 // Add adds one job.
 func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
 	row, err := q.AddJob(ctx, dbgen.AddJobParams{
-		Task: s.Task, Payload: string(s.Payload), Queue: given(s.Queue), RunAt: timestamp(s.RunAt),
+		Task: s.Task, Payload: string(s.Payload), Queue: given(s.Queue), RunAt: givenTime(s.RunAt),
 		MaxAttempts: givenInt(s.MaxAttempts), Key: given(s.Key), Priority: int32(s.Priority),
 		Flags: s.Flags, KeyMode: s.KeyMode,
 	})
@@ -109,7 +109,7 @@ func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) 
 	}
 	for i, s := range specs {
 		args.Tasks[i], args.Payloads[i], args.Queues[i] = s.Task, string(s.Payload), s.Queue
-		args.RunAts[i], args.MaxAttempts[i], args.Keys[i] = timestamp(s.RunAt), int32(s.MaxAttempts), s.Key
+		args.RunAts[i], args.MaxAttempts[i], args.Keys[i] = Timestamp(s.RunAt), int32(s.MaxAttempts), s.Key
 		args.Priorities[i] = int32(s.Priority)
 		if len(s.Flags) > 0 {
 			flags, err := json.Marshal(s.Flags)
@@ -193,6 +193,14 @@ func givenInt(n int) *int32 {
 	return &v
 }
 
-func timestamp(t time.Time) pgtype.Timestamptz {
+func givenTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// Timestamp is a time in a list whose elements may be null, as the zero time is.
+func Timestamp(t time.Time) pgtype.Timestamptz {
 	return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()}
 }

@@ -85,7 +85,7 @@ func (ins *Inserter) insert(ctx context.Context, s Spec, notify bool) (insertedR
 	}
 	plain := dbgen.AddPlainParams{
 		Announce: notify, Task: s.Task, Queue: given(s.Queue), Payload: string(s.Payload),
-		RunAt: timestamp(s.RunAt), MaxAttempts: givenInt(s.MaxAttempts), Priority: int32(s.Priority),
+		RunAt: givenTime(s.RunAt), MaxAttempts: givenInt(s.MaxAttempts), Priority: int32(s.Priority),
 		Flags: given(flags),
 	}
 	switch {
@@ -184,7 +184,7 @@ func manyArgs(specs []Spec) (dbgen.AddManyParams, error) {
 		if s.Queue != "" {
 			args.Queues[i] = queues.number(s.Queue, &args.QueueNames)
 		}
-		args.Payloads[i], args.RunAts[i] = string(s.Payload), timestamp(s.RunAt)
+		args.Payloads[i], args.RunAts[i] = string(s.Payload), Timestamp(s.RunAt)
 		args.MaxAttempts[i], args.Priorities[i] = int32(s.MaxAttempts), int32(s.Priority)
 		flags, err := flagsObject(s.Flags)
 		if err != nil {

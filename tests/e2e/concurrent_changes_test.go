@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
@@ -43,7 +42,7 @@ type rowRace struct {
 	pool   *pgxpool.Pool
 	client *gworker.Client
 	id     int64
-	lock   pgtype.Timestamptz
+	lock   time.Time
 }
 
 const racingWorker = "gworker_race"
@@ -74,20 +73,20 @@ var ends = map[string]struct {
 }{
 	"complete": {left: "gone", end: func(r *rowRace, tx pgx.Tx) error {
 		ids, err := dbgen.New(tx).CompleteJobs(r.t.Context(), dbgen.CompleteJobsParams{
-			Ids: []int64{r.id}, Attempts: []int32{1}, LockedAts: []pgtype.Timestamptz{r.lock}, WorkerID: racingWorker,
+			Ids: []int64{r.id}, Attempts: []int32{1}, LockedAts: []time.Time{r.lock}, WorkerID: racingWorker,
 		})
 		return oneRow(len(ids), err)
 	}},
 	"fail": {left: "1 k - x no", end: func(r *rowRace, tx pgx.Tx) error {
 		rows, err := dbgen.New(tx).FailJobs(r.t.Context(), dbgen.FailJobsParams{
-			Ids: []int64{r.id}, Attempts: []int32{1}, LockedAts: []pgtype.Timestamptz{r.lock}, WorkerID: racingWorker,
+			Ids: []int64{r.id}, Attempts: []int32{1}, LockedAts: []time.Time{r.lock}, WorkerID: racingWorker,
 			Errors: []string{"no"}, Delays: []float64{-1}, Finals: []bool{false}, Payloads: []string{""},
 		})
 		return oneRow(len(rows), err)
 	}},
 	"return": {left: "0 k - x", end: func(r *rowRace, tx pgx.Tx) error {
 		rows, err := dbgen.New(tx).ReturnJobs(r.t.Context(), dbgen.ReturnJobsParams{
-			Ids: []int64{r.id}, Attempts: []int32{1}, LockedAts: []pgtype.Timestamptz{r.lock}, WorkerID: racingWorker,
+			Ids: []int64{r.id}, Attempts: []int32{1}, LockedAts: []time.Time{r.lock}, WorkerID: racingWorker,
 			Keys: []string{"k"}, Delays: []float64{0}, Payloads: []string{""},
 		})
 		return oneRow(len(rows), err)
