@@ -47,18 +47,16 @@ type ClientConfig struct {
 	// statement is prepared once per connection.
 	NoPreparedStatements bool
 
-	// BeforeAdd are asked, in order, about each job that AddJob and AddJobs are
-	// to add, on the caller's goroutine, before anything is sent to the
-	// database: inside a transaction, too. Each may change the spec, whose Flags
-	// are a copy and whose Payload is the caller's own value. An error fails the
-	// call, and nothing is added; ErrAddSkipped leaves this job out. A panic is
-	// an error. Jobs that are added by SQL do not pass through it.
+	// BeforeAdd are called, in order, for each job of AddJob and AddJobs, also inside a
+	// transaction: on the caller's goroutine, before anything is sent to the database.
+	// Each may change the spec, whose Flags are a copy and whose Payload is the caller's
+	// value. An error fails the call, and nothing is added; ErrAddSkipped leaves this
+	// job out. A panic is an error. They are not called for jobs that are added by SQL.
 	BeforeAdd []func(ctx context.Context, spec *JobSpec) error
 }
 
-// JobAdder is what adds and removes jobs: a Client, or a TxClient for one
-// transaction. Code that adds jobs can take a JobAdder and leave the choice to
-// its caller.
+// JobAdder adds and removes jobs: it is a Client, or a TxClient for one transaction. Code
+// that adds jobs can take a JobAdder and leave the choice to its caller.
 type JobAdder interface {
 	// AddJob adds a job and returns it as stored: see [Client.AddJob].
 	AddJob(ctx context.Context, spec JobSpec) (*JobRow, error)
@@ -70,24 +68,24 @@ type JobAdder interface {
 	RemoveJob(ctx context.Context, key string) (*JobRow, error)
 }
 
-// Client adds, removes, lists and changes jobs, and looks after the queue. It is
-// safe for concurrent use.
+// Client adds, removes, lists and changes jobs, and administers the queue. It is safe for
+// concurrent use.
 type Client struct {
 	operations
 	pool       *pgxpool.Pool
 	ownsPool   bool
 	dialer     *dial.Dialer   // of its own pool
 	statements *statement.Set // run only on a schema that this version may work on
-	unchecked  *statement.Set // the same, for those who have looked themselves
+	unchecked  *statement.Set // the same, without that check
 	schema     *schemaState
 	options    statement.Options
 	ownTasks   []string // of the worker that made it, if one did
 	announcer  *announce.Announcer
 }
 
-// TxClient adds, removes, lists and changes jobs inside one transaction: they
-// exist exactly if it commits, and workers hear of them then. It may be used as its transaction
-// may be, by one goroutine at a time.
+// TxClient adds, removes, lists and changes jobs inside one transaction: jobs exist if, and
+// only if, it commits, and are then announced to workers. Like its transaction, it may be
+// used by one goroutine at a time.
 type TxClient struct{ operations }
 
 var (
@@ -127,8 +125,8 @@ func NewClient(config ClientConfig) (*Client, error) {
 	return c, nil
 }
 
-// newClient makes a client on a pool. trouble is told of errors that make all
-// connections doubtful.
+// newClient makes a client on a pool. trouble is called with errors that cast doubt on all
+// connections.
 func newClient(pool *pgxpool.Pool, options statement.Options, trouble func(error)) *Client {
 	set := statement.NewSet(options)
 	state := &schemaState{name: options.Schema.String(), asText: options.Unprepared || goesAsText(pool)}
@@ -141,10 +139,9 @@ func newClient(pool *pgxpool.Pool, options statement.Options, trouble func(error
 	}
 }
 
-// Close waits until workers have been told of the jobs that were added, and closes the
-// client's own pool. It takes 5 s at most, also where the server does not answer; calls
-// that are under way then fail. A pool that was given to it stays open: close the
-// client before such a pool.
+// Close waits until all added jobs are announced to workers, and closes the client's own
+// pool. It takes at most 5 s, even if the server does not answer; calls that are in progress
+// then fail. A pool that was given to the client stays open: close the client first.
 func (c *Client) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -174,8 +171,8 @@ func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
 	}}
 }
 
-// operations is the one implementation of JobAdder, and of what client_admin.go and
-// client_list.go add to it, on whatever queries run.
+// operations implements JobAdder and the methods in client_admin.go and client_list.go, on a
+// pool or a transaction.
 type operations struct {
 	queries  *dbgen.Queries
 	reads    reads
@@ -185,8 +182,7 @@ type operations struct {
 	holder   holder           // the worker whose client it is; else nil
 }
 
-// due fills in the run time of a job that is due now, where that is not the
-// database's to say.
+// due fills in the run time of a job that is due now, if the client has its own clock.
 func (c *operations) due(s *store.Spec) {
 	if c.now != nil && s.RunAt.IsZero() {
 		s.RunAt = c.now()
@@ -218,10 +214,10 @@ func (c *operations) addAll(ctx context.Context, specs []store.Spec, preserve bo
 // with a *FieldError before the database is asked. A job that an interceptor
 // skips is an error, ErrAddSkipped (see ClientConfig.BeforeAdd).
 //
-// A Client returns once the job is committed. Workers hear of it with the commit,
-// or, while this client adds many, within a few milliseconds, together with the
-// others (docs/adding.md). A notification that cannot be sent is no error: workers
-// find the job by polling.
+// A Client returns once the job is committed. The commit announces the job to workers or,
+// while this client adds many jobs, a notification for several of them follows within a few
+// milliseconds (docs/adding.md). It is not an error if that cannot be sent: workers find the
+// job by polling.
 func (c *operations) AddJob(ctx context.Context, spec JobSpec) (*JobRow, error) {
 	given := spec.Task
 	spec, err := c.beforeAdd(ctx, spec)
@@ -252,14 +248,12 @@ func ofTask(name string) string {
 // returns them as stored, in the order of the specs. All specs with a Key must have
 // the same KeyMode, KeyReplace or KeyPreserveRunAt, and no two the same Key.
 //
-// In one rare case there are fewer rows than specs: if another session holds the
-// row of a spec's key at that very moment. The error is then ErrKeyBusy, and only
-// the returned jobs were added; in a caller's transaction, the caller decides whether
-// to commit those.
+// In one rare case there are fewer rows than specs: if another session has locked the row
+// of a spec's key at that moment. Then the error is ErrKeyBusy, and only the returned jobs
+// were added; in a caller's transaction, the caller decides whether to commit them.
 //
-// There are fewer rows, too, if interceptors skip some of the specs (see
-// ClientConfig.BeforeAdd). The error is ErrAddSkipped then, and the other jobs
-// were added.
+// There are also fewer rows if interceptors skip some of the specs (see
+// ClientConfig.BeforeAdd). Then the error is ErrAddSkipped, and the other jobs were added.
 func (c *operations) AddJobs(ctx context.Context, specs []JobSpec) ([]*JobRow, error) {
 	if len(specs) == 0 {
 		return nil, nil

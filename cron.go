@@ -16,9 +16,8 @@ const maxCronIdentifierLength = 512
 // CronConfig says which jobs a worker adds at which times. Without entries cron
 // is off, until Worker.AddCronItem adds one.
 //
-// Any number of workers, also Node's and Rust's, may have the same entries: each
-// minute of an entry adds one job. Workers tell entries apart by their
-// identifiers, so the same identifier means the same entry everywhere.
+// Any number of workers, of any runtime, may have the same entries: each minute of an entry
+// adds one job. Entries are the same if their identifiers are.
 type CronConfig struct {
 	// Crontab is the text of a crontab, in the format of docs/cron.md; that is
 	// Node's, with time zones.
@@ -37,8 +36,8 @@ type CronItem struct {
 	// a field can be.
 	Schedule string
 
-	// TimeZone is where the times of Schedule are: a name of the IANA database,
-	// such as Europe/Paris. "" means UTC. Names are looked up in the system's
+	// TimeZone is the time zone of Schedule: a name of the IANA database, such as
+	// Europe/Paris. "" means UTC. Names are looked up in the system's
 	// database; a program for systems without one imports time/tzdata.
 	TimeZone string
 
@@ -46,19 +45,18 @@ type CronItem struct {
 	// characters. This worker need not have it.
 	Task string
 
-	// Identifier is the name under which the database remembers when the entry
-	// was last scheduled: up to 512 characters. "" means Task. Two entries for
-	// one task need different ones. Under a new name an entry is a new one.
+	// Identifier is the name under which the database stores when the entry was last
+	// scheduled: up to 512 characters. "" means Task. Two entries for one task need
+	// different ones. An entry whose identifier changes is a new entry.
 	Identifier string
 
-	// Payload is what the jobs get, any value that encoding/json marshals to an
+	// Payload is the payload of the jobs, any value that encoding/json marshals to an
 	// object. The member _cron is added to it, see CronPayload. nil means {}.
 	Payload any
 
-	// Fill is how far back minutes are made up for that passed while no worker
-	// ran: at start, the jobs of the missed minutes are added one by one. Nothing
-	// is made up for from before the entry was first known. 0 means nothing at
-	// all.
+	// Fill is how far back missed minutes are backfilled: a worker that starts adds the
+	// jobs of the minutes that passed while no worker ran, oldest first, but not of
+	// minutes before the entry was first known. 0 means no backfill.
 	Fill time.Duration
 
 	// MaxAttempts is how often each job is tried: 1 to 32767. 0 means the
@@ -68,8 +66,8 @@ type CronItem struct {
 	// Queue names a queue whose jobs run one after another. "" means none.
 	Queue string
 
-	// Key is a job key: while the job of an earlier minute has not run, the next
-	// one takes its place. "" means no key, so that jobs add up.
+	// Key is a job key: if the job of an earlier minute has not run, the next one
+	// replaces it. "" means no key, so that jobs accumulate.
 	Key string
 
 	// KeyMode is KeyReplace or KeyPreserveRunAt. "" means KeyReplace.
@@ -102,7 +100,7 @@ type CronPayload struct {
 type CronRun struct {
 	// Time is the minute at which the entry was due.
 	Time time.Time `json:"ts"`
-	// Backfilled is true if the minute was missed, and made up for later.
+	// Backfilled is true if the minute was missed, and its job added later.
 	Backfilled bool `json:"backfilled"`
 }
 

@@ -85,9 +85,9 @@ func (s *Severity) UnmarshalText(text []byte) error { return (*doctor.Severity)(
 // with them. It reads only, and works on a database without the schema too. It
 // needs one connection of the pool, and a second one for a moment.
 //
-// What cannot be found out, for want of rights for example, is a finding. The
-// error is for what ends the examination, such as a lost connection; the Report
-// then holds what was found before.
+// A check that cannot be made, for example without the necessary rights, is a finding. The
+// error is for what ends the examination, such as a lost connection; the Report then has
+// what was found before.
 func (c *Client) Doctor(ctx context.Context) (Report, error) {
 	if err := c.reach(ctx); err != nil {
 		return Report{}, err

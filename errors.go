@@ -10,17 +10,16 @@ import (
 )
 
 var (
-	// ErrJobNotFound is returned where a job was named that does not exist.
+	// ErrJobNotFound is returned for a job that does not exist.
 	ErrJobNotFound = store.ErrNotFound
 
-	// ErrKeyBusy is returned when a job could not be added because another
-	// session held the row of its key at that moment. Trying again is safe.
+	// ErrKeyBusy is returned when a job could not be added because another session had
+	// locked the row of its key at that moment. Trying again is safe.
 	ErrKeyBusy = store.ErrKeyBusy
 
-	// ErrNotInstalled is returned where jobs are added or removed in a database
-	// that has no queue in the client's schema. Clients do not install it by
-	// themselves, as they may have no right to: Client.Migrate does, and workers
-	// do when they start.
+	// ErrNotInstalled is returned when the database has no queue in the client's schema.
+	// Clients do not install one by themselves, as they may lack the rights:
+	// Client.Migrate does, and workers do when they start.
 	ErrNotInstalled = store.ErrNotInstalled
 
 	// ErrShutdown is the cause (see [context.Cause]) of a handler's context that
@@ -28,10 +27,10 @@ var (
 	// Config.GracefulShutdownAbortTimeout allows.
 	ErrShutdown = scheduler.ErrShutdown
 
-	// ErrShutdownTimeout is returned by Run and RunOnce where Config.ShutdownTimeout
-	// is over and a function of the caller's that the worker has called - an
-	// observer, or one that a claim has asked - does not return. A handler that
-	// does not is given up before, without an error.
+	// ErrShutdownTimeout is returned by Run and RunOnce when Config.ShutdownTimeout is
+	// over and a function of the caller's, such as an observer or ForbiddenFlagsFunc,
+	// has not returned. Handlers that have not returned are given up before, without an
+	// error.
 	ErrShutdownTimeout = errors.New("a function that the worker has called did not return within ShutdownTimeout")
 
 	// ErrBreakingMigration is returned by Run when another process has applied
@@ -62,17 +61,16 @@ func problem(field, format string, args ...any) error {
 	return &FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}
 }
 
-// The errors that come from deep inside. Package gworkertype declares them and has more of
-// their kind, such as *gworkertype.MissingObjectsError.
+// Errors of package gworkertype, which has more, such as *gworkertype.MissingObjectsError.
 type (
 	// A StatementTimeoutError is the error of one of gworker's own statements that
 	// did not end within StatementTimeout. It names the statement.
 	StatementTimeoutError = gworkertype.StatementTimeoutError
 
-	// A PanicError is what a panic of the program's own code becomes: of a handler's,
-	// the failure of its job. Value is what it panicked with and Stack is where. The
-	// error's text is short, "panic: " and the value's text; the job's last error is
-	// that text and the stack.
+	// A PanicError is a panic of the program's own code; a handler's is the failure of
+	// its job. Value is the value of the panic, and Stack its stack. The error's text is
+	// short, "panic: " and the value's text; the job's last error is that text and the
+	// stack.
 	PanicError = gworkertype.PanicError
 
 	// An IncompatibleSchemaError is returned when the schema holds a breaking

@@ -20,12 +20,12 @@ type BeforeRunDecision struct {
 	// returned it: the attempt fails, and Snooze and Discard count.
 	Err error
 
-	// Skip completes the job without calling its handler: its row is deleted.
-	// To leave a job for later there is Err: gworker.Snooze(d).
+	// Skip completes the job without calling its handler: its row is deleted. To run it
+	// later, set Err to gworker.Snooze(d).
 	Skip bool
 
-	// Payload, if not nil, is what the job runs with, in place of its stored
-	// payload, which stays as it is.
+	// Payload, if not nil, replaces the payload for this run. The stored payload does
+	// not change.
 	Payload json.RawMessage
 }
 
@@ -41,9 +41,8 @@ type RunResult struct {
 // An AfterRunDecision is what one of Config.AfterRun decides about a job that
 // has run. The zero value leaves the result as it is.
 type AfterRunDecision struct {
-	// Err takes the place of the run's own result: the attempt fails, and Snooze
-	// and Discard count. To keep what is left of a batch, it must wrap the
-	// *BatchError.
+	// Err replaces the run's own result: the attempt fails, and Snooze and Discard count.
+	// To keep only the failed elements of a batch, it must wrap the *BatchError.
 	Err error
 
 	// Complete completes the job although it failed.
@@ -101,7 +100,7 @@ var (
 	errSettled    = errors.New("the job was completed by an earlier call of its SQL task in this run")
 )
 
-// ownJob refuses jobs that middleware has made up.
+// ownJob refuses a job that middleware has passed in place of its own.
 func ownJob(next Handler) Handler {
 	return func(ctx context.Context, raw *RawJob) error {
 		if raw == nil || raw.run == nil {

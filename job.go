@@ -63,10 +63,8 @@ func jobRows(rows []*job.Row) []*JobRow {
 	return public
 }
 
-// Job is a job as its handler gets it. T is the type of the payload.
-//
-// A Job belongs to its handler's call; it must not be used after the handler
-// has returned.
+// Job is a job as its handler gets it. T is the type of the payload. It must not be used
+// after the handler has returned.
 type Job[T any] struct {
 	// JobRow is the row as it was when the job was claimed. Its own Payload
 	// field, reachable as job.JobRow.Payload, is the stored JSON.
@@ -83,9 +81,9 @@ type Job[T any] struct {
 // RawJob is a job whose payload is left as the JSON text that is stored.
 type RawJob = Job[json.RawMessage]
 
-// Logger returns the worker's logger, see Config.Logger, with the attributes
-// job_id, task and attempt of this job. It is never nil; a job that no worker made
-// has slog.Default().
+// Logger returns the worker's logger, see Config.Logger, with the attributes job_id, task and
+// attempt of this job. It is never nil; a job that was not made by a worker has
+// slog.Default().
 func (j *Job[T]) Logger() *slog.Logger {
 	if j.env == nil {
 		return slog.Default()

@@ -23,30 +23,29 @@ var ErrListenerRunning = listener.ErrRunning
 
 // ListenerConfig configures a Listener. Only Channels must be given.
 type ListenerConfig struct {
-	// Pool is where the configuration of the connection comes from; the pool
-	// stays the caller's to close. The listener has a connection of its own
-	// outside of the pool, made as the pool's are: with BeforeConnect, AfterConnect,
-	// and PrepareConn or BeforeAcquire once. It is kept as long as it works,
-	// whatever the pool's lifetimes are. nil means DatabaseURL.
+	// Pool has the configuration of the connection; the caller closes it. The listener's
+	// connection is not one of the pool's, but is made like them: with BeforeConnect,
+	// AfterConnect, and then, once, PrepareConn or BeforeAcquire. It is kept as long as
+	// it works, whatever lifetimes the pool has. nil means DatabaseURL.
 	Pool *pgxpool.Pool
 
 	// DatabaseURL is a connection string in URL or keyword form. It must be
 	// empty if Pool is given. Empty without a Pool means libpq's PG*
-	// environment variables. It must lead to a real session: behind a
-	// transaction-pooling proxy nothing arrives.
+	// environment variables. It must not lead through a transaction-pooling proxy, behind
+	// which no notification arrives.
 	DatabaseURL string
 
-	// Channels are the names to listen to, 1 to 63 bytes each, as they are:
-	// they are quoted where needed, and so upper case stays upper case.
+	// Channels are the names to listen to, 1 to 63 bytes each, unquoted: upper case stays
+	// upper case.
 	Channels []string
 
-	// OnState is told of each change, in order, from Run's goroutine. It must
-	// not block: nothing is read meanwhile. nil means that only Logger gets them.
+	// OnState is called with each change, in order, on Run's goroutine. It must not
+	// block, since nothing is read meanwhile. It may be nil.
 	OnState func(ListenerState)
 
-	// Logger gets each change too: lost connections at warn, the others at debug.
-	// nil means slog.Default(), as it is when NewListener is called. For no log at
-	// all, give slog.New(slog.DiscardHandler). A panic in its handler costs the line.
+	// Logger gets each change, too: lost connections at warn, the others at debug. nil
+	// means slog.Default() at the time of NewListener. For no log, use
+	// slog.New(slog.DiscardHandler). If its handler panics, the line is lost.
 	Logger *slog.Logger
 
 	// Buffer is how many distinct notifications are kept while the consumer is
@@ -152,7 +151,7 @@ func (c ListenerConfig) onState() func(listener.State) {
 	line := func(level slog.Level, message string, attrs ...slog.Attr) {
 		if log.enabled(level) {
 			attrs = append(attrs, logattr.List("channels", channels))
-			_ = log.write(context.Background(), level, message, attrs...) // nobody else is there to be told
+			_ = log.write(context.Background(), level, message, attrs...) // there is nowhere to report an error
 		}
 	}
 	return func(changed listener.State) {
@@ -171,7 +170,7 @@ func (c ListenerConfig) onState() func(listener.State) {
 	}
 }
 
-// listenerConnect is how a listener of its own opens its connection.
+// listenerConnect is how a listener without a pool opens its connection.
 func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, error), error) {
 	if config.Pool != nil {
 		if config.DatabaseURL != "" {
@@ -192,16 +191,14 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 	}, nil
 }
 
-// Run listens until ctx ends and returns nil, as Worker.Run does; until then a lost
-// connection is opened again, after waits that grow from 50 ms to 60 s. All
-// that Run started is over when it returns. A listener may run again, but not
-// twice at once.
+// Run listens until ctx ends, and returns nil, as Worker.Run does. It reconnects after a lost
+// connection, with waits that grow from 50 ms to 60 s. Everything that Run has started has
+// ended when it returns. A listener may run again, but not twice at once.
 //
-// handle gets what came in. It is called on one goroutine, one call at a time,
-// with a context that ends with ctx; Run waits for it. It may take its time:
-// meanwhile notifications gather for the next batch, equal ones once. What has
-// gathered when ctx ends is no longer delivered. A panic in handle is not
-// caught.
+// handle gets the batches. It is called on one goroutine, one call at a time, with a context
+// that ends with ctx; Run waits for it. It may be slow: meanwhile, notifications are
+// collected for the next batch, equal ones once. Those that are left when ctx ends are not
+// delivered. A panic in handle is not caught.
 func (l *Listener) Run(ctx context.Context, handle func(ctx context.Context, batch ListenerBatch)) error {
 	return l.inner.Run(ctx, func(ctx context.Context, b listener.Batch) {
 		handle(ctx, listenerBatch(b))

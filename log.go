@@ -8,12 +8,12 @@ import (
 	"github.com/gworker/gworker/internal/contain"
 )
 
-// LogObserver returns the observer that writes events to a log, each at the level
-// and with the attributes that docs/events.md gives. Config.Logger installs it; on
-// its own it is for programs that log only some events, or in several places. A nil
-// logger is slog.Default() at the time of the call; slog.New(slog.DiscardHandler)
-// is one that writes nothing. Where the logger's handler panics, the observer panics
-// with the same value; where it ends its goroutine, with an error that says so.
+// LogObserver returns the observer that writes events to a log, each at the level and with
+// the attributes that docs/events.md gives. Config.Logger installs it; use it for programs
+// that log only some events, or to several logs. A nil logger means slog.Default() at the
+// time of the call; slog.New(slog.DiscardHandler) writes nothing. If the logger's handler
+// panics, the observer panics with the same value; if it ends its goroutine, with an error
+// that says so.
 func LogObserver(logger *slog.Logger) func(event.Event) {
 	log := newEventLog(logger)
 	return func(e event.Event) {

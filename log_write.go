@@ -9,14 +9,14 @@ import (
 	"github.com/gworker/gworker/internal/contain"
 )
 
-// eventLog writes lines to a slog handler, which is the user's: whatever its methods
-// do, also a panic or a runtime.Goexit, the goroutine that writes goes on. Where an
-// attribute has a method that is called, that is contained with the handler.
+// eventLog writes lines to a slog handler, which is the user's code: whatever its methods do,
+// even panic or call runtime.Goexit, the goroutine that writes goes on. The same goes for
+// methods of attributes that the handler calls.
 //
-// Each call of it is on a goroutine of its own, at about a microsecond, but for two
-// cases. slog's own handlers are asked as they are whether a level is enabled; of others
-// the answer is used for askedEvery, since it is asked for several times a job. Handlers
-// of our own (contain.Ours) are trusted.
+// Each call of the handler runs on a separate goroutine, which costs about a microsecond,
+// with two exceptions. slog's own handlers are asked directly whether a level is enabled; the
+// answers of others are used for askedEvery, since they are needed several times a job.
+// gworker's own handlers (contain.Ours) are called directly.
 type eventLog struct {
 	handler slog.Handler
 	ours    bool
@@ -45,8 +45,8 @@ func newEventLog(logger *slog.Logger) *eventLog {
 	return l
 }
 
-// enabled reports whether lines of a level are written. They are if the handler cannot
-// say: then unreported has what it did.
+// enabled reports whether lines of a level are written. It is true if the handler fails to
+// answer; then unreported has what it did.
 func (l *eventLog) enabled(level slog.Level) bool {
 	if l.ours || l.slogs {
 		return l.asked(level)
@@ -67,7 +67,7 @@ func (l *eventLog) enabled(level slog.Level) bool {
 	return is
 }
 
-// asked asks a handler that does not end its goroutine. Its level may still panic.
+// asked asks a handler that does not end its goroutine; its level may still panic.
 func (l *eventLog) asked(level slog.Level) (is bool) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -96,7 +96,7 @@ func (l *eventLog) unreported() error {
 	return nil
 }
 
-// enabledIn asks for a context. Of a handler that cannot say, the level is enabled.
+// enabledIn asks with a context. If the handler fails to answer, the level is enabled.
 func (l *eventLog) enabledIn(ctx context.Context, level slog.Level) (is bool, failure error) {
 	if failure = contain.Call(func() { is = l.handler.Enabled(ctx, level) }); failure != nil {
 		return true, failure
@@ -104,13 +104,13 @@ func (l *eventLog) enabledIn(ctx context.Context, level slog.Level) (is bool, fa
 	return is, nil
 }
 
-// write writes a line whose level is enabled. Its record has no source position:
-// that would be one in here, whatever the line is about. The error is what the handler
-// has done instead of returning; what it returns is ignored, as slog.Logger does.
+// write writes a line whose level is enabled. Its record has no source position, which would
+// always be in this file. The error is what the handler has done instead of returning; what
+// it returns is ignored, as slog.Logger does.
 //
-// The goroutine also keeps stacks out of the log: handlers that add the stack of their
-// caller to errors (zapslog's does by default, and those of services that collect
-// errors) would add the worker's own, many lines about nothing that the reader wrote.
+// The goroutine also keeps stacks out of the log: handlers that add their caller's stack to
+// errors (zapslog's does by default, and those of error-reporting services) would add the
+// worker's own stack, which does not help the reader.
 func (l *eventLog) write(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) error {
 	record := slog.NewRecord(time.Now(), level, message, 0)
 	for _, attr := range attrs {

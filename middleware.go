@@ -15,8 +15,8 @@ import (
 // Handler runs one job whose payload is still the stored JSON.
 type Handler func(ctx context.Context, job *RawJob) error
 
-// Middleware puts something around handlers. It is called once for each task
-// when the worker is made, and returns the handler to use in place of next:
+// Middleware wraps handlers. It is called once for each task when the worker is made, and
+// returns the handler to use in place of next:
 //
 //	func timed(next gworker.Handler) gworker.Handler {
 //		return func(ctx context.Context, job *gworker.RawJob) error {
@@ -26,12 +26,10 @@ type Handler func(ctx context.Context, job *RawJob) error
 //		}
 //	}
 //
-// What it returns is what the job's handler returned: nil completes the job, an
-// error fails the attempt, Snooze and Discard count. It may leave out next, or
-// call it again after a failure; it may give it another context, and set
-// job.Payload before, which is decoded inside. It must hand on the job that it
-// was given. It is around tasks of every kind, executables and SQL files
-// included.
+// Its result counts as the handler's: nil completes the job, an error fails the attempt,
+// Snooze and Discard count. It need not call next, or may call it again after a failure. It
+// may pass another context, and set job.Payload, which is decoded inside. It must pass the
+// job that it was given. It wraps tasks of every kind, including executables and SQL files.
 //
 // A job that was completed in a transaction (CompleteTx, SQL tasks) stays
 // completed whatever middleware returns.
@@ -54,10 +52,9 @@ func TimeoutMiddleware(limit time.Duration) Middleware {
 	}
 }
 
-// LogMiddleware logs the start (debug), the end (info), and the failure (error)
-// or snooze (info) of each call of what is inside of it. The worker's own log has
-// a line for each stored outcome; this one tells what the handler did, wherever
-// in the middleware it stands. Its lines have the attributes job_id, task and attempt,
+// LogMiddleware logs the start (debug), the end (info), and the failure (error) or snooze
+// (info) of each call of what is inside of it. The worker's own log has a line for each
+// stored outcome; this one says what the handler did, at this place among the middleware. Its lines have the attributes job_id, task and attempt,
 // and their handler gets the context of the call. A nil logger means that of
 // Config.Logger. A panic of the log's handler is reported as ObserverPanicked, and the
 // job goes on.
@@ -98,10 +95,10 @@ func LogMiddleware(logger *slog.Logger) Middleware {
 	}
 }
 
-// RecoverMiddleware turns a panic of what is inside of it into an error, a
-// *PanicError with the stack, which the middleware around it sees like any other,
-// and reports it, to a service that collects crashes as a rule. Without it a
-// panic fails the attempt just as well. report may be nil.
+// RecoverMiddleware turns a panic of what is inside of it into an error, a *PanicError with
+// the stack, which outer middleware sees like any other error. It calls report with it, for
+// example for an error-reporting service; report may be nil. Without this middleware a panic
+// fails the attempt, too.
 func RecoverMiddleware(report func(ctx context.Context, job *RawJob, panicked *PanicError)) Middleware {
 	return func(next Handler) Handler {
 		return func(ctx context.Context, job *RawJob) error {
@@ -129,7 +126,7 @@ func timeoutCause(limit time.Duration) error {
 	return fmt.Errorf("%w: it ran for longer than %s", ErrJobTimeout, limit)
 }
 
-// timedOut names the time-out in an error that came of it.
+// timedOut names the time-out in an error that it has caused.
 func timedOut(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	if err == nil || cause == nil || !contain.Is(cause, ErrJobTimeout) {
@@ -141,8 +138,8 @@ func timedOut(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", cause, err)
 }
 
-// handler is what the scheduler calls for a task: the task itself, and what the
-// configuration puts around it.
+// handler is what the scheduler calls for a task: the task itself, wrapped as the
+// configuration says.
 func (c Config) handler(env *environment, task Task) scheduler.Handler {
 	var run scheduler.Handler
 	if len(c.Middleware)+len(task.options.Middleware)+len(c.BeforeRun)+len(c.AfterRun) > 0 {

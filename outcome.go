@@ -14,8 +14,8 @@ import (
 )
 
 // ErrJobTimeout is in the cause (see [context.Cause]) of a handler's context
-// that ends because of TaskOptions.Timeout or TimeoutMiddleware, and in the
-// failure that comes of it.
+// that ends because of TaskOptions.Timeout or TimeoutMiddleware, and in the failure that
+// results.
 var ErrJobTimeout = scheduler.ErrTimeout
 
 // ErrNotCommitted is the failure of a job whose handler completed it with
@@ -23,37 +23,36 @@ var ErrJobTimeout = scheduler.ErrTimeout
 // transaction.
 var ErrNotCommitted = scheduler.ErrNotCommitted
 
-// MinSnooze is the shortest time for which a job is snoozed. Anything less, 0 and
-// below included, counts as this much: a job that asked for no time at all would run
-// as often as the database can put it back, some hundred times a second.
+// MinSnooze is the shortest time for which a job is snoozed. Anything less, including 0 and
+// negative times, counts as this: without it, a job snoozed for no time would run as often
+// as the database can put it back, hundreds of times a second.
 const MinSnooze = 100 * time.Millisecond
 
-// Snooze returns an error for a handler to return when its job should run later
-// instead: the job is put back, waits for d at least, and the attempt does not
-// count. This is no failure: last_error stays as it is, and the event is
-// JobSnoozed. d below MinSnooze, which is 100 ms, counts as MinSnooze.
+// Snooze returns an error for a handler to return if its job should run later: the job goes
+// back to the queue, waits for at least d, and the attempt does not count. That is not a
+// failure: last_error stays as it is, and the event is JobSnoozed. d below MinSnooze, which
+// is 100 ms, counts as MinSnooze.
 //
-// The job runs again when its time has come: after up to 1 s the worker looks at
-// that time, otherwise when it polls (Config.PollInterval). RunOnce does not wait
-// for it.
+// The worker claims the job when its time has come if d is at most 1 s; otherwise a poll
+// finds it (Config.PollInterval). RunOnce does not wait for it.
 //
-// Nothing bounds how often a job is snoozed. A job that was replaced or removed
-// through its key while it ran does not come back.
+// A job can be snoozed any number of times. A job that was replaced or removed by its key
+// while it ran does not come back.
 func Snooze(d time.Duration) error { return &SnoozeError{For: max(MinSnooze, d)} }
 
-// A SnoozeError is what Snooze returns. Wrapped, it counts just as much.
+// A SnoozeError is the error of Snooze. Wrapped, it has the same effect.
 type SnoozeError struct {
-	// For is how long the job waits at least; less than MinSnooze counts as that.
+	// For is the least time for which the job waits; below MinSnooze it counts as that.
 	For time.Duration
 }
 
 // Error says for how long.
 func (e *SnoozeError) Error() string { return fmt.Sprintf("snoozed for %s", e.For) }
 
-// Discard returns an error for a handler to return when its job has failed and
-// trying again is pointless: the job is permanently failed now, with err's text
-// as its last error, whatever attempts it has left. Its row stays, with
-// attempts = max_attempts, as after permanently_fail_jobs.
+// Discard returns an error for a handler to return if its job has failed and should not be
+// tried again: the job fails permanently, with err's text as its last error, even if it has
+// attempts left. Its row stays, with attempts = max_attempts, as after
+// permanently_fail_jobs.
 func Discard(err error) error { return &DiscardError{Err: err} }
 
 // A DiscardError is what Discard returns. Wrapped, it counts just as much; the
@@ -74,14 +73,13 @@ func (e *DiscardError) Error() string {
 // Unwrap returns the reason.
 func (e *DiscardError) Unwrap() error { return e.Err }
 
-// A BatchError is the failure of a batch job of which some or all elements
-// failed. Its text is the job's last error, as Node's workers write it.
+// A BatchError is the failure of a batch job some or all of whose elements have failed. Its
+// text is the job's last error, as Node's workers write it.
 //
-// It does not unwrap to its elements' errors: what one element wants is not what
-// the job wants.
+// It does not unwrap to its elements' errors, since the Snooze or Discard of one element is
+// not that of the job.
 type BatchError struct {
-	// Failed are the elements that failed, in their order. They are what is left
-	// of the job's payload.
+	// Failed are the failed elements, in their order. They become the job's payload.
 	Failed []BatchFailure
 	// Total is how many elements the payload had.
 	Total int
@@ -107,7 +105,7 @@ func (e *BatchError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// left is the payload that is to be tried again.
+// left is the payload for the next attempt.
 func (e *BatchError) left() json.RawMessage {
 	parts := make([]string, len(e.Failed))
 	for i, failed := range e.Failed {
@@ -116,7 +114,7 @@ func (e *BatchError) left() json.RawMessage {
 	return json.RawMessage("[" + strings.Join(parts, ",") + "]")
 }
 
-// outcomeOf is what a handler's answer means.
+// outcomeOf is the outcome that a handler's result means.
 func outcomeOf(err error) job.Outcome {
 	if err == nil {
 		return job.Outcome{Kind: job.Completed}
@@ -124,7 +122,7 @@ func outcomeOf(err error) job.Outcome {
 	err = contain.Read(err)
 	outcome := job.Outcome{Kind: job.Failed, Err: err}
 	if batch, is := contain.As[*BatchError](err); is && len(batch.Failed) > 0 {
-		// Middleware may have made a payload that no database takes.
+		// Middleware may have made a payload that cannot be stored.
 		if left := batch.left(); json.Valid(left) && utf8.Valid(left) {
 			outcome.Payload = left
 		}
@@ -149,8 +147,8 @@ func delayOf(snooze *SnoozeError) *time.Duration {
 	return &delay
 }
 
-// decide says what becomes of the job: an element's wish is the job's where all
-// that failed agree.
+// decide is the outcome of the job: a Snooze or Discard of its elements counts if all failed
+// elements have one.
 func (e *BatchError) decide(outcome *job.Outcome) {
 	var longest *SnoozeError
 	snoozed := !slices.ContainsFunc(e.Failed, func(failed BatchFailure) bool {
@@ -173,7 +171,7 @@ func (e *BatchError) decide(outcome *job.Outcome) {
 	})
 }
 
-// lostRun is how a SQL task says through middleware that its job was lost.
+// lostRun is the error by which a SQL task reports, through middleware, that its job was lost.
 type lostRun struct{ err error }
 
 func (e *lostRun) Error() string { return e.err.Error() }

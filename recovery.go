@@ -53,28 +53,27 @@ type RecoveryConfig struct {
 	SweepInterval time.Duration
 
 	// StaleAfter is the silence after which a worker is declared dead. It must
-	// exceed twice HeartbeatInterval: one heartbeat may be late. Others are
-	// told this bound, and wait at least as long for this worker. Rust's
-	// workers are given 5 minutes. 0 means 60 s.
+	// exceed twice HeartbeatInterval, so that one heartbeat may be late. Other workers
+	// read this worker's bound and wait at least as long before they declare it dead.
+	// For Rust's workers it is at least 5 minutes. 0 means 60 s.
 	StaleAfter time.Duration
 
-	// Delay is how long recovered jobs wait before they can run again. 0 means
-	// not at all.
+	// Delay is how long recovered jobs wait before they can run again. 0 means no wait.
 	Delay time.Duration
 
-	// ResilientFlags mark jobs that are left with a silent worker for longer,
-	// ResilientMultiplier times StaleAfter: for jobs that take a short outage
-	// better than a second run. nil means infrastructure_resilient, the flag
-	// that Rust's workers know; an empty slice means none.
+	// ResilientFlags mark jobs that are left with a silent worker for longer, for
+	// ResilientMultiplier times StaleAfter, because a second run is worse for them than
+	// an outage. nil means infrastructure_resilient, the flag that Rust's workers know;
+	// an empty slice means none.
 	ResilientFlags []string
 
 	// ResilientMultiplier is at least 1. 0 means 3.
 	ResilientMultiplier float64
 
-	// Decide, if not nil, is asked about each job of a dead worker before it is
-	// given back, but not about cancelled ones, which stay failed. It must be quick, and must not use the database: a
-	// transaction waits for it. If it panics, the job is recovered as by
-	// default, and ObserverPanicked reports it.
+	// Decide, if not nil, is called for each job of a dead worker before it goes back to
+	// the queue, except for cancelled jobs, which stay failed. It must be quick, and must
+	// not use the database: a transaction waits for it. If it panics, the job is
+	// recovered as by default, and ObserverPanicked reports it.
 	Decide func(context.Context, RecoverableJob) RecoveryDecision
 
 	// DecideTasks are the tasks about whose jobs Decide is asked; the others' are
@@ -195,13 +194,13 @@ func (c RecoveryConfig) validate() (RecoveryConfig, error) {
 	return c, nil
 }
 
-// newHeartbeat makes what keeps this worker registered, or nil if nothing shall.
+// newHeartbeat makes this worker's heartbeat, or returns nil if recovery is disabled.
 func (w *Worker) newHeartbeat() *recovery.Heartbeat {
 	c := w.config.Recovery
 	if c.Disabled {
 		return nil
 	}
-	host, _ := os.Hostname() // "" says nothing, which is what is known
+	host, _ := os.Hostname() // "" if it is not known
 	return &recovery.Heartbeat{
 		WorkerID: w.id,
 		Metadata: recovery.Metadata{
@@ -215,9 +214,9 @@ func (w *Worker) newHeartbeat() *recovery.Heartbeat {
 	}
 }
 
-// heartbeatTimeout bounds a heartbeat. It is a small write that waits for no lock of
-// anybody's, so that a server which takes longer than until the next is due most likely
-// does not answer at all, on this connection.
+// heartbeatTimeout bounds a heartbeat. It is a small write that waits for no lock: if it has
+// not ended when the next one is due, the server most likely does not answer on this
+// connection.
 func heartbeatTimeout(interval time.Duration) time.Duration { return max(interval, 5*time.Second) }
 
 // version is that of this module in the program.
@@ -232,9 +231,9 @@ func version() string {
 	return ""
 }
 
-// keep registers the worker and begins what recovery does outside of the flow
-// of jobs. stop ends it, when all outcomes are written, and deregisters while lasting goes
-// on: while the last jobs end, the worker still lives.
+// keep registers the worker and starts what recovery does apart from the flow of jobs. stop
+// ends that after all outcomes are written, since the worker is alive until then, and
+// deregisters it, until lasting ends.
 func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
 	c, heartbeat := w.config.Recovery, w.newHeartbeat()
 	sweeper := &recovery.Sweeper{
@@ -305,12 +304,12 @@ func (c RecoveryConfig) sweepOptions(self string) recovery.SweepOptions {
 
 // SweepOptions say which workers Client.Sweep declares dead.
 type SweepOptions struct {
-	// Recovery has the bounds; its intervals, and Disabled, do not matter here.
+	// Recovery has the bounds; its intervals, and Disabled, are ignored here.
 	Recovery RecoveryConfig
 
-	// NodeLocksOlderThan, if not 0, takes jobs from Node's workers, which say
-	// nothing, where their locks are older. A job that just takes that long
-	// then runs twice, so it must be longer than any of Node's jobs takes.
+	// NodeLocksOlderThan, if not 0, recovers jobs of Node's workers, which have no
+	// heartbeat, whose locks are older. A job that is still running then runs twice, so
+	// it must be longer than any job of Node's takes.
 	NodeLocksOlderThan time.Duration
 
 	// DryRun changes nothing: the result says what a sweep would do.
@@ -364,8 +363,8 @@ func sweptWorker(w recovery.SweptWorker) SweptWorker {
 	}
 }
 
-// Sweep looks for dead workers and gives their jobs back, as workers do by
-// themselves. If another process is sweeping, the result says that it is Busy.
+// Sweep looks for dead workers and puts their jobs back into the queue, as workers do by
+// themselves. If another process is sweeping, the result is Busy.
 func (c *Client) Sweep(ctx context.Context, options SweepOptions) (SweepResult, error) {
 	// The heartbeat interval of other workers is not known here.
 	options.Recovery.HeartbeatInterval = 1

@@ -78,10 +78,9 @@ const (
 // nothing, and any number of processes may run it at once. Workers do it by
 // themselves when they start.
 //
-// Observers are told of each revision that is applied (RevisionApplied) and of
-// anything else worth a look (SchemaWarning). The error is an
-// *IncompatibleSchemaError if the schema must not be worked on with this version
-// of gworker.
+// Observers get a RevisionApplied for each revision, and a SchemaWarning for anything that
+// needs attention. The error is an *IncompatibleSchemaError if this version of gworker must
+// not work on the schema.
 func (c *Client) Migrate(ctx context.Context, observers ...func(event.Event)) error {
 	if err := c.reach(ctx); err != nil {
 		return err
@@ -93,7 +92,7 @@ func (c *Client) Migrate(ctx context.Context, observers ...func(event.Event)) er
 	return migrateSchema(ctx, c.pool, c.options.Schema, eventstream.New(consumers...))
 }
 
-// SchemaStatus tells which revisions the schema has, and what Migrate would do.
+// SchemaStatus returns which revisions the schema has, and what Migrate would do.
 // It changes nothing, and works on a database without the schema too.
 func (c *Client) SchemaStatus(ctx context.Context) (SchemaStatus, error) {
 	if err := c.reach(ctx); err != nil {
@@ -150,7 +149,7 @@ func (w *Worker) prepareSchema(ctx context.Context) (migrate.Ledger, error) {
 	return ledger, err
 }
 
-// reached notes what was found of the schema. The error is a *HiddenRowsError.
+// reached notes what was found about the schema. The error is a *HiddenRowsError.
 func (w *Worker) reached(found dbgen.SchemaReachRow) error {
 	if found.Ruled {
 		w.completer.Ruled()

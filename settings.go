@@ -10,9 +10,9 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 )
 
-// Connections of our own pin the settings that change what a statement or its result
-// means (see pinned). A caller's pool or transaction has its own, and a proxy may ignore
-// what is asked for, so a client looks at them once. These decide something:
+// gworker's own connections pin the settings that change what a statement or its result
+// means (see pinned). A caller's pool or transaction has its own settings, and a proxy may
+// ignore those that are asked for, so a client checks them once. These matter:
 //
 //   - client_encoding: text would be stored garbled, and not found again;
 //   - datestyle, where results come as text (without prepared statements): pgx reads ISO
@@ -21,7 +21,7 @@ import (
 //     string NULL;
 //   - row_security = off, where policies concern the role: its statements fail.
 //
-// Others were tried and change nothing for our statements and functions: intervalstyle,
+// Others were tried and do not affect gworker's statements and functions: intervalstyle,
 // timezone, standard_conforming_strings, backslash_quote, bytea_output,
 // extra_float_digits, transform_null_equals, quote_all_identifiers, xmloption,
 // check_function_bodies, plan_cache_mode, session_replication_role, client_min_messages,
