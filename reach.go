@@ -25,11 +25,11 @@ import (
 	"github.com/gworker/gworker/internal/wait"
 )
 
-// tryTimeout bounds one try to reach the database, where several are to be had.
+// tryTimeout bounds one attempt to reach the database, if several are possible.
 const tryTimeout = 10 * time.Second
 
-// Ping reports whether the database answers. Its error names the server, says what
-// went wrong, and never is just that ctx ended. It is safe for concurrent use.
+// Ping reports whether the database answers. Its error names the server and says what went
+// wrong, even if ctx has ended. It is safe for concurrent use.
 func (c *Client) Ping(ctx context.Context) error {
 	if err := ping(ctx, c.pool); err != nil {
 		return fmt.Errorf("connecting to the database: %w", advised(err))
@@ -45,18 +45,18 @@ func (c *Client) reach(ctx context.Context) error {
 	return c.schema.reach(ctx)
 }
 
-// ping is Ping without the words around it.
+// ping is Ping without the error's context.
 func ping(ctx context.Context, pool *pgxpool.Pool) error { return probe(ctx, pool, pool.Ping) }
 
-// transact asks for what every worker needs and a proxy that pools single statements
-// does not have: a transaction.
+// transact tries a transaction, which every worker needs, and which a proxy that pools single
+// statements does not allow.
 func transact(ctx context.Context, pool *pgxpool.Pool) error {
 	return probe(ctx, pool, func(ctx context.Context) error {
 		return pgx.BeginFunc(ctx, pool, func(pgx.Tx) error { return nil })
 	})
 }
 
-// probe asks something of the database, and says where nobody answers.
+// probe runs f on the database. If there is no answer, its error names the server.
 func probe(ctx context.Context, pool *pgxpool.Pool, ask func(context.Context) error) error {
 	began := time.Now()
 	err := ask(ctx)
@@ -66,14 +66,14 @@ func probe(ctx context.Context, pool *pgxpool.Pool, ask func(context.Context) er
 	return err
 }
 
-// isSilence reports whether err says no more than that there was no answer in time.
+// isSilence reports whether err only says that there was no answer in time.
 func isSilence(err error) bool {
 	var answer *pgconn.PgError
 	var connect *pgconn.ConnectError
 	return errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &answer) && !errors.As(err, &connect)
 }
 
-// silentServerError is that of a try to which nobody answered.
+// silentServerError is the error of an attempt without an answer.
 type silentServerError struct {
 	address string
 	after   time.Duration
@@ -86,7 +86,7 @@ func (e *silentServerError) Error() string {
 
 func (e *silentServerError) Unwrap() error { return e.err }
 
-// addressOf names the servers that a configuration leads to.
+// addressOf names the servers of a configuration.
 func addressOf(config *pgx.ConnConfig) string {
 	addresses := []string{address(config.Host, config.Port)}
 	for _, f := range config.Fallbacks {
@@ -104,13 +104,13 @@ func address(host string, port uint16) string {
 	return net.JoinHostPort(host, fmt.Sprint(port))
 }
 
-// connect waits until the database has a transaction for us, for as long as limit. It
-// gives up at once where waiting cannot help.
+// connect waits, at most for limit, until a transaction on the database succeeds. It gives up
+// at once if waiting cannot help.
 func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *eventstream.Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	waits := retry.StartBackoff()
-	var said error // the last that says more than that nobody answers
+	var said error // the last that says more than that there is no answer
 	for {
 		try, cancel := context.WithTimeout(ctx, tryTimeout)
 		err := transact(try, pool)
@@ -139,13 +139,13 @@ func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, event
 	}
 }
 
-// maybeLater reports whether what failed may succeed without anybody changing
-// the configuration: not where the server has answered and refused.
+// maybeLater reports whether a later attempt may succeed with the same configuration, as it
+// cannot if the server has answered and refused.
 func maybeLater(err error) bool {
 	return (retry.Passes(err) || errors.Is(err, context.DeadlineExceeded)) && adviceFor(err) == ""
 }
 
-// advised adds to err what the reader can do, where that is known.
+// advised adds to err what the reader can do, if that is known.
 func advised(err error) error {
 	if err == nil {
 		return nil
@@ -156,8 +156,8 @@ func advised(err error) error {
 	return err
 }
 
-// advisedToWrite is advised for a database that takes no writes, which may pass: a standby
-// is promoted, a migration that has set it so is over.
+// advisedToWrite is advised for a read-only database, which may be temporary: a standby is
+// promoted, or a maintenance ends.
 func advisedToWrite(err error) error {
 	if !statement.IsReadOnly(err) {
 		return err
@@ -166,10 +166,9 @@ func advisedToWrite(err error) error {
 		"Connect to the primary, as with target_session_attrs=read-write, or reset the setting of the role, the database or the server"}
 }
 
-// adviceFor is what to do about an error that does not go away by itself, and that
-// says little of its reason; "" for others. A connection is tried at each address, with
-// TLS and without: where one of these tries may end better the next time, there is
-// nothing to do.
+// adviceFor is what to do about an error that does not pass by itself and does not explain
+// its reason; "" for others. A connection is tried at each address, with TLS and without: if
+// one of these attempts may succeed the next time, there is nothing to do.
 func adviceFor(err error) string {
 	advice := ""
 	for _, try := range triesOf(err) {
@@ -182,9 +181,8 @@ func adviceFor(err error) string {
 	return advice
 }
 
-// triesOf are the errors of the tries that a failure to connect consists of, or err
-// itself. A try with TLS that a server refused, which has none, says something only if
-// it was not made without TLS, too.
+// triesOf are the errors of the attempts in a failure to connect, or err itself. The refusal
+// of TLS by a server without it is left out if the attempt was repeated without TLS.
 func triesOf(err error) []error {
 	var connect *pgconn.ConnectError
 	if !errors.As(err, &connect) {
@@ -208,7 +206,7 @@ func joinedIn(err error) []error {
 	return []error{err}
 }
 
-// refusedTLS reports whether the server has no TLS, as it said, or as its answer shows.
+// refusedTLS reports whether the server has no TLS, by its own word or by its answer.
 func refusedTLS(try error) bool {
 	var answered tls.RecordHeaderError
 	return errors.As(try, &answered) || strings.Contains(try.Error(), "server refused TLS connection")
@@ -238,7 +236,7 @@ func adviceForTry(err error) string {
 	return ""
 }
 
-// poolerAnswers are what PgBouncer says with a code that it uses for everything.
+// poolerAnswers are texts of PgBouncer, which has the same code for all its errors.
 var poolerAnswers = []struct{ text, advice string }{
 	{"statement pooling mode", "the proxy pools single statements: use session pooling, or transaction pooling with Config.NoPreparedStatements"},
 	{"unsupported startup parameter", "let the proxy ignore the parameter (ignore_startup_parameters in PgBouncer), or leave it out"},

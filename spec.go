@@ -40,8 +40,7 @@ const (
 
 // JobSpec describes a job to add. Only Task is required.
 type JobSpec struct {
-	// Task is the identifier of the task that shall run the job: 1 to 128
-	// characters.
+	// Task is the identifier of the job's task: 1 to 128 characters.
 	Task string
 
 	// Payload is the job's argument, any value that encoding/json marshals. A
@@ -80,8 +79,8 @@ type JobSpec struct {
 	refused error
 }
 
-// Validate returns what AddJob would refuse the spec for before it asks the database,
-// interceptors aside: nil, or as a rule a *FieldError.
+// Validate returns the error, mostly a *FieldError, for which AddJob would refuse the spec
+// before it asks the database, or nil. It does not call interceptors.
 func (s JobSpec) Validate() error {
 	_, err := s.encode("JobSpec")
 	return err
@@ -155,8 +154,8 @@ func (s JobSpec) check(field string) error {
 	return nil
 }
 
-// encodeAll validates the specs of one call, alone and against each other. Errors
-// name them by their places.
+// encodeAll validates the specs of one call, each and together. Errors name them by their
+// places.
 func encodeAll(specs []JobSpec, places []int) ([]store.Spec, error) {
 	all := make([]store.Spec, len(specs))
 	keys := make(map[string]int)

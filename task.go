@@ -14,8 +14,8 @@ import (
 	"github.com/gworker/gworker/internal/sqltask"
 )
 
-// Task binds a task identifier to the code that runs its jobs. Make one with
-// [NewTask], [NewRawTask], [NewBatchTask] or [LoadTasks], and change its options
+// Task binds a task identifier to the code that runs its jobs. Make one with [NewTask],
+// [NewRawTask], [NewBatchTask], [TaskDefinition.Task] or [LoadTasks], and change its options
 // by [Task.With]. Tasks are values: the same Task may be given to several workers.
 type Task struct {
 	identifier string
@@ -24,8 +24,8 @@ type Task struct {
 
 	// raw is the handler as middleware sees it.
 	raw func(*environment) Handler
-	// direct is the same without a RawJob in between, for jobs that nothing is
-	// wrapped around.
+	// direct is the same without a RawJob in between, for jobs without middleware and
+	// interceptors.
 	direct func(*environment) scheduler.Handler
 	// locks says that each run writes to the job's row itself.
 	locks bool
@@ -83,12 +83,12 @@ func (e *environment) tellOf(failure error) {
 // MaxAttempts. A panic is a failure like any other. A payload that does not
 // decode as T fails that job alone, without the handler being called.
 //
-// Snooze and Discard make errors that say otherwise, and [Task.With] sets how
-// often and how soon the task's jobs are tried again.
+// The errors of Snooze and Discard have other effects, and [Task.With] sets how often and how
+// soon the task's jobs are tried again.
 //
-// ctx ends when the worker shuts down and has waited as long as it may (the cause
-// is ErrShutdown, and a handler that then returns an error gets the attempt
-// back), when the job is lost (ErrJobLost), or when the task's Timeout is over
+// ctx ends when a shutdown has waited for its GracefulShutdownAbortTimeout (the cause is
+// ErrShutdown; if the handler then returns an error, the job gets its attempt back), when the
+// job is lost (ErrJobLost) or cancelled (ErrJobCancelled), or when the task's Timeout is over
 // (ErrJobTimeout). Handlers are called from many goroutines at once.
 func NewTask[T any](identifier string, handle func(ctx context.Context, job *Job[T]) error) Task {
 	if handle == nil {
@@ -137,8 +137,7 @@ func decode(payload json.RawMessage, into any) error {
 	return nil
 }
 
-// unmarshal decodes a payload. A panic of its methods is an error, of one element
-// of a batch alone.
+// unmarshal decodes a payload, or one element of a batch. A panic of its methods is an error.
 func unmarshal(payload json.RawMessage, into any) (err error) {
 	defer func() {
 		if value := recover(); value != nil {

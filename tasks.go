@@ -22,7 +22,7 @@ var ErrNoTasks = taskfile.ErrNoTasks
 type TaskFiles struct {
 	// Tasks are the tasks, sorted by identifier.
 	Tasks []Task
-	// Skipped are the files and folders that are no tasks.
+	// Skipped are the files and folders that are not tasks.
 	Skipped []SkippedFile
 	// Links are the symbolic links that lead out of the folder to tasks.
 	Links []TaskLink
@@ -39,16 +39,16 @@ type TaskLink struct {
 
 // TaskFileOptions are how task files are loaded and run. The zero value is the default.
 type TaskFileOptions struct {
-	// Env is which environment variables of the worker's own executables inherit.
-	// Empty means TaskEnvAll, or TaskEnvListed where EnvNames has names. The variables
-	// of the job, GRAPHILE_WORKER_*, are there in any case.
+	// Env says which of the worker's environment variables executables inherit. Empty
+	// means TaskEnvAll, or TaskEnvListed if EnvNames has names. The variables of the job,
+	// GRAPHILE_WORKER_*, are always set.
 	Env TaskEnv
-	// EnvNames are the variables of TaskEnvListed. A name that ends in * stands for
-	// all that begin so.
+	// EnvNames are the variables of TaskEnvListed. A name that ends in * matches all
+	// names with that prefix.
 	EnvNames []string
 
-	// AllowWritable loads a folder whose files other users may change. By default
-	// that is a *WritableTasksError.
+	// AllowWritable allows a folder whose files other users may change. By default that
+	// is a *WritableTasksError.
 	AllowWritable bool
 }
 
@@ -56,59 +56,58 @@ type TaskFileOptions struct {
 type TaskEnv string
 
 const (
-	// TaskEnvAll is everything, passwords in DATABASE_URL and PGPASSWORD included,
-	// as the Node worker does it.
+	// TaskEnvAll is all variables, including passwords in DATABASE_URL and PGPASSWORD, as
+	// in Node's worker.
 	TaskEnvAll TaskEnv = "all"
-	// TaskEnvListed is what TaskFileOptions.EnvNames lists.
+	// TaskEnvListed is the variables of TaskFileOptions.EnvNames.
 	TaskEnvListed TaskEnv = "listed"
-	// TaskEnvNone is nothing, not even PATH.
+	// TaskEnvNone is no variables, not even PATH.
 	TaskEnvNone TaskEnv = "none"
 )
 
-// WritableTasksError is the error of LoadTasks for a folder in which users other than
-// the program's own and root may change what runs: the folder, a folder on the way to
-// it, a task file, a folder of them, or the target of a link belongs to such a user, or
-// may be written by its group or by everybody. A group that has no other member than
-// the owner, as many systems give one to each user, counts as the owner, unless that is
-// root. A folder with the sticky bit, such as /tmp, may be on the way.
+// WritableTasksError is the error of LoadTasks for a folder in which users other than the
+// program's own and root can change what runs: such a user owns the folder, one of its parent
+// folders, a task file, a subfolder, or the target of a link; or their group or everyone may
+// write it. A group whose only member is the owner, as many systems make one for each user,
+// counts as the owner, unless that is root. A parent folder with the sticky bit, such as
+// /tmp, is allowed.
 //
-// On systems without Unix rights nothing is looked at.
+// On systems without Unix rights nothing is checked.
 type WritableTasksError struct {
 	// Dir is the folder as it was given to LoadTasks.
 	Dir string
-	// Found are sentences about who may change what, one for each place.
+	// Found says who can change what, a sentence for each place.
 	Found []string
 }
 
 // Error names the file and says what helps.
 func (e *WritableTasksError) Error() string { return (*taskfile.WritableError)(e).Error() }
 
-// SkippedFile is a file or folder that LoadTasks passed over.
+// SkippedFile is a file or folder that LoadTasks has skipped.
 type SkippedFile struct {
 	// Path is the folder as it was given to LoadTasks, and the path below it.
 	Path string
-	// Reason says why it is no task.
+	// Reason says why it is not a task.
 	Reason string
-	// Suspicious means that it was probably meant to be one, as a script
-	// without the execute bit; a README is not suspicious.
+	// Suspicious means that it was probably meant to be a task, like a script without the
+	// execute bit; a README is not suspicious.
 	Suspicious bool
 }
 
 // LoadTasks makes tasks of the files below dir. A file's path without its
 // extension is the identifier: reports/daily.sql is the task "reports/daily".
 //
-// A file name.sql runs its statements and completes the job in one transaction,
-// so its effects happen exactly once. A file with its owner's execute bit is
-// started as a process for each job, as other Graphile Workers do it.
-// docs/task-files.md describes both.
+// The statements of a file name.sql run in one transaction that also completes the job, so
+// their effects happen exactly once. A file with its owner's execute bit is started as a
+// process for each job, as by other Graphile Workers. docs/task-files.md describes both.
 //
-// SQL files are read now, executables whenever they run. Two files for one
-// identifier are an error. A folder that does not exist is an error that wraps
-// fs.ErrNotExist, one without any task an error that wraps ErrNoTasks, and one in
-// which other users may change what runs is a *WritableTasksError.
+// SQL files are read now, executables whenever they run. Two files for one identifier are an
+// error. A folder that does not exist is an error that wraps fs.ErrNotExist, a folder without
+// tasks an error that wraps ErrNoTasks, and a folder in which other users can change what
+// runs a *WritableTasksError.
 //
-// Executables inherit the environment of the program, as those of the Node worker do:
-// LoadTasksWith can leave that out.
+// Executables inherit the environment of the program, as in Node's worker; LoadTasksWith can
+// restrict that.
 func LoadTasks(dir string) (TaskFiles, error) {
 	return LoadTasksWith(dir, TaskFileOptions{})
 }

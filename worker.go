@@ -61,8 +61,8 @@ type Worker struct {
 	ran       atomic.Bool
 }
 
-// NewWorker makes a worker. It does not connect yet. Whoever does not run it
-// after all closes it. Errors name the field of the configuration that cannot be
+// NewWorker makes a worker. It does not connect yet. A worker that is never run has to be
+// closed. Errors name the field of the configuration that cannot be
 // used; a *FieldError is among them.
 func NewWorker(config Config) (*Worker, error) {
 	w, err := newWorker(config)
@@ -130,8 +130,7 @@ func newWorker(config Config) (*Worker, error) {
 	return w, nil
 }
 
-// newStream makes the worker's stream. Where the log is discarded, nothing is spent
-// on it.
+// newStream makes the worker's stream. A log that is discarded costs nothing.
 func newStream(logger *slog.Logger, observers []eventstream.Observer) *eventstream.Stream {
 	if logger.Handler() == slog.DiscardHandler {
 		return eventstream.New(observers...)
@@ -143,8 +142,8 @@ func newStream(logger *slog.Logger, observers []eventstream.Observer) *eventstre
 	}, observers...)
 }
 
-// newWorkerID follows the pattern of the other runtimes: a prefix that tells
-// them apart and 9 random bytes.
+// newWorkerID follows the pattern of the other runtimes: a prefix for the runtime, and 9
+// random bytes.
 func newWorkerID(unregistered bool) string {
 	var random [9]byte
 	_, _ = rand.Read(random[:]) // never fails: it ends the process instead
@@ -168,39 +167,35 @@ func (w *Worker) handlers() map[string]scheduler.Handler {
 	return handlers
 }
 
-// ID returns the id under which this worker locks jobs: what stands in their
-// locked_by while they run.
+// ID returns the worker's id, which is in locked_by of the jobs that it has locked.
 func (w *Worker) ID() string { return w.id }
 
 // Client returns a client on the worker's database and schema. It can be used
 // while the worker runs; with Config.Pool, before and afterwards too.
 //
-// Jobs that this worker holds without a lock (see Config.HoldTime) are running to
-// this client, and to those of its WithTx and WithSQLTx: what it reads shows their
-// locks as they will be written, and where it changes them, or adds jobs with their
-// keys, the worker writes the locks at once. Other clients see such jobs as ready,
-// and their changes wait for the hold time at most.
+// This client, and those of its WithTx and WithSQLTx, show jobs that the worker holds without
+// a lock (see Config.HoldTime) as running, with the locks that would be written. If they
+// change such jobs, or add jobs with their keys, the worker writes the locks at once. Other
+// clients see such jobs as ready, and their changes wait at most for the hold time.
 func (w *Worker) Client() *Client { return w.client }
 
-// Run runs jobs until ctx ends. It connects, migrates the schema, and then
-// claims jobs as slots become free; jobs of Config.Cron are added as their
-// minutes come. A database that goes away meanwhile is
-// waited for; nothing but a breaking migration (ErrBreakingMigration) ends Run
-// from inside.
+// Run runs jobs until ctx ends. It connects, migrates the schema, and then claims jobs as
+// slots become free; jobs of Config.Cron are added when they are due. If the database goes
+// away, Run waits for it; only a breaking migration (ErrBreakingMigration) ends Run before
+// ctx does.
 //
-// When ctx ends, the worker claims no more, lets running jobs finish, ends
-// their contexts after GracefulShutdownAbortTimeout, stores all outcomes and
-// returns nil. That takes GracefulShutdownAbortTimeout and one StatementTimeout at
-// most, also where the database does not answer, and 5 s if no job runs. A handler
-// that ignores its context keeps Run waiting: Config.ShutdownTimeout bounds that, and
-// Abandon ends it.
+// When ctx ends, the worker claims no more, lets running jobs finish, ends their contexts
+// after GracefulShutdownAbortTimeout, stores all outcomes and returns nil. That takes at most
+// GracefulShutdownAbortTimeout and one StatementTimeout, even if the database does not
+// answer, and at most 5 s if no job runs. A handler that ignores its context keeps Run
+// waiting: Config.ShutdownTimeout bounds that, and Abandon ends it.
 func (w *Worker) Run(ctx context.Context) error {
 	return w.run(ctx, w.runAndSchedule)
 }
 
-// RunOnce is Run, but returns when nothing is runnable and nothing runs any
-// more. Jobs that fail meanwhile and are to be retried later do not keep it. A
-// job's failure is no error of RunOnce. Cron is off, as it is on Node.
+// RunOnce is Run, but returns when no job is runnable and none is running. It does not wait
+// for jobs that have failed and will be retried later. A job's failure is not an error of
+// RunOnce. Cron is off, as on Node.
 func (w *Worker) RunOnce(ctx context.Context) error {
 	if run := singlerun.Take(ctx); run != nil {
 		w.runSingle(ctx, run)
@@ -220,14 +215,14 @@ func (w *Worker) runSingle(ctx context.Context, run *singlerun.Run) {
 
 // Abandon makes Run return soon after its context has ended: handlers are no
 // longer waited for, and their jobs are returned to the queue with the attempt
-// restored. Processes of executables are killed, with all that they have started. A
-// handler that goes on nevertheless may overlap with the job's next run, so this is for
-// a process that is about to exit. Run returns within 5 s.
+// restored. Processes of executables are killed, with all processes that they have started.
+// A handler that goes on may overlap with the job's next run, so use this only in a process
+// that is about to exit. Run returns within 5 s.
 func (w *Worker) Abandon() { w.scheduler.Force() }
 
-// Close closes the worker's own pool and ends its subscriptions. Run and RunOnce
-// do so when they return; it is for a worker that is not run after all. A worker
-// that runs must have returned before. It takes 5 s at most.
+// Close closes the worker's own pool and ends its subscriptions. Run and RunOnce do so when
+// they return, so it is for a worker that is never run. Do not call it while the worker runs.
+// It takes at most 5 s.
 func (w *Worker) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -273,13 +268,13 @@ func (w *Worker) run(ctx context.Context, work func(context.Context) error) erro
 	}
 }
 
-// lastMoment is how much of a ShutdownTimeout is left when everything is cut off.
+// lastMoment is how much of a ShutdownTimeout is left when everything is aborted.
 func lastMoment(limit time.Duration) time.Duration { return min(limit/10, time.Second) }
 
 // runUntil is run, with a deadline for the end, which it closes.
 func (w *Worker) runUntil(ctx context.Context, deadline *shutdown.Deadline, work func(context.Context) error) (err error) {
 	defer deadline.Close()
-	// Where the server does not answer, this ends what no context reaches.
+	// If the server does not answer, this ends what no context can end.
 	defer context.AfterFunc(deadline.Context(), w.dialer.Close)()
 	defer func() {
 		deadline.Sooner(shutdown.Quiet)
@@ -308,10 +303,10 @@ func (w *Worker) runUntil(ctx context.Context, deadline *shutdown.Deadline, work
 	return err
 }
 
-// start does what comes before the first claim. A database that goes away
-// meanwhile is waited for, as long as for one that is not there at first.
+// start does everything before the first claim. It waits for a database that goes away
+// meanwhile as long as for one that is unreachable at first.
 //
-// lasting goes on while the worker ends.
+// lasting ends after the worker.
 func (w *Worker) start(ctx, lasting context.Context) (ledger migrate.Ledger, stopKeeping func(), err error) {
 	waits, since := retry.StartBackoff(), time.Time{}
 	for {

@@ -35,12 +35,12 @@ func (w *Worker) CronItems() []CronEntry {
 }
 
 // AddCronItem adds an item, before Run or while it runs; it is due from then on.
-// The database learns of it at once. If it has known the item's identifier
-// before, what the item missed is made up for as its Fill says, as at a start.
+// It is registered in the database at once. If its identifier was known there before, its
+// missed minutes are backfilled as its Fill says, as at a start.
 //
-// The item is this worker's alone and is forgotten when it ends. The error is a
-// *FieldError for an item that cannot be used, or ErrDuplicateCronItem. It is
-// safe for concurrent use.
+// The item belongs only to this worker and is forgotten when it ends. The error is a
+// *FieldError for an item that cannot be used, or ErrDuplicateCronItem. It is safe for
+// concurrent use.
 func (w *Worker) AddCronItem(item CronItem) error {
 	encoded, err := item.encode("CronItem")
 	if err != nil {
@@ -52,11 +52,10 @@ func (w *Worker) AddCronItem(item CronItem) error {
 	return nil
 }
 
-// RemoveCronItem removes the item with an identifier and reports whether there
-// was one. It is no longer due in this worker; a minute that is being
-// scheduled just then may still add its job. Jobs that it has added stay, and so
-// does what the database remembers of it, for other workers may have the item
-// still. It is safe for concurrent use.
+// RemoveCronItem removes the item with an identifier and reports whether there was one. It is
+// no longer due in this worker; a minute that is being scheduled at that moment may still add
+// its job. Jobs that it has added stay, and so does its row in the database, since other
+// workers may still have the item. It is safe for concurrent use.
 func (w *Worker) RemoveCronItem(identifier string) bool {
 	return w.cronItems.Remove(identifier)
 }
@@ -81,7 +80,7 @@ func (w *Worker) runAndSchedule(ctx context.Context) error {
 	return w.scheduler.Run(ctx)
 }
 
-// cronClock is the worker's clock: the machine's, if Config.Now says no other.
+// cronClock is Config.Now, or the machine's clock.
 func (w *Worker) cronClock() cron.Clock {
 	clock := cron.SystemClock
 	if w.config.Now != nil {
@@ -98,8 +97,8 @@ func (w *Worker) runOnce(ctx context.Context) error {
 	return w.scheduler.RunOnce(ctx)
 }
 
-// beforeCronAdd asks the interceptors of Config.BeforeAdd about the job of a cron
-// item. One that fails it is reported as CronItemFailed.
+// beforeCronAdd calls the interceptors of Config.BeforeAdd for the job of a cron item. Their
+// error is reported as CronItemFailed.
 func (w *Worker) beforeCronAdd(ctx context.Context, s store.Spec) (changed store.Spec, add bool, err error) {
 	trouble := contain.Call(func() {
 		var spec JobSpec

@@ -21,12 +21,12 @@ const (
 	channelMigrate = "worker:migrate"
 )
 
-// maxAnnounced bounds what one notification counts for; anybody may send one.
+// maxAnnounced bounds how many jobs one notification can announce; any role may send one.
 const maxAnnounced = 1_000_000
 
 // listen turns notifications into wake-ups until ctx ends. stop is called with
 // ErrBreakingMigration if this worker must no longer run. The returned channel
-// closes when everything that listen has started is over.
+// closes when everything that listen has started has ended.
 func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) <-chan struct{} {
 	done := make(chan struct{})
 	if w.config.NoListen {
@@ -61,8 +61,8 @@ func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context
 	return done
 }
 
-// leaveServer gives up every connection to a server that takes no writes: after
-// a failover, new ones reach the new primary.
+// leaveServer drops every connection to a server that has become read-only: after a failover,
+// new ones reach the new primary.
 func (w *Worker) leaveServer() {
 	w.pool.Reset()
 	if l := w.listener.Load(); l != nil {
@@ -70,7 +70,7 @@ func (w *Worker) leaveServer() {
 	}
 }
 
-// trouble hears of errors that make all connections doubtful.
+// trouble is called with errors that cast doubt on all connections.
 func (w *Worker) trouble(err error) {
 	if statement.IsReadOnly(err) {
 		w.leaveServer()
@@ -79,8 +79,8 @@ func (w *Worker) trouble(err error) {
 	w.suspect()
 }
 
-// suspect has every connection checked, or made anew, before it is used again: one
-// has not answered, and what has happened to it has mostly happened to the others.
+// suspect has every connection checked, or replaced, before its next use: one has not
+// answered, and the others are likely to be dead for the same reason.
 func (w *Worker) suspect() {
 	w.pool.Reset()
 	if l := w.listener.Load(); l != nil {
@@ -104,7 +104,7 @@ func (w *Worker) listenerState(s listener.State) {
 	}
 }
 
-// hear acts on what came in. After a gap anything may have been missed.
+// hear acts on a batch of notifications. After a gap any notification may have been missed.
 func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.Ledger, stop context.CancelCauseFunc) {
 	added, migrated, cancelled := 0, batch.Gap, false
 	frequent := w.events.WantsFrequent()
@@ -132,12 +132,12 @@ func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.
 	}
 }
 
-// checkLedger stops the worker if its own schema has got a breaking revision
-// since it started. The notification alone proves nothing: it may be about
-// another schema. If the ledger cannot be read, watchSchema tries again.
+// checkLedger stops the worker if its own schema has got a breaking revision since it
+// started. The notification alone does not prove that, since it may be about another schema.
+// If the ledger cannot be read, watchSchema tries again.
 func (w *Worker) checkLedger(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) {
 	now, err := migrate.CheckLedger(ctx, w.pool, w.options.Schema)
-	// What has ended a connection of the pool may have ended all of them.
+	// Whatever has ended a connection of the pool may have ended all of them.
 	for tries := w.pool.Stat().MaxConns(); err != nil && retry.AtOnce(err) && tries > 0; tries-- {
 		now, err = migrate.CheckLedger(ctx, w.pool, w.options.Schema)
 	}
@@ -166,9 +166,9 @@ func (w *Worker) checkLedger(ctx context.Context, before migrate.Ledger, stop co
 	}
 }
 
-// watchSchema looks for what no notification tells of: without a listener, or where the
-// ledger could not be read, for breaking migrations, and for policies that hide the
-// jobs, of which the worker would see none from then on. And it looks for new rules.
+// watchSchema looks for changes of which there is no notification: for breaking migrations,
+// if there is no listener or the ledger could not be read, for policies that hide all jobs
+// from the worker, and for new rules.
 func (w *Worker) watchSchema(ctx context.Context, before migrate.Ledger, stop context.CancelCauseFunc) {
 	ticker := time.NewTicker(w.config.Recovery.HeartbeatInterval)
 	defer ticker.Stop()
