@@ -118,8 +118,7 @@ type CrontabError struct {
 // Error names the line, the field and the problem.
 func (e *CrontabError) Error() string { return (*cron.Error)(e).Error() }
 
-// CrontabErrors is everything that is wrong with a crontab, in the order of the
-// lines.
+// CrontabErrors is everything that is wrong with a crontab, in the order of the lines.
 type CrontabErrors []*CrontabError
 
 // Error has a line for each of them.

@@ -107,10 +107,10 @@ const (
 // String returns the kind's name, such as "connected".
 func (k ListenerStateKind) String() string { return listener.StateKind(k).String() }
 
-// Listener is a LISTEN that goes on through lost connections, for services that
-// want notifications without a worker. PostgreSQL keeps no notifications for
-// sessions that are away; a listener says when some may be missing, and a
-// consumer that looks at its tables then misses nothing.
+// Listener is a LISTEN that survives lost connections, for services that want notifications
+// without a worker. PostgreSQL stores no notifications for sessions that are not connected; a
+// listener says when some may be missing, and a consumer that then reads its tables misses
+// nothing.
 type Listener struct{ inner *listener.Listener }
 
 // NewListener makes a listener. It does not connect yet. Errors name the field
@@ -145,7 +145,7 @@ func newListener(config ListenerConfig) (*Listener, error) {
 	return &Listener{inner: inner}, nil
 }
 
-// onState is what tells the log and OnState of a change.
+// onState reports changes to the log and OnState.
 func (c ListenerConfig) onState() func(listener.State) {
 	log, channels := newEventLog(c.Logger), slices.Clone(c.Channels)
 	line := func(level slog.Level, message string, attrs ...slog.Attr) {

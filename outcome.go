@@ -55,8 +55,8 @@ func (e *SnoozeError) Error() string { return fmt.Sprintf("snoozed for %s", e.Fo
 // permanently_fail_jobs.
 func Discard(err error) error { return &DiscardError{Err: err} }
 
-// A DiscardError is what Discard returns. Wrapped, it counts just as much; the
-// whole text becomes the job's last error.
+// A DiscardError is the error of Discard. Wrapped, it has the same effect; the whole text
+// becomes the job's last error.
 type DiscardError struct {
 	// Err is the reason; nil if there is none.
 	Err error
