@@ -14,12 +14,12 @@ import (
 
 // The defaults of Config.
 const (
-	DefaultConcurrency                  = 10                    // jobs, of Concurrency
-	DefaultPollInterval                 = 2 * time.Second       // of PollInterval
-	DefaultConnectTimeout               = 30 * time.Second      // of ConnectTimeout
-	DefaultStatementTimeout             = 30 * time.Second      // of StatementTimeout
-	DefaultGracefulShutdownAbortTimeout = 5 * time.Second       // of GracefulShutdownAbortTimeout
-	DefaultHoldTime                     = 50 * time.Millisecond // of HoldTime
+	DefaultConcurrency                  = 10                    // the default of Concurrency
+	DefaultPollInterval                 = 2 * time.Second       // the default of PollInterval
+	DefaultConnectTimeout               = 30 * time.Second      // the default of ConnectTimeout
+	DefaultStatementTimeout             = 30 * time.Second      // the default of StatementTimeout
+	DefaultGracefulShutdownAbortTimeout = 5 * time.Second       // the default of GracefulShutdownAbortTimeout
+	DefaultHoldTime                     = 50 * time.Millisecond // the default of HoldTime
 )
 
 // Config configures a Worker. Every zero value means the default; only Tasks must be given.

@@ -61,29 +61,33 @@ func problem(field, format string, args ...any) error {
 	return &FieldError{Field: field, Problem: fmt.Sprintf(format, args...)}
 }
 
-// Errors of package gworkertype, which has more, such as *gworkertype.MissingObjectsError.
+// The errors that come from deep inside, for errors.As. Package gworkertype declares them,
+// since other packages make them, and shows their fields; it has two more of their kind.
 type (
-	// A StatementTimeoutError is the error of one of gworker's own statements that
-	// did not end within StatementTimeout. It names the statement.
+	// A StatementTimeoutError is the error of one of gworker's own statements that did not
+	// end within StatementTimeout. See [gworkertype.StatementTimeoutError].
 	StatementTimeoutError = gworkertype.StatementTimeoutError
 
 	// A PanicError is a panic of the program's own code; a handler's is the failure of
 	// its job. Value is the value of the panic, and Stack its stack. The error's text is
 	// short, "panic: " and the value's text; the job's last error is that text and the
-	// stack.
+	// stack. See [gworkertype.PanicError].
 	PanicError = gworkertype.PanicError
 
-	// An IncompatibleSchemaError is returned when the schema holds a breaking
-	// revision that is newer than this version of gworker. Nothing was changed; the
-	// binary exits with status 57 then, as other Graphile Workers do.
+	// An IncompatibleSchemaError is returned when the schema holds a breaking revision
+	// that is newer than this version of gworker. Nothing was changed; the binary exits
+	// with status 57 then, as other Graphile Workers do. See
+	// [gworkertype.IncompatibleSchemaError].
 	IncompatibleSchemaError = gworkertype.IncompatibleSchemaError
 
 	// A LockedJobsError is returned when revision 11 could not be applied because a
 	// worker is running jobs or has left locks behind. Nothing of it was changed; earlier
-	// revisions that were missing have been applied, and stay so.
+	// revisions that were missing have been applied, and stay so. See
+	// [gworkertype.LockedJobsError].
 	LockedJobsError = gworkertype.LockedJobsError
 
-	// A LedgerError is returned when the table migrations of the schema is another
-	// program's, or has lost rows of revisions that the schema shows. Nothing was changed.
+	// A LedgerError is returned when the schema's table migrations is another program's,
+	// or has lost rows of revisions that the schema shows. Nothing was changed. See
+	// [gworkertype.LedgerError].
 	LedgerError = gworkertype.LedgerError
 )

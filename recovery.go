@@ -18,11 +18,11 @@ import (
 
 // The defaults of RecoveryConfig.
 const (
-	DefaultHeartbeatInterval   = recovery.DefaultHeartbeatInterval   // 10 s, of HeartbeatInterval
-	DefaultSweepInterval       = recovery.DefaultSweepInterval       // 30 s, of SweepInterval
-	DefaultStaleAfter          = recovery.DefaultStaleAfter          // 60 s, of StaleAfter
-	DefaultResilientMultiplier = recovery.DefaultResilientMultiplier // 3, of ResilientMultiplier
-	DefaultResilientFlag       = recovery.DefaultResilientFlag       // infrastructure_resilient, of ResilientFlags
+	DefaultHeartbeatInterval   = recovery.DefaultHeartbeatInterval   // 10 s, the default of HeartbeatInterval
+	DefaultSweepInterval       = recovery.DefaultSweepInterval       // 30 s, the default of SweepInterval
+	DefaultStaleAfter          = recovery.DefaultStaleAfter          // 60 s, the default of StaleAfter
+	DefaultResilientMultiplier = recovery.DefaultResilientMultiplier // 3, the default of ResilientMultiplier
+	DefaultResilientFlag       = recovery.DefaultResilientFlag       // infrastructure_resilient, the default of ResilientFlags
 )
 
 // RecoveryConfig configures a worker's heartbeat, and how it gives back the jobs of

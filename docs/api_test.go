@@ -57,6 +57,7 @@ func TestPackagesThatCannotBeRead(t *testing.T) {
 		"// Those are.\nconst (\n\tA = 1\n)":                                                  "A has no comment of its own",
 		"// Those are.\nvar (\n\tA = 1\n)":                                                    "A has no comment of its own",
 		"// A and B are.\nvar A, B = 1, 2":                                                    "B has no comment of its own",
+		"// T is.\ntype T = time.Time":                                                        "T does not say that it is [time.Time]",
 		"// T is.\ntype T = job.Row":                                                          "T leads to internal/job.Row",
 		"// T is.\ntype T struct {\n\t// F is.\n\tF []*job.Row\n}":                            "T leads to internal/job.Row",
 		"// T is.\ntype T job.Row":                                                            "T leads to internal/job.Row",
@@ -133,7 +134,7 @@ func (p listedPackage) isPublic() bool {
 // read says what cannot be read in the package.
 func (p listedPackage) read(t *testing.T, packages map[string]listedPackage) []string {
 	t.Helper()
-	r := &reader{fset: token.NewFileSet(), seen: map[types.Type]bool{}, types: map[string]ast.Expr{}, methods: map[string][]*ast.FuncDecl{}}
+	r := &reader{fset: token.NewFileSet(), seen: map[types.Type]bool{}, docs: map[string]string{}, types: map[string]ast.Expr{}, methods: map[string][]*ast.FuncDecl{}}
 	var files []*ast.File
 	for _, name := range p.GoFiles {
 		file, err := parser.ParseFile(r.fset, filepath.Join(p.Dir, name), nil, parser.ParseComments|parser.SkipObjectResolution)
@@ -165,6 +166,7 @@ type reader struct {
 	pkg        *types.Package
 	info       types.Info
 	seen       map[types.Type]bool
+	docs       map[string]string          // the comments of types
 	types      map[string]ast.Expr        // as they are declared
 	methods    map[string][]*ast.FuncDecl // by their receivers
 	from       types.Object               // what is followed
@@ -187,6 +189,7 @@ func (r *reader) comments(files []*ast.File) {
 				for _, spec := range d.Specs {
 					if s, is := spec.(*ast.TypeSpec); is {
 						r.types[s.Name.Name] = s.Type
+						r.docs[s.Name.Name] = s.Doc.Text() + d.Doc.Text()
 					}
 				}
 			case *ast.FuncDecl:
@@ -242,13 +245,11 @@ func (r *reader) fields(of string, declared ast.Expr) {
 	}
 	for _, f := range list.List {
 		if f.Names == nil { // it is embedded
-			switch name := baseName(f.Type); {
-			case !ast.IsExported(name) && r.types[name] != nil:
+			name := baseName(f.Type)
+			if _, is := declared.(*ast.StructType); is && ast.IsExported(name) {
+				r.commented(of+"."+name, f.Type, true, f.Doc, f.Comment)
+			} else if !ast.IsExported(name) && r.types[name] != nil {
 				r.members(name)
-			case ast.IsExported(name) && list.NumFields() > 0:
-				if _, is := declared.(*ast.StructType); is {
-					r.commented(of+"."+name, f.Type, true, f.Doc, f.Comment)
-				}
 			}
 		}
 		for i, name := range f.Names {
@@ -308,6 +309,9 @@ func (r *reader) follow(object types.Object) {
 	}
 	if name.IsAlias() {
 		r.visit(types.Unalias(name.Type()))
+		if other, is := types.Unalias(name.Type()).(*types.Named); is && other.Obj().Pkg() != r.pkg && !strings.Contains(r.docs[name.Name()], "["+r.nameOf(other)+"]") {
+			r.complain(name.Pos(), "%s does not say that it is [%s]", name.Name(), r.nameOf(other))
+		}
 		return
 	}
 	declared := r.info.TypeOf(r.types[name.Name()])

@@ -22,20 +22,20 @@ const lookTimeout = 30 * time.Second
 
 // DB is what pgx sees a database through: a pgx.Tx, *pgx.Conn or *pgxpool.Pool.
 type DB interface {
-	// Exec is pgx.Tx.Exec.
+	// Exec runs a statement, as pgx.Tx does.
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-	// Query is pgx.Tx.Query.
+	// Query runs a query, as pgx.Tx does.
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	// QueryRow is pgx.Tx.QueryRow.
+	// QueryRow runs a query for one row, as pgx.Tx does.
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // SQLDB is what database/sql sees a database through: a *sql.Tx, *sql.Conn or
 // *sql.DB.
 type SQLDB interface {
-	// ExecContext is sql.Tx.ExecContext.
+	// ExecContext runs a statement, as sql.Tx does.
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	// QueryContext is sql.Tx.QueryContext.
+	// QueryContext runs a query, as sql.Tx does.
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
