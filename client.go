@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/internal/announce"
+	"github.com/gworker/gworker/internal/connect"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/statement"
@@ -129,7 +130,7 @@ func NewClient(config ClientConfig) (*Client, error) {
 // connections.
 func newClient(pool *pgxpool.Pool, options statement.Options, trouble func(error)) *Client {
 	set := statement.NewSet(options)
-	state := &schemaState{name: options.Schema.String(), asText: options.Unprepared || goesAsText(pool)}
+	state := &schemaState{name: options.Schema.String(), asText: options.Unprepared || connect.GoesAsText(pool)}
 	checked := set.Checked(state.check)
 	queries := operations{queries: checked.OnPool(pool, trouble), reads: reads{set: checked, db: pool, schema: state}}
 	announcer := announce.New(pool, set)
@@ -147,7 +148,7 @@ func (c *Client) Close() {
 	defer cancel()
 	c.announcer.Close(ctx)
 	if c.ownsPool {
-		closePool(ctx, c.pool, c.dialer)
+		connect.ClosePool(ctx, c.pool, c.dialer)
 	}
 }
 

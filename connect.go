@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/connect"
 	"github.com/gworker/gworker/internal/connstring"
 	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/schema"
@@ -38,51 +36,11 @@ func openPool(
 	if size > 0 {
 		config.MaxConns = int32(size)
 	}
-	prepare(config.ConnConfig, !o.Unprepared)
-	config.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
-		d.Prepare(config)
-		return nil
-	}
-	config.ShouldPing = (&pinger{timeout: config.PingTimeout, silent: silent}).failed
-	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	pool, err := connect.NewPool(config, !o.Unprepared, d, silent)
 	if err != nil {
-		return nil, false, fmt.Errorf("making a connection pool: %w", err)
+		return nil, false, err
 	}
 	return pool, true, nil
-}
-
-// pinned are the settings on which the meaning of gworker's statements and their results
-// depends. They override those of the role, the database and the connection string. PgBouncer
-// accepts these at the start of a session; others it has to be configured to ignore.
-var pinned = map[string]string{
-	// Go's strings are UTF-8. With another encoding, text would be stored garbled.
-	"client_encoding": "UTF8",
-	// Without prepared statements times come as text, of which pgx reads this form.
-	"datestyle": "ISO",
-	// A backslash in a literal is a backslash.
-	"standard_conforming_strings": "on",
-}
-
-// prepare configures connections of gworker's own pools; a caller's pool is left as it is.
-// cancels says that they may send cancel requests.
-func prepare(config *pgx.ConnConfig, cancels bool) {
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "gworker"
-	}
-	for name, value := range pinned {
-		maps.DeleteFunc(config.RuntimeParams, func(given, _ string) bool { return strings.EqualFold(given, name) })
-		config.RuntimeParams[name] = value
-	}
-	if !cancels {
-		// Behind a pooler a cancel request may end more than its statement:
-		// PgBouncer 1.18 itself ends on some. So the connection is closed.
-		return
-	}
-	// A statement that exceeds its time-out is cancelled on the server, too, and its
-	// connection stays usable if the server answers soon.
-	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Second}
-	}
 }
 
 func statementOptions(owner, schemaName string, timeout time.Duration, unprepared bool) (statement.Options, error) {
@@ -113,7 +71,7 @@ func parseDirect(url string) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, problem("Config.ListenDatabaseURL", "cannot be used: %v", err)
 	}
-	prepare(config.ConnConfig, true)
+	connect.Prepare(config.ConnConfig, true)
 	// A server that is no longer the primary refuses LISTEN and heartbeats; then the
 	// proxy may know where the new one is.
 	if config.ConnConfig.ValidateConnect == nil {
@@ -125,9 +83,9 @@ func parseDirect(url string) (*pgxpool.Config, error) {
 // listenConnect opens the listener's connection.
 func (w *Worker) listenConnect(ctx context.Context) (*pgx.Conn, error) {
 	if w.direct != nil {
-		return connectOutside(ctx, w.dialer, w.direct.Copy())
+		return connect.Outside(ctx, w.dialer, w.direct.Copy())
 	}
-	conn, err := connectOutside(ctx, w.dialer, w.pool.Config())
+	conn, err := connect.Outside(ctx, w.dialer, w.pool.Config())
 	if err == nil {
 		w.warnOfPooler(ctx, conn)
 	}
@@ -136,22 +94,22 @@ func (w *Worker) listenConnect(ctx context.Context) (*pgx.Conn, error) {
 
 // holdConnect opens a connection for held claims.
 func (w *Worker) holdConnect(ctx context.Context) (*pgx.Conn, error) {
-	return connectOutside(ctx, w.dialer, w.pool.Config())
+	return connect.Outside(ctx, w.dialer, w.pool.Config())
 }
 
 // heartbeatConnect opens the heartbeat's connection, with the proxy or without it, since a
 // worker without a heartbeat loses its jobs.
 func (w *Worker) heartbeatConnect(ctx context.Context) (*pgx.Conn, error) {
 	if w.direct == nil {
-		return connectOutside(ctx, w.dialer, w.pool.Config())
+		return connect.Outside(ctx, w.dialer, w.pool.Config())
 	}
 	limited, cancel := context.WithTimeout(ctx, directTimeout)
 	defer cancel()
-	conn, err := connectOutside(limited, w.dialer, w.direct.Copy())
+	conn, err := connect.Outside(limited, w.dialer, w.direct.Copy())
 	if err == nil || ctx.Err() != nil {
 		return conn, err
 	}
-	conn, poolErr := connectOutside(ctx, w.dialer, w.pool.Config())
+	conn, poolErr := connect.Outside(ctx, w.dialer, w.pool.Config())
 	if poolErr != nil {
 		return nil, errors.Join(err, poolErr)
 	}
@@ -186,11 +144,11 @@ func (w *Worker) directIsSame(ctx context.Context) (bool, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, directTimeout)
 	defer cancel()
-	conn, err := connectOutside(limited, w.dialer, w.direct.Copy())
+	conn, err := connect.Outside(limited, w.dialer, w.direct.Copy())
 	if err != nil {
 		return true, nil // as far as is known
 	}
-	defer closeSoon(conn)
+	defer connect.CloseSoon(conn)
 	direct, err := w.client.unchecked.On(conn).ServerIdentity(limited)
 	if err != nil {
 		return true, nil
@@ -211,4 +169,21 @@ func (w *Worker) warnOfPooler(ctx context.Context, conn *pgx.Conn) {
 	}
 	w.pooled.Store(true)
 	w.events.Emit(event.ListenerPooled{WorkerID: w.id})
+}
+
+// Ping reports whether the database answers. Its error names the server and says what went
+// wrong, even if ctx has ended. It is safe for concurrent use.
+func (c *Client) Ping(ctx context.Context) error {
+	if err := connect.Ping(ctx, c.pool); err != nil {
+		return fmt.Errorf("connecting to the database: %w", connect.Advised(err))
+	}
+	return nil
+}
+
+// reach waits for the database no longer than ClientConfig.ConnectTimeout.
+func (c *Client) reach(ctx context.Context) error {
+	if c.schema.reach == nil {
+		return nil
+	}
+	return c.schema.reach(ctx)
 }

@@ -1,10 +1,17 @@
 package gworker
 
 import (
+	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
 )
 
@@ -108,4 +115,133 @@ func (j *Job[T]) LastAttempt() bool {
 		limit = min(limit, j.env.maxAttempts)
 	}
 	return j.Attempts >= limit
+}
+
+var (
+	errNoWorker    = errors.New("the job was not made by a worker")
+	errOldSnapshot = errors.New("the transaction does not see the job's lock, which was written after it began: " +
+		"begin it at the level read committed, or set Config.HoldTime to 0; the next run of the job will do")
+	errNoTransaction = errors.New("there is no transaction: it is nil")
+)
+
+// ErrAlreadyCompleted is returned by CompleteTx and CompleteSQLTx for a job that an
+// earlier call in this run has completed: that call's transaction has committed.
+var ErrAlreadyCompleted = errors.New("the job is complete already: the transaction of an earlier call has committed")
+
+// CompleteTx completes the job inside the handler's own transaction: the job is complete if,
+// and only if, tx commits. Everything else that tx does therefore happens exactly once. tx
+// must be on the worker's database, with rights on the schema of the queue; it can be of any
+// pool, for example pool.BeginTx(ctx, pgx.TxOptions{}).
+//
+// Call it last, and commit. If it returns an error, roll back: ErrJobLost says that this run
+// no longer has the job's lock, and that another may be running; ErrAlreadyCompleted says
+// that an earlier call has completed the job.
+//
+// The worker asks the database whether the transaction has committed. If so, the job is
+// complete, whatever the handler returns; an error that it returns afterwards cannot be
+// stored, because the row is gone, and is reported as ErrorAfterCompletion. If it was rolled
+// back, the attempt ends with the handler's error, or fails with ErrNotCommitted if that is
+// nil. A transaction that is still open when the handler returns leaves the job locked until
+// it ends; OutcomesDelayed reports it.
+//
+// The job's named queue is free from the commit on, so its next job may start before this
+// handler has returned. If the table of queues has triggers or constraints of your own, the
+// worker frees the queue after the run instead: their refusal does not break tx, and is
+// reported as OutcomeRefused.
+func (j *Job[T]) CompleteTx(ctx context.Context, tx pgx.Tx) error {
+	switch {
+	case j.env == nil:
+		return completionError(&j.JobRow, errNoWorker)
+	case tx == nil:
+		return completionError(&j.JobRow, errNoTransaction)
+	}
+	return complete(ctx, j.env, j.env.client.unchecked.On(tx), j.claimed)
+}
+
+// CompleteSQLTx is CompleteTx for a database/sql transaction, of any PostgreSQL
+// driver.
+func (j *Job[T]) CompleteSQLTx(ctx context.Context, tx *sql.Tx) error {
+	switch {
+	case j.env == nil:
+		return completionError(&j.JobRow, errNoWorker)
+	case tx == nil:
+		return completionError(&j.JobRow, errNoTransaction)
+	}
+	return complete(ctx, j.env, j.env.client.unchecked.OnSQL(tx), j.claimed)
+}
+
+func completionError(row *JobRow, err error) error {
+	return fmt.Errorf("completing job %d in a transaction: %w", row.ID, err)
+}
+
+// complete notes the completion before it can take effect, so that the job does not count as
+// lost when its row is found to be gone.
+func complete(ctx context.Context, env *environment, queries *dbgen.Queries, claimed *job.Claimed) error {
+	wasHeld, err := env.locked(ctx, claimed)
+	if err != nil {
+		return completionError((*JobRow)(&claimed.Row), err)
+	}
+	before := claimed.Completion()
+	claimed.SetCompletion(job.Completing)
+	transaction, completed, err := env.completer.Complete(ctx, queries, claimed)
+	switch {
+	case err == nil && completed:
+		claimed.SetCompletion(transaction)
+		return nil
+	case err == nil && transaction == before:
+		claimed.SetCompletion(before)
+		return nil // the second call in one transaction
+	case err == nil:
+		err = whyGone(ctx, queries, claimed, before)
+		if wasHeld && err == ErrJobLost { //nolint:errorlint // a question that failed is told
+			err = errOldSnapshot
+		}
+	}
+	claimed.SetCompletion(before)
+	return completionError((*JobRow)(&claimed.Row), err)
+}
+
+// whyGone returns the reason why a job cannot be completed. before is the transaction in
+// which this run has completed it before; 0 for none.
+func whyGone(ctx context.Context, queries *dbgen.Queries, claimed *job.Claimed, before int64) error {
+	if before <= 0 {
+		holds, err := queries.HoldsJob(ctx, dbgen.HoldsJobParams{
+			ID: claimed.ID, WorkerID: claimed.Lock.By, Attempt: int32(claimed.Lock.Attempt),
+			LockedAt: claimed.Lock.At,
+		})
+		switch {
+		case err != nil:
+			return errors.Join(ErrJobLost, fmt.Errorf("looking whether the job's row is there: %w", err))
+		case holds:
+			return job.ErrUnchanged
+		}
+		return ErrJobLost
+	}
+	rows, err := queries.TransactionFates(ctx, []int64{before})
+	switch {
+	case err != nil:
+		return errors.Join(ErrJobLost, fmt.Errorf("asking what became of the earlier transaction: %w", err))
+	case len(rows) == 1 && rows[0].Fate == "committed":
+		return ErrAlreadyCompleted
+	}
+	return ErrJobLost
+}
+
+// locked waits until the job's lock is written, since another transaction than that of its
+// claim will end the job.
+func (w *Worker) locked(ctx context.Context, claimed *job.Claimed) (wasHeld bool, err error) {
+	return w.scheduler.Write(ctx, claimed)
+}
+
+// lockedJobs are the running jobs whose rows must exist: those of jobs that handlers
+// complete in transactions may be gone already.
+func (w *Worker) lockedJobs() []*job.Claimed {
+	running := w.scheduler.Locked()
+	locked := running[:0]
+	for _, j := range running {
+		if j.Completion() == 0 {
+			locked = append(locked, j)
+		}
+	}
+	return locked
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gworker/gworker/internal/connect"
 	"github.com/gworker/gworker/internal/connstring"
 	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/listener"
@@ -177,7 +178,7 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 			return nil, problem("ListenerConfig.DatabaseURL", "is given as well as ListenerConfig.Pool: give one of them")
 		}
 		return func(ctx context.Context) (*pgx.Conn, error) {
-			return connectOutside(ctx, &dial.Dialer{}, config.Pool.Config())
+			return connect.Outside(ctx, &dial.Dialer{}, config.Pool.Config())
 		}, nil
 	}
 	// Parsed as for a pool, so that one connection string serves both.
@@ -185,9 +186,9 @@ func listenerConnect(config ListenerConfig) (func(context.Context) (*pgx.Conn, e
 	if err != nil {
 		return nil, problem("ListenerConfig.DatabaseURL", "cannot be used: %v", err)
 	}
-	prepare(parsed.ConnConfig, true)
+	connect.Prepare(parsed.ConnConfig, true)
 	return func(ctx context.Context) (*pgx.Conn, error) {
-		return connectOutside(ctx, &dial.Dialer{}, parsed.Copy())
+		return connect.Outside(ctx, &dial.Dialer{}, parsed.Copy())
 	}, nil
 }
 

@@ -1,10 +1,15 @@
 package gworker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"slices"
+	"time"
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
@@ -145,4 +150,192 @@ func unmarshal(payload json.RawMessage, into any) (err error) {
 		}
 	}()
 	return json.Unmarshal(payload, into)
+}
+
+// TaskOptions are a worker's settings for the jobs of a task, see [Task.With]. Every zero
+// value means what the job's row says, or the default of all Graphile Workers. Workers of
+// other runtimes that run the same task do not know them.
+type TaskOptions struct {
+	// Timeout is how long one run may take, including middleware and interceptors. Then
+	// the handler's context ends with a cause that is ErrJobTimeout, and an error that
+	// the handler returns fails the attempt with a text that names the time-out. 0 means
+	// no limit.
+	//
+	// A handler that ignores its context goes on, and keeps its slot until it returns:
+	// Go cannot end it from outside. If it then returns nil, the job is complete.
+	Timeout time.Duration
+
+	// MaxAttempts limits the attempts of a job even if its row allows more: the failure
+	// of that attempt, or of a later one, is permanent, and the row's max_attempts
+	// becomes the number of attempts that the job has had. 0 means as many as the row
+	// says. For what producers store in the row, see TaskDefinition.MaxAttempts.
+	MaxAttempts int
+
+	// Backoff returns how long a job waits after a failed attempt before it can
+	// run again, counted from the failure, or from its run_at if that is later.
+	// Below 0 counts as 0. nil means exp(min(attempts, 10)) seconds, as in all
+	// Graphile Workers. It is not called for a permanent failure, nor for Snooze or
+	// Discard. It is called from many goroutines at once, and outcomes may wait for it,
+	// so it should be quick. If it panics, the default is used and BackoffPanicked
+	// reports it.
+	Backoff func(BackoffInput) time.Duration
+
+	// Concurrency is how many jobs of the task a worker has at most at once, including
+	// those in its local queue. Other workers' jobs do not count. Jobs beyond the limit
+	// stay in the queue, where other workers can take them, and do not delay other tasks.
+	// 0 means as many as the worker has slots.
+	Concurrency int
+
+	// Middleware wraps this task's handler, inside of Config.Middleware; the first is the
+	// outermost.
+	Middleware []Middleware
+}
+
+// BackoffInput is the argument of TaskOptions.Backoff.
+type BackoffInput struct {
+	// Job is the job as it was claimed. It must not be changed.
+	Job *JobRow
+	// Attempt is the number of the attempt that has failed, counted from 1.
+	Attempt int
+	// Err is the failure.
+	Err error
+}
+
+// With returns a copy of the task with these options in place of its present ones. It works
+// for tasks of every kind, including those of LoadTasks. NewWorker refuses options that
+// cannot be used.
+func (t Task) With(options TaskOptions) Task {
+	options.Middleware = slices.Clone(options.Middleware)
+	t.options = options
+	return t
+}
+
+func (o TaskOptions) validate(field string) error {
+	switch {
+	case o.Timeout < 0:
+		return problem(field+".Timeout", "is %s: it cannot be negative", o.Timeout)
+	case o.MaxAttempts < 0 || o.MaxAttempts > math.MaxInt16:
+		return problem(field+".MaxAttempts", "is %d: it can be 1 to %d, or 0 for what each job says", o.MaxAttempts, math.MaxInt16)
+	}
+	for i, m := range o.Middleware {
+		if m == nil {
+			return problem(fmt.Sprintf("%s.Middleware[%d]", field, i), "is nil")
+		}
+	}
+	return nil
+}
+
+// policies are the tasks' options for failures, as the scheduler takes them.
+func (c Config) policies() map[string]scheduler.Policy {
+	policies := map[string]scheduler.Policy{}
+	for _, task := range c.Tasks {
+		o := task.options
+		if o.MaxAttempts == 0 && o.Backoff == nil {
+			continue
+		}
+		policy := scheduler.Policy{MaxAttempts: o.MaxAttempts}
+		if o.Backoff != nil {
+			policy.Backoff = func(j *job.Claimed, err error) time.Duration {
+				return o.Backoff(BackoffInput{Job: (*JobRow)(&j.Row), Attempt: j.Attempts, Err: err})
+			}
+		}
+		policies[task.identifier] = policy
+	}
+	return policies
+}
+
+// BatchJob is a job of a batch task as its handler gets it. Its Payload has the elements of
+// the stored array that decode as T. The other elements fail, and the handler does not see
+// them.
+type BatchJob[T any] = Job[[]T]
+
+// NewBatchTask returns a task whose jobs have a JSON array as payload, and whose
+// handler says for each element whether it succeeded:
+//
+//	gworker.NewBatchTask("notify", func(ctx context.Context, job *gworker.BatchJob[Note]) ([]error, error) {
+//		failures := make([]error, len(job.Payload))
+//		for i, note := range job.Payload {
+//			failures[i] = send(ctx, note)
+//		}
+//		return failures, nil
+//	})
+//
+// A nil list, or a list of nils, completes the job. Otherwise the attempt fails, and only
+// the failed elements stay in the payload, in their order and as they were stored: the next
+// attempt is for them alone. The job's last error is "Batch failures:" and a line for each
+// of them, as in Node's workers; the event's error is a *BatchError.
+//
+// A list whose length is not that of job.Payload fails the whole job with its payload
+// unchanged, as in Rust's workers. (Node's workers log a warning and count it as full
+// success.) So does an error as second result, and then the list is ignored; return Snooze
+// and Discard there. If all failed elements have a Snooze, the job is snoozed for the
+// longest time; if all have a Discard, it fails permanently. In a mixture, they are failures
+// like the others, and the handler gets them again: an element leaves the row only when it
+// has succeeded.
+//
+// A payload that is not an array fails the attempt. (Node's workers call the handler with it
+// and ignore a list that it returns.) The handler is not called without elements; an empty
+// array completes.
+func NewBatchTask[T any](identifier string, handle func(ctx context.Context, job *BatchJob[T]) (failures []error, err error)) Task {
+	if handle == nil {
+		return Task{identifier: identifier} // NewWorker names it
+	}
+	return newTask(identifier, func(ctx context.Context, job *BatchJob[T], payload json.RawMessage) error {
+		elements, err := elementsOf(payload)
+		if err != nil {
+			return err
+		}
+		failures := make([]error, len(elements))
+		places := make([]int, 0, len(elements)) // of the elements that the handler sees
+		job.Payload = make([]T, 0, len(elements))
+		for i, element := range elements {
+			var value T
+			if err := decode(element, &value); err != nil {
+				failures[i] = fmt.Errorf("element %d: %w", i, err)
+				continue
+			}
+			places = append(places, i)
+			job.Payload = append(job.Payload, value)
+		}
+		if len(places) > 0 {
+			results, err := handle(ctx, job)
+			switch {
+			case err != nil:
+				return err
+			case results != nil && len(results) != len(places):
+				return fmt.Errorf("the batch handler returned %d results for %d elements: it must return one for each, or nil",
+					len(results), len(places))
+			}
+			for i, result := range results {
+				failures[places[i]] = result
+			}
+		}
+		return batchError(elements, failures)
+	})
+}
+
+func batchError(elements []json.RawMessage, failures []error) error {
+	var failed []BatchFailure
+	for i, err := range failures {
+		if err != nil {
+			failed = append(failed, BatchFailure{Index: i, Payload: elements[i], Err: contain.Read(err)})
+		}
+	}
+	if failed == nil {
+		return nil
+	}
+	return &BatchError{Failed: failed, Total: len(elements)}
+}
+
+var errNoArray = errors.New("the payload of a batch job must be a JSON array, an element for each piece of work")
+
+func elementsOf(payload json.RawMessage) ([]json.RawMessage, error) {
+	if !bytes.HasPrefix(bytes.TrimLeft(payload, " \t\r\n"), []byte("[")) {
+		return nil, errNoArray
+	}
+	var elements []json.RawMessage
+	if err := json.Unmarshal(payload, &elements); err != nil {
+		return nil, fmt.Errorf("decoding the payload: %w", err)
+	}
+	return elements, nil
 }

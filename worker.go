@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/connect"
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/cron"
 	"github.com/gworker/gworker/internal/dial"
@@ -234,7 +235,7 @@ func (w *Worker) close(ctx context.Context) {
 	w.client.announcer.Close(ctx)
 	w.closed.Do(func() {
 		if w.ownsPool {
-			closePool(ctx, w.pool, w.dialer)
+			connect.ClosePool(ctx, w.pool, w.dialer)
 		}
 		w.dialer.Close()
 	})
@@ -310,8 +311,8 @@ func (w *Worker) runUntil(ctx context.Context, deadline *shutdown.Deadline, work
 func (w *Worker) start(ctx, lasting context.Context) (ledger migrate.Ledger, stopKeeping func(), err error) {
 	waits, since := retry.StartBackoff(), time.Time{}
 	for {
-		if err := connect(ctx, w.pool, w.config.ConnectTimeout, w.events); err != nil {
-			return ledger, nil, advised(err)
+		if err := connect.Wait(ctx, w.pool, w.config.ConnectTimeout, w.events); err != nil {
+			return ledger, nil, connect.Advised(err)
 		}
 		if err = w.checkDirect(ctx); err == nil {
 			ledger, err = w.prepareSchema(ctx)
@@ -322,14 +323,14 @@ func (w *Worker) start(ctx, lasting context.Context) (ledger migrate.Ledger, sto
 		if since.IsZero() {
 			since = time.Now()
 		}
-		if err == nil || !maybeLater(err) || time.Since(since) > w.config.ConnectTimeout {
-			return ledger, stopKeeping, advisedToWrite(advised(err))
+		if err == nil || !connect.MayPass(err) || time.Since(since) > w.config.ConnectTimeout {
+			return ledger, stopKeeping, connect.AdvisedToWrite(connect.Advised(err))
 		}
 		if statement.IsReadOnly(err) {
 			w.leaveServer()
 		}
 		retryIn := waits.NextBackOff()
-		w.events.Emit(event.DatabaseUnreachable{Err: advisedToWrite(err), RetryIn: retryIn, ReadOnly: statement.IsReadOnly(err)})
+		w.events.Emit(event.DatabaseUnreachable{Err: connect.AdvisedToWrite(err), RetryIn: retryIn, ReadOnly: statement.IsReadOnly(err)})
 		if wait.Sleep(ctx, retryIn) != nil {
 			return ledger, nil, err
 		}

@@ -1,4 +1,4 @@
-package gworker
+package connect
 
 import (
 	"fmt"
@@ -29,34 +29,42 @@ import (
 // default_transaction_deferrable. Time-outs and default_transaction_read_only are
 // findings of the doctor.
 
-// A settingError says that a setting of a connection changes what is stored or read.
-type settingError struct{ name, value, why, want string }
+// A SettingError says that a setting of a connection changes what is stored or read.
+type SettingError struct{ name, value, why, want string }
 
-func (e *settingError) Error() string {
+func (e *SettingError) Error() string {
 	return fmt.Sprintf("the connection has %s = %q: %s. Set it to %s for the pool (ConnConfig.RuntimeParams[%q]), in the connection string, or for the role (alter role)",
 		e.name, e.value, e.why, e.want, e.name)
 }
 
-func checkSettings(s dbgen.SessionSettingsRow, asText bool) error {
+// CheckSettings returns a SettingError if a setting of the connection does harm. asText
+// says that arguments and results are sent as text.
+func CheckSettings(s dbgen.SessionSettingsRow, asText bool) error {
 	// Without a conversion, UTF-8 stays as it is.
 	raw := s.ClientEncoding == "SQL_ASCII" && (s.ServerEncoding == "UTF8" || s.ServerEncoding == "SQL_ASCII")
 	switch {
 	case s.ClientEncoding != "UTF8" && !raw:
-		return &settingError{"client_encoding", s.ClientEncoding, "text, which is UTF-8 here, would be stored garbled", "UTF8"}
+		return &SettingError{"client_encoding", s.ClientEncoding, "text, which is UTF-8 here, would be stored garbled", "UTF8"}
 	case asText && !strings.HasPrefix(s.Datestyle, "ISO"):
-		return &settingError{"datestyle", s.Datestyle, "without prepared statements times come in this form, which cannot be read", "ISO"}
+		return &SettingError{"datestyle", s.Datestyle, "without prepared statements times come in this form, which cannot be read", "ISO"}
 	case asText && s.ArrayNulls == "off":
-		return &settingError{"array_nulls", s.ArrayNulls, "without prepared statements nulls in arrays would be texts", "on"}
+		return &SettingError{"array_nulls", s.ArrayNulls, "without prepared statements nulls in arrays would be texts", "on"}
 	}
 	return nil
 }
 
-// goesAsText reports whether the pool sends arguments and results as text.
-func goesAsText(pool *pgxpool.Pool) bool {
+// GoesAsText reports whether the pool sends arguments and results as text.
+func GoesAsText(pool *pgxpool.Pool) bool {
 	switch pool.Config().ConnConfig.DefaultQueryExecMode {
 	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
 		return true
 	default:
 		return false
 	}
+}
+
+// RowSecurityOff is the error of a connection with row_security = off, where policies
+// concern its role.
+func RowSecurityOff() error {
+	return &SettingError{"row_security", "off", "policies of the queue's tables concern its role, so statements on them fail", "on"}
 }

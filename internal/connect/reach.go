@@ -1,4 +1,4 @@
-package gworker
+package connect
 
 import (
 	"cmp"
@@ -28,25 +28,9 @@ import (
 // tryTimeout bounds one attempt to reach the database, if several are possible.
 const tryTimeout = 10 * time.Second
 
-// Ping reports whether the database answers. Its error names the server and says what went
-// wrong, even if ctx has ended. It is safe for concurrent use.
-func (c *Client) Ping(ctx context.Context) error {
-	if err := ping(ctx, c.pool); err != nil {
-		return fmt.Errorf("connecting to the database: %w", advised(err))
-	}
-	return nil
-}
-
-// reach waits for the database no longer than ClientConfig.ConnectTimeout.
-func (c *Client) reach(ctx context.Context) error {
-	if c.schema.reach == nil {
-		return nil
-	}
-	return c.schema.reach(ctx)
-}
-
-// ping is Ping without the error's context.
-func ping(ctx context.Context, pool *pgxpool.Pool) error { return probe(ctx, pool, pool.Ping) }
+// Ping asks the database for a sign of life. Its error says where nobody answers, and is
+// never just that ctx has ended.
+func Ping(ctx context.Context, pool *pgxpool.Pool) error { return probe(ctx, pool, pool.Ping) }
 
 // transact tries a transaction, which every worker needs, and which a proxy that pools single
 // statements does not allow.
@@ -69,8 +53,8 @@ func probe(ctx context.Context, pool *pgxpool.Pool, ask func(context.Context) er
 // isSilence reports whether err only says that there was no answer in time.
 func isSilence(err error) bool {
 	var answer *pgconn.PgError
-	var connect *pgconn.ConnectError
-	return errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &answer) && !errors.As(err, &connect)
+	var Wait *pgconn.ConnectError
+	return errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &answer) && !errors.As(err, &Wait)
 }
 
 // silentServerError is the error of an attempt without an answer.
@@ -104,9 +88,9 @@ func address(host string, port uint16) string {
 	return net.JoinHostPort(host, fmt.Sprint(port))
 }
 
-// connect waits, at most for limit, until a transaction on the database succeeds. It gives up
+// Wait waits, at most for limit, until a transaction on the database succeeds. It gives up
 // at once if waiting cannot help.
-func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *eventstream.Stream) error {
+func Wait(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, events *eventstream.Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	waits := retry.StartBackoff()
@@ -118,7 +102,7 @@ func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, event
 		if err == nil {
 			return nil
 		}
-		if !maybeLater(err) {
+		if !MayPass(err) {
 			return fmt.Errorf("connecting to the database: %w", err)
 		}
 		var silent *silentServerError
@@ -139,14 +123,14 @@ func connect(ctx context.Context, pool *pgxpool.Pool, limit time.Duration, event
 	}
 }
 
-// maybeLater reports whether a later attempt may succeed with the same configuration, as it
+// MayPass reports whether a later attempt may succeed with the same configuration, as it
 // cannot if the server has answered and refused.
-func maybeLater(err error) bool {
+func MayPass(err error) bool {
 	return (retry.Passes(err) || errors.Is(err, context.DeadlineExceeded)) && adviceFor(err) == ""
 }
 
-// advised adds to err what the reader can do, if that is known.
-func advised(err error) error {
+// Advised adds to err what the reader can do, if that is known.
+func Advised(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -156,9 +140,9 @@ func advised(err error) error {
 	return err
 }
 
-// advisedToWrite is advised for a read-only database, which may be temporary: a standby is
+// AdvisedToWrite is Advised for a read-only database, which may be temporary: a standby is
 // promoted, or a maintenance ends.
-func advisedToWrite(err error) error {
+func AdvisedToWrite(err error) error {
 	if !statement.IsReadOnly(err) {
 		return err
 	}
@@ -181,14 +165,14 @@ func adviceFor(err error) string {
 	return advice
 }
 
-// triesOf are the errors of the attempts in a failure to connect, or err itself. The refusal
+// triesOf are the errors of the attempts in a failure to Wait, or err itself. The refusal
 // of TLS by a server without it is left out if the attempt was repeated without TLS.
 func triesOf(err error) []error {
-	var connect *pgconn.ConnectError
-	if !errors.As(err, &connect) {
+	var Wait *pgconn.ConnectError
+	if !errors.As(err, &Wait) {
 		return []error{err}
 	}
-	tries := joinedIn(connect)
+	tries := joinedIn(Wait)
 	telling := slices.DeleteFunc(slices.Clone(tries), refusedTLS)
 	if len(telling) == 0 {
 		return tries
@@ -226,7 +210,7 @@ func adviceForTry(err error) string {
 		return "the server's certificate is of an authority that is not known here: " +
 			"name the authority's certificate by sslrootcert=FILE in the connection string"
 	case errors.As(err, &host):
-		return "the server's certificate is for another name: connect by a name that it has, " +
+		return "the server's certificate is for another name: Wait by a name that it has, " +
 			"or use sslmode=verify-ca, which does not look at the name"
 	case errors.As(err, &invalid), errors.As(err, &other):
 		return "the server's certificate is not valid: see what is wrong with it, and with the files that sslrootcert, sslcert and sslkey name"

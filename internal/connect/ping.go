@@ -1,4 +1,4 @@
-package gworker
+package connect
 
 import (
 	"context"
@@ -24,7 +24,7 @@ type pinger struct {
 }
 
 // failed is a pool's ShouldPing. It reports true for a connection that does not
-// answer, which is closed then, so that pgxpool's own ping fails at once and it takes
+// answer, which is closed then, so that pgxpool's own Ping fails at once and it takes
 // another one.
 func (p *pinger) failed(ctx context.Context, params pgxpool.ShouldPingParams) bool {
 	if params.IdleDuration < idleBeforePing {

@@ -1,4 +1,4 @@
-package gworker
+package connect
 
 import (
 	"context"
@@ -13,10 +13,10 @@ import (
 	"github.com/gworker/gworker/internal/wait"
 )
 
-// connectOutside opens a connection outside a pool, as the pool opens its own and makes
+// Outside opens a connection outside a pool, as the pool opens its own and makes
 // them ready: with BeforeConnect, AfterConnect, and PrepareConn or BeforeAcquire. It
 // changes config.
-func connectOutside(ctx context.Context, d *dial.Dialer, config *pgxpool.Config) (*pgx.Conn, error) {
+func Outside(ctx context.Context, d *dial.Dialer, config *pgxpool.Config) (*pgx.Conn, error) {
 	if config.BeforeConnect != nil {
 		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
 			return nil, fmt.Errorf("BeforeConnect of the pool's configuration: %w", err)
@@ -29,7 +29,7 @@ func connectOutside(ctx context.Context, d *dial.Dialer, config *pgxpool.Config)
 		return nil, err
 	}
 	if err := makeReady(ctx, conn, config); err != nil {
-		closeSoon(conn)
+		CloseSoon(conn)
 		return nil, err
 	}
 	return conn, nil
@@ -58,7 +58,8 @@ func makeReady(ctx context.Context, conn *pgx.Conn, config *pgxpool.Config) erro
 	return nil
 }
 
-func closeSoon(conn *pgx.Conn) {
+// CloseSoon closes a connection, within a second if its server does not answer.
+func CloseSoon(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx) // nothing was left to say
@@ -67,10 +68,10 @@ func closeSoon(conn *pgx.Conn) {
 // closing bounds how long the close of a pool waits for statements in progress.
 const closing = 2 * time.Second
 
-// closePool closes a pool whose connections d has dialed. Statements in progress have until
+// ClosePool closes a pool whose connections d has dialed. Statements in progress have until
 // ctx ends, and at most closing; then their connections are cut. It does not wait for
 // connections that are acquired and not released.
-func closePool(ctx context.Context, pool *pgxpool.Pool, d *dial.Dialer) {
+func ClosePool(ctx context.Context, pool *pgxpool.Pool, d *dial.Dialer) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
