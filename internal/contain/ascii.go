@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// ASCII is a text with everything that an encoding may not have in escapes, such as
-// \u65e5, which JSON understands too. It fits every database.
+// ASCII is a text whose other characters are escaped, such as \u65e5, which JSON understands
+// too. Every database encoding can hold it.
 func ASCII(text string) string {
 	if !strings.ContainsFunc(text, beyondASCII) {
 		return text

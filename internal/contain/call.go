@@ -1,13 +1,13 @@
-// Package contain is the border to the user's code: handlers, hooks, observers, and
-// the methods of their errors and panic values. It calls them, and turns whatever goes
-// wrong in them into values that are safe to use anywhere.
+// Package contain calls the user's code: handlers, hooks, observers, and the methods of
+// their errors and panic values. It turns whatever goes wrong in them into values that are
+// safe to use anywhere.
 //
 //	call.go     a call that neither a panic nor a Goexit escapes
 //	panic.go    what a panic becomes
 //	failure.go  an error of the user's, read once
 //	tree.go     the errors that it wraps
 //	clock.go    a clock of the user's
-//	ours.go     what is not the user's, although it could be
+//	ours.go     marks gworker's own implementations of the user's interfaces
 //
 // What cannot be contained ends the process, as in any Go program: a stack overflow,
 // concurrent writes to a map, running out of memory, os.Exit.
@@ -21,13 +21,13 @@ import (
 	"runtime/debug"
 )
 
-// ErrGoexit is what came of a call that ended its goroutine.
+// ErrGoexit is the error of a call that ended its goroutine.
 var ErrGoexit = errors.New("it ended its goroutine (runtime.Goexit) instead of returning")
 
 // Call calls f and returns nil if f returned, a *PanicError if it panicked, and
-// ErrGoexit if it ended its goroutine. f runs on a goroutine of its own, for which
-// Call waits: nothing else keeps a Goexit from ending the caller's. That costs
-// less than a microsecond.
+// ErrGoexit if it ended its goroutine. f runs on a separate goroutine, for which Call waits,
+// since nothing else keeps a Goexit from ending the caller's. That costs less than a
+// microsecond.
 func Call(f func()) error {
 	switch end := call(f); end.how {
 	case returned:
@@ -39,8 +39,8 @@ func Call(f func()) error {
 	}
 }
 
-// Cause is what code panicked with, and where, of an error that Call has returned.
-// Of a Goexit it is ErrGoexit.
+// Cause is the value and the stack of the panic in an error that Call has returned. For a
+// Goexit the value is ErrGoexit.
 func Cause(err error) (value any, stack string) {
 	if p, is := err.(*PanicError); is {
 		return p.Value, p.Stack
@@ -63,7 +63,7 @@ const (
 	panicked
 )
 
-// call is Call without a look at what f panicked with.
+// call is Call, but does not read the value of a panic.
 func call(f func()) (e end) {
 	done := make(chan struct{})
 	go func() {

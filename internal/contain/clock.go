@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// Clock returns a clock of the user's that always tells the time: where now fails,
-// what it told last goes on by the machine's clock, or that clock counts if it has
-// told none yet. failed is told of the first failure of several in a row.
+// Clock wraps a clock of the user's so that it always returns a time: if now fails, the
+// clock continues from its last time by the machine's clock, or is the machine's clock if
+// there is none. failed is called with the first of several failures in a row.
 func Clock(now func() time.Time, failed func(error)) func() time.Time {
 	var mu sync.Mutex
-	var last, at time.Time // what it told last, and when by the machine's clock
+	var last, at time.Time // its last time, and when that was by the machine's clock
 	var broken bool
 	return func() time.Time {
 		var told time.Time

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// MaxText bounds the text of an error, in bytes; the rest of a longer one is cut.
+// MaxText bounds the text of an error, in bytes; longer ones are cut.
 const MaxText = 64 << 10
 
 // NoText is the text of a failure whose error has none.
@@ -65,7 +65,7 @@ func (f *Failure) read() {
 	}
 }
 
-// note adds to the text that a method has failed. Then nobody is led to it.
+// note adds to the text that a method has failed. Then Unwrap hides the error.
 func (f *Failure) note(method string, e end) {
 	f.whole = false
 	f.text += "; the error's " + method + " method " + f.blame(e)
@@ -82,7 +82,7 @@ func (f *Failure) blame(e end) string {
 	return "panicked: " + TextOf(e.value)
 }
 
-// kindOf says what an error is, without a call of its methods.
+// kindOf names the type of an error without calling its methods.
 func kindOf(err error) string {
 	if isNilPointer(err) {
 		return fmt.Sprintf("a nil %T", err)
@@ -101,8 +101,8 @@ func (f *Failure) Unwrap() error {
 	return f.err
 }
 
-// Original is the error of the user's that Read has read, for their own code. It is
-// err itself where nobody should be led to it.
+// Original is the user's error that Read has read, for their own code. It is err itself if
+// the methods of that error are not safe to call.
 func Original(err error) error {
 	if f, is := err.(*Failure); is && f.whole {
 		return f.err
@@ -110,8 +110,8 @@ func Original(err error) error {
 	return err
 }
 
-// Tried is Read for an error that code of ours goes on to look through with
-// errors.Is and errors.As: what cannot be looked through in this way is hidden.
+// Tried is Read for an error that gworker's code then inspects with errors.Is and errors.As:
+// it hides errors that cannot be inspected safely.
 func Tried(err error, look func(error)) error {
 	err = Read(err)
 	e := call(func() { look(err) })
@@ -135,8 +135,7 @@ func Text(err error) string {
 	return Read(err).Error()
 }
 
-// Stack is where the panic happened that err, which has been read, came of; ""
-// without one.
+// Stack is the stack of the panic that caused err, which has been read; "" without one.
 func Stack(err error) string {
 	switch e := err.(type) {
 	case *Failure:
@@ -147,8 +146,8 @@ func Stack(err error) string {
 	return ""
 }
 
-// LongText is what is stored of an error of the user's: its text and, if it came
-// of a panic, the stack. Where they are too long together, both are cut.
+// LongText is what is stored of a user's error: its text and, if a panic caused it, the
+// stack. If they are too long together, both are cut.
 func LongText(err error) string {
 	err = Read(err)
 	text, stack := Text(err), Stack(err)
@@ -185,7 +184,7 @@ func cutTo(text string, size int) string {
 	return head(text, size-len(cutMark)) + cutMark
 }
 
-// head is the first characters of a text, as many as have room.
+// head is as many of the first characters of a text as fit.
 func head(text string, size int) string {
 	if len(text) <= size {
 		return text

@@ -1,12 +1,12 @@
 package contain
 
-// Ours marks a type as one of ours that implements an interface of the user's: its
-// methods return. The type embeds it.
+// Ours marks a type of gworker's that implements an interface of the user's: its methods
+// neither panic nor end their goroutine. The type embeds it.
 type Ours struct{}
 
 func (Ours) ours() {}
 
-// IsOurs reports whether a value is of a type that is marked so.
+// IsOurs reports whether the type of a value is marked with Ours.
 func IsOurs(value any) bool {
 	_, is := value.(interface{ ours() })
 	return is

@@ -12,8 +12,8 @@ import (
 // PanicError is what a panic of the user's code becomes.
 type PanicError = gworkertype.PanicError
 
-// Recovered is what a panic with this value becomes, for deferred functions that
-// have just recovered from it.
+// Recovered is the error of a panic with this value, for deferred functions that have just
+// recovered from it.
 func Recovered(value any) *PanicError { return newPanicError(value, string(debug.Stack())) }
 
 func newPanicError(value any, stack string) *PanicError {
@@ -32,7 +32,7 @@ func newPanicError(value any, stack string) *PanicError {
 // isRead reports whether an error is one that newPanicError has made, or as good.
 func isRead(e *PanicError) bool { return e != nil && e.Text != "" && e.Text == Bounded(e.Text) }
 
-// TextOf is the text of what code panicked with; it is never empty.
+// TextOf is the text of a panic's value; it is never empty.
 func TextOf(value any) string {
 	text, isText := value.(string)
 	switch {
@@ -55,9 +55,8 @@ func TextOf(value any) string {
 	return Bounded(text)
 }
 
-// printable reports whether fmt comes to an end with a value, and before long. It
-// has no bound of its own, and what holds itself would overflow the stack, which
-// ends the process.
+// printable reports whether fmt can print a value in a short time. fmt has no limit of its
+// own, and a value that contains itself would overflow the stack, which ends the process.
 func printable(value any) bool {
 	switch value.(type) {
 	case error, fmt.Stringer, fmt.Formatter, fmt.GoStringer:

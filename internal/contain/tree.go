@@ -2,13 +2,13 @@ package contain
 
 import "reflect"
 
-// mostWrapped bounds how much of what an error wraps is looked at. One that wraps
-// itself has no end.
+// mostWrapped bounds how many wrapped errors are read: an error that wraps itself has no
+// end.
 const mostWrapped = 10_000
 
 // flatten lists the error and what it wraps, in the order of errors.Is. It calls
 // the errors' Unwrap methods; what it has found stays if one of them panics. A
-// panic is a failure whatever the value, so that is not looked into.
+// panic is a failure whatever its value is, so the value is not read.
 func (f *Failure) flatten() {
 	f.tree = f.tree[:0]
 	whole := true

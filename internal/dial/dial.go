@@ -24,9 +24,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// keepAlive has the system probe a connection that is silent, which also keeps the
-// entries of firewalls on the way alive. One whose other end is gone without a word
-// fails within 15 s.
+// keepAlive makes the system probe a silent connection, which also keeps the entries of
+// firewalls on its way alive. A connection whose other end has vanished fails within 15 s.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 2}
 
 // cancelTimeout bounds a cancel request, which goes to a server that may not answer
@@ -42,8 +41,7 @@ type Dialer struct {
 }
 
 // Prepare has the connection that config is for dialed by d, in the way that config
-// says. It is to be called for each connection anew, with a copy that is nobody
-// else's.
+// says. Call it for each connection, each time with a fresh copy of the configuration.
 func (d *Dialer) Prepare(config *pgx.ConnConfig) {
 	var connected atomic.Bool // what is dialed from then on is a cancel request
 	afterConnect, dial := config.AfterConnect, config.DialFunc
@@ -80,7 +78,7 @@ func (d *Dialer) dial(ctx context.Context, dial pgconn.DialFunc, network, addres
 		return nil, err
 	}
 	if tcp, ok := socket.(*net.TCPConn); ok {
-		// A system that cannot do this has the pings of those who use the connection.
+		// On a system that cannot do this, pings find dead connections.
 		_ = tcp.SetKeepAliveConfig(keepAlive)
 	}
 	c := &conn{Conn: socket, dialer: d}
@@ -117,8 +115,8 @@ func (d *Dialer) remove(c *conn) {
 	delete(d.open, c)
 }
 
-// Close closes every socket, whatever it is used for at that moment, and lets
-// nobody dial from then on. It does not wait.
+// Close closes every socket, even one in use, and refuses to dial from then on. It does not
+// wait.
 func (d *Dialer) Close() {
 	d.mu.Lock()
 	d.closed = true

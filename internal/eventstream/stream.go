@@ -1,14 +1,13 @@
-// Package eventstream passes the events of a worker to whoever wants them: first to the
-// log, then to every observer and to every subscription. Logs, hooks, metrics,
-// subscriptions and tests get what happens from here and from nowhere else; no component
-// logs or counts by itself.
+// Package eventstream passes the events of a worker on: first to the log, then to every
+// observer and every subscription. It is the only source of logs, hooks, metrics,
+// subscriptions and tests; no component logs or counts by itself.
 //
 //	stream.go        the stream, its log and its observers
 //	subscription.go  buffers of events for readers of a channel
 //
 // Events are values, emitted on the goroutine where they happened and passed to every
 // observer before the flow continues. The one thing not to break: an observer cannot
-// hurt the flow. A panic in one is caught, and reported as an event.
+// damage the flow. Its panic is caught, and reported as an event.
 package eventstream
 
 import (
@@ -39,11 +38,11 @@ type Stream struct {
 // New returns a stream to the given observers.
 func New(observers ...Observer) *Stream { return &Stream{observers: observers} }
 
-// Log writes a line for an event, in a way that always returns. It returns what its
-// handler has done instead, if that is the user's.
+// Log writes a line for an event, and always returns. Its error is what the user's handler has
+// done instead of returning.
 type Log func(event.Event) error
 
-// LogLevels tells what a log takes at present. They return always.
+// LogLevels say which levels of a log are enabled at present. They always return.
 type LogLevels struct {
 	Debug func() bool // events of every kind
 	Info  func() bool // at least what happens as it should
@@ -54,9 +53,9 @@ func NewWithLog(log Log, levels LogLevels, observers ...Observer) *Stream {
 	return &Stream{observers: observers, log: log, levels: levels}
 }
 
-// WantsFrequent reports whether anybody is interested in the events that the log
-// takes at the level debug: those that come with each claim, notification or start
-// of a job. Without it they are not even made, since each is an allocation:
+// WantsFrequent reports whether there is a receiver for the events of level debug: those of
+// each claim, notification or start of a job. Without one they are not even made, since each
+// is an allocation:
 //
 //	if stream.WantsFrequent() {
 //		stream.Emit(event.ClaimStarted{...})
@@ -82,9 +81,9 @@ func (s *Stream) Emit(e event.Event) {
 	s.tell(s.observers, e)
 }
 
-// EmitHere is Emit on the present goroutine, which is cheaper. Everybody is told of e,
-// but where an observer ends its goroutine (runtime.Goexit), it ends this one: whoever
-// calls EmitHere goes on in a deferred function.
+// EmitHere is Emit on the caller's goroutine, which is cheaper. All receivers get e, but an
+// observer that ends its goroutine (runtime.Goexit) ends the caller's, which must go on in a
+// deferred function.
 func (s *Stream) EmitHere(e event.Event) {
 	if s == nil {
 		return
@@ -148,7 +147,7 @@ func (s *Stream) passes(sub *Subscription, e event.Event) (passes bool) {
 	return passes && err == nil
 }
 
-// report reports what went wrong where e was told, if anything did.
+// report reports what observers of e have done instead of returning.
 func (s *Stream) report(e event.Event, err error) {
 	if err == nil {
 		return

@@ -9,9 +9,8 @@ import (
 	"github.com/gworker/gworker/event"
 )
 
-// Subscription is a bounded buffer of events that the flow fills and a consumer
-// reads when it suits. The flow never waits for it: what has no room is dropped
-// and counted.
+// Subscription is a bounded buffer of events, which the flow fills and a consumer reads. The
+// flow never waits for it: events that do not fit are dropped and counted.
 type Subscription struct {
 	stream  *Stream
 	types   []reflect.Type         // nil: all
@@ -46,7 +45,7 @@ func (s *Stream) Subscribe(buffer int, types []event.Event, filter func(event.Ev
 	return sub
 }
 
-// Close ends all subscriptions, and those that are still to come. Observers go on.
+// Close ends all subscriptions, including later ones. Observers go on.
 func (s *Stream) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,9 +11,9 @@ import (
 )
 
 // A Completer completes jobs in transactions that are not the worker's own, by one
-// statement. A rule of the user's on the tables of jobs or queues is against it, and an
-// error breaks the transaction. So where there is one, plain statements take its place,
-// and the worker unlocks the job's queue after the run.
+// statement. PostgreSQL refuses that statement if the user has made a rule on the table of
+// jobs or queues, and the error would abort the transaction. So if there is a rule, it uses
+// plain statements instead, and the worker unlocks the job's queue after the run.
 //
 // It may be used from any number of goroutines.
 type Completer struct{ ruled atomic.Bool }
@@ -22,7 +22,7 @@ type Completer struct{ ruled atomic.Bool }
 func (c *Completer) Ruled() { c.ruled.Store(true) }
 
 // Complete deletes the row of a job if its lock is the claim's, and reports whether it
-// was. transaction is what the database can be asked about later.
+// was. transaction can be used to ask the database later whether it has committed.
 func (c *Completer) Complete(ctx context.Context, queries *dbgen.Queries, j *job.Claimed) (transaction int64, completed bool, err error) {
 	attempt, lockedAt := int32(j.Lock.Attempt), j.Lock.At
 	if !c.ruled.Load() {

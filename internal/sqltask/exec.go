@@ -16,7 +16,7 @@ var errCopyIn = errors.New("copy ... from stdin waits for data that a task file 
 
 // exec runs the file's statements, by the simple protocol, which takes any number of
 // them. Their results, and what copy sends, are read and dropped. pgconn's own reader
-// would wait without end where copy asks for data.
+// would wait forever if copy asks for data.
 //
 // exec ends with ctx, as any statement on conn does. If the server does not answer that
 // it has ended the statements, conn is closed.
@@ -38,7 +38,7 @@ func exec(ctx context.Context, conn *pgx.Conn, statements string) error {
 	return err
 }
 
-// brokenError: it is not known what the server does with the statements.
+// brokenError says that it is not known whether the server has run the statements.
 type brokenError struct{ err error }
 
 func (e *brokenError) Error() string { return e.err.Error() }

@@ -28,7 +28,7 @@ import (
 	"github.com/gworker/gworker/internal/statement"
 )
 
-// cleanupTimeout bounds what is done to a connection after its job.
+// cleanupTimeout bounds the cleaning of a connection after its job.
 const cleanupTimeout = 5 * time.Second
 
 var (
@@ -46,8 +46,8 @@ type Runner struct {
 	Pool       *pgxpool.Pool
 	Statements *statement.Set
 	Completer  *Completer
-	// Hooks says that the pool sets up its connections itself. What it has set is lost
-	// with the settings of a file, so that such a connection is used for one file.
+	// Hooks says that the pool sets up its connections itself. That set-up is lost when
+	// the settings of a file are undone, so such a connection is used for one file.
 	Hooks bool
 }
 
@@ -77,8 +77,8 @@ func (r Runner) run(ctx context.Context, j *job.Claimed, statements string) job.
 		return job.Outcome{Kind: job.Settled}
 	}
 
-	// What is left to do must not end with ctx: the connection is to go back to the
-	// pool in order, and nothing of the file may go on in the server.
+	// The clean-up must not end with ctx: the connection must be clean before it goes
+	// back to the pool, and the server must have stopped running the file.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
 	begun.rollBack(ctx, conn)
@@ -134,9 +134,9 @@ type begun struct {
 	at  time.Time
 }
 
-// enter begins the transaction on a connection whose session is in order. Where another
-// file, or whoever uses the pool, has deallocated its prepared statements, the next one
-// is taken: that is no failure of this job.
+// enter begins the transaction on a connection with a clean session. If another file, or
+// another user of the pool, has deallocated its prepared statements, the next connection is
+// taken: that is not a failure of this job.
 func (r Runner) enter(ctx context.Context, j *job.Claimed) (*pgxpool.Conn, *begun, error) {
 	for tries := 0; ; tries++ {
 		conn, err := r.Pool.Acquire(ctx)
@@ -181,11 +181,10 @@ func (r Runner) begin(ctx context.Context, conn *pgxpool.Conn, j *job.Claimed) (
 	}, nil
 }
 
-// leave takes from the session what outlives a file's transaction: a lock that stayed
-// would keep out whoever waits for it for as long as the connection lives, and a table or
-// cursor would be in the way of the file's next run. It goes together with the end of
-// the transaction, at which a proxy may give the session to another client, and costs no
-// round trip of its own.
+// leave removes from the session what outlives a file's transaction: a lock would block others
+// as long as the connection lives, and a table or cursor would be in the way of the file's
+// next run. It is sent together with the end of the transaction, after which a proxy may give
+// the session to another client, and costs no extra round trip.
 const leave = "; select pg_catalog.pg_advisory_unlock_all(); close all; discard temp; unlisten *"
 
 func (b *begun) commit(ctx context.Context, conn *pgxpool.Conn) error {
@@ -213,8 +212,8 @@ func (b *begun) rollBack(ctx context.Context, conn *pgxpool.Conn) {
 	}
 }
 
-// perform does everything between begin and commit. The job is completed by the
-// session's own role and settings, whatever the file has made of them.
+// perform does everything between begin and commit. The job is completed with the session's
+// original role and settings, even if the file has changed them.
 func (r Runner) perform(ctx context.Context, conn *pgxpool.Conn, b *begun, j *job.Claimed, statements string) error {
 	if err := exec(ctx, conn.Conn(), statements); err != nil {
 		return err
@@ -287,9 +286,8 @@ func settings(j *job.Claimed) dbgen.EnterSQLTaskParams {
 	}
 }
 
-// restore makes the connection as it came, after a file that may have left its
-// transaction: what it has set for the session must not reach other users of the
-// pool.
+// restore restores the connection after a file that may have ended its transaction itself:
+// what it has set for the session must not affect other users of the pool.
 func (r Runner) restore(ctx context.Context, conn *pgxpool.Conn, role string) {
 	if conn.Conn().IsClosed() {
 		return

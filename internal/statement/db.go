@@ -15,7 +15,7 @@ import (
 type DB struct {
 	set     *Set
 	db      dbgen.DBTX
-	trouble func(error) // nil: nobody wants to know
+	trouble func(error) // may be nil
 }
 
 func (d DB) begin(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -71,8 +71,8 @@ func (d DB) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTa
 	return tag, d.explain(ctx, sql, err)
 }
 
-// Query runs a statement. The rows are the caller's to close, and end with the time
-// that the statement has.
+// Query runs a statement. The caller closes the rows, which end with the statement's
+// time-out.
 func (d DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	if err := d.allowed(ctx); err != nil {
 		return nil, err
@@ -87,11 +87,10 @@ func (d DB) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error
 	return &boundRows{Rows: rows, db: d, ctx: ctx, cancel: cancel, sql: sql}, nil
 }
 
-// QueryByIndex is Query by a plan that walks indexes only. It is made once and kept,
-// whatever the tables hold: for a query that would take longer to plan than to carry
-// out, and whose plan for a table that was small once would be bad for a large one.
-// Where statements are not prepared, or on something that takes no batches, there is
-// nothing to be kept, and it is Query.
+// QueryByIndex is Query with a plan that only uses indexes, which is made once and kept: for
+// a query that takes longer to plan than to run, and for which the plan for a small table
+// would be bad on a large one. If statements are not prepared, or the connection takes no
+// batches, no plan can be kept, and it is Query.
 func (d DB) QueryByIndex(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	if d.set.options.Unprepared {
 		return d.Query(ctx, sql, args...)
@@ -153,7 +152,7 @@ func (d DB) byIndex(ctx context.Context, db batcher, sql string, args []any) (*l
 	return rows, nil
 }
 
-// QueryRow runs a statement whose first row is wanted; Scan has its error.
+// QueryRow runs a statement and returns its first row; Scan has its error.
 func (d DB) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	if err := d.allowed(ctx); err != nil {
 		return failedRow{err: err}
@@ -203,7 +202,7 @@ func (r *boundRows) Err() error { return r.db.explain(r.ctx, r.sql, r.Rows.Err()
 type lastRows struct {
 	pgx.Rows
 	results pgx.BatchResults
-	release func(error) // nil: there is nothing to give back
+	release func(error) // nil: there is nothing to release
 	ended   bool
 	err     error
 }

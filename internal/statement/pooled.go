@@ -20,10 +20,10 @@ type Pool interface {
 	Most() int
 }
 
-// PerStatement runs each statement on a connection of its own from the pool. A connection
-// whose session cannot carry out what others can, because its prepared statements
-// are gone or outdated or because the server has ended it while it was idle, is
-// closed, and the statement runs again on another one.
+// PerStatement runs each statement on its own connection from the pool. A connection that
+// fails because of its session, whose prepared statements are gone or outdated, or which the
+// server has ended while it was idle, is closed, and the statement runs again on another
+// one.
 func PerStatement(p Pool) dbgen.DBTX { return pooled{p} }
 
 type pgxPool struct{ *pgxpool.Pool }
@@ -42,8 +42,8 @@ func (p pooled) release(ctx context.Context, conn *pgxpool.Conn, err error, trie
 		p.pool.Release(conn)
 		return false
 	}
-	// DDL outdates the statements of every connection, so each may be met once. What
-	// is also the answer to a statement that is wrong anywhere is tried once more.
+	// DDL outdates the statements of every connection, so each may fail once. An error
+	// that a wrong statement would have on any connection is retried only once.
 	most := 1
 	if retry.SessionOnly(err) {
 		most = p.pool.Most()
@@ -98,8 +98,8 @@ func (r *pooledRow) Scan(dest ...any) error {
 	}
 }
 
-// pooledRows are the rows of a query, which begins again on another connection if it
-// fails for its session's sake before its first row.
+// pooledRows are the rows of a query, which runs again on another connection if it fails
+// because of its session before its first row.
 type pooledRows struct {
 	pgx.Rows
 	pooled

@@ -20,8 +20,8 @@ type SQL interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// OnSQL returns the statements to run inside a database/sql transaction. Any
-// PostgreSQL driver will do: arrays and JSON go to it as text.
+// OnSQL returns the statements to run inside a database/sql transaction, of any PostgreSQL
+// driver: arrays and JSON are passed as text.
 func (s *Set) OnSQL(tx SQL) *dbgen.Queries { return dbgen.New(s.BindSQL(tx)) }
 
 // BindSQL is OnSQL as Bind is OnPool.
@@ -70,7 +70,7 @@ func (t sqlTx) QueryRow(ctx context.Context, text string, args ...any) pgx.Row {
 	return firstRow{rows: rows.(sqlRows)}
 }
 
-// plainArgs turns what pgx understands into what every driver does.
+// plainArgs turns pgx's arguments into values that every driver takes.
 func plainArgs(args []any) ([]any, error) {
 	types := pgtype.NewMap()
 	plain := make([]any, len(args))
@@ -94,7 +94,7 @@ func plainArgs(args []any) ([]any, error) {
 	return plain, nil
 }
 
-// sqlRows shows *sql.Rows as pgx.Rows, as far as generated code looks.
+// sqlRows shows *sql.Rows as pgx.Rows, as far as generated code needs it.
 type sqlRows struct{ rows *sql.Rows }
 
 func (r sqlRows) Close()                                       { _ = r.rows.Close() }

@@ -23,12 +23,12 @@ import (
 	"github.com/gworker/gworker/internal/schema"
 )
 
-// DefaultTimeout bounds a statement when the configuration does not.
+// DefaultTimeout is the default of Options.Timeout.
 const DefaultTimeout = 30 * time.Second
 
 // Options say how statements are run.
 type Options struct {
-	// Schema is where the queue lives; the zero value is graphile_worker.
+	// Schema is the schema of the queue; the zero value is graphile_worker.
 	Schema schema.Name
 	// Timeout bounds each statement, the wait for a pooled connection
 	// included. Zero means DefaultTimeout.
@@ -156,15 +156,15 @@ type TimeoutError = gworkertype.StatementTimeoutError
 
 var errOwnTimeout = errors.New("statement time-out")
 
-// IsReadOnly reports whether err says that the server takes no writes.
+// IsReadOnly reports whether err says that the server is read-only.
 func IsReadOnly(err error) bool {
 	var answer *pgconn.PgError
 	return errors.As(err, &answer) && answer.Code == pgerrcode.ReadOnlySQLTransaction
 }
 
-// Unanswered reports whether err is that of a statement whose time-out ended without
-// a word from the server, not even that the statement is cancelled: its connection may
-// lead nowhere, and so may others.
+// Unanswered reports whether err is that of a statement whose time-out has passed without any
+// answer, not even that the statement was cancelled: its connection may be dead, and so may
+// others.
 func Unanswered(err error) bool {
 	var timeout *TimeoutError
 	var answer *pgconn.PgError

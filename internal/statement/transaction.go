@@ -9,9 +9,9 @@ import (
 )
 
 // Transaction runs do in a transaction at the level "read committed", whatever the
-// database's default is, and commits if do says so. Like a single statement it runs
-// again, on another connection, where its session cannot carry out what others can:
-// then nothing of it was committed.
+// database's default is, and commits if do returns true. Like a single statement it runs
+// again on another connection if it fails because of its session: then nothing of it was
+// committed.
 func (s *Set) Transaction(ctx context.Context, pool *pgxpool.Pool, do func(pgx.Tx) (commit bool, err error)) error {
 	conns := pooled{pgxPool{pool}}
 	for tries := 0; ; tries++ {
