@@ -188,7 +188,7 @@ func parsePayload(text string) (json.RawMessage, error) {
 	}
 	payload, err := json5.ToJSON(text)
 	if err != nil {
-		return nil, fmt.Errorf("is no JSON5: %w", err)
+		return nil, fmt.Errorf("is not JSON5: %w", err)
 	}
 	if !strings.HasSuffix(text, "}") {
 		return nil, fmt.Errorf("something comes after its closing brace")

@@ -165,7 +165,7 @@ func TestUpWaitsForAnotherRuntime(t *testing.T) {
 	t.Parallel()
 	var sample testdb.Sample
 	for what, test := range map[string]struct {
-		start, foreign int // the revision that is there, and the one that somebody else is making
+		start, foreign int // the revision that is there, and the one that another process is making
 		commit         bool
 	}{
 		"5 is committed":   {4, 5, true},
@@ -327,8 +327,8 @@ func TestCancelOnTheWay(t *testing.T) {
 	wantEqual(t, "applied next", fromTo(15, 20), ids(f.up().Applied))
 }
 
-// Somebody who takes rows and gives nothing must not keep a run for ever. Here
-// the tables of revision 1 are there and its row is not.
+// A process that takes rows of the ledger without making the revisions must not block a run
+// forever. Here the tables of revision 1 exist and its row does not.
 func TestNoProgress(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")

@@ -90,7 +90,7 @@ func TestRemoveJob(t *testing.T) {
 	wantEqual(t, "one that runs", "3 4", one[string](f, remove, "runs"))
 	retired := []string{"runs {} at 2023-01-01 p0 4/4 r0 error=e by w1 touched"}
 	wantEqual(t, "jobs", retired, f.jobs())
-	wantEqual(t, "one that has no key any more", "", one[string](f, remove, "runs"))
+	wantEqual(t, "one that has lost its key", "", one[string](f, remove, "runs"))
 	wantEqual(t, "an unknown one", "", one[string](f, remove, "unknown"))
 	wantEqual(t, "null", "", one[string](f, remove, nil))
 	wantEqual(t, "jobs", retired, f.jobs())

@@ -149,8 +149,7 @@ func (f fixture) inspect() migrate.Status {
 
 var migrationName = regexp.MustCompile(`^0*(\d+)_`)
 
-// install runs our migration files up to a revision as they are, as somebody
-// with psql would.
+// install runs our migration files up to a revision as they are, like psql.
 func (f fixture) install(upTo int) {
 	f.t.Helper()
 	names, err := fs.Glob(db.Migrations, "*.sql")

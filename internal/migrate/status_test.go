@@ -52,7 +52,7 @@ func TestInspect(t *testing.T) {
 			f.up()
 			f.sql(`insert into graphile_worker.migrations (id) values (25)`)
 		}, shared("19 gworker", "20 gworker", "25 unknown"), nil, 25},
-		"somebody else's 21": {func(f fixture) {
+		"another program's 21": {func(f fixture) {
 			f.up()
 			f.sql(`insert into graphile_worker.migrations (id, breaking) values (21, true)`)
 		}, shared("19 gworker", "20 gworker", "21 unknown"), nil, 21},

@@ -112,7 +112,7 @@ func TestWorkerIsRegisteredWhileItLives(t *testing.T) {
 	}
 }
 
-func TestWorkerThatWasTakenForDeadRegistersAgain(t *testing.T) {
+func TestWorkerThatWasDeclaredDeadRegistersAgain(t *testing.T) {
 	f := newFixture(t)
 	k := newKept(f, "gworker_a")
 	k.start()
@@ -244,7 +244,7 @@ func TestHeartbeatThatIsMissingHoldsSweepsBack(t *testing.T) {
 	}
 	k.Paused = func() {
 		if !k.Late() {
-			t.Error("it is not late any more before anybody was told")
+			t.Error("it is no longer late, and Paused was not called before")
 		}
 		loop.Pause()
 	}

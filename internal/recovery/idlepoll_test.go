@@ -118,9 +118,9 @@ func TestPollCarriesTheHeartbeat(t *testing.T) {
 	}
 }
 
-// TestPollFindsThatTheWorkerWasTakenForDead: the heartbeat finds out then, and not only
+// TestPollFindsThatTheWorkerWasDeclaredDead: the heartbeat finds out then, and not only
 // an hour later.
-func TestPollFindsThatTheWorkerWasTakenForDead(t *testing.T) {
+func TestPollFindsThatTheWorkerWasDeclaredDead(t *testing.T) {
 	f := newFixture(t)
 	p := newPolled(f)
 	p.start()

@@ -72,7 +72,7 @@ func TestWhatASweeperGoesByBeforeItHasWatched(t *testing.T) {
 		"no note":                       {metadata: "'{}'", noted: true},
 		"no metadata":                   {metadata: "null", noted: true},
 		"a note":                        {metadata: note, dead: true},
-		"a note beside other things":    {metadata: `'{"runtime": "gworker"}' || ` + note, dead: true},
+		"a note next to other members":  {metadata: `'{"runtime": "gworker"}' || ` + note, dead: true},
 		"of a Rust worker":              {metadata: note, id: "graphile_worker_x", dead: true},
 		"no note of a Rust worker":      {metadata: "null", id: "graphile_worker_x", noted: true},
 		"of another heartbeat":          {metadata: `jsonb_set(` + note + `, '{gworker:silence,heartbeat}', '1.5')`, noted: true},

@@ -1,5 +1,5 @@
 // The Node worker of the chaos program: worker.go in the other language. It
-// lies beside lib.mjs of tests/interop/node when it is run.
+// lies next to lib.mjs of tests/interop/node when it is run.
 import { EventEmitter } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { load, orders, say, stderrLogger } from "./lib.mjs";

@@ -60,9 +60,9 @@ func TestJobOfADeadWorkerRuns(t *testing.T) {
 	waitFor(t, w.Events, func(e event.WorkerRecovered) bool { return e.Dead == "gworker_dead" })
 }
 
-// TestWorkerThatWasTakenForDead: its job runs elsewhere, its handler is told,
+// TestWorkerThatWasDeclaredDead: its job runs elsewhere, its handler is told,
 // and nothing that it returns is stored.
-func TestWorkerThatWasTakenForDead(t *testing.T) {
+func TestWorkerThatWasDeclaredDead(t *testing.T) {
 	pool := migrated(t)
 	client := newClient(t, pool)
 	job := add(t, client, gworker.JobSpec{Task: "x"})
@@ -231,8 +231,8 @@ func TestWorkersThatLiveShortly(t *testing.T) {
 	}
 }
 
-// TestWorkersThatStartAfterAnOutage: every heartbeat is old then, and nobody is taken
-// for dead by a worker that has just started.
+// TestWorkersThatStartAfterAnOutage: every heartbeat is old then, and no worker is
+// declared dead by a worker that has just started.
 func TestWorkersThatStartAfterAnOutage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -250,7 +250,7 @@ func TestWorkersThatStartAfterAnOutage(t *testing.T) {
 		exec(t, pool, "update graphile_worker._private_workers set last_heartbeat_at = now() - interval '1 hour' where id = $1", healthy.ID())
 		seen := runOnce(t, gworker.Config{Pool: pool, Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}})
 		if n := count[event.WorkerRecovered](seen); n > 0 {
-			t.Errorf("it has taken %d workers for dead", n)
+			t.Errorf("it has declared %d workers dead", n)
 		}
 	}
 	close(end)

@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
-// npm installs into a cache folder, and an import looks beside the importing
+// npm installs into a cache folder, and an import looks next to the importing
 // file: so names are resolved from that folder.
 const modules = createRequire(pathToFileURL(process.env.GWORKER_INTEROP_MODULES + "/"));
 

@@ -11,7 +11,7 @@ if (worker.runMigrations) {
   });
 } else {
   // The first version exports no such function, and its PostgreSQL driver
-  // waits for ever on a Node.js of today: its migrations get a newer one.
+  // waits forever on a current Node.js: its migrations get a newer one.
   const { migrate } = await load(`${order.package}/dist/migrate.js`);
   const { Client } = await load("pg");
   const client = new Client({ connectionString: order.connectionString });
