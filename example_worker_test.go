@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
+	"os/signal"
 	"testing/fstest"
 
 	"github.com/gworker/gworker"
@@ -166,4 +168,48 @@ func ExampleConfig_observers() {
 	// Unordered output:
 	// attempt 1 of 25: no paper
 	// given up: no paper
+}
+
+// Behind a proxy that pools transactions, statements are not prepared, and the
+// listener and the heartbeat go past it.
+func ExampleConfig_behindPgBouncer() {
+	worker, err := gworker.NewWorker(gworker.Config{
+		DatabaseURL:          os.Getenv("PGBOUNCER_URL"),
+		ListenDatabaseURL:    os.Getenv("DATABASE_URL"),
+		NoPreparedStatements: true,
+		Tasks:                []gworker.Task{gworker.NewTask("send_email", sendEmail)},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := worker.Run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A cache is emptied when others change what it holds. See examples/listener
+// for a whole program.
+func ExampleListener() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+
+	listener, err := gworker.NewListener(gworker.ListenerConfig{
+		DatabaseURL: os.Getenv("DATABASE_URL"),
+		Channels:    []string{"article_changed"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = listener.Run(ctx, func(_ context.Context, batch gworker.ListenerBatch) {
+		if batch.Gap { // anything may have changed unheard
+			fmt.Println("forget everything")
+			return
+		}
+		for _, n := range batch.Notifications {
+			fmt.Println("forget article", n.Payload)
+		}
+	})
+	if err != nil { // the end of ctx is none
+		log.Print(err)
+	}
 }

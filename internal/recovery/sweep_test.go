@@ -64,7 +64,7 @@ func TestSweepGivesTheJobsOfADeadWorkerBack(t *testing.T) {
 	}
 }
 
-func TestWhoIsTakenForDead(t *testing.T) {
+func TestWhichWorkersAreDead(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}

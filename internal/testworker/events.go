@@ -66,17 +66,19 @@ func WaitForN[E event.Event](t *testing.T, l *Events, n int, ok func(E) bool) []
 	}
 }
 
-// Count returns how many events of type E were seen.
-func Count[E event.Event](l *Events) int {
+// Seen returns the events of type E so far.
+func Seen[E event.Event](l *Events) (found []E) {
 	seen, _ := l.Seen()
-	n := 0
 	for _, e := range seen {
-		if _, is := e.(E); is {
-			n++
+		if typed, is := e.(E); is {
+			found = append(found, typed)
 		}
 	}
-	return n
+	return found
 }
+
+// Count returns how many events of type E were seen.
+func Count[E event.Event](l *Events) int { return len(Seen[E](l)) }
 
 // Describe lists events for a failing test.
 func Describe(seen []event.Event) string {

@@ -18,6 +18,7 @@ import (
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/devpg"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 const queueDatabase = "queue"
@@ -93,7 +94,7 @@ func TestSeveralHosts(t *testing.T) {
 	dir1, dir2 := testdb.OpenDir(t), testdb.OpenDir(t)
 	first := server(t, dir1, nil)
 	admin := testdb.Pool(t, first.URL("postgres"))
-	exec(t, admin, "create database "+queueDatabase)
+	testdb.Exec(t, admin, "create database "+queueDatabase)
 	admin.Close()
 	if err := first.Stop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -119,13 +120,13 @@ func TestSeveralHosts(t *testing.T) {
 	if err := client.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w := start(t, gworker.Config{
+	w := testworker.Start(t, gworker.Config{
 		DatabaseURL: database, Tasks: []gworker.Task{gworker.NewTask("t", noop)}, PollInterval: 200 * time.Millisecond,
 		Recovery: gworker.RecoveryConfig{HeartbeatInterval: 100 * time.Millisecond},
 	})
-	waitFor[event.ListenerConnected](t, w.events, 1, nil)
-	add(t, client, gworker.JobSpec{Task: "t"})
-	waitFor[event.JobCompleted](t, w.events, 1, nil)
+	testworker.WaitForN[event.ListenerConnected](t, w.Events, 1, nil)
+	testworker.Add(t, client, gworker.JobSpec{Task: "t"})
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 1, nil)
 	beat := `select last_heartbeat_at from graphile_worker._private_workers where id = $1`
 	wantAllOn := func(what string, primary, standby *pgxpool.Pool) {
 		t.Helper()
@@ -164,7 +165,7 @@ func TestSeveralHosts(t *testing.T) {
 		})
 	}
 	addAfter("after the promotion")
-	waitFor[event.JobCompleted](t, w.events, 2, nil)
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 2, nil)
 
 	// The old primary comes back as a standby, and the connections break once
 	// more: the old address answers again.
@@ -174,11 +175,11 @@ func TestSeveralHosts(t *testing.T) {
 	}
 	onFirst.Reset() // its own connections broke too
 	wantAllOn("after the promotion", onSecond, onFirst)
-	connected := len(seen[event.ListenerConnected](w.events))
-	exec(t, onSecond, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1", name)
+	connected := len(testworker.Seen[event.ListenerConnected](w.Events))
+	testdb.Exec(t, onSecond, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1", name)
 	addAfter("after broken connections")
-	waitFor[event.JobCompleted](t, w.events, 3, nil)
-	waitFor[event.ListenerConnected](t, w.events, connected+1, nil)
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 3, nil)
+	testworker.WaitForN[event.ListenerConnected](t, w.Events, connected+1, nil)
 	wantAllOn("after broken connections", onSecond, onFirst)
 
 	// The standby is first in this order again.
@@ -187,9 +188,9 @@ func TestSeveralHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	add(t, other, gworker.JobSpec{Task: "t"})
-	waitFor[event.JobCompleted](t, w.events, 4, nil)
-	if err := w.stop(); err != nil {
+	testworker.Add(t, other, gworker.JobSpec{Task: "t"})
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 4, nil)
+	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testbouncer"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 func noop(context.Context, *gworker.Job[any]) error { return nil }
@@ -60,15 +61,15 @@ func TestListenerAndHeartbeatGoPastThePooler(t *testing.T) {
 	config.ListenDatabaseURL = named(t, s.direct, "past-the-pooler")
 	config.PollInterval = never
 	config.Recovery.HeartbeatInterval = 100 * time.Millisecond
-	w := start(t, config)
-	waitFor[event.ListenerConnected](t, w.events, 1, nil)
-	add(t, s.client(t), gworker.JobSpec{Task: "t"})
+	w := testworker.Start(t, config)
+	testworker.WaitForN[event.ListenerConnected](t, w.Events, 1, nil)
+	testworker.Add(t, s.client(t), gworker.JobSpec{Task: "t"})
 	select {
 	case <-ran:
 	case <-time.After(patience):
 		t.Fatal("the notification did not arrive")
 	}
-	waitFor[event.JobCompleted](t, w.events, 1, nil)
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 1, nil)
 	if n := one[int](t, s.pool, "select count(*) from pg_stat_activity where application_name = 'past-the-pooler'"); n != 2 {
 		t.Errorf("%d connections lead past the pooler, want those of the listener and the heartbeat", n)
 	}
@@ -89,7 +90,7 @@ func TestListenerAndHeartbeatGoPastThePooler(t *testing.T) {
 	until(t, "a heartbeat while the pooler is busy", func() (bool, error) {
 		return one[time.Time](t, s.pool, beat, w.ID()).After(before.Add(200 * time.Millisecond)), nil
 	})
-	if n := len(seen[event.ListenerPooled](w.events)); n != 0 {
+	if n := len(testworker.Seen[event.ListenerPooled](w.Events)); n != 0 {
 		t.Errorf("%d warnings of a pooler", n)
 	}
 }
@@ -102,10 +103,10 @@ func TestWithoutAWayPastThePooler(t *testing.T) {
 	config.ListenDatabaseURL = unreachable(t, s.direct)
 	config.PollInterval = 50 * time.Millisecond
 	config.Recovery.HeartbeatInterval = 100 * time.Millisecond
-	w := start(t, config)
-	add(t, s.client(t), gworker.JobSpec{Task: "t"})
-	waitFor[event.JobCompleted](t, w.events, 1, nil)
-	waitFor[event.ListenerLost](t, w.events, 1, nil)
+	w := testworker.Start(t, config)
+	testworker.Add(t, s.client(t), gworker.JobSpec{Task: "t"})
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 1, nil)
+	testworker.WaitForN[event.ListenerLost](t, w.Events, 1, nil)
 	beat := `select last_heartbeat_at from graphile_worker._private_workers where id = $1`
 	before := one[time.Time](t, s.pool, beat, w.ID())
 	until(t, "a heartbeat", func() (bool, error) {
@@ -139,10 +140,10 @@ func TestListenerBehindAPoolerIsReported(t *testing.T) {
 	s := behind(t, testdb.Migrated(t))
 	config := s.config(gworker.NewTask("t", noop))
 	config.PollInterval = 50 * time.Millisecond
-	w := start(t, config)
-	waitFor[event.ListenerPooled](t, w.events, 1, nil)
-	add(t, s.client(t), gworker.JobSpec{Task: "t"})
-	waitFor[event.JobCompleted](t, w.events, 1, nil)
+	w := testworker.Start(t, config)
+	testworker.WaitForN[event.ListenerPooled](t, w.Events, 1, nil)
+	testworker.Add(t, s.client(t), gworker.JobSpec{Task: "t"})
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 1, nil)
 }
 
 // A worker that does not listen finds out about a breaking migration anyway.
@@ -152,11 +153,11 @@ func TestBreakingMigrationWithoutAListener(t *testing.T) {
 	config := s.config(gworker.NewTask("t", noop))
 	config.NoListen = true
 	config.Recovery.HeartbeatInterval = 50 * time.Millisecond
-	w := start(t, config)
-	waitFor[event.WorkerStarted](t, w.events, 1, nil)
-	exec(t, s.pool, "insert into graphile_worker.migrations (id, breaking) values (1000, true)")
-	waitFor[event.WorkerStopped](t, w.events, 1, nil)
-	if err := w.stop(); !errors.Is(err, gworker.ErrBreakingMigration) {
+	w := testworker.Start(t, config)
+	testworker.WaitForN[event.WorkerStarted](t, w.Events, 1, nil)
+	testdb.Exec(t, s.pool, "insert into graphile_worker.migrations (id, breaking) values (1000, true)")
+	testworker.WaitForN[event.WorkerStopped](t, w.Events, 1, nil)
+	if err := w.Stop(); !errors.Is(err, gworker.ErrBreakingMigration) {
 		t.Errorf("Run returned %v", err)
 	}
 }
@@ -167,26 +168,26 @@ func TestSweepThrough(t *testing.T) {
 	s := behind(t, testdb.Migrated(t))
 	client := s.client(t)
 	kill := func() {
-		add(t, client, gworker.JobSpec{Task: "t"})
-		exec(t, s.pool, `update graphile_worker._private_jobs set attempts = 1, locked_by = 'gworker_dead', locked_at = now() - interval '1 hour'`)
-		exec(t, s.pool, `insert into graphile_worker._private_workers (id, last_heartbeat_at) values ('gworker_dead', now() - interval '1 hour')`)
+		testworker.Add(t, client, gworker.JobSpec{Task: "t"})
+		testdb.Exec(t, s.pool, `update graphile_worker._private_jobs set attempts = 1, locked_by = 'gworker_dead', locked_at = now() - interval '1 hour'`)
+		testdb.Exec(t, s.pool, `insert into graphile_worker._private_workers (id, last_heartbeat_at) values ('gworker_dead', now() - interval '1 hour')`)
 	}
 	kill()
 	result, err := client.Sweep(t.Context(), gworker.SweepOptions{})
 	if err != nil || len(result.Workers) != 1 || len(result.Workers[0].Jobs) != 1 {
 		t.Fatalf("swept %+v, %v", result, err)
 	}
-	exec(t, s.pool, "delete from graphile_worker._private_jobs")
+	testdb.Exec(t, s.pool, "delete from graphile_worker._private_jobs")
 	kill()
 	config := s.config(gworker.NewTask("t", noop))
 	config.NoListen, config.PollInterval = true, 50*time.Millisecond
 	config.Recovery = gworker.RecoveryConfig{
 		HeartbeatInterval: 50 * time.Millisecond, StaleAfter: 500 * time.Millisecond, SweepInterval: 50 * time.Millisecond,
 	}
-	w := start(t, config)
-	waitFor[event.WorkerRecovered](t, w.events, 1, nil)
-	waitFor[event.JobCompleted](t, w.events, 1, nil)
-	if err := w.stop(); err != nil {
+	w := testworker.Start(t, config)
+	testworker.WaitForN[event.WorkerRecovered](t, w.Events, 1, nil)
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 1, nil)
+	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	s.wantNothingLeft(t)
@@ -223,10 +224,10 @@ func TestDoctorThrough(t *testing.T) {
 	}
 	defer client.Close()
 	config := gworker.Config{DatabaseURL: kept.URL(), Tasks: []gworker.Task{gworker.NewTask("t", noop)}, PollInterval: never, Concurrency: 2}
-	w := start(t, config)
-	waitFor[event.ListenerConnected](t, w.events, 1, nil)
-	add(t, client, gworker.JobSpec{Task: "t"})
-	waitFor[event.JobCompleted](t, w.events, 1, nil)
+	w := testworker.Start(t, config)
+	testworker.WaitForN[event.ListenerConnected](t, w.Events, 1, nil)
+	testworker.Add(t, client, gworker.JobSpec{Task: "t"})
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 1, nil)
 }
 
 // The pooler is restarted: every connection breaks at once.
@@ -236,19 +237,19 @@ func TestThePoolerIsRestarted(t *testing.T) {
 	config := s.config(gworker.NewTask("t", noop))
 	config.NoListen, config.PollInterval = true, 50*time.Millisecond
 	config.Recovery.HeartbeatInterval = 100 * time.Millisecond
-	w := start(t, config)
+	w := testworker.Start(t, config)
 	client := s.client(t)
-	add(t, client, gworker.JobSpec{Task: "t"})
-	waitFor[event.JobCompleted](t, w.events, 1, nil)
+	testworker.Add(t, client, gworker.JobSpec{Task: "t"})
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 1, nil)
 	s.Stop()
-	waitFor[event.HeartbeatFailed](t, w.events, 1, nil)
+	testworker.WaitForN[event.HeartbeatFailed](t, w.Events, 1, nil)
 	s.Run()
 	until(t, "a job to be added", func() (bool, error) {
 		_, err := client.AddJob(t.Context(), gworker.JobSpec{Task: "t", Key: "once"})
 		return err == nil, err
 	})
-	waitFor[event.JobCompleted](t, w.events, 2, nil)
-	if err := w.stop(); err != nil {
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 2, nil)
+	if err := w.Stop(); err != nil {
 		t.Error(err)
 	}
 }

@@ -10,10 +10,6 @@
 package poolers_test
 
 import (
-	"context"
-	"fmt"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker"
-	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testbouncer"
 	"github.com/gworker/gworker/internal/testdb"
 )
@@ -90,22 +85,6 @@ func one[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) T {
 	return value
 }
 
-func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
-	t.Helper()
-	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
-func add(t *testing.T, client gworker.JobAdder, spec gworker.JobSpec) *gworker.JobRow {
-	t.Helper()
-	job, err := client.AddJob(t.Context(), spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return job
-}
-
 // until polls, for what cannot be listened to.
 func until(t *testing.T, what string, holds func() (bool, error)) {
 	t.Helper()
@@ -123,104 +102,4 @@ func until(t *testing.T, what string, holds func() (bool, error)) {
 			t.Fatalf("waiting for %s: %v", what, err)
 		}
 	}
-}
-
-// events records what a worker reports and lets a test wait for it.
-type events struct {
-	mu     sync.Mutex
-	seen   []event.Event
-	change chan struct{}
-}
-
-func (l *events) observe(e event.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.seen = append(l.seen, e)
-	close(l.change)
-	l.change = make(chan struct{})
-}
-
-func (l *events) snapshot() ([]event.Event, <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return append([]event.Event(nil), l.seen...), l.change
-}
-
-// waitFor waits until n events of type E were seen that ok accepts.
-func waitFor[E event.Event](t *testing.T, l *events, n int, ok func(E) bool) {
-	t.Helper()
-	timeout := time.After(patience)
-	for {
-		seen, change := l.snapshot()
-		found := 0
-		for _, e := range seen {
-			if typed, is := e.(E); is && (ok == nil || ok(typed)) {
-				found++
-			}
-		}
-		if found >= n {
-			return
-		}
-		select {
-		case <-change:
-		case <-timeout:
-			var zero E
-			t.Fatalf("%d of %d %T; seen: %s", found, n, zero, describe(seen))
-		}
-	}
-}
-
-func seen[E event.Event](l *events) (found []E) {
-	all, _ := l.snapshot()
-	for _, e := range all {
-		if typed, is := e.(E); is {
-			found = append(found, typed)
-		}
-	}
-	return found
-}
-
-func describe(seen []event.Event) string {
-	var lines []string
-	for _, e := range seen {
-		lines = append(lines, fmt.Sprintf("%T %+v", e, e))
-	}
-	return "\n" + strings.Join(lines, "\n")
-}
-
-// running is a worker that a test has started.
-type running struct {
-	*gworker.Worker
-	*events
-	stop func() error
-}
-
-// start runs a worker until the test ends, or until stop, which returns what Run
-// returned.
-func start(t *testing.T, config gworker.Config) *running {
-	t.Helper()
-	e := &events{change: make(chan struct{})}
-	config.Observers = append(config.Observers, e.observe)
-	worker, err := gworker.NewWorker(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	result := make(chan error, 1)
-	go func() { result <- worker.Run(ctx) }()
-	stop := sync.OnceValue(func() error {
-		cancel()
-		select {
-		case err := <-result:
-			return err
-		case <-time.After(patience):
-			return fmt.Errorf("Run did not return within %s of its context's end", patience)
-		}
-	})
-	t.Cleanup(func() {
-		if err := stop(); err != nil && !t.Failed() {
-			t.Log("the worker ended with:", err)
-		}
-	})
-	return &running{Worker: worker, events: e, stop: stop}
 }

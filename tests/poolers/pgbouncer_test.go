@@ -18,6 +18,7 @@ import (
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/testdb"
+	"github.com/gworker/gworker/internal/testworker"
 )
 
 // The pooler is as unkind as the other tests need it: what works without a
@@ -96,12 +97,12 @@ func TestEverythingThrough(t *testing.T) {
 	if err := client.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	exec(t, s.pool, "create table effects (text text)")
+	testdb.Exec(t, s.pool, "create table effects (text text)")
 	// Times that are sent as text are not to depend on this.
-	exec(t, s.pool, "do $$ begin execute format('alter database %I set datestyle = ''German''', current_database()); end $$")
+	testdb.Exec(t, s.pool, "do $$ begin execute format('alter database %I set datestyle = ''German''', current_database()); end $$")
 
 	// Outside of transactions, and in those of pgx and database/sql.
-	add(t, client, gworker.JobSpec{Task: "ok", Payload: 1})
+	testworker.Add(t, client, gworker.JobSpec{Task: "ok", Payload: 1})
 	if _, err := client.AddJobs(t.Context(), []gworker.JobSpec{
 		{Task: "ok", Payload: 2, Queue: "q"}, {Task: "ok", Payload: 3, Queue: "q", Key: "k"}, {Task: "ok", Key: "gone"},
 	}); err != nil {
@@ -113,7 +114,7 @@ func TestEverythingThrough(t *testing.T) {
 	through := s.through(t)
 	for _, commit := range []bool{true, false} {
 		err := pgx.BeginFunc(t.Context(), through, func(tx pgx.Tx) error {
-			add(t, client.WithTx(tx), gworker.JobSpec{Task: "sql", Payload: map[string]any{"text": "pgx"}})
+			testworker.Add(t, client.WithTx(tx), gworker.JobSpec{Task: "sql", Payload: map[string]any{"text": "pgx"}})
 			if !commit {
 				return errors.New("rolled back")
 			}
@@ -132,12 +133,12 @@ func TestEverythingThrough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	add(t, client.WithSQLTx(tx), gworker.JobSpec{Task: "sql", Payload: map[string]any{"text": "sql"}})
+	testworker.Add(t, client.WithSQLTx(tx), gworker.JobSpec{Task: "sql", Payload: map[string]any{"text": "sql"}})
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	add(t, client, gworker.JobSpec{Task: "fails", MaxAttempts: 1})
-	add(t, client, gworker.JobSpec{Task: "fails", MaxAttempts: 2})
+	testworker.Add(t, client, gworker.JobSpec{Task: "fails", MaxAttempts: 1})
+	testworker.Add(t, client, gworker.JobSpec{Task: "fails", MaxAttempts: 2})
 
 	files, err := gworker.LoadTasksFS(fstest.MapFS{"sql.sql": {Data: []byte(
 		`set lock_timeout = '7s'; set datestyle = 'Postgres'; insert into effects select current_setting('gworker.payload')::json ->> 'text';`,
@@ -151,16 +152,16 @@ func TestEverythingThrough(t *testing.T) {
 	)...)
 	config.PollInterval, config.NoListen, config.MaxPoolSize = 20*time.Millisecond, true, 2
 	config.Recovery.HeartbeatInterval = 100 * time.Millisecond
-	w := start(t, config)
-	waitFor[event.JobCompleted](t, w.events, 5, nil)
-	waitFor[event.JobPermanentlyFailed](t, w.events, 1, nil)
-	waitFor[event.JobFailed](t, w.events, 1, nil)
+	w := testworker.Start(t, config)
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 5, nil)
+	testworker.WaitForN[event.JobPermanentlyFailed](t, w.Events, 1, nil)
+	testworker.WaitForN[event.JobFailed](t, w.Events, 1, nil)
 	for range 3 {
-		add(t, client, gworker.JobSpec{Task: "sql", Payload: map[string]any{"text": nil}})
-		add(t, client, gworker.JobSpec{Task: "ok", Payload: 4})
+		testworker.Add(t, client, gworker.JobSpec{Task: "sql", Payload: map[string]any{"text": nil}})
+		testworker.Add(t, client, gworker.JobSpec{Task: "ok", Payload: 4})
 	}
-	waitFor[event.JobCompleted](t, w.events, 11, nil)
-	for _, e := range seen[event.ClaimFailed](w.events) {
+	testworker.WaitForN[event.JobCompleted](t, w.Events, 11, nil)
+	for _, e := range testworker.Seen[event.ClaimFailed](w.Events) {
 		t.Errorf("a claim failed: %v", e.Err)
 	}
 	if got := one[string](t, s.pool, "select string_agg(text, ',' order by text) from effects"); got != "pgx,sql" {
@@ -176,16 +177,16 @@ func TestEverythingThrough(t *testing.T) {
 	until(t, "two heartbeats", func() (bool, error) {
 		return one[time.Time](t, s.pool, last, w.ID()).After(first.Add(100 * time.Millisecond)), nil
 	})
-	if err := w.stop(); err != nil {
+	if err := w.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if n := one[int](t, s.pool, "select count(*) from graphile_worker._private_workers"); n != 0 {
 		t.Errorf("%d workers are registered after the end", n)
 	}
-	for _, e := range seen[event.HeartbeatFailed](w.events) {
+	for _, e := range testworker.Seen[event.HeartbeatFailed](w.Events) {
 		t.Errorf("a heartbeat failed: %v", e.Err)
 	}
-	if n := len(seen[event.ListenerConnected](w.events)) + len(seen[event.ListenerLost](w.events)); n != 0 {
+	if n := len(testworker.Seen[event.ListenerConnected](w.Events)) + len(testworker.Seen[event.ListenerLost](w.Events)); n != 0 {
 		t.Errorf("a listener was there, with NoListen")
 	}
 	s.wantNothingLeft(t)

@@ -37,7 +37,7 @@ var quickTests = []string{
 	"TestFreshInstall", "TestEveryRevisionIsAsListed", "TestTakeOver", "TestHalfWayUpgradesOfRust", "TestInspect",
 	"TestLostObjectsAreNamed", "TestLockedJobsStopRevision11", "TestAddJob", "TestAddJobs", "TestAddJobRefuses", "TestManaging",
 	"TestRecoverDeadWorkerJobs", "TestManyRunsAtOnce", // migrate
-	"TestSweepGivesTheJobsOfADeadWorkerBack", "TestWhoIsTakenForDead", "TestOldLocksAreReset", // recovery
+	"TestSweepGivesTheJobsOfADeadWorkerBack", "TestWhichWorkersAreDead", "TestOldLocksAreReset", // recovery
 	"TestAHealthyQueueHasNoFinding", "TestTheDoctorOnlyReads", "TestRights", "TestSettingsThatHurt", // doctor
 	"TestClaimOrder", "TestOutcomeIsFenced", "TestJobsOfAClaimWhoseAnswerWasLostRun", // scheduler
 	"TestAddJobStoresTheWholeSpec", "TestKeyModes", "TestWorkerOnAnySchemaWithoutPreparedStatements", "TestSQLTaskSeesItsJob",

@@ -1,4 +1,4 @@
-package gworker_test
+package docs
 
 import (
 	"errors"
@@ -21,16 +21,16 @@ var (
 // Links of the documentation to files lead to files, and those to sections to
 // sections.
 func TestLinksOfTheDocumentation(t *testing.T) {
-	pages, err := filepath.Glob("docs/*.md")
+	pages, err := filepath.Glob("*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := 0
-	others, err := filepath.Glob("*.md")
+	others, err := filepath.Glob("../*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, page := range slices.Concat(pages, others, []string{"bench/README.md"}) {
+	for _, page := range slices.Concat(pages, others, []string{"../bench/README.md"}) {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package gworker_test
+package docs
 
 import (
 	"go/ast"
@@ -16,7 +16,7 @@ import (
 // Every event has a row in the table of events and every row an event. The row, the
 // event's comment and its method level name the same levels.
 func TestEveryEventIsDocumented(t *testing.T) {
-	page, err := os.ReadFile("docs/events.md")
+	page, err := os.ReadFile("events.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestEveryEventIsDocumented(t *testing.T) {
 func readEvents(t *testing.T) (comments map[string]string, levels map[string][]string) {
 	t.Helper()
 	comments, levels = map[string]string{}, map[string][]string{}
-	files, err := filepath.Glob("event/*.go")
+	files, err := filepath.Glob("../event/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
