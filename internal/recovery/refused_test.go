@@ -21,9 +21,9 @@ func (f *fixture) refuseChange(change, body string) {
 	f.exec(`create trigger refuse before ` + change + ` on graphile_worker._private_workers for each row execute function public.refuse()`)
 }
 
-// TestSweepGoesOnBesideRefusedNotes: that the silence of a worker cannot be noted keeps no
+// TestSweepGoesOnDespiteRefusedNotes: that the silence of a worker cannot be noted keeps no
 // jobs of dead ones, and is told once a sweep.
-func TestSweepGoesOnBesideRefusedNotes(t *testing.T) {
+func TestSweepGoesOnDespiteRefusedNotes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.options.StaleAfter = time.Millisecond

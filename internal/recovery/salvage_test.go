@@ -129,9 +129,9 @@ func TestSweepLeavesOutWhatIsRefused(t *testing.T) {
 	}
 }
 
-// TestSweepGivesJobsBackBesideRefusedQueuesAndWorkers: what is not a job is left out,
+// TestSweepGivesJobsBackDespiteRefusedQueuesAndWorkers: what is not a job is left out,
 // too.
-func TestSweepGivesJobsBackBesideRefusedQueuesAndWorkers(t *testing.T) {
+func TestSweepGivesJobsBackDespiteRefusedQueuesAndWorkers(t *testing.T) {
 	t.Parallel()
 	for table, want := range map[string]string{"_private_job_queues": "queues of dead worker", "_private_workers": "registration of dead worker"} {
 		t.Run(table, func(t *testing.T) {
@@ -211,9 +211,9 @@ func TestReasonsFitEveryEncoding(t *testing.T) {
 	}
 }
 
-// TestOldLocksAreResetBesideRefusedOnes: the reset of locks older than 4 hours leaves
+// TestOldLocksAreResetDespiteRefusedOnes: the reset of locks older than 4 hours leaves
 // out what the database refuses.
-func TestOldLocksAreResetBesideRefusedOnes(t *testing.T) {
+func TestOldLocksAreResetDespiteRefusedOnes(t *testing.T) {
 	t.Parallel()
 	var sample testdb.Sample
 	for _, table := range []string{jobsTable, "_private_job_queues"} {
@@ -250,8 +250,8 @@ func TestOldLocksAreResetBesideRefusedOnes(t *testing.T) {
 	}
 }
 
-// TestOldLocksAreResetBesideConstraintsAtTheCommit: what the commit refuses, too.
-func TestOldLocksAreResetBesideConstraintsAtTheCommit(t *testing.T) {
+// TestOldLocksAreResetDespiteConstraintsAtTheCommit: what the commit refuses, too.
+func TestOldLocksAreResetDespiteConstraintsAtTheCommit(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	good, poison := f.locked("pool-1", 5*time.Hour, ""), f.locked("pool-1", 5*time.Hour, "")

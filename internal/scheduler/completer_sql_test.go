@@ -78,9 +78,9 @@ func TestOutcomeThatIsRefusedInEveryForm(t *testing.T) {
 	}
 }
 
-// TestJobClaimedAgainBesideItsLostRun: its lock was taken away, and this same
+// TestJobClaimedAgainDuringItsLostRun: its lock was taken away, and this same
 // worker claims it again while the first run goes on.
-func TestJobClaimedAgainBesideItsLostRun(t *testing.T) {
+func TestJobClaimedAgainDuringItsLostRun(t *testing.T) {
 	var runs atomic.Int32
 	started, release, told := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	f := newFixture(t, map[string]scheduler.Handler{"x": func(ctx context.Context, _ *job.Claimed) job.Outcome {

@@ -133,7 +133,7 @@ func busyWorkerLeavesSilence(t *testing.T, hold *time.Duration) time.Duration {
 }
 
 // Extra connections of a given pool are made as its own are.
-func TestConnectionsBesideAGivenPoolAreMadeAsItsOwn(t *testing.T) {
+func TestExtraConnectionsAreMadeAsThoseOfAGivenPool(t *testing.T) {
 	t.Parallel()
 	database := testdb.Migrated(t)
 	admin := testdb.Pool(t, database)

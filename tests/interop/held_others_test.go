@@ -42,7 +42,7 @@ func TestForceUnlockOfAHolder(t *testing.T) {
 
 // pg_dump runs while jobs are held, and saves them as jobs that wait. Where it
 // is restored, they run.
-func TestDumpBesideHeldJobs(t *testing.T) {
+func TestDumpWhileJobsAreHeld(t *testing.T) {
 	db := gworkerDatabase(t)
 	h := hold(db, forAnHour, 1)
 	db.exec(`select graphile_worker.add_job('held', '"done"', queue_name => 'q', job_key => 'the held one')`)
@@ -79,7 +79,7 @@ func TestDumpBesideHeldJobs(t *testing.T) {
 // A transaction with an old snapshot, and locks as pg_dump takes them, hinders no
 // held job. It sees the jobs as they were, and what it wants to change of them is
 // refused by the server, as with locked ones.
-func TestHeldJobsBesideALongTransaction(t *testing.T) {
+func TestHeldJobsDuringALongTransaction(t *testing.T) {
 	db := gworkerDatabase(t)
 	const jobs = 300
 	h := hold(db, forAnHour, 10)

@@ -179,7 +179,7 @@ func TestKeyedJobRemovedWhileRunning(t *testing.T) {
 
 // Large calls of our client lock few keys also where the functions are Rust's, which
 // lock each; and an add of Rust's with one of the keys waits until the call is over.
-func TestManyKeysBesideRustsFunctions(t *testing.T) {
+func TestManyKeysWithRustsFunctions(t *testing.T) {
 	forEachRust(t, func(t *testing.T, v rust.Version) {
 		db := rustDatabase(t, v)
 		client, err := gworker.NewClient(gworker.ClientConfig{DatabaseURL: db.url})
