@@ -10,18 +10,18 @@ import (
 
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
-	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // ErrJobTimeout is in the cause (see [context.Cause]) of a handler's context
 // that ends because of TaskOptions.Timeout or TimeoutMiddleware, and in the failure that
 // results.
-var ErrJobTimeout = scheduler.ErrTimeout
+var ErrJobTimeout = completer.ErrTimeout
 
 // ErrNotCommitted is the failure of a job whose handler completed it with
 // CompleteTx or CompleteSQLTx and returned nil, but did not commit the
 // transaction.
-var ErrNotCommitted = scheduler.ErrNotCommitted
+var ErrNotCommitted = completer.ErrNotCommitted
 
 // MinSnooze is the shortest time for which a job is snoozed. Anything less, including 0 and
 // negative times, counts as this: without it, a job snoozed for no time would run as often

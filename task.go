@@ -16,6 +16,7 @@ import (
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 	"github.com/gworker/gworker/internal/sqltask"
 )
 
@@ -226,14 +227,14 @@ func (o TaskOptions) validate(field string) error {
 }
 
 // policies are the tasks' options for failures, as the scheduler takes them.
-func (c Config) policies() map[string]scheduler.Policy {
-	policies := map[string]scheduler.Policy{}
+func (c Config) policies() map[string]completer.Policy {
+	policies := map[string]completer.Policy{}
 	for _, task := range c.Tasks {
 		o := task.options
 		if o.MaxAttempts == 0 && o.Backoff == nil {
 			continue
 		}
-		policy := scheduler.Policy{MaxAttempts: o.MaxAttempts}
+		policy := completer.Policy{MaxAttempts: o.MaxAttempts}
 		if o.Backoff != nil {
 			policy.Backoff = func(j *job.Claimed, err error) time.Duration {
 				return o.Backoff(BackoffInput{Job: (*JobRow)(&j.Row), Attempt: j.Attempts, Err: err})

@@ -76,7 +76,7 @@ func (l *loop) claimAnswered(ctx context.Context, c *claim) {
 	}
 	l.more = c.more || l.more && l.wakes != c.wakes
 	if l.pausing.ok() {
-		l.completer.wake()
+		l.completer.Wake()
 	}
 	l.pollAt = time.Now().Add(l.claims.nextPoll(l.config.PollInterval))
 }

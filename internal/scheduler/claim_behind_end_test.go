@@ -45,7 +45,7 @@ func TestAClaimBehindAnEndKeepsNoShutdown(t *testing.T) {
 	defer cancel()
 	claiming, cut := context.WithCancel(ctx)
 	defer cut()
-	s.completer.start(ctx)
+	s.completer.Start(ctx)
 	s.pool.start(ctx)
 	s.holds.start(ctx, claiming)
 	defer func() {
@@ -54,7 +54,7 @@ func TestAClaimBehindAnEndKeepsNoShutdown(t *testing.T) {
 		}
 		s.holds.running.Wait()
 		<-s.pool.close()
-		s.completer.close(ctx.Done())
+		s.completer.Close(ctx.Done())
 	}()
 	cc := s.holds.conns[0]
 	answered := func(c command) answer {

@@ -13,8 +13,10 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -219,7 +221,7 @@ func (cc *claimConn) endFailed(ctx context.Context, c command, e ending, err err
 	switch {
 	case c.claim == nil:
 		return nil // nothing was to be claimed; the loss of the ended claim is told
-	case isRefusal(err) && cc.h.refused.any():
+	case completer.IsRefusal(err) && cc.h.refused.any():
 		// The next claim leaves out what would run again at once.
 		return fmt.Errorf("ending a held claim: %w", err)
 	case ok || refused && cc.conn != nil && !cc.conn.IsClosed():
@@ -342,7 +344,7 @@ func (cc *claimConn) explain(ctx context.Context, jobs int, err error) error {
 // settle reports what the commit has made true, and hands on what goes on.
 func (cc *claimConn) settle(ctx context.Context, oc *openClaim, e ending, w claimEndWritten) (freed bool) {
 	for _, end := range e.finish {
-		if w.locked[end.job.ID] {
+		if w.locked[end.Job.ID] {
 			cc.h.complete(end) // before the claim lets go of it, so that it is never unknown
 		}
 	}
@@ -354,7 +356,7 @@ func (cc *claimConn) settle(ctx context.Context, oc *openClaim, e ending, w clai
 	unspilled := map[int64]bool{}
 	for _, j := range w.unspilled {
 		unspilled[j.ID] = true
-		cc.h.refused.tell(cc.h.events, cc.h.workerID, j, errUnchanged)
+		cc.h.refused.tell(cc.h.events, cc.h.workerID, j, completer.ErrUnchanged)
 		cc.h.refused.queues.Store(true)
 	}
 	cc.h.pool.committed(oc, func(a *active) bool { return !unspilled[a.job.ID] }, cc.h.complete)
@@ -362,27 +364,27 @@ func (cc *claimConn) settle(ctx context.Context, oc *openClaim, e ending, w clai
 		cc.h.events.Emit(event.JobsSpilled{WorkerID: cc.h.workerID, Count: len(e.spill)})
 	}
 	if len(w.unspilled) > 0 {
-		cc.h.pool.lose(w.unspilled, errUnchanged)
+		cc.h.pool.lose(w.unspilled, completer.ErrUnchanged)
 	}
 	unchanged := make(map[int64]bool, len(w.unchanged))
 	for _, end := range w.unchanged {
-		unchanged[end.job.ID] = true
+		unchanged[end.Job.ID] = true
 	}
 	if len(unchanged) > 0 {
 		cc.keepUnchanged(ctx, w.unchanged)
 	}
 	for _, end := range e.finish {
-		if unchanged[end.job.ID] || w.locked[end.job.ID] {
+		if unchanged[end.Job.ID] || w.locked[end.Job.ID] {
 			continue
 		}
-		freed = freed || end.job.Queue != "" || end.outcome.Kind == job.Returned || end.outcome.Kind == job.Snoozed
-		if end.outcome.Kind == job.Lost {
-			cc.h.events.Emit(event.JobLost{WorkerID: cc.h.workerID, Job: eventJob(end.job), Err: end.outcome.Err})
+		freed = freed || end.Job.Queue != "" || end.Outcome.Kind == job.Returned || end.Outcome.Kind == job.Snoozed
+		if end.Outcome.Kind == job.Lost {
+			cc.h.events.Emit(event.JobLost{WorkerID: cc.h.workerID, Job: eventstream.Job(end.Job), Err: end.Outcome.Err})
 			continue
 		}
-		done := w.failed[end.job.ID]
-		done.locked = true
-		cc.h.out.report(end, done)
+		done := w.failed[end.Job.ID]
+		done.Locked = true
+		cc.h.out.Report(end, done)
 	}
 	return freed || e.dropped > 0
 }

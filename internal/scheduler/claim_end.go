@@ -9,6 +9,7 @@ import (
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // A claimEnd is the statements that end a claim, in their order, and what they have written.
@@ -30,10 +31,10 @@ type endStep struct {
 
 // claimEndWritten is what the end of a claim has written, if it was committed.
 type claimEndWritten struct {
-	failed map[int64]written
+	failed map[int64]completer.Written
 	// unchanged are ended runs whose rows may be as they were, although no statement
 	// has failed.
-	unchanged []runResult
+	unchanged []completer.Result
 	// locked are ended runs whose rows certainly are as they were, and whose locks are
 	// written now.
 	locked map[int64]bool
@@ -48,9 +49,9 @@ type claimEndWritten struct {
 // claim them at once.
 func (cc *claimConn) queueEnd(batch *pgx.Batch, e ending, announce bool) *claimEnd {
 	h := cc.h
-	w := &claimEnd{cc: cc, claimEndWritten: claimEndWritten{failed: map[int64]written{}}}
+	w := &claimEnd{cc: cc, claimEndWritten: claimEndWritten{failed: map[int64]completer.Written{}}}
 	guarded := h.guarded.Load()
-	byKind := ofEachKind(e.finish)
+	byKind := completer.OfEachKind(e.finish)
 	returned := slices.Concat(byKind[job.Returned], byKind[job.Snoozed])
 	if len(e.ask) > 0 {
 		w.ask(e.ask)
@@ -110,7 +111,7 @@ func (w *claimEnd) ask(ids []int64) {
 	}, ids)
 }
 
-func (w *claimEnd) complete(runs []runResult) {
+func (w *claimEnd) complete(runs []completer.Result) {
 	if len(runs) == 0 {
 		return
 	}
@@ -125,45 +126,45 @@ func (w *claimEnd) complete(runs []runResult) {
 			w.unchanged, w.kept = append(w.unchanged, runs...), w.kept+len(runs)-deleted
 		}
 		return nil
-	}, idsOf(runs))
+	}, completer.IDs(runs))
 }
 
-func (w *claimEnd) fail(runs []runResult) {
+func (w *claimEnd) fail(runs []completer.Result) {
 	if len(runs) == 0 {
 		return
 	}
-	h, c := w.cc.h, failColumns(runs)
+	h, c := w.cc.h, completer.FailColumns(runs)
 	w.add("FailHeldJobs", h.text(dbgen.FailHeldJobs), func(results pgx.BatchResults) error {
 		if err := readFailed(results, w.failed); err != nil {
 			return err
 		}
 		w.keep(runs, func(id int64) bool { _, ok := w.failed[id]; return ok })
 		return nil
-	}, timeOf(h.claims.clock.now), c.ids, c.attempts, c.errors, c.delays, c.finals, c.capped, c.payloads)
+	}, completer.TimeOf(h.claims.clock.now), c.IDs, c.Attempts, c.Errors, c.Delays, c.Finals, c.Capped, c.Payloads)
 }
 
 // putBack writes what has to wait, or has another payload. The others are as they are to be.
-func (w *claimEnd) putBack(runs []runResult) {
-	runs = slices.DeleteFunc(slices.Clone(runs), func(e runResult) bool {
-		return delay(e.outcome, 0) <= 0 && e.outcome.Payload == nil
+func (w *claimEnd) putBack(runs []completer.Result) {
+	runs = slices.DeleteFunc(slices.Clone(runs), func(e completer.Result) bool {
+		return completer.Delay(e.Outcome, 0) <= 0 && e.Outcome.Payload == nil
 	})
 	if len(runs) == 0 {
 		return
 	}
-	h, c := w.cc.h, returnColumns(runs)
+	h, c := w.cc.h, completer.ReturnColumns(runs)
 	w.add("PutBackHeldJobs", h.text(dbgen.PutBackHeldJobs), func(results pgx.BatchResults) error {
 		back, err := readBack(results)
 		if err == nil {
 			w.keep(runs, func(id int64) bool { return back[id] })
 		}
 		return err
-	}, timeOf(h.claims.clock.now), c.ids, c.delays, c.payloads)
+	}, completer.TimeOf(h.claims.clock.now), c.IDs, c.Delays, c.Payloads)
 }
 
 // keep notes the runs whose rows are as they were.
-func (w *claimEnd) keep(runs []runResult, written func(id int64) bool) {
+func (w *claimEnd) keep(runs []completer.Result, written func(id int64) bool) {
 	for _, e := range runs {
-		if !written(e.job.ID) {
+		if !written(e.Job.ID) {
 			w.unchanged, w.kept = append(w.unchanged, e), w.kept+1
 		}
 	}
@@ -179,7 +180,7 @@ func (w *claimEnd) lockUnchanged(e ending) {
 		if w.locked, err = readIDs(results); err != nil {
 			return err
 		}
-		w.unchanged = slices.DeleteFunc(w.unchanged, func(end runResult) bool { return w.locked[end.job.ID] })
+		w.unchanged = slices.DeleteFunc(w.unchanged, func(end completer.Result) bool { return w.locked[end.Job.ID] })
 		if len(w.locked) == w.kept {
 			w.unchanged = nil // they are all found
 		}
@@ -211,9 +212,9 @@ func (w *claimEnd) spill(e ending) {
 }
 
 // freeAtOnce counts the runs whose jobs can be claimed again when the claim has ended.
-func freeAtOnce(returned []runResult) (count int) {
+func freeAtOnce(returned []completer.Result) (count int) {
 	for _, e := range returned {
-		if delay(e.outcome, 0) <= 0 {
+		if completer.Delay(e.Outcome, 0) <= 0 {
 			count++
 		}
 	}
@@ -222,13 +223,13 @@ func freeAtOnce(returned []runResult) (count int) {
 
 // unchangedArgs are the jobs that are deleted, fail, or wait, as arguments of
 // LockUnchangedJobs. Whether another payload was stored does not show.
-func unchangedArgs(runs []runResult) (p dbgen.LockUnchangedJobsParams) {
+func unchangedArgs(runs []completer.Result) (p dbgen.LockUnchangedJobsParams) {
 	for _, e := range runs {
-		switch kind := e.outcome.Kind; {
-		case kind == job.Completed, kind == job.Failed, (kind == job.Returned || kind == job.Snoozed) && delay(e.outcome, 0) > 0:
-			p.Ids = append(p.Ids, e.job.ID)
-			p.Attempts = append(p.Attempts, int32(e.job.Lock.Attempt))
-			p.RunAts = append(p.RunAts, e.job.RunAt)
+		switch kind := e.Outcome.Kind; {
+		case kind == job.Completed, kind == job.Failed, (kind == job.Returned || kind == job.Snoozed) && completer.Delay(e.Outcome, 0) > 0:
+			p.Ids = append(p.Ids, e.Job.ID)
+			p.Attempts = append(p.Attempts, int32(e.Job.Lock.Attempt))
+			p.RunAts = append(p.RunAts, e.Job.RunAt)
 		}
 	}
 	return p
@@ -251,7 +252,7 @@ func readIDs(results pgx.BatchResults) (map[int64]bool, error) {
 	return ids, rows.Err()
 }
 
-func readFailed(results pgx.BatchResults, failed map[int64]written) error {
+func readFailed(results pgx.BatchResults, failed map[int64]completer.Written) error {
 	rows, err := results.Query()
 	if err != nil {
 		return err
@@ -263,7 +264,7 @@ func readFailed(results pgx.BatchResults, failed map[int64]written) error {
 			return err
 		}
 		if r.Written {
-			failed[r.ID] = written{permanent: r.Permanent, runAt: r.RunAt.Time}
+			failed[r.ID] = completer.Written{Permanent: r.Permanent, RunAt: r.RunAt.Time}
 		}
 	}
 	return rows.Err()

@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // errHoldLost is why a run ends whose held claim is gone.
@@ -52,24 +54,24 @@ func (cc *claimConn) rescue(ctx context.Context, oc *openClaim, cause error) {
 
 // rescued ends a claim whose jobs are locked now, as far as they are kept. Of the
 // others, gone are those whose runs have ended, and lost those that still run.
-func (cc *claimConn) rescued(oc *openClaim, kept map[int64]bool, unsure bool) (gone []runResult, lost []*job.Claimed) {
-	return cc.h.pool.rescued(oc, kept, func(end runResult) {
-		end.unsure = unsure
+func (cc *claimConn) rescued(oc *openClaim, kept map[int64]bool, unsure bool) (gone []completer.Result, lost []*job.Claimed) {
+	return cc.h.pool.rescued(oc, kept, func(end completer.Result) {
+		end.Unsure = unsure
 		cc.h.complete(end)
 	})
 }
 
 // giveUp tells of the jobs of a claim that are not kept, and ends their runs. refused
 // are those that could not be locked.
-func (cc *claimConn) giveUp(oc *openClaim, gone []runResult, lost []*job.Claimed, refused map[int64]error, unsure bool) {
+func (cc *claimConn) giveUp(oc *openClaim, gone []completer.Result, lost []*job.Claimed, refused map[int64]error, unsure bool) {
 	h := cc.h
 	for _, end := range gone {
-		if refusal := refused[end.job.ID]; refusal != nil {
-			delete(refused, end.job.ID)
+		if refusal := refused[end.Job.ID]; refusal != nil {
+			delete(refused, end.Job.ID)
 			h.tellUnlockable(end, refusal)
 			continue
 		}
-		h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: eventJob(end.job), Err: end.outcome.Err, Unsure: unsure})
+		h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: eventstream.Job(end.Job), Err: end.Outcome.Err, Unsure: unsure})
 	}
 	if len(refused) > 0 {
 		h.refused.queues.Store(true)

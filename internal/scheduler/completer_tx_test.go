@@ -9,6 +9,7 @@ import (
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // TestTransactionThatTheServerDoesNotKnow, as after a failover that lost it: the
@@ -31,7 +32,7 @@ func TestTransactionThatTheServerDoesNotKnow(t *testing.T) {
 			}
 		case event.JobFailed:
 			failed++
-			if !errors.Is(e.Err, scheduler.ErrNotCommitted) {
+			if !errors.Is(e.Err, completer.ErrNotCommitted) {
 				t.Errorf("failed with %v", e.Err)
 			}
 		}

@@ -1,6 +1,8 @@
 package scheduler
 
-import "time"
+import (
+	"time"
+)
 
 // Demand: how many jobs a claim takes. It takes what the free slots can start at once, and
 // more where jobs are known to be so short that the slots get to all of them soon:
@@ -57,7 +59,7 @@ func (l *loop) demandFor(a aim) int {
 		capacity = min(l.durations.capacity(a.within, size), a.total)
 	}
 	l.pool.wantBelow(max(size, capacity*3/4))
-	here, unwritten := l.pool.running()+l.claims.underWay.asked(), l.completer.pending()
+	here, unwritten := l.pool.running()+l.claims.underWay.asked(), l.completer.Pending()
 	free := max(0, size-here)
 	// What is done counts until that is written: claims must not run away from it.
 	behind := a.claim > 0 && unwritten >= a.claim

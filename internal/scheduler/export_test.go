@@ -1,6 +1,8 @@
 package scheduler
 
-import "time"
+import (
+	"time"
+)
 
 // SetLateAnswer sets how long the answer to a claim may take before the worker makes
 // sure of it, and returns what sets it back.

@@ -11,6 +11,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 	"github.com/gworker/gworker/internal/statement"
 )
 
@@ -56,10 +57,10 @@ type heldClaims struct {
 	pool        *pool
 	durations   *durations
 	queries     *dbgen.Queries
-	out         *outcomes
+	out         *completer.Outcomes
 	refused     *refusedJobs
 	events      *eventstream.Stream
-	complete    func(runResult)
+	complete    func(completer.Result)
 
 	conns    []*claimConn
 	answers  chan answer
@@ -85,12 +86,12 @@ func newHeldClaims(c Config, s *Scheduler) *heldClaims {
 	h := &heldClaims{
 		config: c.Hold, workerID: c.WorkerID, timeout: c.StatementTimeout, claims: s.claims, aim: heldAim(c),
 		idleTimeout: milliseconds(c.Hold.Time + stoppedFor), size: c.Concurrency,
-		pool: s.pool, durations: s.durations, queries: c.queries(), out: &s.completer.out, refused: s.claims.refused, events: c.Events,
-		complete: func(e runResult) { s.completer.add(e) },
+		pool: s.pool, durations: s.durations, queries: c.queries(), out: &s.completer.Outcomes, refused: s.claims.refused, events: c.Events,
+		complete: func(e completer.Result) { s.completer.Add(e) },
 		answers:  make(chan answer, claimConns),
 	}
 	// What refuses one outcome may refuse others.
-	h.out.onRefusal = func() { h.guarded.Store(true) }
+	h.out.OnRefusal = func() { h.guarded.Store(true) }
 	h.pool.startWithin = c.Hold.Time + stoppedFor/2 // well before the session may end
 	for range claimConns {
 		h.conns = append(h.conns, &claimConn{

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // loop decides what is done next. It waits until something happens or is due, and takes one
@@ -39,7 +40,7 @@ func (s *Scheduler) loop(ctx context.Context, once bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	l := &loop{
-		Scheduler: s, once: once, more: true, timer: stoppedTimer(),
+		Scheduler: s, once: once, more: true, timer: wait.StoppedTimer(),
 		pollAt: time.Now().Add(s.config.PollInterval),
 	}
 	defer l.timer.Stop()
@@ -106,7 +107,7 @@ func (l *loop) step(ctx context.Context) {
 	for !awaiting && l.lockMore(ctx) {
 	}
 	if l.once && l.pool.running() == 0 {
-		l.completer.flush() // nothing is left that is worth a wait
+		l.completer.Flush() // nothing is left that is worth a wait
 	}
 }
 
@@ -199,7 +200,7 @@ func (l *loop) fail(ctx context.Context, err error) {
 
 // idle reports whether no job is anywhere in this worker.
 func (s *Scheduler) idle() bool {
-	return s.local.len() == 0 && s.pool.running() == 0 && s.completer.pending() == 0 && s.holds.idle() && s.holds.rescued() && len(s.claims.underWay) == 0
+	return s.local.len() == 0 && s.pool.running() == 0 && s.completer.Pending() == 0 && s.holds.idle() && s.holds.rescued() && len(s.claims.underWay) == 0
 }
 
 // limitOpened reports whether a task that was at its limit may have more jobs.
@@ -221,5 +222,5 @@ func (s *Scheduler) looksForFreed() bool {
 // pool to the completer and never back, so none is missed in between.
 func (s *Scheduler) known() []*job.Claimed {
 	known := append(s.Running(), s.Held()...)
-	return append(known, s.completer.claimed()...)
+	return append(known, s.completer.Claimed()...)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // openClaim is a held claim: jobs that nobody else can touch while a transaction is
@@ -29,12 +30,12 @@ type openClaim struct {
 	state openClaimState
 	// left counts the jobs whose end would be written with the claim's.
 	left    int
-	wanted  bool        // somebody waits for the end of the claim
-	dropped int         // jobs that were withdrawn before the end
-	freed   *freed      // they and those of the end
-	next    int         // the claim that begins with the commit of the end; 0: none
-	ended   []runResult // what is to be finished with the claim
-	late    []runResult // what ended too late for that
+	wanted  bool               // somebody waits for the end of the claim
+	dropped int                // jobs that were withdrawn before the end
+	freed   *freed             // they and those of the end
+	next    int                // the claim that begins with the commit of the end; 0: none
+	ended   []completer.Result // what is to be finished with the claim
+	late    []completer.Result // what ended too late for that
 	over    chan struct{}
 }
 
@@ -48,7 +49,7 @@ const (
 
 // ending is what the end of a claim has to write.
 type ending struct {
-	finish  []runResult
+	finish  []completer.Result
 	spill   []*active
 	ask     []int64 // those of spill whose rows somebody may wait for
 	dropped int     // jobs that had not started
@@ -79,7 +80,7 @@ func (p *pool) takes(oc *openClaim) bool {
 
 // end takes the end of a run, if it is to be written with the claim. The caller
 // holds the pool's lock.
-func (oc *openClaim) end(a *active, e runResult) bool {
+func (oc *openClaim) end(a *active, e completer.Result) bool {
 	switch {
 	case oc.state == claimOver:
 		return false
@@ -87,7 +88,7 @@ func (oc *openClaim) end(a *active, e runResult) bool {
 		oc.late = append(oc.late, e)
 	default:
 		if oc.ended == nil {
-			oc.ended = make([]runResult, 0, len(oc.jobs))
+			oc.ended = make([]completer.Result, 0, len(oc.jobs))
 		}
 		oc.ended = append(oc.ended, e)
 		if oc.left--; oc.left == 0 {
@@ -180,7 +181,7 @@ func (p *pool) stopHolding() (withdrawn int) {
 // committed ends the claim: those of its jobs that are left are locked now, if locked
 // reports it. What
 // ended too late is handed on under the lock, as in finish.
-func (p *pool) committed(oc *openClaim, locked func(*active) bool, handOn func(runResult)) {
+func (p *pool) committed(oc *openClaim, locked func(*active) bool, handOn func(completer.Result)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range oc.late {
@@ -192,17 +193,17 @@ func (p *pool) committed(oc *openClaim, locked func(*active) bool, handOn func(r
 
 // startLockFirst lets the jobs start that have waited for their locks; at the end of the
 // worker they go back. The caller holds the lock.
-func (p *pool) startLockFirst(oc *openClaim, locked func(*active) bool, handOn func(runResult)) {
+func (p *pool) startLockFirst(oc *openClaim, locked func(*active) bool, handOn func(completer.Result)) {
 	for _, a := range oc.jobs {
 		switch {
 		case !a.lockFirst || !a.here:
 		case !locked(a):
 			p.drop(a)
 		case a.superseded:
-			handOn(lockReturned(runResult{job: a.job, unstarted: true}))
+			handOn(lockReturned(completer.Result{Job: a.job, Unstarted: true}))
 			p.drop(a)
 		case p.closing:
-			handOn(runResult{job: a.job, outcome: job.Outcome{Kind: job.Returned, Err: ErrShutdown}, unstarted: true})
+			handOn(completer.Result{Job: a.job, Outcome: job.Outcome{Kind: job.Returned, Err: ErrShutdown}, Unstarted: true})
 			p.drop(a)
 		default:
 			p.offer(a)
@@ -213,14 +214,14 @@ func (p *pool) startLockFirst(oc *openClaim, locked func(*active) bool, handOn f
 // rescued ends a claim whose transaction was lost. kept are those of its jobs that
 // are locked again; lost are those that ran until now, and are not. A run that was
 // given up for a later claim of its job has no use for its lock.
-func (p *pool) rescued(oc *openClaim, kept map[int64]bool, handOn func(runResult)) (gone []runResult, lost []*job.Claimed) {
+func (p *pool) rescued(oc *openClaim, kept map[int64]bool, handOn func(completer.Result)) (gone []completer.Result, lost []*job.Claimed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range append(oc.ended, oc.late...) {
 		switch {
-		case !kept[e.job.ID]:
+		case !kept[e.Job.ID]:
 			gone = append(gone, e)
-		case e.outcome.Kind == job.Lost:
+		case e.Outcome.Kind == job.Lost:
 			handOn(lockReturned(e))
 		default:
 			handOn(e)
@@ -245,8 +246,8 @@ func (p *pool) rescued(oc *openClaim, kept map[int64]bool, handOn func(runResult
 }
 
 // lockReturned gives the lock of a run back whose job another claim has.
-func lockReturned(e runResult) runResult {
-	e.outcome = job.Outcome{Kind: job.Returned, Err: errClaimedAgain}
+func lockReturned(e completer.Result) completer.Result {
+	e.Outcome = job.Outcome{Kind: job.Returned, Err: errClaimedAgain}
 	return e
 }
 

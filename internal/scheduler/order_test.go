@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // ranked is a job of a priority that became runnable so many seconds after another.
@@ -16,7 +17,7 @@ func ranked(priority, second int) *job.Claimed {
 
 // orderPool is a pool whose slots are not open.
 func orderPool(t *testing.T, slots int) *pool {
-	p := newPool(Config{Concurrency: slots}, newLimits(nil), func(*active, runResult) {}, func() {})
+	p := newPool(Config{Concurrency: slots}, newLimits(nil), func(*active, completer.Result) {}, func() {})
 	p.ctx = t.Context()
 	return p
 }

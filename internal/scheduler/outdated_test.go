@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // TestHeldJobsDoNotStartLongAfterTheirClaim: the server may have ended the session
@@ -15,7 +16,7 @@ func TestHeldJobsDoNotStartLongAfterTheirClaim(t *testing.T) {
 	p := newPool(Config{Concurrency: 1, Handlers: map[string]Handler{"x": func(_ context.Context, j *job.Claimed) job.Outcome {
 		ran <- j.ID
 		return job.Outcome{}
-	}}}, newLimits(nil), func(*active, runResult) {}, func() { wake(nudged) })
+	}}}, newLimits(nil), func(*active, completer.Result) {}, func() { wake(nudged) })
 	p.startWithin = time.Minute
 	claim := func(since time.Time, ids ...int64) *openClaim {
 		g := &openClaim{pool: p, since: since, over: make(chan struct{})}

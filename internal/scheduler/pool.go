@@ -12,19 +12,20 @@ import (
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // pool is the slots: as many goroutines as jobs may run at once, each kept for
 // many jobs, and the jobs that wait for them.
 type pool struct {
 	handlers map[string]Handler
-	policies map[string]Policy
+	policies map[string]completer.Policy
 	delay    time.Duration // of jobs that the shutdown cuts off
 	workerID string
 	events   *eventstream.Stream
 	limits   *limits
 	size     int
-	ended    func(*active, runResult)
+	ended    func(*active, completer.Result)
 
 	nudge func() // when slots run out of jobs, or a held claim is to be looked at
 	done  sync.WaitGroup
@@ -105,7 +106,7 @@ func (a *active) end() {
 }
 
 // newPool makes a pool that hands every run's end to ended.
-func newPool(c Config, limits *limits, ended func(*active, runResult), nudge func()) *pool {
+func newPool(c Config, limits *limits, ended func(*active, completer.Result), nudge func()) *pool {
 	p := &pool{
 		handlers: c.Handlers, policies: c.Policies, delay: c.ReturnDelay,
 		workerID: c.WorkerID, events: c.Events, size: c.Concurrency, ended: ended,
@@ -248,14 +249,14 @@ func (p *pool) interrupt(jobs []*job.Claimed, cause, told error) {
 // interrupted tells of runs that were interrupted, before anybody is told that they end.
 func (p *pool) interrupted(runs []*active, cause error) {
 	for _, a := range runs {
-		p.events.Emit(event.JobInterrupted{WorkerID: p.workerID, Job: eventJob(a.job), Cause: cause})
+		p.events.Emit(event.JobInterrupted{WorkerID: p.workerID, Job: eventstream.Job(a.job), Cause: cause})
 		close(a.heard)
 	}
 }
 
 // finish frees the job's slot and hands its end on, unless the pool has given
 // the job up meanwhile.
-func (p *pool) finish(a *active, e runResult) {
+func (p *pool) finish(a *active, e completer.Result) {
 	p.mu.Lock()
 	ok := a.here
 	if ok {
@@ -313,9 +314,9 @@ func (p *pool) abandon() {
 	defer p.mu.Unlock()
 	p.ready = nil
 	for _, a := range slices.Collect(p.runs()) {
-		e := runResult{job: a.job, outcome: interruptedOutcome(job.Outcome{Err: ErrShutdown}, p.delay), unstarted: !a.started}
+		e := completer.Result{Job: a.job, Outcome: interruptedOutcome(job.Outcome{Err: ErrShutdown}, p.delay), Unstarted: !a.started}
 		if a.superseded {
-			e.outcome = job.Outcome{Kind: job.Lost, Err: errClaimedAgain}
+			e.Outcome = job.Outcome{Kind: job.Lost, Err: errClaimedAgain}
 		}
 		p.ended(a, e)
 		p.drop(a)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // Jobs that a locked claim has taken beyond the free slots wait for one. Those that have not
@@ -42,7 +43,7 @@ func (s *Scheduler) returnOverdue(now time.Time) {
 func (p *pool) returnOverdue(a *active) {
 	p.mu.Lock()
 	e := a.returned(errOverdue)
-	if a.here && e.outcome.Kind == job.Returned {
+	if a.here && e.Outcome.Kind == job.Returned {
 		p.overdue = p.order.goesBack(p.overdue, a.job)
 	}
 	p.mu.Unlock()
@@ -57,7 +58,7 @@ func (s *Scheduler) awaitsReturns() bool {
 	if s.pool.overdue == nil {
 		return false
 	}
-	if s.completer.returning() {
+	if s.completer.Returning() {
 		return true
 	}
 	s.pool.order.isFree(s.pool.overdue, 0)
@@ -103,14 +104,14 @@ func (a *active) overdue(now time.Time) bool {
 }
 
 // returned is the end of a job that does not start.
-func (a *active) returned(why error) runResult {
-	e := runResult{job: a.job, outcome: job.Outcome{Kind: job.Returned, Err: why}, unstarted: true}
+func (a *active) returned(why error) completer.Result {
+	e := completer.Result{Job: a.job, Outcome: job.Outcome{Kind: job.Returned, Err: why}, Unstarted: true}
 	var lost *lostError
 	switch cause := context.Cause(a.ctx); {
 	case errors.As(cause, &lost):
-		e.outcome = job.Outcome{Kind: job.Lost, Err: lost}
+		e.Outcome = job.Outcome{Kind: job.Lost, Err: lost}
 	case errors.Is(cause, job.ErrCancelled):
-		e.outcome = job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}
+		e.Outcome = job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}
 	}
 	return e
 }

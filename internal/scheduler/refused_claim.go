@@ -13,6 +13,7 @@ import (
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // The database may refuse the lock of a job: a trigger or a constraint of the user's is
@@ -125,7 +126,7 @@ func leaveOut[K comparable](r *refusedJobs, all map[K]refusedJob, which K) (wait
 func (r *refusedJobs) tell(events *eventstream.Stream, workerID string, j *job.Claimed, refusal error) (ok bool) {
 	wait, ok := r.add(j.ID)
 	if ok {
-		events.Emit(event.ClaimRefused{WorkerID: workerID, Job: eventJob(j), Err: refusal, RetryIn: wait})
+		events.Emit(event.ClaimRefused{WorkerID: workerID, Job: eventstream.Job(j), Err: refusal, RetryIn: wait})
 	}
 	return ok
 }
@@ -296,7 +297,7 @@ func (c *claimer) leaveOut(ctx context.Context, j *job.Claimed, refusal error) e
 	case queue != nil:
 		refusal = fmt.Errorf("locking the queue %q: %w", j.Queue, queue)
 		if wait, ok := c.refused.addQueue(j.Queue); ok {
-			c.events.Emit(event.ClaimRefused{WorkerID: c.workerID, Job: eventJob(j), Err: refusal, RetryIn: wait})
+			c.events.Emit(event.ClaimRefused{WorkerID: c.workerID, Job: eventstream.Job(j), Err: refusal, RetryIn: wait})
 			return nil
 		}
 	}
@@ -311,12 +312,12 @@ func (c *claimer) refusedQueue(ctx context.Context, j *job.Claimed) (refusal, er
 	c.refused.queues.Store(true)
 	rows, err := c.queries.TryQueue(ctx, dbgen.TryQueueParams{WorkerID: c.workerID, Queue: j.Queue})
 	switch {
-	case err != nil && isRefusal(err):
+	case err != nil && completer.IsRefusal(err):
 		return err, nil
 	case err != nil:
 		return nil, fmt.Errorf("looking whether the queue %q may be locked: %w", j.Queue, err)
 	case len(rows) > 0 && !rows[0]:
-		return errQueueUnchanged, nil
+		return completer.ErrQueueUnchanged, nil
 	}
 	return nil, nil
 }
@@ -332,17 +333,14 @@ func (c *claimer) freeQueues(ctx context.Context) error {
 		return nil
 	}
 	c.refused.queues.Store(true)
-	if isRefusal(err) {
+	if completer.IsRefusal(err) {
 		return nil // claims have told of it
 	}
 	return fmt.Errorf("unlocking queues of jobs that could not be locked: %w", err)
 }
 
-var errQueueUnchanged = errors.New("the queue's row is as it was, although the statement succeeded; " +
-	"look for a trigger on the queues table that returns null")
-
 // refusesOne reports whether a claim may have been refused for the sake of one job.
-func refusesOne(err error) bool { return isRefusal(err) && !retry.Ruled(err) }
+func refusesOne(err error) bool { return completer.IsRefusal(err) && !retry.Ruled(err) }
 
 var errTooManyRefused = fmt.Errorf("the database refuses the locks of more than %d jobs; "+
 	"look for a trigger or a constraint on the tables of jobs and queues", mostRefused)
@@ -371,7 +369,7 @@ func (c *claimer) choose(
 		}
 		unlocked, more = unlocked+1, true
 		c.refused.queues.Store(true)
-		err = errors.Join(err, c.leaveOut(ctx, j, errUnchanged))
+		err = errors.Join(err, c.leaveOut(ctx, j, completer.ErrUnchanged))
 	}
 	if !look && len(jobs) > 0 && c.refused.any() {
 		c.refused.remove(jobs)

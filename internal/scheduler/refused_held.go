@@ -8,8 +8,10 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // What the end of a held claim writes may be refused for the sake of one of its jobs.
@@ -58,7 +60,7 @@ func (cc *claimConn) salvage(ctx context.Context, oc *openClaim, e ending) (kept
 	}
 	var ids []int64
 	for _, end := range e.finish {
-		ids = append(ids, end.job.ID)
+		ids = append(ids, end.Job.ID)
 	}
 	for _, a := range e.spill {
 		ids = append(ids, a.job.ID)
@@ -95,7 +97,7 @@ func (cc *claimConn) lockAll(ctx context.Context, ids []int64, lockAt *time.Time
 			_, err = cc.conn.Exec(ctx, savepointHeld)
 			return err
 		}
-		if !isRefusal(err) {
+		if !completer.IsRefusal(err) {
 			return err // a full disk, a lock, a missing right: no answer to these jobs
 		}
 		if _, rollBackErr := cc.conn.Exec(ctx, rollBackToHeld); rollBackErr != nil {
@@ -121,7 +123,7 @@ func (cc *claimConn) lockAll(ctx context.Context, ids []int64, lockAt *time.Time
 	}
 	for _, id := range ids {
 		if !kept[id] && refused[id] == nil {
-			refused[id] = errUnchanged
+			refused[id] = completer.ErrUnchanged
 		}
 	}
 	return kept, refused, err
@@ -138,12 +140,12 @@ func (h *heldClaims) relock(ctx context.Context, p dbgen.RelockJobsParams) (kept
 			if row.Locked {
 				kept[row.ID] = true
 			} else {
-				refused[row.ID] = errUnchanged
+				refused[row.ID] = completer.ErrUnchanged
 			}
 		}
 		return kept, refused, nil
 	}
-	if !isRefusal(err) {
+	if !completer.IsRefusal(err) {
 		return kept, refused, err
 	}
 	if len(p.Ids) == 1 {
@@ -170,15 +172,15 @@ func (h *heldClaims) relock(ctx context.Context, p dbgen.RelockJobsParams) (kept
 
 // tellUnlockable reports runs of jobs that nothing can be written about, not even their
 // lock: they are free, and run again, but not before their locks can be written.
-func (h *heldClaims) tellUnlockable(e runResult, refusal error) {
-	h.refused.add(e.job.ID)
-	h.events.Emit(event.OutcomeRefused{WorkerID: h.workerID, Job: eventJob(e.job), Err: refusal, Stored: event.StoredNothing})
+func (h *heldClaims) tellUnlockable(e completer.Result, refusal error) {
+	h.refused.add(e.Job.ID)
+	h.events.Emit(event.OutcomeRefused{WorkerID: h.workerID, Job: eventstream.Job(e.Job), Err: refusal, Stored: event.StoredNothing})
 }
 
 // keepUnchanged sees to runs that have ended with their claim, and whose rows a trigger
 // may have kept as they were. Those that are there still are locked, and their outcomes
 // go the way of locked jobs. No connection waits for it; and no job is claimed meanwhile.
-func (cc *claimConn) keepUnchanged(ctx context.Context, runs []runResult) {
+func (cc *claimConn) keepUnchanged(ctx context.Context, runs []completer.Result) {
 	h := cc.h
 	h.guarded.Store(true)
 	h.rescuing.Add(1)
@@ -194,7 +196,7 @@ func (cc *claimConn) keepUnchanged(ctx context.Context, runs []runResult) {
 			wait := waits.NextBackOff()
 			switch {
 			case ctx.Err() != nil:
-				h.events.Emit(event.OutcomesAbandoned{WorkerID: h.workerID, JobIDs: idsOf(runs), Err: err})
+				h.events.Emit(event.OutcomesAbandoned{WorkerID: h.workerID, JobIDs: completer.IDs(runs), Err: err})
 				return
 			case tries == 0:
 				h.events.Emit(event.OutcomesDelayed{WorkerID: h.workerID, Count: len(runs), Err: err, RetryIn: wait})
@@ -204,8 +206,8 @@ func (cc *claimConn) keepUnchanged(ctx context.Context, runs []runResult) {
 	})
 }
 
-func (h *heldClaims) lockUnchanged(ctx context.Context, runs []runResult) error {
-	ids, err := h.queries.RemainingJobs(ctx, idsOf(runs))
+func (h *heldClaims) lockUnchanged(ctx context.Context, runs []completer.Result) error {
+	ids, err := h.queries.RemainingJobs(ctx, completer.IDs(runs))
 	if err != nil {
 		return fmt.Errorf("looking for the rows of %d jobs that have ended: %w", len(runs), err)
 	}
@@ -213,12 +215,12 @@ func (h *heldClaims) lockUnchanged(ctx context.Context, runs []runResult) error 
 	for _, id := range ids {
 		remain[id] = true
 	}
-	var unchanged []runResult
+	var unchanged []completer.Result
 	p := dbgen.RelockJobsParams{WorkerID: h.workerID}
 	for _, e := range runs {
-		if remain[e.job.ID] {
+		if remain[e.Job.ID] {
 			unchanged = append(unchanged, e)
-			appendRelock(&p, e.job)
+			appendRelock(&p, e.Job)
 		}
 	}
 	kept, refused := map[int64]bool{}, map[int64]error{}
@@ -229,14 +231,14 @@ func (h *heldClaims) lockUnchanged(ctx context.Context, runs []runResult) error 
 	}
 	for _, e := range runs {
 		switch {
-		case !remain[e.job.ID]:
-			h.out.report(e, written{locked: true})
-		case kept[e.job.ID]:
+		case !remain[e.Job.ID]:
+			h.out.Report(e, completer.Written{Locked: true})
+		case kept[e.Job.ID]:
 			h.complete(e)
-		case refused[e.job.ID] != nil:
-			h.tellUnlockable(e, refused[e.job.ID])
+		case refused[e.Job.ID] != nil:
+			h.tellUnlockable(e, refused[e.Job.ID])
 		default: // it was claimed again meanwhile
-			h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: eventJob(e.job), Err: errUnchanged})
+			h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: eventstream.Job(e.Job), Err: completer.ErrUnchanged})
 		}
 	}
 	return nil

@@ -1,6 +1,8 @@
 package scheduler
 
-import "github.com/gworker/gworker/internal/job"
+import (
+	"github.com/gworker/gworker/internal/job"
+)
 
 // ReleaseEarly has the claims that hold jobs which concern the caller end as soon as they
 // can, for a statement that would wait for their rows. It does not wait, and unlike

@@ -13,6 +13,7 @@ import (
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 	"github.com/gworker/gworker/internal/testdb"
 )
 
@@ -188,7 +189,7 @@ func TestFateOfATransactionIsAskedAgain(t *testing.T) {
 			completed++
 		case event.JobFailed:
 			failed++
-			if e.Job.Task != "unknown" || !errors.Is(e.Err, scheduler.ErrNotCommitted) {
+			if e.Job.Task != "unknown" || !errors.Is(e.Err, completer.ErrNotCommitted) {
 				t.Errorf("%+v", e)
 			}
 		case event.JobLost:

@@ -9,31 +9,10 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/contain"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
-
-// runResult is one run that is over.
-type runResult struct {
-	job      *job.Claimed
-	outcome  job.Outcome
-	duration time.Duration
-	// unstarted says that it never began: the job waited, in the local queue or for a slot.
-	unstarted bool
-	// unsure says that a try to write the outcome had an unknown end.
-	unsure bool
-	// fateUnknown says that nobody knows what became of the transaction in which the
-	// handler completed the job. If the row is there, it has not committed.
-	fateUnknown bool
-	// plain says that its texts are to be written in ASCII.
-	plain bool
-	// refused says that the database has refused the outcome in every form.
-	refused bool
-	// reported says of a lost one that its event was emitted.
-	reported bool
-	// keepQueue says that the queue's lock is given back by a statement of its own, after
-	// the outcome.
-	keepQueue bool
-}
 
 // lostError is the cause of a context that ends because its job is lost.
 type lostError struct{ err error }
@@ -64,7 +43,7 @@ var errGoexit = errors.New("the handler ended its goroutine (runtime.Goexit) ins
 func (p *pool) runOne(a *active, began time.Time, over *bool) {
 	ctx, j := a.ctx, a.job
 	*over = true
-	e := runResult{job: j, outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
+	e := completer.Result{Job: j, Outcome: job.Outcome{Kind: job.Failed, Err: errGoexit}}
 	if !a.told && a.overdue(began) {
 		p.returnOverdue(a)
 		return
@@ -80,45 +59,56 @@ func (p *pool) runOne(a *active, began time.Time, over *bool) {
 			return
 		}
 		if value := recover(); value != nil {
-			e.outcome = job.Outcome{Kind: job.Failed, Err: contain.Recovered(value)}
+			e.Outcome = job.Outcome{Kind: job.Failed, Err: contain.Recovered(value)}
 		}
-		e.outcome.Err = contain.Read(e.outcome.Err)
-		e.duration = time.Since(began)
+		e.Outcome.Err = contain.Read(e.Outcome.Err)
+		e.Duration = time.Since(began)
 		a.end()
 		cause := context.Cause(ctx)
 		lost := lostBy(cause)
 		switch {
-		case e.outcome.Kind == job.Settled:
+		case e.Outcome.Kind == job.Settled:
 		case lost != nil:
 			// Somebody else has the job now: its row is not ours to write.
-			e.outcome = job.Outcome{Kind: job.Lost, Err: cmp.Or(e.outcome.Err, error(lost))}
-		case e.outcome.Kind == job.Lost:
+			e.Outcome = job.Outcome{Kind: job.Lost, Err: cmp.Or(e.Outcome.Err, error(lost))}
+		case e.Outcome.Kind == job.Lost:
 		case errors.Is(cause, job.ErrCancelled):
 			// Whatever the handler made of it: who cancelled the job was told
 			// that it would not be done.
-			e.outcome = job.Outcome{Kind: job.Failed, Err: cause, Permanent: true, Payload: e.outcome.Payload}
-		case e.outcome.Kind == job.Failed && errors.Is(cause, ErrShutdown) &&
-			!e.outcome.Permanent && !contain.Is(e.outcome.Err, ErrTimeout):
+			e.Outcome = job.Outcome{Kind: job.Failed, Err: cause, Permanent: true, Payload: e.Outcome.Payload}
+		case e.Outcome.Kind == job.Failed && errors.Is(cause, ErrShutdown) &&
+			!e.Outcome.Permanent && !contain.Is(e.Outcome.Err, completer.ErrTimeout):
 			// Interrupted rather than failed: the attempt does not count.
-			e.outcome = interruptedOutcome(e.outcome, p.delay)
-		case e.outcome.Kind == job.Failed:
-			e.outcome = p.policies[j.Task].decided(p.workerID, j, e.outcome, p.events)
+			e.Outcome = interruptedOutcome(e.Outcome, p.delay)
+		case e.Outcome.Kind == job.Failed:
+			e.Outcome = p.policies[j.Task].Decided(p.workerID, j, e.Outcome, p.events)
 		}
 		if p.events.WantsFrequent() {
-			p.events.EmitHere(event.JobEnded{WorkerID: p.workerID, Job: eventJob(j), Result: runResults[e.outcome.Kind], Err: e.outcome.Err, Duration: e.duration})
+			p.events.EmitHere(event.JobEnded{WorkerID: p.workerID, Job: eventstream.Job(j), Result: eventstream.RunResults[e.Outcome.Kind], Err: e.Outcome.Err, Duration: e.Duration})
 		}
 	}()
 	if !*over {
 		a.told = true
-		p.events.EmitHere(event.JobStarted{WorkerID: p.workerID, Job: eventJob(j)})
+		p.events.EmitHere(event.JobStarted{WorkerID: p.workerID, Job: eventstream.Job(j)})
 		*over = true
 	}
 	handler, ok := p.handlers[j.Task]
 	if !ok {
 		// A claim asks for known tasks only, so this is a recovered job of
 		// another worker's making; it is not ours to fail.
-		e.outcome = job.Outcome{Kind: job.Returned, Err: fmt.Errorf("this worker has no task %q", j.Task)}
+		e.Outcome = job.Outcome{Kind: job.Returned, Err: fmt.Errorf("this worker has no task %q", j.Task)}
 		return
 	}
-	e.outcome = handler(ctx, j)
+	e.Outcome = handler(ctx, j)
+}
+
+// interruptedOutcome is the outcome of a run that a shutdown has ended: its attempt does
+// not count.
+func interruptedOutcome(o job.Outcome, delay time.Duration) job.Outcome {
+	o.Kind = job.Returned
+	o.Delay = nil
+	if delay > 0 {
+		o.Delay = &delay
+	}
+	return o
 }

@@ -13,15 +13,7 @@
 //	order.go           what waits for a slot until better jobs are here
 //	run.go             one run of one job
 //	single.go          the same for a test, without a queue
-//	policy.go          what its task decides about a failure
-//	snooze.go          when jobs are due that were snoozed for a moment
-//	completer.go       outcomes, grouped while the last group is being written
-//	linger.go          how long outcomes wait for others, where that is configured
-//	outcome_columns.go outcomes as arguments of statements
-//	completer_sql.go   the statements that write them
-//	completer_lost.go  what is done about jobs whose lock was lost
-//	completer_tx.go    jobs that handlers complete in transactions of their own
-//	refused.go         outcomes that the database refuses
+//	completer          a package: outcomes become statements
 //	refused_claim.go   jobs whose locks it refuses
 //
 // Where nothing stands against it, jobs that are known to be short take another way
@@ -54,7 +46,6 @@
 //	flags.go           which jobs are left alone
 //	clock.go           times that are not the database's
 //	wake.go            how goroutines wake each other
-//	events.go          how observers see jobs
 //	shutdown.go        the end
 //
 // Wake-ups and handlers come in; statements and events go out. Without a local
@@ -79,6 +70,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 	"github.com/gworker/gworker/internal/shutdown"
 	"github.com/gworker/gworker/internal/statement"
 )
@@ -94,7 +86,7 @@ type Config struct {
 	WorkerID string
 	Handlers map[string]Handler
 	// Policies are those of tasks that have one.
-	Policies map[string]Policy
+	Policies map[string]completer.Policy
 	// Concurrency is the number of slots.
 	Concurrency int
 	// PollInterval is the longest time between two claims while a slot is free.
@@ -145,7 +137,7 @@ type Scheduler struct {
 	durations *durations
 	holds     *heldClaims // nil: nothing is held
 	pool      *pool
-	completer *completer
+	completer *completer.Completer
 	wake      chan struct{}                       // there may be jobs
 	nudges    chan struct{}                       // there may be something else to do
 	askFirst  func(context.Context) (bool, error) // nil: polls are claims
@@ -169,7 +161,10 @@ func New(c Config) *Scheduler {
 		config: c, wake: make(chan struct{}, 1), nudges: make(chan struct{}, 1), forced: make(chan struct{}),
 		background: newBackground(),
 	}
-	s.completer = newCompleter(c, s.Wake, s.nudge)
+	s.completer = completer.New(completer.Config{
+		Queries: c.queries(), WorkerID: c.WorkerID, Now: c.Now, Policies: c.Policies,
+		CompletionDelay: c.CompletionDelay, FailureDelay: c.FailureDelay, Events: c.Events,
+	}, s.Wake, s.nudge)
 	s.limits = newLimits(c.TaskLimits)
 	s.pool = newPool(c, s.limits, s.ended, s.nudge)
 	s.local = newLocalQueue(c)
@@ -197,7 +192,7 @@ func (s *Scheduler) Announce(jobs int) {
 // DatabaseBack tells that the database answers again after a time when it did
 // not: waits are cut short.
 func (s *Scheduler) DatabaseBack() {
-	s.completer.wake()
+	s.completer.Wake()
 	s.holds.wake()
 	s.Wake()
 }
@@ -253,9 +248,9 @@ func (s *Scheduler) Cancel(j *job.Claimed, cause error) {
 }
 
 // ended is told by the pool that a run is over.
-func (s *Scheduler) ended(a *active, e runResult) {
-	if a.started && !e.unstarted {
-		if t := s.durations.ran(e.job.Task, e.duration); t != nil {
+func (s *Scheduler) ended(a *active, e completer.Result) {
+	if a.started && !e.Unstarted {
+		if t := s.durations.ran(e.Job.Task, e.Duration); t != nil {
 			t.waits.ended(a, e, s.holds)
 		}
 	}
@@ -265,7 +260,7 @@ func (s *Scheduler) ended(a *active, e runResult) {
 	if a.returns {
 		e = lockReturned(e)
 	}
-	s.completer.add(e)
+	s.completer.Add(e)
 }
 
 // Run claims and runs jobs until ctx ends; then it lets the running jobs
@@ -286,7 +281,7 @@ func (s *Scheduler) run(ctx context.Context, once bool) error {
 	s.deadline.Working()
 	stop := s.beginAtEnd(ctx)
 	defer stop()
-	s.completer.start(s.deadline.Context())
+	s.completer.Start(s.deadline.Context())
 	s.pool.start(job.WithForced(context.WithoutCancel(ctx), s.forced))
 	s.holds.start(s.deadline.Context(), s.claiming)
 

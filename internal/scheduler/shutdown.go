@@ -7,6 +7,7 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/shutdown"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 const (
@@ -86,20 +87,19 @@ func (s *Scheduler) shutDown(ctx context.Context) {
 	s.awaitClaims()
 	s.local.close(s.giveBack)
 	s.pool.returnWaiting(time.Now(), ErrShutdown)
-	s.completer.stopLingering()
+	s.completer.StopLingering()
 	forced := s.drain()
 	if !isClosed(s.forced) {
 		s.deadline.In(s.config.StatementTimeout)
 	}
 	s.giveBackLost()
-	if s.completer.pending() == 0 && isClosed(holdsOver) {
+	if s.completer.Pending() == 0 && isClosed(holdsOver) {
 		s.deadline.Sooner(max(shutdown.Quiet-s.deadline.Since(), time.Second))
 	}
 	over := s.deadline.Context().Done()
 	s.holds.end(holdsOver, over)
 	s.freeQueues()
-	s.completer.close(over)
-	s.completer.out.snoozes.end()
+	s.completer.Close(over)
 	s.config.Events.Emit(event.ShutdownComplete{
 		WorkerID: s.config.WorkerID, Forced: forced, Duration: time.Since(began),
 	})
@@ -110,7 +110,7 @@ func (s *Scheduler) drain() (forced bool) {
 	drained := s.pool.close()
 	abort := time.NewTimer(max(0, s.config.AbortTimeout-s.deadline.Since()))
 	defer abort.Stop()
-	giveUp := stoppedTimer()
+	giveUp := wait.StoppedTimer()
 	defer giveUp.Stop()
 	if s.config.GiveUpAfter > 0 {
 		giveUp.Reset(max(0, s.config.GiveUpAfter-s.deadline.Since()))

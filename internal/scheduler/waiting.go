@@ -8,6 +8,7 @@ import (
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // startWaiting starts jobs that wait in the local queue, as far as slots are
@@ -43,16 +44,16 @@ func (l *loop) startLocked(ctx context.Context) {
 
 // giveBack returns jobs that have not started.
 func (s *Scheduler) giveBack(reason error, jobs ...*job.Claimed) {
-	group := make([]runResult, len(jobs))
+	group := make([]completer.Result, len(jobs))
 	for i, j := range jobs {
-		group[i] = runResult{job: j, outcome: job.Outcome{Kind: job.Returned, Err: reason}, unstarted: true}
+		group[i] = completer.Result{Job: j, Outcome: job.Outcome{Kind: job.Returned, Err: reason}, Unstarted: true}
 	}
-	s.completer.add(group...)
+	s.completer.Add(group...)
 }
 
 // giveUp fails a job for good that has not started.
 func (s *Scheduler) giveUp(j *job.Claimed, cause error) {
-	s.completer.add(runResult{job: j, outcome: job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}, unstarted: true})
+	s.completer.Add(completer.Result{Job: j, Outcome: job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}, Unstarted: true})
 }
 
 // checkLocks drops jobs of the local queue whose locks somebody has taken, if

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/scheduler/completer"
 )
 
 // A handler may wait for the row of its own job: it inserts what refers to it, updates
@@ -71,23 +72,23 @@ func (d *durations) lock(task string) {
 
 // ended learns from the end of a run whether it may have waited for the end of its held
 // claim. The caller holds the pool's lock.
-func (w *waits) ended(a *active, e runResult, h *heldClaims) {
+func (w *waits) ended(a *active, e completer.Result, h *heldClaims) {
 	if a.asked || a.claim == nil && a.spilled.IsZero() {
 		return
 	}
 	if a.claim != nil && a.claim.state == claimOpen {
 		switch {
 		case a.prelocked:
-		case e.outcome.Kind != job.Failed:
+		case e.Outcome.Kind != job.Failed:
 			if w.together.Load() != 0 {
 				w.together.Store(0)
 			}
-		case lockRefused(e.outcome.Err) || w.suspect() && timedOut(e.outcome.Err):
+		case lockRefused(e.Outcome.Err) || w.suspect() && timedOut(e.Outcome.Err):
 			w.found(time.Now())
 		}
 		return
 	}
-	if e.duration < shortest || a.claim == nil && time.Since(a.spilled) > e.duration/3 {
+	if e.Duration < shortest || a.claim == nil && time.Since(a.spilled) > e.Duration/3 {
 		return // it was busy for most of its time, or goes on to be
 	}
 	if w.together.Add(1) >= lockedAfter && h.blind.Load() {
@@ -104,7 +105,7 @@ func lockRefused(err error) bool {
 // timedOut reports whether a handler may have failed as a statement took too long.
 func timedOut(err error) bool {
 	refusal, ok := contain.As[*pgconn.PgError](err)
-	return ok && refusal.Code == pgerrcode.QueryCanceled || errors.Is(err, context.DeadlineExceeded) || contain.Is(err, ErrTimeout)
+	return ok && refusal.Code == pgerrcode.QueryCanceled || errors.Is(err, context.DeadlineExceeded) || contain.Is(err, completer.ErrTimeout)
 }
 
 // suspects are those of runs that go on after the end of their claim which may wait for

@@ -44,3 +44,10 @@ func Wake(c chan<- struct{}) {
 	default:
 	}
 }
+
+// StoppedTimer is a timer that is still to be set.
+func StoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}

@@ -1,4 +1,4 @@
-package scheduler
+package completer
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 )
@@ -27,11 +28,11 @@ var errStillOpen = errors.New("the transaction in which the handler completed it
 // settle takes the runs out of a group that have completed their jobs in
 // transactions. completed are those whose transaction has done it; rest is what
 // is to be written in the ordinary way; open is not decided yet.
-func (o *outcomes) settle(ctx context.Context, group []runResult) (rest, completed, open []runResult, err error) {
-	var asked []runResult
+func (o *Outcomes) settle(ctx context.Context, group []Result) (rest, completed, open []Result, err error) {
+	var asked []Result
 	for i, e := range group {
 		switch {
-		case e.job.Completion() == 0:
+		case e.Job.Completion() == 0:
 			if asked != nil || open != nil {
 				rest = append(rest, e)
 			}
@@ -39,7 +40,7 @@ func (o *outcomes) settle(ctx context.Context, group []runResult) (rest, complet
 		case asked == nil && open == nil:
 			rest = append(rest, group[:i]...) // the group itself stays as it is
 		}
-		if e.job.Completion() == job.Completing {
+		if e.Job.Completion() == job.Completing {
 			open, err = append(open, e), errStillOpen
 		} else {
 			asked = append(asked, e)
@@ -55,7 +56,7 @@ func (o *outcomes) settle(ctx context.Context, group []runResult) (rest, complet
 	if askErr != nil {
 		return rest, nil, append(open, asked...), askErr
 	}
-	var committed []runResult
+	var committed []Result
 	for i, e := range asked {
 		switch fates[i] {
 		case "committed":
@@ -65,8 +66,8 @@ func (o *outcomes) settle(ctx context.Context, group []runResult) (rest, complet
 		case "aborted":
 			rest = append(rest, o.notCommitted(e))
 		default: // too long ago to be known: the row is what is left to see
-			e.unsure = true
-			e.fateUnknown = e.outcome.Kind == job.Completed
+			e.Unsure = true
+			e.fateUnknown = e.Outcome.Kind == job.Completed
 			rest = append(rest, o.notCommitted(e))
 		}
 	}
@@ -86,10 +87,10 @@ func (o *outcomes) settle(ctx context.Context, group []runResult) (rest, complet
 }
 
 // fates asks what became of the transactions.
-func (o *outcomes) fates(ctx context.Context, asked []runResult) ([]string, error) {
+func (o *Outcomes) fates(ctx context.Context, asked []Result) ([]string, error) {
 	ids := make([]int64, len(asked))
 	for i, e := range asked {
-		ids[i] = e.job.Completion()
+		ids[i] = e.Job.Completion()
 	}
 	rows, err := o.queries.TransactionFates(ctx, ids)
 	fates := make([]string, len(asked))
@@ -117,14 +118,14 @@ func (o *outcomes) fates(ctx context.Context, asked []runResult) ([]string, erro
 }
 
 // haveLocks says of each run whether its job's row still has its lock.
-func (o *outcomes) haveLocks(ctx context.Context, runs []runResult) ([]bool, error) {
+func (o *Outcomes) haveLocks(ctx context.Context, runs []Result) ([]bool, error) {
 	if len(runs) == 0 {
 		return nil, nil
 	}
 	p := dbgen.LostJobsParams{WorkerID: o.workerID}
 	for _, e := range runs {
-		p.Ids = append(p.Ids, e.job.ID)
-		p.LockedAts = append(p.LockedAts, e.job.Lock.At)
+		p.Ids = append(p.Ids, e.Job.ID)
+		p.LockedAts = append(p.LockedAts, e.Job.Lock.At)
 	}
 	gone, err := o.queries.LostJobs(ctx, p)
 	if err != nil {
@@ -141,25 +142,25 @@ func (o *outcomes) haveLocks(ctx context.Context, runs []runResult) ([]bool, err
 }
 
 // notCommitted is a run whose transaction has not done what it should.
-func (o *outcomes) notCommitted(e runResult) runResult {
-	e.job.SetCompletion(0) // known now: not to be asked again
-	if e.outcome.Kind == job.Completed {
-		e.outcome = job.Outcome{Kind: job.Failed, Err: ErrNotCommitted}
-		e.outcome = o.policies[e.job.Task].decided(o.workerID, e.job, e.outcome, o.events)
+func (o *Outcomes) notCommitted(e Result) Result {
+	e.Job.SetCompletion(0) // known now: not to be asked again
+	if e.Outcome.Kind == job.Completed {
+		e.Outcome = job.Outcome{Kind: job.Failed, Err: ErrNotCommitted}
+		e.Outcome = o.policies[e.Job.Task].Decided(o.workerID, e.Job, e.Outcome, o.events)
 	}
 	return e
 }
 
 // settled reports jobs that their own transactions have completed, and unlocks their
 // queues where that was left to the worker.
-func (o *outcomes) settled(ctx context.Context, completed []runResult) (left []runResult, freed bool, err error) {
-	var kept []runResult
+func (o *Outcomes) settled(ctx context.Context, completed []Result) (left []Result, freed bool, err error) {
+	var kept []Result
 	for _, e := range completed {
 		o.reportSettled(e)
 		switch {
-		case e.job.QueueKept():
+		case e.Job.QueueKept():
 			kept = append(kept, e)
-		case e.job.Queue != "":
+		case e.Job.Queue != "":
 			freed = true
 		}
 	}
@@ -171,9 +172,9 @@ func (o *outcomes) settled(ctx context.Context, completed []runResult) (left []r
 }
 
 // reportSettled reports a job that its own transaction has completed.
-func (o *outcomes) reportSettled(e runResult) {
-	o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: eventJob(e.job), Duration: e.duration})
-	if e.outcome.Err != nil {
-		o.events.Emit(event.ErrorAfterCompletion{WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err})
+func (o *Outcomes) reportSettled(e Result) {
+	o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: eventstream.Job(e.Job), Duration: e.Duration})
+	if e.Outcome.Err != nil {
+		o.events.Emit(event.ErrorAfterCompletion{WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: e.Outcome.Err})
 	}
 }

@@ -1,4 +1,4 @@
-package scheduler
+package completer
 
 import (
 	"errors"
@@ -24,9 +24,9 @@ type Policy struct {
 	Backoff func(j *job.Claimed, err error) time.Duration
 }
 
-// decided is the outcome as the task's policy makes it. Panics and lost transactions
+// Decided is the outcome as the task's policy makes it. Panics and lost transactions
 // are failures too, so this comes after everything that can make one.
-func (p Policy) decided(workerID string, j *job.Claimed, o job.Outcome, events *eventstream.Stream) job.Outcome {
+func (p Policy) Decided(workerID string, j *job.Claimed, o job.Outcome, events *eventstream.Stream) job.Outcome {
 	if o.Kind != job.Failed || o.Permanent {
 		return o
 	}
@@ -45,19 +45,8 @@ func (p Policy) delay(workerID string, j *job.Claimed, failure error, events *ev
 	var delay time.Duration
 	if err := contain.Call(func() { delay = p.Backoff(j, contain.Original(failure)) }); err != nil {
 		value, stack := contain.Cause(err)
-		events.Emit(event.BackoffPanicked{WorkerID: workerID, Job: eventJob(j), Value: value, Stack: stack})
+		events.Emit(event.BackoffPanicked{WorkerID: workerID, Job: eventstream.Job(j), Value: value, Stack: stack})
 		return nil
 	}
 	return &delay
-}
-
-// interruptedOutcome is the outcome of a run that a shutdown has ended: its attempt does
-// not count.
-func interruptedOutcome(o job.Outcome, delay time.Duration) job.Outcome {
-	o.Kind = job.Returned
-	o.Delay = nil
-	if delay > 0 {
-		o.Delay = &delay
-	}
-	return o
 }

@@ -1,4 +1,4 @@
-package scheduler
+package completer
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 )
@@ -44,28 +45,32 @@ func (e *refusedOutcome) Error() string {
 
 func (e *refusedOutcome) Unwrap() error { return e.cause }
 
-// errUnchanged is the refusal of a database that reports no error.
-var errUnchanged = job.ErrUnchanged
+// ErrUnchanged is the refusal of a database that reports no error.
+var ErrUnchanged = job.ErrUnchanged
 
-// isRefusal reports whether err is an answer to an outcome, rather than the state of the
+// ErrQueueUnchanged is the same for the lock of a queue.
+var ErrQueueUnchanged = errors.New("the queue's row is as it was, although the statement succeeded; " +
+	"look for a trigger on the queues table that returns null")
+
+// IsRefusal reports whether err is an answer to an outcome, rather than the state of the
 // database.
-func isRefusal(err error) bool {
-	return errors.Is(err, errUnchanged) || errors.Is(err, errQueueUnchanged) || retry.Refused(err) && retry.Of(err) == retry.Answer
+func IsRefusal(err error) bool {
+	return errors.Is(err, ErrUnchanged) || errors.Is(err, ErrQueueUnchanged) || retry.Refused(err) && retry.Of(err) == retry.Answer
 }
 
 // plainer lists what is written in place of an outcome that was refused.
-func plainer(e runResult, refusal error) []runResult {
+func plainer(e Result, refusal error) []Result {
 	e.plain = true
-	var list []runResult
-	if e.outcome.Kind != job.Completed {
+	var list []Result
+	if e.Outcome.Kind != job.Completed {
 		list = append(list, e)
-		if e.outcome.Payload != nil {
-			e.outcome.Payload = nil
+		if e.Outcome.Payload != nil {
+			e.Outcome.Payload = nil
 			list = append(list, e)
 		}
 	}
-	if e.outcome.Kind != job.Failed {
-		e.outcome = job.Outcome{Kind: job.Failed, Err: &refusedOutcome{kind: e.outcome.Kind, cause: refusal}}
+	if e.Outcome.Kind != job.Failed {
+		e.Outcome = job.Outcome{Kind: job.Failed, Err: &refusedOutcome{kind: e.Outcome.Kind, cause: refusal}}
 		list = append(list, e)
 	}
 	return list
@@ -73,44 +78,44 @@ func plainer(e runResult, refusal error) []runResult {
 
 // instead writes something plainer in place of an outcome that was refused. ok says
 // that the job's lock is given back, or was lost. err is an error other than a refusal.
-func (o *outcomes) instead(ctx context.Context, e *runResult, refusal error) (ok, freed bool, err error) {
-	kind := e.outcome.Kind
+func (o *Outcomes) instead(ctx context.Context, e *Result, refusal error) (ok, freed bool, err error) {
+	kind := e.Outcome.Kind
 	if kind == job.Completed && retry.Ruled(refusal) {
 		if ok, freed, err := o.deletePlainly(ctx, e); ok || err != nil {
 			return ok, freed, err
 		}
 	}
-	e.keepQueue = e.job.Queue != "" // it may be what is refused
+	e.keepQueue = e.Job.Queue != "" // it may be what is refused
 	list := plainer(*e, refusal)
-	if e.keepQueue && !errors.Is(refusal, errUnchanged) {
-		list = append([]runResult{*e}, list...)
+	if e.keepQueue && !errors.Is(refusal, ErrUnchanged) {
+		list = append([]Result{*e}, list...)
 	}
 	for _, p := range list {
 		write := o.giveBack
-		switch p.outcome.Kind {
+		switch p.Outcome.Kind {
 		case job.Completed:
 			write = o.complete
 		case job.Failed:
 			write = o.fail
 		default: // it goes back
 		}
-		if p.outcome.Kind == job.Failed && kind != job.Failed {
-			p.outcome.Err = &refusedOutcome{kind: kind, cause: refusal}
+		if p.Outcome.Kind == job.Failed && kind != job.Failed {
+			p.Outcome.Err = &refusedOutcome{kind: kind, cause: refusal}
 		}
-		done, err := write(ctx, []runResult{p})
+		done, err := write(ctx, []Result{p})
 		switch {
-		case err != nil && !isRefusal(err):
+		case err != nil && !IsRefusal(err):
 			return false, false, err
 		case err != nil:
 			refusal = err
 			continue
 		}
-		if w := done[e.job.ID]; w.locked {
-			if p.outcome.Kind != kind {
+		if w := done[e.Job.ID]; w.Locked {
+			if p.Outcome.Kind != kind {
 				o.tellRefused(*e, refusal, event.StoredFailure)
-				p.unstarted = false // it ends here, whether it began or not
+				p.Unstarted = false // it ends here, whether it began or not
 			}
-			o.report(p, w)
+			o.Report(p, w)
 			if w.queueKept {
 				return o.freeQueueOf(ctx, e)
 			}
@@ -121,24 +126,24 @@ func (o *outcomes) instead(ctx context.Context, e *runResult, refusal error) (ok
 }
 
 // deletePlainly completes a job although a rule is against the usual statement.
-func (o *outcomes) deletePlainly(ctx context.Context, e *runResult) (ok, freed bool, err error) {
-	lockedAt := e.job.Lock.At
+func (o *Outcomes) deletePlainly(ctx context.Context, e *Result) (ok, freed bool, err error) {
+	lockedAt := e.Job.Lock.At
 	rows, err := o.queries.DeleteJob(ctx, dbgen.DeleteJobParams{
-		ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt, Attempt: int32(e.job.Lock.Attempt),
+		ID: e.Job.ID, WorkerID: o.workerID, LockedAt: lockedAt, Attempt: int32(e.Job.Lock.Attempt),
 	})
 	switch {
-	case err != nil && !isRefusal(err):
+	case err != nil && !IsRefusal(err):
 		return false, false, err
 	case err != nil || rows == 0:
 		return false, false, nil
 	}
-	o.report(*e, written{locked: true})
+	o.Report(*e, Written{Locked: true})
 	return o.freeQueueOf(ctx, e)
 }
 
 // freeQueueOf is freeKept for one run, which is left to be tried again as it is then. Its
 // job is free in any case.
-func (o *outcomes) freeQueueOf(ctx context.Context, e *runResult) (ok, freed bool, err error) {
+func (o *Outcomes) freeQueueOf(ctx context.Context, e *Result) (ok, freed bool, err error) {
 	left, _, err := o.freeKept(ctx, *e)
 	if len(left) > 0 {
 		*e = left[0]
@@ -147,32 +152,32 @@ func (o *outcomes) freeQueueOf(ctx context.Context, e *runResult) (ok, freed boo
 }
 
 // unlock gives the lock back and writes nothing else.
-func (o *outcomes) unlock(ctx context.Context, e *runResult, refusal error) (ok, freed bool, err error) {
-	lockedAt := e.job.Lock.At
+func (o *Outcomes) unlock(ctx context.Context, e *Result, refusal error) (ok, freed bool, err error) {
+	lockedAt := e.Job.Lock.At
 	for _, waits := range []bool{true, false} {
 		rows, err := o.queries.UnlockJob(ctx, dbgen.UnlockJobParams{
-			ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt, Waits: waits, At: timeOf(o.now),
+			ID: e.Job.ID, WorkerID: o.workerID, LockedAt: lockedAt, Waits: waits, At: TimeOf(o.now),
 		})
 		switch {
-		case err != nil && !isRefusal(err):
+		case err != nil && !IsRefusal(err):
 			return false, false, err
 		case err != nil || len(rows) == 0 || !rows[0].Unlocked:
 			continue
 		}
 		o.tellRefused(*e, refusal, event.StoredUnlocked)
 		failed := *e
-		failed.unstarted = false
-		if failed.outcome.Kind != job.Failed {
-			failed.outcome = job.Outcome{Kind: job.Failed, Err: &refusedOutcome{kind: e.outcome.Kind, cause: refusal}}
+		failed.Unstarted = false
+		if failed.Outcome.Kind != job.Failed {
+			failed.Outcome = job.Outcome{Kind: job.Failed, Err: &refusedOutcome{kind: e.Outcome.Kind, cause: refusal}}
 		}
-		o.report(failed, written{locked: true, permanent: rows[0].Permanent, runAt: rows[0].RunAt.Time})
-		if e.job.Queue != "" {
+		o.Report(failed, Written{Locked: true, Permanent: rows[0].Permanent, RunAt: rows[0].RunAt.Time})
+		if e.Job.Queue != "" {
 			return o.freeQueueOf(ctx, e)
 		}
 		return true, true, nil
 	}
-	queues, err := o.queries.FreeQueue(ctx, dbgen.FreeQueueParams{ID: e.job.ID, WorkerID: o.workerID, LockedAt: lockedAt})
-	if err != nil && !isRefusal(err) {
+	queues, err := o.queries.FreeQueue(ctx, dbgen.FreeQueueParams{ID: e.Job.ID, WorkerID: o.workerID, LockedAt: lockedAt})
+	if err != nil && !IsRefusal(err) {
 		return false, false, err
 	}
 	stored := event.StoredNothing
@@ -187,24 +192,24 @@ func (o *outcomes) unlock(ctx context.Context, e *runResult, refusal error) (ok,
 	return false, freed, refusal
 }
 
-func (o *outcomes) tellRefused(e runResult, refusal error, stored event.Stored) {
-	if o.onRefusal != nil {
-		o.onRefusal()
+func (o *Outcomes) tellRefused(e Result, refusal error, stored event.Stored) {
+	if o.OnRefusal != nil {
+		o.OnRefusal()
 	}
-	o.events.Emit(event.OutcomeRefused{WorkerID: o.workerID, Job: eventJob(e.job), Err: refusal, Stored: stored})
+	o.events.Emit(event.OutcomeRefused{WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: refusal, Stored: stored})
 }
 
 // stillLocked tells the runs whose locks are still there from those that are lost.
-func (o *outcomes) stillLocked(ctx context.Context, runs []runResult) (locked, lost []runResult, err error) {
+func (o *Outcomes) stillLocked(ctx context.Context, runs []Result) (locked, lost []Result, err error) {
 	c := newColumns(runs)
 	found, err := o.queries.LockedRuns(ctx, dbgen.LockedRunsParams{
-		Ids: c.ids, Attempts: c.attempts, LockedAts: lockedAts(runs), WorkerID: o.workerID,
+		Ids: c.IDs, Attempts: c.Attempts, LockedAts: lockedAts(runs), WorkerID: o.workerID,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("looking for the locks of %d jobs: %w", len(runs), err)
 	}
 	for _, e := range runs {
-		if slices.Contains(found, e.job.ID) {
+		if slices.Contains(found, e.Job.ID) {
 			locked = append(locked, e)
 		} else {
 			lost = append(lost, e)

@@ -1,4 +1,4 @@
-package scheduler
+package completer
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 	"github.com/gworker/gworker/internal/retry"
 )
 
-// outcomes puts groups of outcomes into statements, one for each kind, and
+// Outcomes puts groups of outcomes into statements, one for each kind, and
 // reports each job's end once the database has it.
-type outcomes struct {
+type Outcomes struct {
 	queries  *dbgen.Queries
 	workerID string
 	events   *eventstream.Stream
@@ -23,20 +23,20 @@ type outcomes struct {
 	policies map[string]Policy
 	snoozes  *snoozes
 	// onRefusal, if not nil, is told of refused outcomes.
-	onRefusal func()
+	OnRefusal func()
 }
 
 // write writes a group. left is what is not known to be written; freed says that
 // jobs may have become runnable by it.
-func (o *outcomes) write(ctx context.Context, group []runResult) (left []runResult, freed bool, err error) {
+func (o *Outcomes) write(ctx context.Context, group []Result) (left []Result, freed bool, err error) {
 	group, completed, left, err := o.settle(ctx, group)
 	r := rest{left: left, err: err}
-	byKind := ofEachKind(group)
+	byKind := OfEachKind(group)
 	r.add(o.settled(ctx, append(completed, byKind[job.Settled]...)))
 	r.add(o.lost(ctx, byKind[job.Lost]))
 	steps := []struct {
 		kind  job.Kind
-		write func(context.Context, []runResult) (map[int64]written, error)
+		write func(context.Context, []Result) (map[int64]Written, error)
 	}{
 		{job.Completed, o.complete},
 		{job.Failed, o.fail},
@@ -45,7 +45,7 @@ func (o *outcomes) write(ctx context.Context, group []runResult) (left []runResu
 	}
 	for _, step := range steps {
 		for rest := byKind[step.kind]; len(rest) > 0; {
-			var part []runResult
+			var part []Result
 			part, rest = nextPart(rest)
 			r.add(o.step(ctx, part, step.write))
 		}
@@ -65,38 +65,38 @@ func worse(a, b error) error {
 // A rest is what is not known to be written of some outcomes. freed says that jobs may have
 // become runnable by those that are.
 type rest struct {
-	left  []runResult
+	left  []Result
 	freed bool
 	err   error
 }
 
-func (r *rest) add(left []runResult, freed bool, err error) {
+func (r *rest) add(left []Result, freed bool, err error) {
 	r.left, r.freed, r.err = append(r.left, left...), r.freed || freed, worse(r.err, err)
 }
 
 // step writes outcomes of one kind, and something plainer where they are refused.
-func (o *outcomes) step(
-	ctx context.Context, part []runResult, write func(context.Context, []runResult) (map[int64]written, error),
-) (left []runResult, freed bool, err error) {
+func (o *Outcomes) step(
+	ctx context.Context, part []Result, write func(context.Context, []Result) (map[int64]Written, error),
+) (left []Result, freed bool, err error) {
 	done, err := o.together(ctx, part, write)
 	r := rest{err: err}
 	refusals := map[int64]error{}
-	var unchanged, kept []runResult
+	var unchanged, kept []Result
 	for _, e := range part {
-		w, ok := done[e.job.ID]
+		w, ok := done[e.Job.ID]
 		switch {
-		case ok && w.locked:
-			r.freed = r.freed || e.job.Queue != "" || e.outcome.Kind == job.Returned || e.outcome.Kind == job.Snoozed
-			o.report(e, w)
+		case ok && w.Locked:
+			r.freed = r.freed || e.Job.Queue != "" || e.Outcome.Kind == job.Returned || e.Outcome.Kind == job.Snoozed
+			o.Report(e, w)
 			if w.queueKept {
 				kept = append(kept, e)
 			}
 		case ok && w.refusal != nil:
-			refusals[e.job.ID] = w.refusal
+			refusals[e.Job.ID] = w.refusal
 		case ok:
 			unchanged = append(unchanged, e)
 		default:
-			e.unsure = e.unsure || !retry.Refused(err)
+			e.Unsure = e.Unsure || !retry.Refused(err)
 			r.left = append(r.left, e)
 		}
 	}
@@ -108,7 +108,7 @@ func (o *outcomes) step(
 		o.unchanged(ctx, unchanged, refusals, &r)
 	}
 	for _, e := range part {
-		if refusal := refusals[e.job.ID]; refusal != nil {
+		if refusal := refusals[e.Job.ID]; refusal != nil {
 			o.refused(ctx, e, refusal, &r)
 		}
 	}
@@ -116,47 +116,47 @@ func (o *outcomes) step(
 }
 
 // unchanged tells runs whose locks are lost, and adds a refusal for those whose are not.
-func (o *outcomes) unchanged(ctx context.Context, runs []runResult, refusals map[int64]error, r *rest) {
+func (o *Outcomes) unchanged(ctx context.Context, runs []Result, refusals map[int64]error, r *rest) {
 	locked, lost, err := o.stillLocked(ctx, runs)
 	if err != nil {
 		r.add(runs, false, err)
 	}
 	for _, e := range locked {
-		refusals[e.job.ID] = errUnchanged
+		refusals[e.Job.ID] = ErrUnchanged
 	}
 	for _, e := range lost {
-		r.freed = r.freed || e.unsure
+		r.freed = r.freed || e.Unsure
 	}
 	r.add(o.lost(ctx, lost))
 }
 
 // refused writes something plainer in place of an outcome.
-func (o *outcomes) refused(ctx context.Context, e runResult, refusal error, r *rest) {
+func (o *Outcomes) refused(ctx context.Context, e Result, refusal error, r *rest) {
 	ok, freed, err := o.instead(ctx, &e, refusal)
 	r.freed = r.freed || freed
 	if !ok {
-		e.unsure = e.unsure || !isRefusal(err) && !retry.Refused(err)
-		r.add([]runResult{e}, false, err)
+		e.Unsure = e.Unsure || !IsRefusal(err) && !retry.Refused(err)
+		r.add([]Result{e}, false, err)
 	}
 }
 
-// ofEachKind parts a group. Most are of one kind.
-func ofEachKind(group []runResult) map[job.Kind][]runResult {
-	byKind := make(map[job.Kind][]runResult, 1)
-	if len(group) > 0 && !slices.ContainsFunc(group, func(e runResult) bool { return e.outcome.Kind != group[0].outcome.Kind }) {
-		byKind[group[0].outcome.Kind] = group
+// OfEachKind parts a group. Most are of one kind.
+func OfEachKind(group []Result) map[job.Kind][]Result {
+	byKind := make(map[job.Kind][]Result, 1)
+	if len(group) > 0 && !slices.ContainsFunc(group, func(e Result) bool { return e.Outcome.Kind != group[0].Outcome.Kind }) {
+		byKind[group[0].Outcome.Kind] = group
 		return byKind
 	}
 	for _, e := range group {
-		byKind[e.outcome.Kind] = append(byKind[e.outcome.Kind], e)
+		byKind[e.Outcome.Kind] = append(byKind[e.Outcome.Kind], e)
 	}
 	return byKind
 }
 
 // nextPart takes what is written in one statement: an outcome that was refused before
 // is written alone.
-func nextPart(group []runResult) (part, rest []runResult) {
-	if i := slices.IndexFunc(group, func(e runResult) bool { return e.refused }); i >= 0 {
+func nextPart(group []Result) (part, rest []Result) {
+	if i := slices.IndexFunc(group, func(e Result) bool { return e.refused }); i >= 0 {
 		rest = slices.Concat(group[:i], group[i+1:])
 		return group[i : i+1], rest
 	}
@@ -165,38 +165,38 @@ func nextPart(group []runResult) (part, rest []runResult) {
 
 // oneOfEach takes one run of each job: a statement answers by the job's id, and
 // a job that was lost and claimed again may end twice in one group.
-func oneOfEach(group []runResult) (part, rest []runResult) {
+func oneOfEach(group []Result) (part, rest []Result) {
 	seen := make(map[int64]bool, len(group))
 	for _, e := range group {
-		seen[e.job.ID] = true
+		seen[e.Job.ID] = true
 	}
 	if len(seen) == len(group) {
 		return group, nil
 	}
 	clear(seen)
 	for _, e := range group {
-		if seen[e.job.ID] {
+		if seen[e.Job.ID] {
 			rest = append(rest, e)
 			continue
 		}
-		seen[e.job.ID] = true
+		seen[e.Job.ID] = true
 		part = append(part, e)
 	}
 	return part, rest
 }
 
-// written is what a statement did with one job.
-type written struct {
+// Written is what a statement did with one job.
+type Written struct {
 	// locked says that the lock was still the claim's, so that the outcome is
 	// stored.
-	locked bool
+	Locked bool
 	// refusal is why it was not stored, if the database was against that one.
 	refusal error
 	// queueKept says that the job's queue may be locked still.
 	queueKept bool
-	permanent bool
+	Permanent bool
 	retired   bool
-	runAt     time.Time
+	RunAt     time.Time
 	// cancelled is why the job stays failed, if somebody has cancelled it,
 	// whether the run heard of that or not.
 	cancelled error
@@ -204,20 +204,20 @@ type written struct {
 
 // together writes the outcomes in one statement. If the database refuses that,
 // it writes them one by one, so that one bad outcome does not hold up the rest.
-func (o *outcomes) together(
-	ctx context.Context, part []runResult, write func(context.Context, []runResult) (map[int64]written, error),
-) (map[int64]written, error) {
+func (o *Outcomes) together(
+	ctx context.Context, part []Result, write func(context.Context, []Result) (map[int64]Written, error),
+) (map[int64]Written, error) {
 	done, err := write(ctx, part)
 	switch {
 	case err == nil:
 		return done, nil
-	case len(part) == 1 && isRefusal(err):
-		return map[int64]written{part[0].job.ID: {refusal: err}}, nil
+	case len(part) == 1 && IsRefusal(err):
+		return map[int64]Written{part[0].Job.ID: {refusal: err}}, nil
 	case len(part) == 1 || !retry.Refused(err) || retry.Passes(err):
 		return done, err
 	}
 	err = nil
-	done = make(map[int64]written, len(part))
+	done = make(map[int64]Written, len(part))
 	for i := range part {
 		one, oneErr := o.together(ctx, part[i:i+1], write)
 		err = worse(err, oneErr)
@@ -229,34 +229,34 @@ func (o *outcomes) together(
 }
 
 // verdict starts with every job of the part as no longer held.
-func verdict(part []runResult) map[int64]written {
-	done := make(map[int64]written, len(part))
+func verdict(part []Result) map[int64]Written {
+	done := make(map[int64]Written, len(part))
 	for _, e := range part {
-		done[e.job.ID] = written{}
+		done[e.Job.ID] = Written{}
 	}
 	return done
 }
 
-func (o *outcomes) complete(ctx context.Context, part []runResult) (map[int64]written, error) {
+func (o *Outcomes) complete(ctx context.Context, part []Result) (map[int64]Written, error) {
 	c := newColumns(part)
 	held, err := o.queries.CompleteJobs(ctx, dbgen.CompleteJobsParams{
-		Ids: c.ids, Attempts: c.attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, KeepQueues: part[0].keepQueue,
+		Ids: c.IDs, Attempts: c.Attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, KeepQueues: part[0].keepQueue,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("writing that %d jobs are complete: %w", len(part), err)
 	}
 	done := verdict(part)
 	for _, row := range held {
-		done[row.ID] = written{locked: true, queueKept: row.QueueKept}
+		done[row.ID] = Written{Locked: true, queueKept: row.QueueKept}
 	}
 	return done, nil
 }
 
-func (o *outcomes) fail(ctx context.Context, part []runResult) (map[int64]written, error) {
-	c := failColumns(part)
+func (o *Outcomes) fail(ctx context.Context, part []Result) (map[int64]Written, error) {
+	c := FailColumns(part)
 	rows, err := o.queries.FailJobs(ctx, dbgen.FailJobsParams{
-		Ids: c.ids, Attempts: c.attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, At: timeOf(o.now),
-		Errors: c.errors, Delays: c.delays, Finals: c.finals, Capped: c.capped, Payloads: c.payloads,
+		Ids: c.IDs, Attempts: c.Attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, At: TimeOf(o.now),
+		Errors: c.Errors, Delays: c.Delays, Finals: c.Finals, Capped: c.Capped, Payloads: c.Payloads,
 		KeepQueues: part[0].keepQueue,
 	})
 	if err != nil {
@@ -264,28 +264,28 @@ func (o *outcomes) fail(ctx context.Context, part []runResult) (map[int64]writte
 	}
 	done := verdict(part)
 	for _, row := range rows {
-		done[row.ID] = written{
-			locked: true, queueKept: row.QueueKept, permanent: row.Permanent, runAt: row.RunAt.Time, cancelled: cancelled(row.KeptError != "", row.KeptError),
+		done[row.ID] = Written{
+			Locked: true, queueKept: row.QueueKept, Permanent: row.Permanent, RunAt: row.RunAt.Time, cancelled: cancelled(row.KeptError != "", row.KeptError),
 		}
 	}
 	return done, nil
 }
 
-func (o *outcomes) giveBack(ctx context.Context, part []runResult) (map[int64]written, error) {
-	c, keys := returnColumns(part), make([]string, len(part))
+func (o *Outcomes) giveBack(ctx context.Context, part []Result) (map[int64]Written, error) {
+	c, keys := ReturnColumns(part), make([]string, len(part))
 	for i, e := range part {
-		keys[i] = e.job.Key
+		keys[i] = e.Job.Key
 	}
 	rows, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{
-		Ids: c.ids, Attempts: c.attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, At: timeOf(o.now),
-		Keys: keys, Delays: c.delays, Payloads: c.payloads, KeepQueues: part[0].keepQueue,
+		Ids: c.IDs, Attempts: c.Attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, At: TimeOf(o.now),
+		Keys: keys, Delays: c.Delays, Payloads: c.Payloads, KeepQueues: part[0].keepQueue,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("returning %d jobs to the queue: %w", len(part), err)
 	}
 	done := verdict(part)
 	for _, row := range rows {
-		done[row.ID] = written{locked: true, queueKept: row.QueueKept, retired: row.Retired, cancelled: cancelled(row.Cancelled, row.Reason)}
+		done[row.ID] = Written{Locked: true, queueKept: row.QueueKept, retired: row.Retired, cancelled: cancelled(row.Cancelled, row.Reason)}
 	}
 	return done, nil
 }
@@ -297,39 +297,40 @@ func cancelled(is bool, reason string) error {
 	return job.Cancelled(reason)
 }
 
-func (o *outcomes) report(e runResult, w written) {
+// Report tells observers of an outcome that the database has.
+func (o *Outcomes) Report(e Result, w Written) {
 	switch {
-	case e.unstarted && w.cancelled == nil && !w.permanent:
+	case e.Unstarted && w.cancelled == nil && !w.Permanent:
 		// What did not begin does not end; the local queue has reported its own.
-	case e.outcome.Kind == job.Completed:
+	case e.Outcome.Kind == job.Completed:
 		if o.events.WantsRoutine() {
-			o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: eventJob(e.job), Duration: e.duration})
+			o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: eventstream.Job(e.Job), Duration: e.Duration})
 		}
 	case w.cancelled != nil:
-		o.events.Emit(event.JobPermanentlyFailed{WorkerID: o.workerID, Job: eventJob(e.job), Err: w.cancelled, Duration: e.duration})
-	case e.outcome.Kind == job.Returned:
+		o.events.Emit(event.JobPermanentlyFailed{WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: w.cancelled, Duration: e.Duration})
+	case e.Outcome.Kind == job.Returned:
 		o.events.Emit(event.JobReturned{
-			WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, Duration: e.duration, Retired: w.retired,
+			WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: e.Outcome.Err, Duration: e.Duration, Retired: w.retired,
 		})
-	case e.outcome.Kind == job.Snoozed:
+	case e.Outcome.Kind == job.Snoozed:
 		snoozed := event.JobSnoozed{
-			WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, Duration: e.duration, Retired: w.retired,
+			WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: e.Outcome.Err, Duration: e.Duration, Retired: w.retired,
 		}
-		if e.outcome.Err != nil && !e.outcome.Bare {
-			snoozed.Reason = e.outcome.Err.Error()
+		if e.Outcome.Err != nil && !e.Outcome.Bare {
+			snoozed.Reason = e.Outcome.Err.Error()
 		}
-		if e.outcome.Delay != nil {
-			snoozed.For = *e.outcome.Delay
+		if e.Outcome.Delay != nil {
+			snoozed.For = *e.Outcome.Delay
 			o.snoozes.await(snoozed.For)
 		}
 		o.events.Emit(snoozed)
-	case w.permanent:
+	case w.Permanent:
 		o.events.Emit(event.JobPermanentlyFailed{
-			WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, Duration: e.duration,
+			WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: e.Outcome.Err, Duration: e.Duration,
 		})
 	default:
 		o.events.Emit(event.JobFailed{
-			WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, NextRunAt: w.runAt, Duration: e.duration,
+			WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: e.Outcome.Err, NextRunAt: w.RunAt, Duration: e.Duration,
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package scheduler
+package completer
 
 import (
 	"context"
@@ -6,26 +6,27 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 )
 
 // lost reports jobs whose lock was no longer their claim's, and unlocks their queues:
 // where a row was deleted or unlocked while its job ran, the lock of its queue is still
 // the claim's. left is what may still lock a queue.
-func (o *outcomes) lost(ctx context.Context, lost []runResult) (left []runResult, freed bool, err error) {
+func (o *Outcomes) lost(ctx context.Context, lost []Result) (left []Result, freed bool, err error) {
 	p := dbgen.FreeQueuesOfLostJobsParams{WorkerID: o.workerID}
 	for _, e := range lost {
 		if e.fateUnknown {
-			e.outcome.Err = nil // the row is gone, so it was not rolled back
+			e.Outcome.Err = nil // the row is gone, so it was not rolled back
 		}
-		if !e.unstarted && !e.reported {
-			o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: eventJob(e.job), Err: e.outcome.Err, Unsure: e.unsure})
+		if !e.Unstarted && !e.reported {
+			o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: e.Outcome.Err, Unsure: e.Unsure})
 		}
-		if e.job.Queue != "" {
-			e.outcome.Kind, e.reported = job.Lost, true
+		if e.Job.Queue != "" {
+			e.Outcome.Kind, e.reported = job.Lost, true
 			left = append(left, e)
-			p.Queues = append(p.Queues, e.job.Queue)
-			p.LockedAts = append(p.LockedAts, e.job.Lock.At)
+			p.Queues = append(p.Queues, e.Job.Queue)
+			p.LockedAts = append(p.LockedAts, e.Job.Lock.At)
 		}
 	}
 	if len(left) == 0 {
@@ -36,17 +37,17 @@ func (o *outcomes) lost(ctx context.Context, lost []runResult) (left []runResult
 
 // freeQueues unlocks the queues of what is listed, one by one if that is refused together.
 // left is what locks a queue still.
-func (o *outcomes) freeQueues(
-	ctx context.Context, locking []runResult, p dbgen.FreeQueuesOfLostJobsParams,
-) (left []runResult, freed bool, err error) {
+func (o *Outcomes) freeQueues(
+	ctx context.Context, locking []Result, p dbgen.FreeQueuesOfLostJobsParams,
+) (left []Result, freed bool, err error) {
 	rows, err := o.queries.FreeQueuesOfLostJobs(ctx, p)
 	if err != nil {
 		err = fmt.Errorf("unlocking the queues of %d jobs: %w", len(locking), err)
-		if !isRefusal(err) {
+		if !IsRefusal(err) {
 			return locking, false, err
 		}
 		if len(locking) == 1 {
-			return []runResult{o.queueRefused(locking[0], err)}, false, err
+			return []Result{o.queueRefused(locking[0], err)}, false, err
 		}
 		var r rest
 		for i := range locking {
@@ -62,8 +63,8 @@ func (o *outcomes) freeQueues(
 			continue
 		}
 		for _, e := range locking {
-			if e.job.Queue == row.Queue && e.job.Lock.At.Equal(row.LockedAt.Time) {
-				err = fmt.Errorf("unlocking the queue %q: %w", row.Queue, errQueueUnchanged)
+			if e.Job.Queue == row.Queue && e.Job.Lock.At.Equal(row.LockedAt.Time) {
+				err = fmt.Errorf("unlocking the queue %q: %w", row.Queue, ErrQueueUnchanged)
 				left = append(left, o.queueRefused(e, err))
 				break
 			}
@@ -74,7 +75,7 @@ func (o *outcomes) freeQueues(
 
 // queueRefused tells of a run whose outcome is stored, and the lock of whose queue is not
 // given back.
-func (o *outcomes) queueRefused(e runResult, refusal error) runResult {
+func (o *Outcomes) queueRefused(e Result, refusal error) Result {
 	if !e.refused {
 		o.tellRefused(e, refusal, event.StoredQueueKept)
 	}
@@ -83,9 +84,9 @@ func (o *outcomes) queueRefused(e runResult, refusal error) runResult {
 }
 
 // freeKept unlocks the queues of jobs whose outcomes are stored and reported.
-func (o *outcomes) freeKept(ctx context.Context, kept ...runResult) (left []runResult, freed bool, err error) {
+func (o *Outcomes) freeKept(ctx context.Context, kept ...Result) (left []Result, freed bool, err error) {
 	for i := range kept {
-		kept[i].outcome.Kind, kept[i].reported = job.Lost, true
+		kept[i].Outcome.Kind, kept[i].reported = job.Lost, true
 		kept[i].refused = false
 	}
 	return o.lost(ctx, kept)

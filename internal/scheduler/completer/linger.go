@@ -1,9 +1,10 @@
-package scheduler
+package completer
 
 import (
 	"time"
 
 	"github.com/gworker/gworker/internal/job"
+	"github.com/gworker/gworker/internal/wait"
 )
 
 // linger is how long outcomes wait for others of their kind, for those who want
@@ -16,7 +17,7 @@ type linger struct {
 }
 
 func newLinger(completion, failure time.Duration) linger {
-	l := linger{timer: stoppedTimer()}
+	l := linger{timer: wait.StoppedTimer()}
 	for kind, delay := range map[job.Kind]time.Duration{job.Completed: completion, job.Failed: failure} {
 		if delay > 0 {
 			if l.delays == nil {
@@ -29,24 +30,24 @@ func newLinger(completion, failure time.Duration) linger {
 }
 
 // add notes an outcome that has begun to wait.
-func (l *linger) add(e runResult) {
-	delay := l.delays[e.outcome.Kind]
+func (l *linger) add(e Result) {
+	delay := l.delays[e.Outcome.Kind]
 	if delay == 0 {
 		return
 	}
-	if _, waits := l.due[e.outcome.Kind]; !waits {
-		l.due[e.outcome.Kind] = time.Now().Add(delay)
+	if _, waits := l.due[e.Outcome.Kind]; !waits {
+		l.due[e.Outcome.Kind] = time.Now().Add(delay)
 	}
 }
 
 // expire makes the kinds of these outcomes due, and reports whether one was not.
-func (l *linger) expire(these []runResult) (late bool) {
+func (l *linger) expire(these []Result) (late bool) {
 	if l.delays == nil {
 		return false
 	}
 	now := time.Now()
 	for _, e := range these {
-		kind := e.outcome.Kind
+		kind := e.Outcome.Kind
 		if l.delays[kind] > 0 && (l.due[kind].IsZero() || l.due[kind].After(now)) {
 			l.due[kind], late = now, true
 		}
@@ -55,13 +56,13 @@ func (l *linger) expire(these []runResult) (late bool) {
 }
 
 // split takes what is due out of what waits, and sets the timer for the rest.
-func (l *linger) split(waiting []runResult) (due, rest []runResult) {
+func (l *linger) split(waiting []Result) (due, rest []Result) {
 	if l.delays == nil {
 		return waiting, nil
 	}
 	now := time.Now()
 	for _, e := range waiting {
-		if at, waits := l.due[e.outcome.Kind]; waits && at.After(now) {
+		if at, waits := l.due[e.Outcome.Kind]; waits && at.After(now) {
 			rest = append(rest, e)
 		} else {
 			due = append(due, e)

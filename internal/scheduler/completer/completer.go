@@ -1,4 +1,22 @@
-package scheduler
+// Package completer writes the outcomes of locked jobs, in these files:
+//
+//	result.go     a run that is over
+//	policy.go     what its task decides about a failure
+//	completer.go  results, grouped while the last group is being written
+//	linger.go     how long they wait for others, where that is configured
+//	columns.go    results as arguments of statements, also of held jobs
+//	sql.go        the statements that write them, and the events that tell of it
+//	lost.go       what is done about jobs whose lock was lost
+//	tx.go         jobs that handlers complete in transactions of their own
+//	refused.go    outcomes that the database refuses
+//	snooze.go     when jobs are due that were snoozed for a moment
+//
+// Results come in, statements and events go out. A held job ends with its claim instead,
+// which uses the columns and tells of it by Outcomes.Report.
+//
+// The one thing not to break: every statement names the claim's lock, and a result is kept
+// until the database has it, or until it is reported as abandoned.
+package completer
 
 import (
 	"context"
@@ -9,19 +27,35 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/wait"
 )
 
-// completer writes outcomes. While one group is being written the next gathers,
+// Config is what a completer goes by.
+type Config struct {
+	Queries  *dbgen.Queries
+	WorkerID string
+	// Now is the worker's own clock; nil means the database's.
+	Now func() time.Time
+	// Policies are those of tasks that have one.
+	Policies map[string]Policy
+	// CompletionDelay and FailureDelay are how long outcomes linger.
+	CompletionDelay, FailureDelay time.Duration
+
+	Events *eventstream.Stream
+}
+
+// Completer writes outcomes. While one group is being written the next gathers,
 // so an idle worker adds no delay and a busy one writes large groups. Outcomes
 // that cannot be written are kept and tried again until the database has them
 // or the worker is told to end; those that the database refuses do not hold up
 // the others. Where a delay is configured, outcomes of its kind wait that long for
 // others of their kind (linger.go).
-type completer struct {
-	out      outcomes
+type Completer struct {
+	Outcomes Outcomes
 	workerID string
 	events   *eventstream.Stream
 	requeued func() // told when a named queue was freed or a job returned
@@ -36,15 +70,17 @@ type completer struct {
 	cut     context.CancelFunc // give up what is left
 
 	mu      sync.Mutex
-	waiting []runResult // for the next group
-	writing []runResult // the group that is being written
-	delayed []runResult // could not be written; joins the next group after a while
-	linger  linger      // of those in waiting
+	waiting []Result // for the next group
+	writing []Result // the group that is being written
+	delayed []Result // could not be written; joins the next group after a while
+	linger  linger   // of those in waiting
 }
 
-func newCompleter(c Config, requeued, wrote func()) *completer {
-	return &completer{
-		out:      outcomes{queries: c.queries(), workerID: c.WorkerID, events: c.Events, now: c.Now, policies: c.Policies, snoozes: newSnoozes(requeued)},
+// New makes a completer. requeued is called when a named queue was freed or a job has
+// gone back, and wrote after each group. Nothing starts before Start.
+func New(c Config, requeued, wrote func()) *Completer {
+	return &Completer{
+		Outcomes: Outcomes{queries: c.Queries, workerID: c.WorkerID, events: c.Events, now: c.Now, policies: c.Policies, snoozes: newSnoozes(requeued)},
 		workerID: c.WorkerID, events: c.Events, requeued: requeued,
 		wrote:   wrote,
 		arrived: make(chan struct{}, 1),
@@ -60,63 +96,64 @@ const (
 	lastWait  = 200 * time.Millisecond
 )
 
-// start begins writing, until ctx ends or close has ended it.
-func (c *completer) start(ctx context.Context) {
+// Start begins writing, until ctx ends or close has ended it.
+func (c *Completer) Start(ctx context.Context) {
 	c.stopCtx, c.stop = context.WithCancel(ctx)
 	writeCtx, cut := context.WithCancel(ctx)
 	c.cut = cut
 	go c.loop(writeCtx)
 }
 
-// add takes outcomes, to be written in one group. It never blocks.
-func (c *completer) add(outcomes ...runResult) {
+// Add takes outcomes, to be written in one group. It never blocks.
+func (c *Completer) Add(outcomes ...Result) {
 	c.mu.Lock()
 	if c.waiting == nil {
-		c.waiting = make([]runResult, 0, max(len(outcomes), len(c.writing))) // it mostly becomes as many
+		c.waiting = make([]Result, 0, max(len(outcomes), len(c.writing))) // it mostly becomes as many
 	}
 	c.waiting = append(c.waiting, outcomes...)
 	for _, e := range outcomes {
 		c.linger.add(e)
 	}
 	c.mu.Unlock()
-	wake(c.arrived)
+	wait.Wake(c.arrived)
 }
 
-// flush lets nothing that waits now linger.
-func (c *completer) flush() {
+// Flush lets nothing that waits now linger.
+func (c *Completer) Flush() {
 	c.mu.Lock()
 	late := c.linger.expire(c.waiting)
 	c.mu.Unlock()
 	if late {
-		wake(c.arrived)
+		wait.Wake(c.arrived)
 	}
 }
 
-// stopLingering lets nothing linger from now on.
-func (c *completer) stopLingering() {
+// StopLingering lets nothing linger from now on.
+func (c *Completer) StopLingering() {
 	c.mu.Lock()
 	c.linger.delays = nil
 	c.mu.Unlock()
-	wake(c.arrived)
+	wait.Wake(c.arrived)
 }
 
-// wake cuts the wait before the next try short.
-func (c *completer) wake() { wake(c.wakes) }
+// Wake cuts the wait before the next try short.
+func (c *Completer) Wake() { wait.Wake(c.wakes) }
 
-func (c *completer) pending() int {
+// Pending counts the results that are not known to be written.
+func (c *Completer) Pending() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.waiting) + len(c.writing) + len(c.delayed)
 }
 
-// returning reports whether jobs that have not started are being given back. It
+// Returning reports whether jobs that have not started are being given back. It
 // leaves out what the database would not take.
-func (c *completer) returning() bool {
+func (c *Completer) Returning() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, some := range [][]runResult{c.waiting, c.writing} {
+	for _, some := range [][]Result{c.waiting, c.writing} {
 		for _, e := range some {
-			if e.unstarted && e.outcome.Kind == job.Returned {
+			if e.Unstarted && e.Outcome.Kind == job.Returned {
 				return true
 			}
 		}
@@ -124,33 +161,34 @@ func (c *completer) returning() bool {
 	return false
 }
 
-// claimed lists the jobs whose outcomes are not known to be written.
-func (c *completer) claimed() []*job.Claimed {
+// Claimed lists the jobs whose outcomes are not known to be written.
+func (c *Completer) Claimed() []*job.Claimed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var jobs []*job.Claimed
-	for _, some := range [][]runResult{c.waiting, c.writing, c.delayed} {
+	for _, some := range [][]Result{c.waiting, c.writing, c.delayed} {
 		for _, e := range some {
-			jobs = append(jobs, e.job)
+			jobs = append(jobs, e.Job)
 		}
 	}
 	return jobs
 }
 
-// close waits until everything is written, until over closes at the latest, and
+// Close waits until everything is written, until over closes at the latest, and
 // ends the writing goroutine.
-func (c *completer) close(over <-chan struct{}) {
+func (c *Completer) Close(over <-chan struct{}) {
 	c.stop()
-	c.wake()
+	c.Wake()
 	select {
 	case <-c.stopped:
 	case <-over:
 	}
 	c.cut()
 	<-c.stopped
+	c.Outcomes.snoozes.end()
 }
 
-func (c *completer) loop(ctx context.Context) {
+func (c *Completer) loop(ctx context.Context) {
 	defer close(c.stopped)
 	again := newRetrying()
 	defer again.timer.Stop()
@@ -173,12 +211,12 @@ func (c *completer) loop(ctx context.Context) {
 				c.giveUp(again.cause)
 				return
 			}
-			if c.stopCtx.Err() != nil && c.pending() == 0 {
+			if c.stopCtx.Err() != nil && c.Pending() == 0 {
 				return
 			}
 			continue
 		}
-		left, freed, err := c.out.write(ctx, group)
+		left, freed, err := c.Outcomes.write(ctx, group)
 		allWritten := c.written(left)
 		if freed {
 			c.requeued()
@@ -209,7 +247,7 @@ func (c *completer) loop(ctx context.Context) {
 
 // gather takes everything that waits as the next group, but for what may still
 // linger.
-func (c *completer) gather(blocked bool) []runResult {
+func (c *Completer) gather(blocked bool) []Result {
 	if blocked {
 		return nil
 	}
@@ -220,7 +258,7 @@ func (c *completer) gather(blocked bool) []runResult {
 }
 
 // requeue lets what was delayed join the next group.
-func (c *completer) requeue(again *retrying) {
+func (c *Completer) requeue(again *retrying) {
 	again.blocked, again.due = false, time.Time{}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -230,7 +268,7 @@ func (c *completer) requeue(again *retrying) {
 
 // written forgets the group but for what is left of it, and reports whether
 // nothing is delayed.
-func (c *completer) written(left []runResult) (allWritten bool) {
+func (c *Completer) written(left []Result) (allWritten bool) {
 	c.mu.Lock()
 	c.writing = nil
 	c.delayed = append(c.delayed, left...)
@@ -241,9 +279,9 @@ func (c *completer) written(left []runResult) (allWritten bool) {
 }
 
 // giveUp reports what the worker could not write before it had to end.
-func (c *completer) giveUp(err error) {
+func (c *Completer) giveUp(err error) {
 	var ids []int64
-	for _, j := range c.claimed() {
+	for _, j := range c.Claimed() {
 		ids = append(ids, j.ID)
 	}
 	c.events.Emit(event.OutcomesAbandoned{WorkerID: c.workerID, JobIDs: ids, Err: err})
