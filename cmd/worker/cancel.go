@@ -32,7 +32,7 @@ With - as an argument it reads ids from standard input.
 Whatever becomes of the run, the job is not tried again. A job on a Node or Rust
 worker cannot be interrupted, only kept from being tried again.
 
---json prints an object a line. Its states are requested, kept_from_retrying,
+--json prints one object per line. Its states are requested, kept_from_retrying,
 failed, already_failed and not_found; for the last one the exit status is 1.`,
 		Example: `  worker cancel 42 --reason "wrong recipient"
   worker list --task import --state running,ready --all --ids | worker cancel -`,

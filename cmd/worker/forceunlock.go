@@ -16,7 +16,7 @@ func newForceUnlockCommand(shared *sharedFlags) *cobra.Command {
 	var dryRun, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "force-unlock WORKER...",
-		Short: "Take the locks of dead workers away",
+		Short: "Remove the locks of dead workers",
 		Long: `force-unlock takes the locks of workers away at once, by the ids that "worker
 workers" prints. Use it only for workers that are certainly dead. For workers that
 register, "worker sweep" finds out which are dead, and restores the interrupted

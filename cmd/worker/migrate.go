@@ -24,7 +24,7 @@ func newMigrateCommand(shared *sharedFlags) *cobra.Command {
 		Long: `migrate installs the schema or brings it up to date, as "run" does when it
 starts. Running it again changes nothing. With --status it changes nothing at
 all: it prints each revision with the time it was applied, whether it is
-breaking, whose content it has, and what a run would do.`,
+breaking, which runtime's version it is, and what a run would do.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if asJSON && !status {

@@ -21,7 +21,7 @@ func newQueuesCommand(shared *sharedFlags) *cobra.Command {
 		Short: "List named queues, who has locked them, and their jobs",
 		Long: `queues prints named queues by name, 100 at most unless --limit says otherwise: who has
 locked them, for how long, and their jobs by state. "worker list --help" explains
-the states. The exit status is 1 if a queue that is named is not there.`,
+the states. The exit status is 1 if a named queue does not exist.`,
 		Example: `  worker queues --locked
   worker queues 'user 7' --json`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -68,7 +68,7 @@ func TestCancelOfSeveral(t *testing.T) {
 	several := run(ids, "cancel", "-", "777777", "--json")
 	several.want(t, 1, `"state":"failed"`, `"state":"not_found"`, "1 of 3 jobs not found")
 	if strings.Count(several.out, "\n") != 3 {
-		t.Errorf("not an object a line:\n%s", several.out)
+		t.Errorf("not one object per line:\n%s", several.out)
 	}
 	run(ids, "cancel", "-").want(t, 0, "had failed permanently before")
 	run("", "cancel", "-").want(t, 0, "nothing to do")

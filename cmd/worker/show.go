@@ -20,9 +20,9 @@ func newShowCommand(shared *sharedFlags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "show ID...",
-		Short: "Show all there is to know of a job",
-		Long: `show prints jobs whole, with payload and last error. With --json it prints an
-object a line. The exit status is 1 if there is no such job: completed
+		Short: "Show everything about a job",
+		Long: `show prints jobs whole, with payload and last error. With --json it prints one
+object per line. The exit status is 1 if there is no such job: completed
 jobs are not kept.`,
 		Example: `  worker show 17
   worker show --key 'reminder of user 7' --json | jq .payload`,

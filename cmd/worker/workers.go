@@ -19,7 +19,7 @@ func newWorkersCommand(shared *sharedFlags) *cobra.Command {
 		Short: "List workers of every runtime, and what they have locked",
 		Long: `workers prints the workers that are registered and those that have locks, of every
 runtime. Node's workers do not register, and Rust's only if recovery is on, so an
-idle one of those does not show. "worker list --worker ID" prints what a worker is
+idle one of those is not listed. "worker list --worker ID" prints what a worker is
 running. Neither shows jobs that a gworker holds without a lock, for at most its
 hold time.`,
 		Example: `  worker workers`,
