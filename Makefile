@@ -44,7 +44,7 @@ staticcheck: ## staticcheck, in each module
 .PHONY: lint
 lint: ## golangci-lint, by .golangci.yml (building it takes minutes, once)
 	CGO_ENABLED=0 go build -C tools/lint -o ../../$(bin)/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
-	$(bin)/golangci-lint run ./...
+	$(bin)/golangci-lint run --allow-parallel-runners ./...
 
 .PHONY: build
 build: ## build all, examples and other modules too
