@@ -13,6 +13,9 @@
 //	...
 //	err = worker.Run(ctx)
 //
+// A [TaskDefinition] declares a task's name, the type of its payload and the defaults of its
+// jobs (queue, priority, attempts, key) once, for producers and workers.
+//
 // # Guarantees
 //
 // A job runs at least once. It runs again if the worker cannot know that it was done:
