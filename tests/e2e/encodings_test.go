@@ -20,6 +20,7 @@ import (
 // TestReasonsFitEveryEncoding: a reason that the database's encoding cannot hold is
 // stored in escapes.
 func TestReasonsFitEveryEncoding(t *testing.T) {
+	t.Parallel()
 	var sample testdb.Sample
 	for _, encoding := range []string{"EUC_JP", "LATIN1"} {
 		t.Run(encoding, func(t *testing.T) {
@@ -76,6 +77,7 @@ func inEncoding(t *testing.T, encoding string) *pgxpool.Pool {
 // TestFailureTextsFitEveryEncoding: what the encoding of the database cannot hold is
 // stored in escapes, and what it can is not.
 func TestFailureTextsFitEveryEncoding(t *testing.T) {
+	t.Parallel()
 	var sample testdb.Sample
 	for _, encoding := range []string{"EUC_JP", "LATIN1", "SQL_ASCII", "UTF8"} {
 		for mode, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {

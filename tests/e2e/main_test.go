@@ -7,6 +7,7 @@
 package e2e_test
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,7 +17,19 @@ import (
 	"github.com/gworker/gworker/internal/testworker"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
+// inParallel is how many tests run at a time, unless -parallel says: most of them wait
+// for a time-out or for a server that is away.
+const inParallel = "4"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set(inParallel); err != nil {
+			panic(err)
+		}
+	}
+	testdb.Main(m)
+}
 
 const patience = testworker.Patience
 

@@ -32,6 +32,7 @@ var refusedLocks = []struct{ name, sql string }{
 // TestRefusedLocks: a job whose lock the database refuses keeps no other job from
 // running, of its queue or of others, and the worker says which it is.
 func TestRefusedLocks(t *testing.T) {
+	t.Parallel()
 	var sample testdb.Sample
 	fails := func(context.Context, *gworker.RawJob) error { return errors.New("no") }
 	for _, c := range refusedLocks {
@@ -106,6 +107,7 @@ func TestRefusedLocks(t *testing.T) {
 
 // TestRefusedLocksOnce: a run until nothing is left to run ends.
 func TestRefusedLocksOnce(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}

@@ -15,6 +15,7 @@ import (
 // other jobs of a claim run again. The exception is the first refusal of a trigger that was
 // created while the worker ran: then they may, and the worker says that they were lost.
 func TestRefusalsAtTheCommit(t *testing.T) {
+	t.Parallel()
 	var sample testdb.Sample
 	deferred := func(event string) string {
 		return `create function poison() returns trigger language plpgsql as $$ begin

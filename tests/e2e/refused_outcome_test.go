@@ -75,6 +75,7 @@ func refusedOutcomes() []refusedOutcome {
 // outage. The job does not stay locked, its queue goes on, jobs of the same claim end as
 // ever, and so does the worker.
 func TestRefusedOutcomes(t *testing.T) {
+	t.Parallel()
 	var sample testdb.Sample
 	for _, c := range refusedOutcomes() {
 		// What is created late is not known when the worker connects to hold jobs.

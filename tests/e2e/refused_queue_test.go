@@ -25,6 +25,7 @@ func queueTrigger(condition, body string) string {
 // TestRefusedLocksOfQueues: a queue whose lock the database refuses keeps no other job
 // from running, however many jobs it has, and none of its own runs without it.
 func TestRefusedLocksOfQueues(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, body string }{
 		{"raises", "raise exception 'not this one'"}, {"returns null", "return null"}, {"returns old", "return old"},
 	} {

@@ -19,6 +19,7 @@ import (
 // TestRefusedUnlockingOfQueues: whatever the database has against unlocking a queue, the
 // outcomes of its jobs are stored as they are, and nothing else suffers.
 func TestRefusedUnlockingOfQueues(t *testing.T) {
+	t.Parallel()
 	var sample testdb.Sample
 	outcomes := map[string]struct {
 		err  error
@@ -101,6 +102,7 @@ var refusedUnlocking = []struct{ name, sql string }{
 // handlers or files are complete although the database refuses to unlock their queue, and
 // the queue is unlocked as soon as the database lets it.
 func TestRefusedUnlockingInTransactions(t *testing.T) {
+	t.Parallel()
 	var sample testdb.Sample
 	in := func(run testworker.CompleteTx) func(t *testing.T, pool *pgxpool.Pool) gworker.Task {
 		return func(t *testing.T, pool *pgxpool.Pool) gworker.Task {
@@ -202,6 +204,7 @@ func TestRefusedDeletingInTransactions(t *testing.T) {
 // TestReturnedJobOfARefusedQueue: at a worker's end a job goes back although its queue
 // cannot be unlocked.
 func TestReturnedJobOfARefusedQueue(t *testing.T) {
+	t.Parallel()
 	var sample testdb.Sample
 	for _, c := range refusedUnlocking {
 		for mode, hold := range map[string]*time.Duration{"held": nil, "locked": new(time.Duration)} {

@@ -24,6 +24,7 @@ var deleteRules = map[string]string{
 // TestRulesAndTransactions: where a rule makes the server refuse statements of several
 // parts, jobs are nevertheless completed in transactions of their handlers or files.
 func TestRulesAndTransactions(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
