@@ -16,7 +16,7 @@ import (
 	"github.com/gworker/gworker/internal/retry"
 )
 
-// Held claims need connections beside the pool, and the server may have none to spare.
+// Held claims need connections besides the pool, and the server may have none to spare.
 // So they are made in the background, one at a time; while there is none, claims are
 // ordinary ones.
 

@@ -80,7 +80,7 @@ func (u underWay) held() (count int) {
 	return count
 }
 
-// asked is how many jobs may come by them. Late ones are left out: they wait for something.
+// asked is how many jobs they may take. Late ones are left out: they wait for something.
 func (u underWay) asked() (jobs int) {
 	for _, c := range u {
 		if !c.late {

@@ -63,7 +63,7 @@ const (
 )
 
 // run carries commands out. The contexts end when the worker can wait no longer, and
-// when it needs no connection any more.
+// when it no longer needs a connection.
 func (cc *claimConn) run(ctx, connecting context.Context) {
 	defer cc.close()
 	for c := range cc.commands {

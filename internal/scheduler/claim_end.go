@@ -40,7 +40,7 @@ type claimEndWritten struct {
 	locked map[int64]bool
 	// unspilled are jobs that run, and whose locks are not written.
 	unspilled []*job.Claimed
-	// awaited are those of the jobs asked about whose rows somebody waited for.
+	// awaited are those of the jobs asked about whose rows another session waited for.
 	awaited map[int64]bool
 }
 

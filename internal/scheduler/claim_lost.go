@@ -14,11 +14,11 @@ import (
 )
 
 // errHoldLost is why a run ends whose held claim is gone.
-var errHoldLost = fmt.Errorf("the connection that held the job was lost, and the job was taken by somebody else: %w", job.ErrLost)
+var errHoldLost = fmt.Errorf("the connection that held the job was lost, and another worker took the job: %w", job.ErrLost)
 
 // rescue locks the jobs of a claim anew whose transaction was lost, and lets them
 // go on as ordinary ones; it tries until the database answers, or ctx ends. For
-// those that are not to be had any more, there is nothing left to write.
+// those that others have taken, there is nothing left to write.
 func (cc *claimConn) rescue(ctx context.Context, oc *openClaim, cause error) {
 	h := cc.h
 	// Whether the commit took effect is known only if a statement was refused.

@@ -35,7 +35,7 @@ type claimer struct {
 	recheck   recheckBackoff
 	underWay  underWay
 	roundTrip time.Duration // of locked claims, a moving average
-	plentiful bool // the last claim took all that it asked for
+	plentiful bool          // the last claim took all that it asked for
 	// unknownUntil is when a claim whose answer was lost can no longer take
 	// effect; until then each claim first looks for what it may have taken.
 	unknownUntil time.Time

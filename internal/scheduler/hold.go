@@ -156,7 +156,7 @@ func (h *heldClaims) idle() bool {
 func (h *heldClaims) rescued() bool { return h == nil || h.rescuing.Load() == 0 }
 
 // close ends all claims, and closes the returned channel when that is done. No
-// held job starts any more from now on.
+// held job starts from now on.
 func (h *heldClaims) close() <-chan struct{} {
 	done := make(chan struct{})
 	if h == nil {

@@ -17,7 +17,7 @@ import (
 // read and started, the server works on the next.
 const mostLocked = 2
 
-// lock has the database carry out a locked claim. The answer comes by claimer.answers.
+// lock has the database carry out a locked claim. The answer is sent to claimer.answers.
 func (s *Scheduler) lock(ctx context.Context, c *claim) {
 	known := s.known
 	if !c.recovers {

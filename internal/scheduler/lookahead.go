@@ -48,7 +48,7 @@ func (c cursor) more(asked, count int, f found) bool {
 }
 
 // missed is how many jobs at least a claim could not take that took none: they
-// are in somebody else's hands, or it did not look as far.
+// are another session's, or it did not look as far.
 func (c cursor) missed(asked, count int, f found) int {
 	switch {
 	case count > 0:

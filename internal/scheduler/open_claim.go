@@ -30,7 +30,7 @@ type openClaim struct {
 	state openClaimState
 	// left counts the jobs whose end would be written with the claim's.
 	left    int
-	wanted  bool               // somebody waits for the end of the claim
+	wanted  bool               // another session waits for the end of the claim
 	dropped int                // jobs that were withdrawn before the end
 	freed   *freed             // they and those of the end
 	next    int                // the claim that begins with the commit of the end; 0: none
@@ -51,13 +51,13 @@ const (
 type ending struct {
 	finish  []completer.Result
 	spill   []*active
-	ask     []int64 // those of spill whose rows somebody may wait for
+	ask     []int64 // those of spill whose rows another session may wait for
 	dropped int     // jobs that had not started
 	lockAt  *time.Time
 }
 
 // takes puts the claim's jobs into the slots' queue. It reports false, and does
-// nothing, if the pool takes no held jobs any more.
+// nothing, if the pool no longer takes held jobs.
 func (p *pool) takes(oc *openClaim) bool {
 	p.mu.Lock()
 	if p.closing {
@@ -165,7 +165,7 @@ func (p *pool) withdrawBehind(freed *openClaim) {
 	}
 }
 
-// stopHolding takes no held jobs any more, and starts none that wait.
+// stopHolding takes no further held jobs, and starts none that wait.
 func (p *pool) stopHolding() (withdrawn int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

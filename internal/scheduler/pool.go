@@ -39,7 +39,7 @@ type pool struct {
 	order      order     // what keeps them from starting
 	overdue    *freed    // those that waited for too long, and are not written back yet
 	closed     bool
-	closing    bool // no held jobs are taken any more
+	closing    bool // no further held jobs are taken
 	aborted    error
 	low        int                 // the loop is nudged where fewer jobs than this are here
 	count      int                 // of the runs that are here
@@ -66,7 +66,7 @@ type active struct {
 	returns    bool // another claim of this worker has the job: what locks it goes back
 
 	spilled time.Time // when its held claim ended before it; zero: it did not, or was asked
-	asked   bool      // whether somebody waits for its row, see waits
+	asked   bool      // whether the database was asked who waits for its row, see waits
 
 	state atomic.Int32  // of its end
 	heard chan struct{} // closed when observers know that it was interrupted
@@ -228,7 +228,7 @@ var errClaimedAgain = errors.New("the job was taken from this run, and claimed a
 // lose ends the contexts of jobs that are no longer this worker's.
 func (p *pool) lose(jobs []*job.Claimed, cause error) { p.interrupt(jobs, &lostError{cause}, cause) }
 
-// cancel ends the context of a job that somebody has cancelled; cause wraps
+// cancel ends the context of a job that was cancelled; cause wraps
 // job.ErrCancelled.
 func (p *pool) cancel(j *job.Claimed, cause error) { p.interrupt([]*job.Claimed{j}, cause, cause) }
 

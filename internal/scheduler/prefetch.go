@@ -39,7 +39,7 @@ func (s *Scheduler) returnOverdue(now time.Time) {
 	s.watch(waiting)
 }
 
-// returnOverdue is the end of a job that may not start any more.
+// returnOverdue is the end of a job that may no longer start.
 func (p *pool) returnOverdue(a *active) {
 	p.mu.Lock()
 	e := a.returned(errOverdue)
@@ -95,7 +95,7 @@ func sinceByEitherClock(then, now time.Time) time.Duration {
 	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
 }
 
-// overdue reports whether the job may not start at the time any more.
+// overdue reports whether at that time the job may no longer start.
 func (a *active) overdue(now time.Time) bool {
 	if a.claimed.IsZero() {
 		return false

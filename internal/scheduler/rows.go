@@ -85,7 +85,7 @@ type claimedRow struct {
 	lockedAt                    pgtype.Timestamptz
 }
 
-// tell notes what a row tells beside its job.
+// tell notes what a row tells besides its job.
 func (c *claimedRows) tell(r *claimedRow) {
 	c.unlocked = r.seen.Int32 < 0
 	c.found = found{seen: max(0, int(r.seen.Int32)), looked: int(r.looked.Int32), reached: int(r.reached.Int32)}

@@ -69,7 +69,7 @@ func (p *pool) runOne(a *active, began time.Time, over *bool) {
 		switch {
 		case e.Outcome.Kind == job.Settled:
 		case lost != nil:
-			// Somebody else has the job now: its row is not ours to write.
+			// Another worker has the job now: its row is not ours to write.
 			e.Outcome = job.Outcome{Kind: job.Lost, Err: cmp.Or(e.Outcome.Err, error(lost))}
 		case e.Outcome.Kind == job.Lost:
 		case errors.Is(cause, job.ErrCancelled):

@@ -13,7 +13,7 @@ import (
 
 // Claims walk the jobs in their order, past all that cannot run: jobs of locked
 // queues, of tasks that are nobody's here, and what the index still lists of jobs
-// that are gone while somebody holds an old snapshot. Where that is much, a scan
+// that are gone while a session holds an old snapshot. Where that is much, a scan
 // finds the position of the first job that can run, and claims begin there. The first
 // scan comes before the first claim, which nobody knows to be expensive.
 //
@@ -186,7 +186,7 @@ func (s *scanPlanner) wait() time.Duration {
 	return max(0, s.fullAt.Add(max(scanPause, scanShare*s.fullTook)).Sub(s.now()))
 }
 
-// recheck is when somebody must claim again although nobody was told of a job: as
+// recheck is when to claim again although nobody was told of a job: as
 // long as a cursor is used there may be some before it.
 func (s *scanPlanner) recheck(poll time.Duration) time.Duration {
 	if !s.cursor.used() {

@@ -112,7 +112,7 @@ type Config struct {
 	// LocalQueue is how far to claim ahead of the slots.
 	LocalQueue LocalQueue
 	// TrustLocks is how long the locks of jobs that wait in the local queue are
-	// taken for granted. 0 means for ever.
+	// taken for granted. 0 means without end.
 	TrustLocks time.Duration
 	// CompletionDelay and FailureDelay are how long outcomes linger.
 	CompletionDelay, FailureDelay time.Duration
@@ -212,7 +212,7 @@ func (s *Scheduler) Locked() []*job.Claimed { return append(s.local.claimed(), s
 
 // Write has the lock of a job written that is held, if it is, and returns when it
 // is: for those that are to use its row in another transaction. Jobs of its task
-// are not held any more.
+// are no longer held.
 func (s *Scheduler) Write(ctx context.Context, j *job.Claimed) (held bool, err error) {
 	over := s.pool.want(j)
 	if over == nil {
@@ -228,14 +228,14 @@ func (s *Scheduler) Write(ctx context.Context, j *job.Claimed) (held bool, err e
 }
 
 // Lose ends the contexts of running jobs whose locks are gone, with a cause.
-// Those in the local queue never start. Nothing is written about them any more.
+// Those in the local queue never start. Nothing more is written about them.
 func (s *Scheduler) Lose(jobs []*job.Claimed, cause error) {
 	s.local.lose(jobs)
 	s.pool.lose(jobs, cause)
 	s.Wake() // the local queue may have run empty
 }
 
-// Cancel ends the context of a running job that somebody has cancelled, with the
+// Cancel ends the context of a running job that was cancelled, with the
 // cause (see job.Cancelled). However its run ends then, the job stays failed; one
 // that waits in the local queue does not start. It does nothing where the run has
 // ended, or its context has.

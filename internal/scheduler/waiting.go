@@ -56,7 +56,7 @@ func (s *Scheduler) giveUp(j *job.Claimed, cause error) {
 	s.completer.Add(completer.Result{Job: j, Outcome: job.Outcome{Kind: job.Failed, Err: cause, Permanent: true}, Unstarted: true})
 }
 
-// checkLocks drops jobs of the local queue whose locks somebody has taken, if
+// checkLocks drops jobs of the local queue whose locks another worker has taken, if
 // nothing was known of them for so long that it may have happened: this process
 // may have been stopped meanwhile, or cut off, and presumed dead. None of them starts
 // before that is known.

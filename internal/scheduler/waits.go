@@ -17,7 +17,7 @@ import (
 // A handler may wait for the row of its own job: it inserts what refers to it, updates
 // it, or adds a job with its key. If the job is held, that takes until the end of the
 // held claim, or fails because of a time-out. Jobs of such a task are locked and not
-// held, for a while: it may have been somebody else who waited, or a rare case.
+// held, for a while: another session may have waited, or it was a rare case.
 //
 // A run that has completed in its held claim did not wait. A task of which the latest
 // runs to end all ended together with the end of their claims is suspect, and so is one

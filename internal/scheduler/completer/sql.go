@@ -197,7 +197,7 @@ type Written struct {
 	Permanent bool
 	retired   bool
 	RunAt     time.Time
-	// cancelled is why the job stays failed, if somebody has cancelled it,
+	// cancelled is why the job stays failed, if it was cancelled,
 	// whether the run heard of that or not.
 	cancelled error
 }
