@@ -9,6 +9,11 @@
 -- Its own process knows of it: @held are the ids of such jobs, @held_queues the names of
 -- their queues, and @holder is the worker. They are read before the statement runs, so a
 -- job whose lock is written in between counts as locked.
+--
+-- Ages are the difference of two numbers and not of two times, here and in the other files:
+-- before PostgreSQL 17 infinite times cannot be subtracted, and one such row, which users may
+-- write, would fail the statement for all. -infinity has an age of Infinity, and infinity one
+-- of -Infinity; internal/elapsed says what becomes of them.
 
 -- name: AdminCompleteJobs :many
 -- The schema's function decides which jobs may be touched. The others come as
@@ -419,7 +424,7 @@ select
   coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
   coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
   coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
 from (
   select j.task_id, (case
     when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
@@ -450,7 +455,7 @@ from (
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-    coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+    coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
       when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
@@ -494,7 +499,7 @@ with held as materialized (
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-    coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+    coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
       when j.locked_at is not null or j.id = any (@held::bigint[]) then 'running'
@@ -516,7 +521,7 @@ select
   p.queue_name::text as queue,
   coalesce(p.locked_by, '')::text as locked_by,
   p.locked_at,
-  coalesce(extract(epoch from pg_catalog.now() - p.locked_at), 0)::float8 as locked_for,
+  coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from p.locked_at), 0)::float8 as locked_for,
   coalesce(c.ready, 0)::bigint as ready,
   coalesce(c.scheduled, 0)::bigint as scheduled,
   coalesce(c.retrying, 0)::bigint as retrying,
@@ -532,7 +537,7 @@ order by p.queue_name;
 -- Only where revision 20 or its like is installed.
 select
   w.id, w.started_at, w.last_heartbeat_at,
-  extract(epoch from pg_catalog.now() - w.last_heartbeat_at)::float8 as silent_for,
+  (extract(epoch from pg_catalog.now()) - extract(epoch from w.last_heartbeat_at))::float8 as silent_for,
   coalesce(w.metadata, '{}')::text as metadata
 from graphile_worker._private_workers w
 order by w.id;
@@ -544,7 +549,7 @@ select
   coalesce(h.locked_by, '')::text as worker,
   (pg_catalog.count(*) filter (where h.job))::bigint as jobs,
   (pg_catalog.count(*) filter (where not h.job))::bigint as queues,
-  extract(epoch from pg_catalog.now() - pg_catalog.min(h.locked_at))::float8 as oldest
+  (extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(h.locked_at)))::float8 as oldest
 from (
   select j.locked_by, j.locked_at, true as job from graphile_worker._private_jobs j where j.locked_at is not null
   union all
@@ -563,7 +568,7 @@ order by 1;
 
 -- name: AdminLockedJobs :many
 select j.id, j.locked_by::text as worker, coalesce(t.identifier, '')::text as task, j.attempts, j.max_attempts,
-  extract(epoch from pg_catalog.now() - j.locked_at)::float8 as locked_for
+  (extract(epoch from pg_catalog.now()) - extract(epoch from j.locked_at))::float8 as locked_for
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 where j.locked_by = any (@workers::text[])

@@ -19,14 +19,15 @@
 
 -- name: LockJobToCancel :one
 -- Waits for whoever is writing the job's end at this moment. "mark" is the value
--- that names its lock. The task is looked up afterwards: a job that was replaced
+-- that names its lock; to_char makes null of infinity, which no lock of a claim here is but
+-- one written by hand may be. The task is looked up afterwards: a job that was replaced
 -- while this waited may have got another, and would fall out of a join.
 select l.id, coalesce(t.identifier, '')::text as task, l.attempts, l.max_attempts, l.last_error, l.locked_by, l.locked_at, l.mark,
   coalesce(l.flags ->> 'gworker:cancel'::text = l.mark, false)::boolean as cancelled
 from (
   select j.id, j.task_id, j.attempts, j.max_attempts, coalesce(j.last_error, '')::text as last_error,
     coalesce(j.locked_by, '')::text as locked_by, j.locked_at, j.flags,
-    coalesce(j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '')::text as mark
+    coalesce(j.locked_by || coalesce(pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ' '::text || j.locked_at::text), '')::text as mark
   from graphile_worker._private_jobs j
   where j.id = @id::bigint
   for update

@@ -1,6 +1,7 @@
 -- The doctor: what the server, the schema and the queue look like. Everything
 -- here reads, and no more: it runs in read-only transactions. Ages are seconds,
--- as numbers, so that neither clocks nor formats of times come between.
+-- as numbers, so that neither clocks nor formats of times come between, and an infinite time
+-- fails none (see admin.sql).
 
 -- name: DoctorServer :one
 select
@@ -241,9 +242,9 @@ select
   (pg_catalog.count(*) filter (where j.is_available and j.run_at <= pg_catalog.now()))::bigint as due,
   (pg_catalog.count(*) filter (where j.is_available and j.run_at > pg_catalog.now()))::bigint as later,
   (pg_catalog.count(*) filter (where j.locked_at is null and j.attempts >= j.max_attempts))::bigint as failed,
-  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
+  coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
     as oldest_failure,
-  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.max(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
+  coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.max(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
     as newest_failure
 from graphile_worker._private_jobs j;
 
@@ -261,7 +262,7 @@ limit @most::int;
 select
   t.identifier::text as task,
   pg_catalog.count(*)::bigint as jobs,
-  extract(epoch from pg_catalog.now() - pg_catalog.min(greatest(j.run_at, j.created_at)))::float8 as seconds
+  (extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(greatest(j.run_at, j.created_at))))::float8 as seconds
 from graphile_worker._private_jobs j
 join graphile_worker._private_tasks t on t.id = j.task_id
 where j.is_available
@@ -277,7 +278,7 @@ order by 3 desc, 1;
 -- Who is registered, and what they say of themselves, if they do.
 select
   w.id::text as id,
-  extract(epoch from pg_catalog.now() - w.last_heartbeat_at)::float8 as seconds,
+  (extract(epoch from pg_catalog.now()) - extract(epoch from w.last_heartbeat_at))::float8 as seconds,
   coalesce(w.metadata ->> 'host'::text, w.metadata ->> 'hostname'::text, '')::text as host,
   coalesce(w.metadata ->> 'pid'::text, '')::text as pid,
   coalesce(case when pg_catalog.jsonb_typeof(w.metadata -> 'stale_after_seconds'::text) = 'number'
@@ -296,7 +297,7 @@ select
   (pg_catalog.count(*) filter (where not h.job))::bigint as queues,
   (pg_catalog.count(*) filter (where h.job and h.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => @old::float8)))::bigint as old_jobs,
   (pg_catalog.count(*) filter (where not h.job and h.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => @old::float8)))::bigint as old_queues,
-  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(h.locked_at)), 0)::float8 as seconds
+  coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(h.locked_at)), 0)::float8 as seconds
 from (
   select j.locked_by, j.locked_at, true as job from graphile_worker._private_jobs j where j.locked_at is not null
   union all
@@ -311,7 +312,7 @@ select
   q.id::int as id,
   q.queue_name::text as name,
   coalesce(q.locked_by, '')::text as worker,
-  extract(epoch from pg_catalog.now() - q.locked_at)::float8 as seconds
+  (extract(epoch from pg_catalog.now()) - extract(epoch from q.locked_at))::float8 as seconds
 from graphile_worker._private_job_queues q
 where q.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => @seconds::float8)
   and not exists (

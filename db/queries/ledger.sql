@@ -36,12 +36,13 @@ select
 
 -- name: LedgerRows :many
 -- Times are microseconds since 1970: as text, which is how they come without
--- prepared statements, they would depend on the session's datestyle.
-select m.id, (extract(epoch from m.ts)::float8 * 1000000::float8)::bigint as applied_at, m.breaking from graphile_worker.migrations m order by m.id;
+-- prepared statements, they would depend on the session's datestyle. An infinite time, which
+-- no bigint can be, is the year 1: the zero time of Go, as infinite times of jobs are.
+select m.id, (case when pg_catalog.isfinite(m.ts) then extract(epoch from m.ts)::float8 * 1000000::float8 else -62135596800000000::float8 end)::bigint as applied_at, m.breaking from graphile_worker.migrations m order by m.id;
 
 -- name: EarlyLedgerRows :many
 -- For a ledger from before there was a column "breaking".
-select m.id, (extract(epoch from m.ts)::float8 * 1000000::float8)::bigint as applied_at from graphile_worker.migrations m order by m.id;
+select m.id, (case when pg_catalog.isfinite(m.ts) then extract(epoch from m.ts)::float8 * 1000000::float8 else -62135596800000000::float8 end)::bigint as applied_at from graphile_worker.migrations m order by m.id;
 
 -- name: MarkBreaking :exec
 update graphile_worker.migrations m set breaking = true where m.id = any (@ids::int[]);

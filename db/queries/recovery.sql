@@ -1,4 +1,5 @@
 -- Recovery: the heartbeats of workers, and the jobs of workers whose heartbeats stop.
+-- Times may be infinite, see admin.sql on ages.
 
 -- name: RegisterWorker :exec
 select graphile_worker.worker_heartbeat(@worker_id::text, cast(@metadata::text as json));
@@ -13,7 +14,7 @@ with before as (
 update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now()
 from before b
 where w.id = b.id
-returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for,
+returning (extract(epoch from pg_catalog.now()) - extract(epoch from b.last_heartbeat_at))::float8 as silent_for,
   (w.last_heartbeat_at <> b.last_heartbeat_at)::boolean as written;
 
 -- name: IsRegistered :one
@@ -52,11 +53,12 @@ select exists (
 -- name: StaleWorkers :many
 -- "seen" is how long ago NoteSilence noted the silence that still lasts, or -1: a
 -- note of another heartbeat, from before the server was started or promoted, or from
--- the future says nothing. Anything may stand in the metadata.
-select w.id, extract(epoch from pg_catalog.now() - w.last_heartbeat_at)::float8 as silent_for,
+-- the future says nothing. Anything may stand in the metadata. A heartbeat from before 1970
+-- is noted as 0, as JSON has no number for -infinity.
+select w.id, (extract(epoch from pg_catalog.now()) - extract(epoch from w.last_heartbeat_at))::float8 as silent_for,
   coalesce(w.metadata, '{}')::text as metadata,
   (case
-    when n.heartbeat = extract(epoch from w.last_heartbeat_at)::float8
+    when n.heartbeat = greatest(extract(epoch from w.last_heartbeat_at)::float8, 0::float8)
       and n.seen > extract(epoch from greatest(pg_catalog.pg_postmaster_start_time(), pg_catalog.pg_last_xact_replay_timestamp()))::float8
       and n.seen <= extract(epoch from pg_catalog.now())::float8
       then extract(epoch from pg_catalog.now())::float8 - n.seen
@@ -86,7 +88,7 @@ with silent as (
 )
 update graphile_worker._private_workers w
 set metadata = coalesce(w.metadata, '{}') || pg_catalog.jsonb_build_object('gworker:silence', pg_catalog.jsonb_build_object(
-  'heartbeat', extract(epoch from w.last_heartbeat_at)::float8, 'seen', extract(epoch from pg_catalog.now())::float8
+  'heartbeat', greatest(extract(epoch from w.last_heartbeat_at)::float8, 0::float8), 'seen', extract(epoch from pg_catalog.now())::float8
 ))
 from silent s
 where w.id = s.id;
@@ -102,7 +104,7 @@ for update skip locked;
 
 -- name: UnregisteredHolders :many
 -- Holders of locks who are not registered, with the age of their oldest lock.
-select h.locked_by::text as id, extract(epoch from pg_catalog.now() - pg_catalog.min(h.locked_at))::float8 as oldest
+select h.locked_by::text as id, (extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(h.locked_at)))::float8 as oldest
 from (
   select j.locked_by, j.locked_at from graphile_worker._private_jobs j where j.locked_by is not null
   union all
@@ -117,16 +119,17 @@ order by pg_catalog.min(h.locked_at);
 -- The jobs that dead holders hold, each lock at least as old as its holder's
 -- bound. A lock from the future was written by another clock than the database's
 -- and says nothing about its age: there the holder's registration alone counts.
--- A job whose end is being written at this moment is left out.
+-- A job whose end is being written at this moment is left out. The mark of a cancelled job
+-- is that of LockJobToCancel.
 with holders as (
   select pg_catalog.unnest(@holders::text[]) as id, pg_catalog.unnest(@bounds::float8[]) as bound,
     pg_catalog.unnest(@registered::boolean[]) as registered
 )
 select j.id, t.identifier as task, coalesce(q.queue_name, '')::text as queue, coalesce(j.key, '')::text as key,
-  j.locked_by::text as holder, j.locked_at, extract(epoch from pg_catalog.now() - j.locked_at)::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
+  j.locked_by::text as holder, j.locked_at, (extract(epoch from pg_catalog.now()) - extract(epoch from j.locked_at))::float8 as locked_for, j.run_at, j.attempts, j.max_attempts,
   coalesce(j.last_error, '')::text as last_error, j.flags,
   (coalesce(j.flags ->> 'gworker:cancel'::text, '')
-    = j.locked_by || pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::boolean as cancelled
+    = j.locked_by || coalesce(pg_catalog.to_char(j.locked_at at time zone 'UTC', ' YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), ' '::text || j.locked_at::text))::boolean as cancelled
 from graphile_worker._private_jobs j
 join holders h on h.id = j.locked_by
 join graphile_worker._private_tasks t on t.id = j.task_id

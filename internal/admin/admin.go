@@ -79,8 +79,6 @@ func given(t time.Time) *time.Time {
 	return &t
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
 // array is a slice as an argument that is never null.
 func array[T any](s []T) []T {
 	if s == nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/elapsed"
 )
 
 // Counts are numbers of jobs by their states.
@@ -68,7 +69,7 @@ func CountJobs(ctx context.Context, q *dbgen.Queries, queues int, held Held) (St
 	var stats Stats
 	for _, r := range tasks {
 		t := TaskStats{
-			Task: r.Task, LongestWait: seconds(r.LongestWait),
+			Task: r.Task, LongestWait: elapsed.Seconds(r.LongestWait),
 			Counts: Counts{Scheduled: r.Scheduled, Ready: r.Ready, Blocked: r.Blocked, Running: r.Running, Retrying: r.Retrying, Failed: r.Failed},
 		}
 		stats.Counts = stats.plus(t.Counts)
@@ -86,7 +87,7 @@ func CountJobs(ctx context.Context, q *dbgen.Queries, queues int, held Held) (St
 	}
 	for _, r := range busiest {
 		stats.Queues = append(stats.Queues, QueueStats{
-			Queue: r.Queue, LongestWait: seconds(r.LongestWait),
+			Queue: r.Queue, LongestWait: elapsed.Seconds(r.LongestWait),
 			Counts: Counts{Scheduled: r.Scheduled, Ready: r.Ready, Blocked: r.Blocked, Running: r.Running, Retrying: r.Retrying, Failed: r.Failed},
 		})
 	}
@@ -143,7 +144,7 @@ func ListQueues(ctx context.Context, q *dbgen.Queries, f QueueFilter) (QueuePage
 	}
 	for _, r := range rows {
 		page.Queues = append(page.Queues, Queue{
-			Name: r.Queue, LockedBy: r.LockedBy, LockedAt: r.LockedAt.Time, LockedFor: seconds(r.LockedFor), LongestWait: seconds(r.LongestWait),
+			Name: r.Queue, LockedBy: r.LockedBy, LockedAt: r.LockedAt.Time, LockedFor: elapsed.Seconds(r.LockedFor), LongestWait: elapsed.Seconds(r.LongestWait),
 			Counts: Counts{Scheduled: r.Scheduled, Ready: r.Ready, Blocked: r.Blocked, Running: r.Running, Retrying: r.Retrying, Failed: r.Failed},
 		})
 	}

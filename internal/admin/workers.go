@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/elapsed"
 	"github.com/gworker/gworker/internal/recovery"
 )
 
@@ -63,7 +64,7 @@ func ListWorkers(ctx context.Context, q *dbgen.Queries, held Held) ([]Worker, er
 	for _, r := range registered {
 		w := Worker{
 			ID: r.ID, Runtime: recovery.RuntimeOf(r.ID), Registered: true, StartedAt: r.StartedAt.Time,
-			LastHeartbeatAt: r.LastHeartbeatAt.Time, Silence: seconds(r.SilentFor), Metadata: json.RawMessage(r.Metadata),
+			LastHeartbeatAt: r.LastHeartbeatAt.Time, Silence: elapsed.Seconds(r.SilentFor), Metadata: json.RawMessage(r.Metadata),
 		}
 		w.understand()
 		workers = append(workers, w)
@@ -74,7 +75,7 @@ func ListWorkers(ctx context.Context, q *dbgen.Queries, held Held) ([]Worker, er
 			i = len(workers)
 			workers = append(workers, Worker{ID: h.Worker, Runtime: recovery.RuntimeOf(h.Worker)})
 		}
-		workers[i].Jobs, workers[i].Queues, workers[i].OldestLock = h.Jobs, h.Queues, seconds(h.Oldest)
+		workers[i].Jobs, workers[i].Queues, workers[i].OldestLock = h.Jobs, h.Queues, elapsed.Seconds(h.Oldest)
 	}
 	slices.SortFunc(workers, func(a, b Worker) int { return strings.Compare(a.ID, b.ID) })
 	return workers, nil
@@ -144,7 +145,7 @@ func LockedBy(ctx context.Context, q *dbgen.Queries, workers []string) ([]Locks,
 	for _, j := range jobs {
 		l := &locked[at[j.Worker]]
 		l.Jobs = append(l.Jobs, LockedJob{
-			ID: j.ID, Task: j.Task, Attempts: int(j.Attempts), MaxAttempts: int(j.MaxAttempts), LockedFor: seconds(j.LockedFor),
+			ID: j.ID, Task: j.Task, Attempts: int(j.Attempts), MaxAttempts: int(j.MaxAttempts), LockedFor: elapsed.Seconds(j.LockedFor),
 		})
 	}
 	queues, err := q.AdminLockedQueues(ctx, workers)

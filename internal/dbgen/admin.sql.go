@@ -24,7 +24,7 @@ from (
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-    coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+    coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
       when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'
@@ -169,6 +169,11 @@ type AdminCompleteJobsRow struct {
 // Its own process knows of it: @held are the ids of such jobs, @held_queues the names of
 // their queues, and @holder is the worker. They are read before the statement runs, so a
 // job whose lock is written in between counts as locked.
+//
+// Ages are the difference of two numbers and not of two times, here and in the other files:
+// before PostgreSQL 17 infinite times cannot be subtracted, and one such row, which users may
+// write, would fail the statement for all. -infinity has an age of Infinity, and infinity one
+// of -Infinity; internal/elapsed says what becomes of them.
 // The schema's function decides which jobs may be touched. The others come as
 // they were when the statement began. @held is empty here: what was touched is held
 // no more, since the function has waited for that.
@@ -1220,7 +1225,7 @@ select
   coalesce(h.locked_by, '')::text as worker,
   (pg_catalog.count(*) filter (where h.job))::bigint as jobs,
   (pg_catalog.count(*) filter (where not h.job))::bigint as queues,
-  extract(epoch from pg_catalog.now() - pg_catalog.min(h.locked_at))::float8 as oldest
+  (extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(h.locked_at)))::float8 as oldest
 from (
   select j.locked_by, j.locked_at, true as job from graphile_worker._private_jobs j where j.locked_at is not null
   union all
@@ -1317,7 +1322,7 @@ func (q *Queries) AdminLockTimeout(ctx context.Context, timeout string) error {
 
 const AdminLockedJobs = `-- name: AdminLockedJobs :many
 select j.id, j.locked_by::text as worker, coalesce(t.identifier, '')::text as task, j.attempts, j.max_attempts,
-  extract(epoch from pg_catalog.now() - j.locked_at)::float8 as locked_for
+  (extract(epoch from pg_catalog.now()) - extract(epoch from j.locked_at))::float8 as locked_for
 from graphile_worker._private_jobs j
 left join graphile_worker._private_tasks t on t.id = j.task_id
 where j.locked_by = any ($1::text[])
@@ -1413,7 +1418,7 @@ with held as materialized (
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
     coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-    coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+    coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
   from (
     select j.job_queue_id, (case
       when j.locked_at is not null or j.id = any ($9::bigint[]) then 'running'
@@ -1435,7 +1440,7 @@ select
   p.queue_name::text as queue,
   coalesce(p.locked_by, '')::text as locked_by,
   p.locked_at,
-  coalesce(extract(epoch from pg_catalog.now() - p.locked_at), 0)::float8 as locked_for,
+  coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from p.locked_at), 0)::float8 as locked_for,
   coalesce(c.ready, 0)::bigint as ready,
   coalesce(c.scheduled, 0)::bigint as scheduled,
   coalesce(c.retrying, 0)::bigint as retrying,
@@ -1520,7 +1525,7 @@ func (q *Queries) AdminQueues(ctx context.Context, arg AdminQueuesParams) ([]Adm
 const AdminRegisteredWorkers = `-- name: AdminRegisteredWorkers :many
 select
   w.id, w.started_at, w.last_heartbeat_at,
-  extract(epoch from pg_catalog.now() - w.last_heartbeat_at)::float8 as silent_for,
+  (extract(epoch from pg_catalog.now()) - extract(epoch from w.last_heartbeat_at))::float8 as silent_for,
   coalesce(w.metadata, '{}')::text as metadata
 from graphile_worker._private_workers w
 order by w.id
@@ -1703,7 +1708,7 @@ select
   coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'running'), 0)::bigint as running,
   coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'blocked'), 0)::bigint as blocked,
   coalesce(pg_catalog.sum(s.jobs) filter (where s.state = 'failed'), 0)::bigint as failed,
-  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
+  coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(s.oldest) filter (where s.state = 'ready')), 0)::float8 as longest_wait
 from (
   select j.task_id, (case
     when j.locked_at is not null or j.id = any ($1::bigint[]) then 'running'

@@ -298,7 +298,7 @@ select
   q.id::int as id,
   q.queue_name::text as name,
   coalesce(q.locked_by, '')::text as worker,
-  extract(epoch from pg_catalog.now() - q.locked_at)::float8 as seconds
+  (extract(epoch from pg_catalog.now()) - extract(epoch from q.locked_at))::float8 as seconds
 from graphile_worker._private_job_queues q
 where q.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::float8)
   and not exists (
@@ -376,9 +376,9 @@ select
   (pg_catalog.count(*) filter (where j.is_available and j.run_at <= pg_catalog.now()))::bigint as due,
   (pg_catalog.count(*) filter (where j.is_available and j.run_at > pg_catalog.now()))::bigint as later,
   (pg_catalog.count(*) filter (where j.locked_at is null and j.attempts >= j.max_attempts))::bigint as failed,
-  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
+  coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
     as oldest_failure,
-  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.max(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
+  coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.max(j.updated_at) filter (where j.locked_at is null and j.attempts >= j.max_attempts)), 0)::float8
     as newest_failure
 from graphile_worker._private_jobs j
 `
@@ -417,7 +417,7 @@ select
   (pg_catalog.count(*) filter (where not h.job))::bigint as queues,
   (pg_catalog.count(*) filter (where h.job and h.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::float8)))::bigint as old_jobs,
   (pg_catalog.count(*) filter (where not h.job and h.locked_at < pg_catalog.now() - pg_catalog.make_interval(secs => $1::float8)))::bigint as old_queues,
-  coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(h.locked_at)), 0)::float8 as seconds
+  coalesce(extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(h.locked_at)), 0)::float8 as seconds
 from (
   select j.locked_by, j.locked_at, true as job from graphile_worker._private_jobs j where j.locked_at is not null
   union all
@@ -710,7 +710,8 @@ type DoctorServerRow struct {
 
 // The doctor: what the server, the schema and the queue look like. Everything
 // here reads, and no more: it runs in read-only transactions. Ages are seconds,
-// as numbers, so that neither clocks nor formats of times come between.
+// as numbers, so that neither clocks nor formats of times come between, and an infinite time
+// fails none (see admin.sql).
 func (q *Queries) DoctorServer(ctx context.Context) (DoctorServerRow, error) {
 	row := q.db.QueryRow(ctx, DoctorServer)
 	var i DoctorServerRow
@@ -925,7 +926,7 @@ const DoctorWaitingTasks = `-- name: DoctorWaitingTasks :many
 select
   t.identifier::text as task,
   pg_catalog.count(*)::bigint as jobs,
-  extract(epoch from pg_catalog.now() - pg_catalog.min(greatest(j.run_at, j.created_at)))::float8 as seconds
+  (extract(epoch from pg_catalog.now()) - extract(epoch from pg_catalog.min(greatest(j.run_at, j.created_at))))::float8 as seconds
 from graphile_worker._private_jobs j
 join graphile_worker._private_tasks t on t.id = j.task_id
 where j.is_available
@@ -968,7 +969,7 @@ func (q *Queries) DoctorWaitingTasks(ctx context.Context) ([]DoctorWaitingTasksR
 const DoctorWorkers = `-- name: DoctorWorkers :many
 select
   w.id::text as id,
-  extract(epoch from pg_catalog.now() - w.last_heartbeat_at)::float8 as seconds,
+  (extract(epoch from pg_catalog.now()) - extract(epoch from w.last_heartbeat_at))::float8 as seconds,
   coalesce(w.metadata ->> 'host'::text, w.metadata ->> 'hostname'::text, '')::text as host,
   coalesce(w.metadata ->> 'pid'::text, '')::text as pid,
   coalesce(case when pg_catalog.jsonb_typeof(w.metadata -> 'stale_after_seconds'::text) = 'number'

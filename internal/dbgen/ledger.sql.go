@@ -10,7 +10,7 @@ import (
 )
 
 const EarlyLedgerRows = `-- name: EarlyLedgerRows :many
-select m.id, (extract(epoch from m.ts)::float8 * 1000000::float8)::bigint as applied_at from graphile_worker.migrations m order by m.id
+select m.id, (case when pg_catalog.isfinite(m.ts) then extract(epoch from m.ts)::float8 * 1000000::float8 else -62135596800000000::float8 end)::bigint as applied_at from graphile_worker.migrations m order by m.id
 `
 
 type EarlyLedgerRowsRow struct {
@@ -56,7 +56,7 @@ func (q *Queries) InsertLedgerRow(ctx context.Context, arg InsertLedgerRowParams
 }
 
 const LedgerRows = `-- name: LedgerRows :many
-select m.id, (extract(epoch from m.ts)::float8 * 1000000::float8)::bigint as applied_at, m.breaking from graphile_worker.migrations m order by m.id
+select m.id, (case when pg_catalog.isfinite(m.ts) then extract(epoch from m.ts)::float8 * 1000000::float8 else -62135596800000000::float8 end)::bigint as applied_at, m.breaking from graphile_worker.migrations m order by m.id
 `
 
 type LedgerRowsRow struct {
@@ -66,7 +66,8 @@ type LedgerRowsRow struct {
 }
 
 // Times are microseconds since 1970: as text, which is how they come without
-// prepared statements, they would depend on the session's datestyle.
+// prepared statements, they would depend on the session's datestyle. An infinite time, which
+// no bigint can be, is the year 1: the zero time of Go, as infinite times of jobs are.
 func (q *Queries) LedgerRows(ctx context.Context) ([]LedgerRowsRow, error) {
 	rows, err := q.db.Query(ctx, LedgerRows)
 	if err != nil {

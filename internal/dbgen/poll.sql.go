@@ -20,7 +20,7 @@ with before as (
   update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now()
   from before b
   where w.id = b.id
-  returning extract(epoch from pg_catalog.now() - b.last_heartbeat_at)::float8 as silent_for,
+  returning (extract(epoch from pg_catalog.now()) - extract(epoch from b.last_heartbeat_at))::float8 as silent_for,
     (w.last_heartbeat_at <> b.last_heartbeat_at) as written
 ), locks as not materialized (
   select j.locked_by, j.locked_at

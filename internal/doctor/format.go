@@ -60,8 +60,6 @@ func age(d time.Duration) string {
 	return d.String()
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
 // size writes a number of bytes.
 func size(bytes int64) string {
 	switch {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/elapsed"
 )
 
 const whyHorizon = "Vacuum removes no row that was deleted after it began, in no table. Finished jobs and old versions of " +
@@ -26,7 +27,7 @@ func checkOldTransactions(ctx context.Context, c *checker) (Finding, error) {
 	found := Finding{Why: whyHorizon}
 	var named []string
 	for _, r := range rows {
-		severity := byAge(seconds(r.Seconds), oldTransaction, veryOldTransaction)
+		severity := byAge(elapsed.Seconds(r.Seconds), oldTransaction, veryOldTransaction)
 		if r.Seconds < 0 {
 			severity = byHorizon(r.Horizon)
 		}
@@ -72,7 +73,7 @@ func transactionText(r dbgen.DoctorOldTransactionsRow) string {
 	if r.Seconds < 0 {
 		return strings.Join(parts, ", ") + fmt.Sprintf(", for %s of others", count(r.Horizon, "transaction"))
 	}
-	return strings.Join(parts, ", ") + ", for " + age(seconds(r.Seconds))
+	return strings.Join(parts, ", ") + ", for " + age(elapsed.Seconds(r.Seconds))
 }
 
 func checkPreparedTransactions(ctx context.Context, c *checker) (Finding, error) {
@@ -83,7 +84,7 @@ func checkPreparedTransactions(ctx context.Context, c *checker) (Finding, error)
 	found := Finding{Why: whyHorizon + " A prepared transaction also keeps its locks, and survives restarts."}
 	var named []string
 	for _, r := range rows {
-		held := seconds(r.Seconds) + c.options.aged.by
+		held := elapsed.Seconds(r.Seconds) + c.options.aged.by
 		severity := byAge(held, oldTransaction, veryOldTransaction)
 		if severity == OK {
 			continue

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/elapsed"
 )
 
 func checkFailedJobs(ctx context.Context, c *checker) (Finding, error) {
@@ -37,7 +38,7 @@ func checkFailedJobs(ctx context.Context, c *checker) (Finding, error) {
 	return Finding{
 		Severity: severity,
 		What: fmt.Sprintf("%s failed permanently, the first %s ago and the last %s ago: %s.",
-			plural64(row.Failed, "job has", "jobs have"), age(seconds(row.OldestFailure)), age(seconds(row.NewestFailure)), join(said)),
+			plural64(row.Failed, "job has", "jobs have"), age(elapsed.Seconds(row.OldestFailure)), age(elapsed.Seconds(row.NewestFailure)), join(said)),
 		Why: "They have used up their attempts and stay until you retry or delete them. Among them may be jobs that were replaced or removed by key while they ran.",
 		Help: []string{
 			fmt.Sprintf("select task_identifier, count(*), min(last_error) from %s where %s group by 1;", c.qualified("jobs"), failed),
@@ -68,8 +69,8 @@ func checkLatency(ctx context.Context, c *checker) (Finding, error) {
 	}
 	longest := waiting[0]
 	what := fmt.Sprintf("%s to be run, the longest for %s (task %s); %s",
-		plural64(jobs, "job waits", "jobs wait"), age(seconds(longest.Seconds)), longest.Task, others)
-	severity := byAge(seconds(longest.Seconds), longWait, tooLongWait)
+		plural64(jobs, "job waits", "jobs wait"), age(elapsed.Seconds(longest.Seconds)), longest.Task, others)
+	severity := byAge(elapsed.Seconds(longest.Seconds), longWait, tooLongWait)
 	if severity == OK {
 		return ok(what), nil
 	}

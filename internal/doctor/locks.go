@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/elapsed"
 	"github.com/gworker/gworker/internal/recovery"
 )
 
@@ -75,7 +76,7 @@ func checkUnknownWorkers(ctx context.Context, c *checker) (Finding, error) {
 			continue
 		}
 		found.Severity = max(found.Severity, severity)
-		said = append(said, fmt.Sprintf("%s (%s) holds %s, for %s", l.Worker, k.name(), holding(l), age(seconds(l.Seconds))))
+		said = append(said, fmt.Sprintf("%s (%s) holds %s, for %s", l.Worker, k.name(), holding(l), age(elapsed.Seconds(l.Seconds))))
 		if !explained[k] {
 			explained[k] = true
 			why = append(why, whyUnknown[k])
@@ -114,7 +115,7 @@ var whyUnknown = map[kind]string{
 // judgeLock judges the locks of a worker that is not registered; canRegister says that the
 // schema has the table for registrations.
 func judgeLock(k kind, l dbgen.DoctorLocksRow, canRegister bool) Severity {
-	held := seconds(l.Seconds)
+	held := elapsed.Seconds(l.Seconds)
 	switch {
 	case held >= expiredLock:
 		return Problem
@@ -154,7 +155,7 @@ func checkOldLocks(ctx context.Context, c *checker) (Finding, error) {
 	return Finding{
 		Severity: Problem,
 		What: fmt.Sprintf("%s locked for more than 4 hours, the longest for %s.",
-			are(holding(old), old.Jobs+old.Queues), age(seconds(old.Seconds))),
+			are(holding(old), old.Jobs+old.Queues), age(elapsed.Seconds(old.Seconds))),
 		Why: "Every worker resets such locks within ten minutes or so, so probably none is running. " +
 			"If one does run such a job all that time, the reset makes it run twice: split the job.",
 		Help: []string{
@@ -184,7 +185,7 @@ func checkIdleQueues(ctx context.Context, c *checker) (Finding, error) {
 	}
 	var said, ids []string
 	for _, r := range rows {
-		said = append(said, fmt.Sprintf("%s (by %s, for %s)", r.Name, r.Worker, age(seconds(r.Seconds))))
+		said = append(said, fmt.Sprintf("%s (by %s, for %s)", r.Name, r.Worker, age(elapsed.Seconds(r.Seconds))))
 		ids = append(ids, fmt.Sprint(r.ID))
 	}
 	return Finding{

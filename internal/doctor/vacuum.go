@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/elapsed"
 	"github.com/gworker/gworker/internal/program"
 )
 
@@ -64,7 +65,7 @@ func vacuumed(t dbgen.DoctorTablesRow) string {
 	if t.Vacuumed < 0 {
 		return "never vacuumed"
 	}
-	return "vacuumed " + age(seconds(t.Vacuumed)) + " ago"
+	return "vacuumed " + age(elapsed.Seconds(t.Vacuumed)) + " ago"
 }
 
 // judgeDead judges a table's dead rows. Up to the number of live rows they are normal: that

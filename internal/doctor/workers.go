@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/elapsed"
 )
 
 // workers are the registered workers, and whether they live. A worker's metadata can ask for
@@ -19,7 +20,7 @@ func (c *checker) workers(ctx context.Context) (alive, stale []dbgen.DoctorWorke
 		return get(ctx, c, (*dbgen.Queries).DoctorWorkers)
 	})
 	for _, r := range rows {
-		if seconds(r.Seconds) >= max(staleWorker, seconds(min(r.StaleAfter, expiredLock.Seconds()))) {
+		if elapsed.Seconds(r.Seconds) >= max(staleWorker, elapsed.Seconds(min(r.StaleAfter, expiredLock.Seconds()))) {
 			stale = append(stale, r)
 		} else {
 			alive = append(alive, r)
@@ -46,7 +47,7 @@ func checkStaleWorkers(ctx context.Context, c *checker) (Finding, error) {
 	f := Finding{Severity: Warning, Why: "They have died or lost the database, and no worker sweeps: recovery is off everywhere, or none runs."}
 	var said, ids []string
 	for _, w := range stale {
-		text := fmt.Sprintf("%s%s, for %s", w.ID, place(w), age(seconds(w.Seconds)))
+		text := fmt.Sprintf("%s%s, for %s", w.ID, place(w), age(elapsed.Seconds(w.Seconds)))
 		if at := slices.IndexFunc(locks, func(l dbgen.DoctorLocksRow) bool { return l.Worker == w.ID }); at >= 0 {
 			f.Severity = Problem
 			text += ", holding " + holding(locks[at])
@@ -112,7 +113,7 @@ func checkUnservedTasks(ctx context.Context, c *checker) (Finding, error) {
 	}
 	var said []string
 	for _, t := range waiting {
-		if wait := seconds(t.Seconds); !served[t.Task] && wait >= longWait {
+		if wait := elapsed.Seconds(t.Seconds); !served[t.Task] && wait >= longWait {
 			said = append(said, fmt.Sprintf("%s (%s, for %s)", t.Task, count(t.Jobs, "job"), age(wait)))
 		}
 	}

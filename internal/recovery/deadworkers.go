@@ -10,6 +10,7 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/elapsed"
 )
 
 // Metadata is what a worker stores about itself when it registers. Other runtimes
@@ -60,11 +61,11 @@ func (s *sweep) deadWorkers(ctx context.Context, q *dbgen.Queries) ([]deadWorker
 	}
 	var found []deadWorker
 	for _, row := range stale {
-		silence := seconds(row.SilentFor)
+		silence := elapsed.Seconds(row.SilentFor)
 		if row.ID == s.Self || silence < ownBound(row.ID, row.Metadata) {
 			continue
 		}
-		w := deadWorker{id: row.ID, registered: true, silence: silence, queues: true, patience: s.StaleAfter, seen: seconds(row.Seen)}
+		w := deadWorker{id: row.ID, registered: true, silence: silence, queues: true, patience: s.StaleAfter, seen: elapsed.Seconds(row.Seen)}
 		if strings.HasPrefix(row.ID, OwnPrefix) {
 			w.patience = max(w.patience, ownBound(row.ID, row.Metadata))
 		}
@@ -76,7 +77,7 @@ func (s *sweep) deadWorkers(ctx context.Context, q *dbgen.Queries) ([]deadWorker
 		return nil, fmt.Errorf("looking for holders of locks that are not registered: %w", err)
 	}
 	for _, row := range unregistered {
-		w := deadWorker{id: row.ID, silence: seconds(row.Oldest), patience: s.StaleAfter, seen: -1}
+		w := deadWorker{id: row.ID, silence: elapsed.Seconds(row.Oldest), patience: s.StaleAfter, seen: -1}
 		switch {
 		case row.ID == s.Self || strings.HasPrefix(row.ID, UnregisteredPrefix):
 			continue
@@ -169,11 +170,9 @@ func ownBound(id, metadata string) time.Duration {
 	if json.Unmarshal([]byte(metadata), &m) != nil || m.StaleAfterSeconds < 0 {
 		return 0 // not gworker's
 	}
-	return seconds(min(m.StaleAfterSeconds, (4 * time.Hour).Seconds()))
+	return elapsed.Seconds(min(m.StaleAfterSeconds, (4 * time.Hour).Seconds()))
 }
 
 func isNode(id string) bool {
 	return slices.ContainsFunc(nodePrefixes, func(p string) bool { return strings.HasPrefix(id, p) })
 }
-
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/elapsed"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/statement"
@@ -96,7 +97,7 @@ func (h *Heartbeat) carried(silentFor *float64) {
 
 // heard notes a heartbeat that was written.
 func (h *Heartbeat) heard(silentFor float64) {
-	if h.Paused != nil && seconds(silentFor) > 2*h.Interval {
+	if h.Paused != nil && elapsed.Seconds(silentFor) > 2*h.Interval {
 		h.Paused()
 	}
 	h.wrote()

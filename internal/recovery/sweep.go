@@ -13,6 +13,7 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
+	"github.com/gworker/gworker/internal/elapsed"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
@@ -209,7 +210,7 @@ func lockedJobs(ctx context.Context, q *dbgen.Queries, dead []deadWorker) (map[s
 	for _, row := range rows {
 		jobs[row.Holder] = append(jobs[row.Holder], Job{
 			ID: row.ID, Task: row.Task, Queue: row.Queue, Key: row.Key, WorkerID: row.Holder,
-			LockedAt: row.LockedAt.Time, LockedFor: seconds(row.LockedFor), RunAt: row.RunAt.Time,
+			LockedAt: row.LockedAt.Time, LockedFor: elapsed.Seconds(row.LockedFor), RunAt: row.RunAt.Time,
 			Attempts: int(row.Attempts), MaxAttempts: int(row.MaxAttempts),
 			LastError: row.LastError, Flags: job.FlagNames(row.Flags), Recoveries: recoveries(row.LastError),
 			Cancelled: row.Cancelled,
