@@ -55,6 +55,22 @@ func TestSilenceThatAnEarlierProcessHasNoted(t *testing.T) {
 	}
 }
 
+// JSON has no number for a heartbeat of -infinity, and its silence is noted nevertheless.
+func TestNotedSilenceSinceMinusInfinity(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.options.StaleAfter = 10 * time.Millisecond
+	f.options.Watched = justStarted
+	f.register("gworker_dead", time.Hour, `{"a": 1}`)
+	f.locked("gworker_dead", time.Hour, "")
+	f.exec("update graphile_worker._private_workers set last_heartbeat_at = '-infinity'")
+	for end := time.Now().Add(time.Minute); len(f.sweep().Workers) == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it does not count as dead; the note is %s", f.note("gworker_dead"))
+		}
+	}
+}
+
 func TestWhatASweeperGoesByBeforeItHasWatched(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
