@@ -34,8 +34,7 @@ type claimer struct {
 	scan      *scanPlanner
 	recheck   recheckBackoff
 	underWay  underWay
-	roundTrip time.Duration // of locked claims, a moving average
-	plentiful bool          // the last claim took all that it asked for
+	plentiful bool // the last claim took all that it asked for
 	// unknownUntil is when a claim whose answer was lost can no longer take
 	// effect; until then each claim first looks for what it may have taken.
 	unknownUntil time.Time
@@ -136,9 +135,6 @@ func (c *claimer) learn(cl *claim) error {
 		c.plentiful = false
 		return nil
 	case cl.walked:
-		if !cl.held {
-			c.roundTrip += (cl.took - c.roundTrip) / averaging
-		}
 		c.scan.claimed(cl.from, cl.limit, cl.jobs, cl.found, cl.took)
 		cl.more = cl.from.more(cl.limit, len(cl.jobs), cl.found)
 	}

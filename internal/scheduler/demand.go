@@ -5,20 +5,15 @@ import (
 )
 
 // Demand: how many jobs a claim takes. It takes what the free slots can start at once, and
-// more where otherwise claims could not keep up:
-//
-//   - where jobs are known to be so short that the slots get to all of them soon;
-//   - as many as the slots finish while claims go to the database and back. By Little's law
-//     so many have to wait here for a slot that ends a job to find the next.
-//
-// A local queue has demands of its own (localqueue.go).
+// more where jobs are known to be so short that the slots get to all of them soon:
+// otherwise claims could not keep up. A local queue has demands of its own
+// (localqueue.go).
 
 // An aim is how far a claim goes beyond the free slots. The zero aim is not at all.
 type aim struct {
 	within time.Duration // the slots get to what waits in that time
 	claim  int           // jobs in a claim
 	total  int           // jobs that run, wait, or are being claimed
-	ahead  bool          // jobs may wait for as long as claims take
 }
 
 const (
@@ -27,25 +22,15 @@ const (
 	prefetchFor          = 25 * time.Millisecond
 
 	mostHeld = 2000 // jobs in a held claim
-
-	// roundTrips is how many round trips of claims the jobs that wait last for: one that
-	// a claim needs, one that it may have to wait for the claim before, and one for the
-	// spread of both. mostAhead bounds that, so that few wait for longer than
-	// prefetchPatience, and go back.
-	roundTrips = 3
-	mostAhead  = prefetchPatience / 2
 )
 
-// lockedAim is nothing where jobs are chosen by more than their order. Where jobs are held,
-// those are locked that take longer.
+// lockedAim is nothing where jobs are held, as then those are locked that take longer, and
+// where jobs are chosen by more than their order.
 func lockedAim(c Config, holds *heldClaims) aim {
-	switch {
-	case c.LocalQueue.Size > 0 || c.TaskLimits != nil || c.Flags.any():
+	if holds != nil || c.LocalQueue.Size > 0 || c.TaskLimits != nil || c.Flags.any() {
 		return aim{}
-	case holds != nil:
-		return aim{ahead: true}
 	}
-	return aim{within: prefetchFor, claim: mostPrefetched, total: mostPrefetchedAtOnce, ahead: true}
+	return aim{within: prefetchFor, claim: mostPrefetched, total: mostPrefetchedAtOnce}
 }
 
 // heldAim is as many jobs as the slots are expected to have worked off within half the
@@ -73,23 +58,17 @@ func (l *loop) demandFor(a aim) int {
 	if a.within > 0 {
 		capacity = min(l.durations.capacity(a.within, size), a.total)
 	}
-	soon := size // with fewer jobs than this a claim is due
-	if a.ahead {
-		soon += l.durations.finished(min(roundTrips*l.claims.roundTrip, mostAhead), size)
-	}
-	capacity = max(capacity, soon)
-	soon = max(soon, capacity*3/4)
-	l.pool.wantBelow(soon)
+	l.pool.wantBelow(max(size, capacity*3/4))
 	here, unwritten := l.pool.running()+l.claims.underWay.asked(), l.completer.Pending()
 	free := max(0, size-here)
 	// What is done counts until that is written: claims must not run away from it.
 	behind := a.claim > 0 && unwritten >= a.claim
 	here += unwritten
-	ask := max(free, min(capacity-here, max(a.claim, soon-size)))
+	ask := max(free, min(capacity-here, a.claim))
 	switch _, missing := l.pool.missesFreed(); {
 	case missing:
 		return max(ask, size)
-	case here >= soon && (free == 0 || behind):
+	case here >= capacity*3/4 && (free == 0 || behind):
 		return 0 // soon a claim is worth more
 	}
 	return ask

@@ -114,16 +114,6 @@ func (d *durations) claimed(jobs []*job.Claimed, limit time.Duration) {
 	}
 }
 
-// finished is how many jobs so many busy slots finish within that time, rounded; 0 if
-// nothing is known. Where it is long until a slot ends its job none is.
-func (d *durations) finished(within time.Duration, slots int) int {
-	mean := time.Duration(d.all.mean.Load())
-	if mean == 0 {
-		return 0
-	}
-	return int((within*time.Duration(slots) + mean/2) / mean)
-}
-
 // capacity is how many jobs so many slots work off within that time, and have the memory for,
 // as far as that is known.
 func (d *durations) capacity(within time.Duration, slots int) int {
