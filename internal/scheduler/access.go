@@ -65,8 +65,8 @@ func (h *heldClaims) connect(now time.Time) (until time.Time) {
 			}
 		}
 	}
-	if a.trying && a.tries == 0 && h.usable(now) {
-		return a.began.Add(firstConnect)
+	if until := a.began.Add(firstConnect); a.trying && a.tries == 0 && now.Before(until) {
+		return until
 	}
 	return time.Time{}
 }
