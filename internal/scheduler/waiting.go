@@ -27,19 +27,30 @@ func (l *loop) startWaiting(ctx context.Context) {
 	l.local.settle()
 }
 
-// startLocked starts them without a look at their locks.
+// startLocked starts them without a look at their locks. The loop does not wait for user
+// code that says which flags are forbidden: while it waits no held claim ends.
 func (l *loop) startLocked(ctx context.Context) {
-	forbidden := l.config.Flags.Forbidden
-	if l.local.flagged() {
-		var err error
-		if forbidden, err = l.config.Flags.forbidden(ctx, l.config.StatementTimeout); err != nil {
-			if !l.pausing.paused() {
-				l.fail(ctx, err)
-			}
-			return
-		}
+	flags := l.config.Flags
+	switch {
+	case flags.Ask == nil || !l.local.flagged():
+		l.dispatch(flags.Forbidden)
+		return
+	case l.pausing.paused():
+		return
 	}
-	l.dispatch(forbidden)
+	l.checking = true
+	l.background.run(func() func() {
+		forbidden, err := flags.forbidden(ctx, l.config.StatementTimeout)
+		return func() {
+			l.checking = false
+			switch {
+			case err != nil:
+				l.fail(ctx, err)
+			case ctx.Err() == nil:
+				l.dispatch(forbidden)
+			}
+		}
+	})
 }
 
 // giveBack returns jobs that have not started.
