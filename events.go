@@ -94,7 +94,7 @@ func (l *eventLog) observe(e event.Event) (failure error) {
 // even panic or call runtime.Goexit, the goroutine that writes goes on. The same goes for
 // methods of attributes that the handler calls.
 //
-// Each call of the handler runs on a separate goroutine, which costs about a microsecond,
+// Each call of the handler runs on a separate goroutine, which costs a microsecond or two,
 // with two exceptions. slog's own handlers are asked directly whether a level is enabled; the
 // answers of others are used for askedEvery, since they are needed several times a job.
 // gworker's own handlers (contain.Ours) are called directly.

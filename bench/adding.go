@@ -145,6 +145,7 @@ func (r *run) startsAfterCommits(added, started [][2]int64) error {
 	}
 	r.figures[afterCommit50.name] = quantile(waits, 0.5)
 	r.figures[afterCommit99.name] = quantile(waits, 0.99)
+	r.figures[worst.name] = slices.Max(waits)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -18,6 +19,8 @@ type options struct {
 	limit                    time.Duration
 	quick, build             bool
 	rawBatch, rawConnections int
+	roundTrip                time.Duration // between the sides and the server
+	processes, slots         int           // 0: as the scenario says
 	json, plot, markdown     string
 }
 
@@ -25,6 +28,7 @@ type options struct {
 type bench struct {
 	options  options
 	server   *server
+	distance *distance // nil: none
 	scratch  string
 	peers    map[string]*peer
 	rates    map[string][]float64 // jobs a second of the plain drain, by peer
@@ -46,6 +50,11 @@ type result struct {
 }
 
 func (b *bench) count(jobs int) int { return max(1, int(float64(jobs)*b.options.jobs)) }
+
+// processes is how many of them a scenario of that many has.
+func (b *bench) processes(usually int) int { return cmp.Or(b.options.processes, usually) }
+
+func (b *bench) slots(usually int) int { return cmp.Or(b.options.slots, usually) }
 
 // runTimeout ends a run that hangs.
 func (b *bench) runTimeout() time.Duration {
@@ -126,12 +135,16 @@ func (b *bench) begin(ctx context.Context, s scenario, p *peer, template string)
 		return nil, err
 	}
 	config.MaxConns = 4
+	sideURL := url
+	if b.distance != nil {
+		sideURL = b.distance.database(b.database)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, err
 	}
 	return &run{
-		bench: b, peer: p, url: url, pool: pool, figures: make(figures), filling: s.filling(b), cpu: make(map[*process]float64),
+		bench: b, peer: p, url: url, sideURL: sideURL, pool: pool, figures: make(figures), filling: s.filling(b), cpu: make(map[*process]float64),
 	}, nil
 }
 
@@ -140,6 +153,7 @@ type run struct {
 	bench     *bench
 	peer      *peer
 	url       string
+	sideURL   string        // the same for the side, which may be further away
 	pool      *pgxpool.Pool // for looking and feeding
 	filling   filling
 	figures   figures
@@ -152,7 +166,7 @@ type run struct {
 
 func (r *run) order(role string) order {
 	return order{
-		Peer: r.peer.name, URL: r.url, Role: role, Concurrency: slots, PerCall: 1,
+		Peer: r.peer.name, URL: r.sideURL, Role: role, Concurrency: r.bench.slots(slots), PerCall: 1,
 		RawBatch: r.bench.options.rawBatch, RawConnections: r.bench.options.rawConnections,
 	}
 }

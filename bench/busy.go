@@ -22,7 +22,7 @@ func busyScenarios() []scenario {
 				if err := drain(ctx, r, 1); err != nil {
 					return err
 				}
-				r.figures[ideal.name] = r.figures[rate.name] * perJob.Seconds() / float64(r.peer.slots)
+				r.figures[ideal.name] = r.figures[rate.name] * perJob.Seconds() / float64(r.slots())
 				return nil
 			},
 		}
@@ -32,6 +32,8 @@ func busyScenarios() []scenario {
 		sleeping("busy5ms", "20,000 jobs of 5 ms", busyWorkers, []string{"gworker", "gworker-locked", "node-batch"},
 			20_000, `json_build_object('n', n, 'ms', 5)`, 5*time.Millisecond),
 		sleeping("busy50ms", "2,000 jobs of 50 ms", busyWorkers, nil, 2_000, `json_build_object('n', n, 'ms', 50)`, 50*time.Millisecond),
+		sleeping("mix1-500", "5,000 jobs of 1 ms, but 4 % of them of 500 ms", []string{"gworker", "gworker-locked", "node-batch", "rust-batch", "river"}, nil, 5_000,
+			`json_build_object('n', n, 'ms', case when n % 25 = 7 then 500 else 1 end)`, 20960*time.Microsecond),
 		// The long ones end before the rest: the tail is no part of the question.
 		sleeping("mix500", "20,000 jobs of 5 ms, but 1 % of them of 500 ms", []string{"gworker", "node-batch", "rust-batch", "river"}, nil, 20_000,
 			`json_build_object('n', n, 'ms', case when n % 100 = 7 then 500 else 5 end)`, 9950*time.Microsecond),

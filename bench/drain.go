@@ -57,7 +57,7 @@ func drainScenarios() []scenario {
 func drain(ctx context.Context, r *run, processes int) error {
 	jobs := int64(r.filling.jobs)
 	r.measure()
-	workers := make([]*process, processes)
+	workers := make([]*process, r.bench.processes(processes))
 	for i := range workers { // all at once; none waits for another to be ready
 		var err error
 		if workers[i], err = r.bench.spawn(ctx, r.peer, r.order("work"), nil); err != nil {
@@ -227,7 +227,16 @@ func (r *run) cutOff(whole bool) int64 {
 	if whole {
 		return 0
 	}
-	return int64(r.peer.slots * len(r.processes))
+	return int64(r.slots())
+}
+
+// slots is how many jobs all processes can run at once.
+func (r *run) slots() int {
+	own := r.peer.slots
+	if own == slots {
+		own = r.bench.slots(slots)
+	}
+	return own * len(r.processes)
 }
 
 // drained adds how busy the slots were, for jobs that take time.
@@ -235,5 +244,5 @@ func (r *run) drained(total reply, took time.Duration) {
 	if r.peer.raw {
 		return
 	}
-	r.figures[busyShare.name] = float64(total.Busy) / float64(took) / float64(r.peer.slots)
+	r.figures[busyShare.name] = float64(total.Busy) / float64(took) / float64(r.slots())
 }

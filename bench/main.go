@@ -12,10 +12,11 @@
 //	protocol.go  how a side's process is told what to do, and what it answers
 //	tally.go     what its handlers count
 //	process.go   that process, seen from here
+//	roundtrip.go the network between it and the server
 //	usage.go     CPU and memory, from /proc
 //	bench.go     rounds and runs
 //	scenario.go  what can be measured; drain.go, busy.go, adding.go, steady.go,
-//	             latency.go and cost.go measure it
+//	             latency.go, trickle.go and cost.go measure it
 //	report.go    medians, ratios, tables; targets.go, plot.go
 package main
 
@@ -93,6 +94,9 @@ func parse(args []string) (o options, err error) {
 	fs.DurationVar(&o.limit, "limit", 6*time.Second, "when a drain is stopped; what was done by then counts")
 	fs.BoolVar(&o.quick, "quick", false, "measure only what the targets need")
 	fs.BoolVar(&o.build, "build", false, "measure nothing: only install and build what the sides need, into the user's cache folder")
+	fs.DurationVar(&o.roundTrip, "rtt", 0, "the round trip between the sides and the server: a proxy keeps all bytes back for half of it; 0: none")
+	fs.IntVar(&o.processes, "processes", 0, "`processes` of each side in the drains, the busy scenarios and the trickles; 0: as the scenario says")
+	fs.IntVar(&o.slots, "slots", 0, "slots of each process; 0: as the scenario says. River keeps its own")
 	fs.IntVar(&o.rawBatch, "raw-batch", 0, "jobs a statement of the raw limits; 0: as many as gworker takes at most, held and locked")
 	fs.IntVar(&o.rawConnections, "raw-connections", 2, "connections of the raw limits")
 	fs.StringVar(&o.json, "json", "", "write the report to this `file`")
@@ -138,6 +142,8 @@ func (o options) check(rest []string) error {
 		return errors.New("-jobs must be more than 0")
 	case o.duration < time.Second || o.limit < time.Second:
 		return errors.New("-duration and -limit must be at least 1s")
+	case o.roundTrip < 0 || o.processes < 0 || o.slots < 0:
+		return errors.New("-rtt, -processes and -slots cannot be negative")
 	case o.rawBatch < 0 || o.rawConnections < 1:
 		return errors.New("-raw-batch must be at least 0, -raw-connections at least 1")
 	}
@@ -196,6 +202,7 @@ func measure(ctx context.Context, o options) (failed bool, err error) {
 	defer os.RemoveAll(scratch)
 	r := &report{Date: time.Now(), Machine: lookAtMachine(), Versions: make(map[string]string), Skipped: make(map[string]string),
 		Options: map[string]any{"rounds": o.rounds, "jobs": o.jobs, "duration": o.duration.String(), "limit": o.limit.String(),
+			"roundTrip": o.roundTrip.String(), "processes": o.processes, "slots": o.slots,
 			"quick": o.quick, "rawBatch": o.rawBatch, "rawConnections": o.rawConnections}}
 	b := &bench{options: o, scratch: scratch, peers: make(map[string]*peer), rates: make(map[string][]float64), now: tell, database: "bench_run"}
 	for _, p := range o.chosenPeers() {
@@ -214,6 +221,12 @@ func measure(ctx context.Context, o options) (failed bool, err error) {
 	}
 	defer func() { err = errors.Join(err, b.server.close(context.WithoutCancel(ctx))) }()
 	r.Server, r.Settings = b.server.version, b.server.shown
+	if o.roundTrip > 0 {
+		if b.distance, err = newDistance(b.server.pg.AdminURL(), o.roundTrip); err != nil {
+			return false, err
+		}
+		defer b.distance.close()
+	}
 	r.heading(os.Stdout)
 	seconds := 0.0
 	for _, p := range plans {

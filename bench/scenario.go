@@ -31,6 +31,7 @@ var (
 	worst         = metric{name: "max", unit: "max ms", format: "%.1f", less: true}
 	afterCommit50 = metric{name: "start_p50", unit: "commit to start p50 ms", format: "%.2f", less: true}
 	afterCommit99 = metric{name: "start_p99", unit: "commit to start p99 ms", format: "%.2f", less: true}
+	transactions  = metric{name: "transactions", unit: "transactions/job", format: "%.2f", less: true}
 	roundTrips    = metric{name: "roundtrips", unit: "notify + claim ms", format: "%.2f", less: true}
 	offered       = metric{name: "offered", unit: "jobs/s wanted", format: "%.0f"}
 	fed           = metric{name: "fed", unit: "jobs/s added", format: "%.0f"}
@@ -83,7 +84,7 @@ func with(names []string, more ...string) []string {
 // scenarios are all of them, in the order in which they run: the plain drain
 // comes first, since others take their rates from it.
 func scenarios() []scenario {
-	return concat(drainScenarios(), busyScenarios(), addingScenarios(), steadyScenarios(), latencyScenarios(), costScenarios())
+	return concat(drainScenarios(), busyScenarios(), addingScenarios(), steadyScenarios(), latencyScenarios(), trickleScenarios(), costScenarios())
 }
 
 func concat(lists ...[]scenario) (all []scenario) {

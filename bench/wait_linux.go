@@ -49,3 +49,5 @@ func (a *alarm) wait(ctx context.Context, d time.Duration) error {
 	}
 	return context.Cause(ctx)
 }
+
+func (a *alarm) close() error { return a.file.Close() }

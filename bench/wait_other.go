@@ -21,3 +21,5 @@ func (*alarm) wait(ctx context.Context, d time.Duration) error {
 		return context.Cause(ctx)
 	}
 }
+
+func (*alarm) close() error { return nil }
