@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // The test program is a side, too.
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 func tiny() options {
 	return options{
 		rounds: 1, jobs: 0.01, duration: 3 * time.Second, limit: 20 * time.Second, rawBatch: 100, rawConnections: 2,
-		scenarios: []string{"drain", "failing", "add-100"}, peers: []string{"gworker", "raw-locked", "raw-held", "raw-select", "sql"},
+		scenarios: []string{"drain", "failing", "add-100", "trickle"}, peers: []string{"gworker", "raw-locked", "raw-held", "raw-select", "sql"},
 	}
 }
 
@@ -49,7 +51,7 @@ func TestTinyRound(t *testing.T) {
 	}
 	for _, want := range []struct{ scenario, peer, figure string }{
 		{"drain", "gworker", "rate"}, {"drain", "raw-locked", "rate"}, {"drain", "raw-held", "rate"},
-		{"failing", "gworker", "rate"}, {"add-100", "gworker", "added"}, {"add-100", "sql", "added"},
+		{"failing", "gworker", "rate"}, {"trickle", "gworker", "transactions"}, {"add-100", "gworker", "added"}, {"add-100", "sql", "added"},
 	} {
 		if v, _ := r.figure(want.scenario, want.peer, metric{name: want.figure}); v <= 0 {
 			t.Errorf("%s of %s has no %s", want.scenario, want.peer, want.figure)
@@ -59,6 +61,33 @@ func TestTinyRound(t *testing.T) {
 		if text, err := os.ReadFile(path); err != nil || !bytes.Contains(text, []byte("raw-held")) {
 			t.Errorf("%s names no raw-held (%v)", filepath.Base(path), err)
 		}
+	}
+}
+
+// TestDistance: what a side does behind the proxy takes at least its round trips.
+func TestDistance(t *testing.T) {
+	b := benchWithServer(t)
+	const roundTrip = 40 * time.Millisecond
+	d, err := newDistance(b.server.pg.AdminURL(), roundTrip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.close)
+	conn, err := pgx.Connect(t.Context(), d.database("template1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		begun := time.Now()
+		if _, err := conn.Exec(t.Context(), "select 1"); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begun); took < roundTrip {
+			t.Errorf("a statement took %s, less than the round trip of %s", took, roundTrip)
+		}
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

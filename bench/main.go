@@ -90,7 +90,7 @@ func parse(args []string) (o options, err error) {
 	fs.IntVar(&o.rounds, "rounds", 3, "how often each side is measured, in alternation")
 	fs.Float64Var(&o.jobs, "jobs", 1, "scales the numbers of jobs")
 	fs.DurationVar(&o.duration, "duration", time.Minute, "how long the steady state with an old snapshot is measured; "+
-		"the other steady states are for a fifth of it a round, idleness for a quarter, adding for a twentieth")
+		"the other steady states are for a fifth of it a round, idleness for a quarter, trickles for a sixth, adding for a twentieth")
 	fs.DurationVar(&o.limit, "limit", 6*time.Second, "when a drain is stopped; what was done by then counts")
 	fs.BoolVar(&o.quick, "quick", false, "measure only what the targets need")
 	fs.BoolVar(&o.build, "build", false, "measure nothing: only install and build what the sides need, into the user's cache folder")

@@ -12,9 +12,9 @@ import (
 // little. So the figures are what a job costs by itself: each is a commit, a notification
 // to every process, and a claim of one.
 
-// settling is how long workers are left alone first: until all have written a heartbeat,
-// and know of each other.
-const settling = 12 * time.Second
+// settlingTime is how long workers are left alone first, usually 12 s: until all have written
+// a heartbeat, and know of each other.
+func (b *bench) settlingTime() time.Duration { return b.options.duration / 5 }
 
 // counting is how long the server may keep back what a session has counted, while that
 // polls.
@@ -27,7 +27,7 @@ func trickleScenarios() []scenario {
 		return scenario{
 			name: name, what: what, peers: []string{"gworker", "gworker-locked", "node", "river"}, filling: empty,
 			metrics: append([]metric{transactions, afterCommit50, afterCommit99, worst}, usageMetrics...),
-			seconds: fixed(func(b *bench) time.Duration { return settling + b.trickleTime() + counting }),
+			seconds: fixed(func(b *bench) time.Duration { return b.settlingTime() + b.trickleTime() + counting }),
 			run: func(ctx context.Context, r *run) error {
 				return trickleOf(ctx, r, r.bench.processes(processes), r.bench.slots(slots), perSecond)
 			},
@@ -56,7 +56,7 @@ func trickleOf(ctx context.Context, r *run, processes, slots int, perSecond floa
 			return err
 		}
 	}
-	if err := sleep(ctx, workers[0], settling); err != nil {
+	if err := sleep(ctx, workers[0], r.bench.settlingTime()); err != nil {
 		return err
 	}
 	before, err := r.transactions(ctx)
