@@ -35,6 +35,7 @@ type claim struct {
 	scanned   time.Duration // the scan before
 	answered  bool          // what it took is known, if anything
 	more      bool          // further jobs may be runnable now
+	unlocked  bool          // it met jobs whose locks the database refuses, and left them; the next looks for them
 	searched  bool          // jobs were found whose locks the database refuses
 	selects   bool          // it went by more than the order of jobs
 	lockAt    *time.Time    // the time that its locks name, where it is not the database's

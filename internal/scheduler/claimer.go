@@ -136,7 +136,7 @@ func (c *claimer) learn(cl *claim) error {
 		return nil
 	case cl.walked:
 		c.scan.claimed(cl.from, cl.limit, cl.jobs, cl.found, cl.took)
-		cl.more = cl.from.more(cl.limit, len(cl.jobs), cl.found)
+		cl.more = cl.unlocked || cl.from.more(cl.limit, len(cl.jobs), cl.found)
 	}
 	c.plentiful = cl.more && len(cl.jobs) > 0
 	return nil

@@ -82,7 +82,7 @@ func (c *claimer) walk(ctx context.Context, cl *claim) {
 		cl.err = err
 		return
 	}
-	if rows.unlocked {
+	if cl.unlocked = rows.unlocked; cl.unlocked {
 		c.refused.unlocked()
 		if len(rows.jobs) == 0 {
 			c.search(ctx, cl, nil)

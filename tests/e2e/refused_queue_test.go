@@ -93,7 +93,7 @@ func TestQueuesOfRefusedLocksAreFreed(t *testing.T) {
 			}
 			release := make(chan struct{})
 			w := start(t, gworker.Config{
-				Pool: pool, HoldTime: &c.hold, Concurrency: 2, PollInterval: time.Hour,
+				Pool: pool, HoldTime: &c.hold, Concurrency: 2, PollInterval: time.Hour, NoListen: true, // nothing wakes it
 				Tasks: []gworker.Task{gworker.NewRawTask("x", func(context.Context, *gworker.RawJob) error {
 					<-release
 					return nil
