@@ -1,6 +1,7 @@
 package gworker
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"slices"
@@ -210,4 +211,24 @@ func (c Config) neverHeld() map[string]bool {
 func (c Config) lockedFirst(j *job.Claimed) bool {
 	return recovery.Recovered(j.LastError) ||
 		slices.ContainsFunc(j.Flags, func(f string) bool { return slices.Contains(c.Recovery.ResilientFlags, f) })
+}
+
+// looksFor is the same text for workers that look for the same jobs, so that they can share
+// the looking (package fleet), or "" for one that always looks itself: nobody knows of it
+// (Recovery.Disabled), it hears of no job (NoListen), or what it looks for is more than a
+// text can tell.
+func (c Config) looksFor() string {
+	if c.Recovery.Disabled || c.NoListen || c.LocalQueue.Size > 0 || c.ForbiddenFlagsFunc != nil || c.Now != nil {
+		return ""
+	}
+	var lists [3][]string
+	for _, task := range c.Tasks {
+		lists[0] = append(lists[0], task.identifier)
+	}
+	lists[1], lists[2] = slices.Clone(c.ForbiddenFlags), slices.Clone(c.AcceptedFlags)
+	for _, list := range lists {
+		slices.Sort(list)
+	}
+	const rules = "1" // of who looks when: workers that go by others share nothing
+	return fmt.Sprintf("%s:%x", rules, sha256.Sum256(fmt.Appendf(nil, "%q", lists)))[:34]
 }

@@ -201,17 +201,22 @@ func (w *Worker) newHeartbeat() *recovery.Heartbeat {
 		return nil
 	}
 	host, _ := os.Hostname() // "" if it is not known
-	return &recovery.Heartbeat{
+	h := &recovery.Heartbeat{
 		WorkerID: w.id,
 		Metadata: recovery.Metadata{
 			Runtime: "gworker", Version: version(), Host: host, PID: os.Getpid(), Started: time.Now().UTC(),
 			Tasks: w.taskNames(), Concurrency: w.config.Concurrency, StaleAfterSeconds: c.StaleAfter.Seconds(),
+			LooksFor: w.config.looksFor(),
 		},
 		Interval:   c.HeartbeatInterval,
 		Connect:    w.heartbeatConnect,
 		Statements: w.client.unchecked.Within(heartbeatTimeout(c.HeartbeatInterval)), Events: w.events,
 		Trouble: w.trouble,
 	}
+	if w.fleet != nil {
+		h.Alike = w.fleet.Alike
+	}
+	return h
 }
 
 // heartbeatTimeout bounds a heartbeat. It is a small write that waits for no lock: if it has

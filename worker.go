@@ -19,6 +19,7 @@ import (
 	"github.com/gworker/gworker/internal/cron"
 	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/eventstream"
+	"github.com/gworker/gworker/internal/fleet"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
@@ -56,6 +57,7 @@ type Worker struct {
 	client    *Client
 	events    *eventstream.Stream
 	scheduler *scheduler.Scheduler
+	fleet     *fleet.Fleet // nil: it shares the looking for jobs with no other
 	completer sqltask.Completer
 	lockWatch *recovery.LockWatch // once it is started
 	cronItems *cron.Set
@@ -114,11 +116,14 @@ func newWorker(config Config) (*Worker, error) {
 		observers = append(observers, eventstream.Observer(o))
 	}
 	w.events = newStream(config.Logger, observers)
+	if config.looksFor() != "" {
+		w.fleet = &fleet.Fleet{Self: w.id}
+	}
 	w.scheduler = scheduler.New(config.claims(scheduler.Config{
 		Database: w.client.unchecked.Bind(w.pool, w.trouble), WorkerID: w.id, Handlers: w.handlers(),
 		Concurrency: config.Concurrency, PollInterval: config.PollInterval,
 		StatementTimeout: config.StatementTimeout, AbortTimeout: config.abortTimeout(), GiveUpAfter: config.giveUpAfter(),
-		ReturnDelay: config.ShutdownReturnDelay, Policies: config.policies(), Events: w.events,
+		ReturnDelay: config.ShutdownReturnDelay, Policies: config.policies(), Events: w.events, Fleet: w.fleet,
 		Hold: scheduler.Hold{
 			Connect:    w.holdConnect,
 			Statements: w.client.unchecked, Trouble: w.trouble,

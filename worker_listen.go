@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/gworker/gworker/event"
@@ -107,6 +108,7 @@ func (w *Worker) listenerState(s listener.State) {
 // hear acts on a batch of notifications. After a gap any notification may have been missed.
 func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.Ledger, stop context.CancelCauseFunc) {
 	added, migrated, cancelled := 0, batch.Gap, false
+	turn := time.Duration(math.MaxInt64) // when it is this worker's to look
 	frequent := w.events.WantsFrequent()
 	for _, n := range batch.Notifications {
 		if frequent {
@@ -114,15 +116,21 @@ func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.
 		}
 		switch n.Channel {
 		case channelInsert:
-			added += min(max(0, listener.InsertCount(n.Payload)), maxAnnounced)
+			if jobs := min(max(0, listener.InsertCount(n.Payload)), maxAnnounced); jobs > 0 {
+				added += jobs
+				turn = min(turn, w.fleet.Turn(n.Payload, jobs))
+			}
 		case channelMigrate:
 			migrated = true
 		case cancel.Channel:
 			cancelled = cancelled || cancel.Concerns(n.Payload, w.id)
 		}
 	}
-	if added > 0 || batch.Gap {
+	switch {
+	case batch.Gap || added > 0 && turn == 0:
 		w.scheduler.Announce(added)
+	case added > 0:
+		w.scheduler.LookWithin(turn)
 	}
 	if cancelled || batch.Gap {
 		w.lockWatch.LookForCancelled(cancelled)

@@ -9,6 +9,7 @@
 -- the row is gone, that another session has locked it (this statement must not wait for
 -- that), or that a trigger has kept it as it was. "sweep" asks whether a sweep might find a
 -- dead worker ("suspects"), and "reset" whether a lock is older than 4 hours ("outdated").
+-- With "beat" it also lists the workers that are "alike", see Heartbeat.
 with before as (
   select w.id, w.last_heartbeat_at
   from graphile_worker._private_workers w
@@ -60,6 +61,11 @@ select
   ))::boolean as suspects,
   (@reset::boolean and exists (
     select from locks l where l.locked_at < pg_catalog.now() - interval '4 hours'
-  ))::boolean as outdated
+  ))::boolean as outdated,
+  array(
+    select w.id from graphile_worker._private_workers w
+    where @beat::boolean and w.metadata ->> 'looks_for' = @looks_for::text
+      and w.last_heartbeat_at >= pg_catalog.now() - pg_catalog.make_interval(secs => @heard_within::float8)
+  )::text[] as alike
 from (select true) always
 left join beaten b on b.written;

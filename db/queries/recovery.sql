@@ -7,7 +7,8 @@ select graphile_worker.worker_heartbeat(@worker_id::text, cast(@metadata::text a
 -- name: Heartbeat :many
 -- No row means that the worker was declared dead, or that a trigger refuses the heartbeat.
 -- Otherwise the row says how long ago the previous heartbeat was, and whether this one is
--- written: a trigger may have kept the row as it was.
+-- written: a trigger may have kept the row as it was. "alike" are the workers that look for
+-- the same jobs, and have been heard of lately. Anything may stand in the metadata of others.
 with before as (
   select w.id, w.last_heartbeat_at from graphile_worker._private_workers w where w.id = @worker_id::text for update
 )
@@ -15,7 +16,12 @@ update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now
 from before b
 where w.id = b.id
 returning (extract(epoch from pg_catalog.now()) - extract(epoch from b.last_heartbeat_at))::float8 as silent_for,
-  (w.last_heartbeat_at <> b.last_heartbeat_at)::boolean as written;
+  (w.last_heartbeat_at <> b.last_heartbeat_at)::boolean as written,
+  array(
+    select o.id from graphile_worker._private_workers o
+    where o.metadata ->> 'looks_for' = @looks_for::text
+      and o.last_heartbeat_at >= pg_catalog.now() - pg_catalog.make_interval(secs => @heard_within::float8)
+  )::text[] as alike;
 
 -- name: IsRegistered :one
 select exists (select from graphile_worker._private_workers w where w.id = @worker_id::text)::boolean as registered;

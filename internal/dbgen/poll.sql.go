@@ -14,7 +14,7 @@ const Poll = `-- name: Poll :one
 with before as (
   select w.id, w.last_heartbeat_at
   from graphile_worker._private_workers w
-  where $5::boolean and w.id = $6::text
+  where $5::boolean and w.id = $8::text
   for update skip locked
 ), beaten as (
   update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now()
@@ -62,18 +62,25 @@ select
   ))::boolean as suspects,
   ($4::boolean and exists (
     select from locks l where l.locked_at < pg_catalog.now() - interval '4 hours'
-  ))::boolean as outdated
+  ))::boolean as outdated,
+  array(
+    select w.id from graphile_worker._private_workers w
+    where $5::boolean and w.metadata ->> 'looks_for' = $6::text
+      and w.last_heartbeat_at >= pg_catalog.now() - pg_catalog.make_interval(secs => $7::float8)
+  )::text[] as alike
 from (select true) always
 left join beaten b on b.written
 `
 
 type PollParams struct {
-	Tasks     []string
-	Sweep     bool
-	Threshold float64
-	Reset     bool
-	Beat      bool
-	WorkerID  string
+	Tasks       []string
+	Sweep       bool
+	Threshold   float64
+	Reset       bool
+	Beat        bool
+	LooksFor    string
+	HeardWithin float64
+	WorkerID    string
 }
 
 type PollRow struct {
@@ -81,6 +88,7 @@ type PollRow struct {
 	SilentFor *float64
 	Suspects  bool
 	Outdated  bool
+	Alike     []string
 }
 
 // Polling: everything that an idle worker asks for, in one statement.
@@ -92,6 +100,7 @@ type PollRow struct {
 // the row is gone, that another session has locked it (this statement must not wait for
 // that), or that a trigger has kept it as it was. "sweep" asks whether a sweep might find a
 // dead worker ("suspects"), and "reset" whether a lock is older than 4 hours ("outdated").
+// With "beat" it also lists the workers that are "alike", see Heartbeat.
 func (q *Queries) Poll(ctx context.Context, arg PollParams) (PollRow, error) {
 	row := q.db.QueryRow(ctx, Poll,
 		arg.Tasks,
@@ -99,6 +108,8 @@ func (q *Queries) Poll(ctx context.Context, arg PollParams) (PollRow, error) {
 		arg.Threshold,
 		arg.Reset,
 		arg.Beat,
+		arg.LooksFor,
+		arg.HeardWithin,
 		arg.WorkerID,
 	)
 	var i PollRow
@@ -107,6 +118,7 @@ func (q *Queries) Poll(ctx context.Context, arg PollParams) (PollRow, error) {
 		&i.SilentFor,
 		&i.Suspects,
 		&i.Outdated,
+		&i.Alike,
 	)
 	return i, err
 }

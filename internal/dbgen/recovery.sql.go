@@ -125,25 +125,38 @@ func (q *Queries) ForgetWorkers(ctx context.Context, ids []string) ([]string, er
 
 const Heartbeat = `-- name: Heartbeat :many
 with before as (
-  select w.id, w.last_heartbeat_at from graphile_worker._private_workers w where w.id = $1::text for update
+  select w.id, w.last_heartbeat_at from graphile_worker._private_workers w where w.id = $3::text for update
 )
 update graphile_worker._private_workers w set last_heartbeat_at = pg_catalog.now()
 from before b
 where w.id = b.id
 returning (extract(epoch from pg_catalog.now()) - extract(epoch from b.last_heartbeat_at))::float8 as silent_for,
-  (w.last_heartbeat_at <> b.last_heartbeat_at)::boolean as written
+  (w.last_heartbeat_at <> b.last_heartbeat_at)::boolean as written,
+  array(
+    select o.id from graphile_worker._private_workers o
+    where o.metadata ->> 'looks_for' = $1::text
+      and o.last_heartbeat_at >= pg_catalog.now() - pg_catalog.make_interval(secs => $2::float8)
+  )::text[] as alike
 `
+
+type HeartbeatParams struct {
+	LooksFor    string
+	HeardWithin float64
+	WorkerID    string
+}
 
 type HeartbeatRow struct {
 	SilentFor float64
 	Written   bool
+	Alike     []string
 }
 
 // No row means that the worker was declared dead, or that a trigger refuses the heartbeat.
 // Otherwise the row says how long ago the previous heartbeat was, and whether this one is
-// written: a trigger may have kept the row as it was.
-func (q *Queries) Heartbeat(ctx context.Context, workerID string) ([]HeartbeatRow, error) {
-	rows, err := q.db.Query(ctx, Heartbeat, workerID)
+// written: a trigger may have kept the row as it was. "alike" are the workers that look for
+// the same jobs, and have been heard of lately. Anything may stand in the metadata of others.
+func (q *Queries) Heartbeat(ctx context.Context, arg HeartbeatParams) ([]HeartbeatRow, error) {
+	rows, err := q.db.Query(ctx, Heartbeat, arg.LooksFor, arg.HeardWithin, arg.WorkerID)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +164,7 @@ func (q *Queries) Heartbeat(ctx context.Context, workerID string) ([]HeartbeatRo
 	var items []HeartbeatRow
 	for rows.Next() {
 		var i HeartbeatRow
-		if err := rows.Scan(&i.SilentFor, &i.Written); err != nil {
+		if err := rows.Scan(&i.SilentFor, &i.Written, &i.Alike); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -26,6 +26,8 @@ type Metadata struct {
 	// StaleAfterSeconds is the worker's own StaleAfter: a sweeper waits at least as
 	// long before it presumes the worker dead.
 	StaleAfterSeconds float64 `json:"stale_after_seconds"`
+	// LooksFor is the same in workers that look for the same jobs, and share the looking.
+	LooksFor string `json:"looks_for,omitempty"`
 }
 
 // deadWorker is a lock holder that is presumed dead.

@@ -43,6 +43,9 @@ type Heartbeat struct {
 	// Paused, if not nil, is called when a heartbeat was late by more than its
 	// interval: then those of other workers may be late, too.
 	Paused func()
+	// Alike, if not nil, is told with each heartbeat which workers look for the same jobs
+	// (Metadata.LooksFor), this one included, and for how long it may go by that.
+	Alike func(workers []string, lasts time.Duration)
 	// Trouble, if not nil, is called with errors that cast doubt on all connections to
 	// the server: it no longer accepts writes, because another server is or will be the
 	// primary; or it does not answer.
@@ -86,22 +89,29 @@ func (h *Heartbeat) dueWithin(wait time.Duration) bool { return h.next.within(wa
 
 // carried notes a heartbeat that a poll has written, and how long after the previous one;
 // nil means that the poll could not write it.
-func (h *Heartbeat) carried(silentFor *float64) {
+func (h *Heartbeat) carried(silentFor *float64, alike []string) {
 	if silentFor == nil {
 		h.next.set(0)
 		return
 	}
-	h.heard(*silentFor)
+	h.heard(*silentFor, alike)
 	h.next.set(h.Interval)
 }
 
-// heard notes a heartbeat that was written.
-func (h *Heartbeat) heard(silentFor float64) {
+// heard notes a heartbeat that was written, and the workers that are alike.
+func (h *Heartbeat) heard(silentFor float64, alike []string) {
 	if h.Paused != nil && elapsed.Seconds(silentFor) > 2*h.Interval {
 		h.Paused()
 	}
 	h.wrote()
+	if h.Alike != nil {
+		h.Alike(alike, h.heardWithin())
+	}
 }
+
+// heardWithin is the silence after which a worker is no longer counted on. It is not dead
+// yet: that takes longer.
+func (h *Heartbeat) heardWithin() time.Duration { return 5 * h.Interval / 2 }
 
 // Register registers the worker. Call it before the first claim.
 func (h *Heartbeat) Register(ctx context.Context) error {
@@ -171,7 +181,9 @@ func (h *Heartbeat) Run(ctx context.Context) {
 func (h *Heartbeat) beat(ctx context.Context) error {
 	var silence []dbgen.HeartbeatRow
 	err := h.tell(ctx, func(q *dbgen.Queries) (err error) {
-		if silence, err = q.Heartbeat(ctx, h.WorkerID); err != nil || len(silence) > 0 {
+		if silence, err = q.Heartbeat(ctx, dbgen.HeartbeatParams{
+			WorkerID: h.WorkerID, LooksFor: h.Metadata.LooksFor, HeardWithin: h.heardWithin().Seconds(),
+		}); err != nil || len(silence) > 0 {
 			return err
 		}
 		registered, err := q.IsRegistered(ctx, h.WorkerID)
@@ -186,7 +198,7 @@ func (h *Heartbeat) beat(ctx context.Context) error {
 	case len(silence) > 0 && !silence[0].Written:
 		return fmt.Errorf("writing the heartbeat: %w", errUnwritten)
 	case len(silence) > 0:
-		h.heard(silence[0].SilentFor)
+		h.heard(silence[0].SilentFor, silence[0].Alike)
 		return nil
 	}
 	if h.Paused != nil {

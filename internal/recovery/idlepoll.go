@@ -30,6 +30,7 @@ func (p *IdlePoll) Poll(ctx context.Context) (runnable bool, err error) {
 	ask := dbgen.PollParams{
 		WorkerID: p.WorkerID, Tasks: p.Tasks, Threshold: p.Sweeper.Options.StaleAfter.Seconds(),
 		Beat: p.Heartbeat.dueWithin(p.Interval), Sweep: p.Sweeper.sweepWithin(p.Interval), Reset: p.Sweeper.resetWithin(p.Interval),
+		LooksFor: p.Heartbeat.Metadata.LooksFor, HeardWithin: p.Heartbeat.heardWithin().Seconds(),
 	}
 	answer, err := p.Queries.Poll(ctx, ask)
 	if ask.Beat && refusal(err) {
@@ -41,7 +42,7 @@ func (p *IdlePoll) Poll(ctx context.Context) (runnable bool, err error) {
 		return false, fmt.Errorf("asking whether there are jobs: %w", err)
 	}
 	if ask.Beat {
-		p.Heartbeat.carried(answer.SilentFor)
+		p.Heartbeat.carried(answer.SilentFor, answer.Alike)
 	}
 	if ask.Sweep {
 		p.Sweeper.suspects(answer.Suspects)

@@ -59,7 +59,10 @@ func (l *loop) claimAnswered(ctx context.Context, c *claim) {
 		return
 	}
 	l.holds.claimWorked()
-	l.claims.planRecheck(c, l.holds.othersFor())
+	if c.inTurn {
+		l.config.Fleet.Found(waited(c.jobs))
+	}
+	l.claims.planRecheck(c, l.othersFor())
 	l.claims.tell(c.count(), c.asked, c.took)
 	if !c.held {
 		l.local.fetched(c.count(), c.asked)

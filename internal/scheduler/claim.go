@@ -20,6 +20,7 @@ type claim struct {
 	recovers  bool         // it first looks for the jobs of a claim whose answer was lost
 	quiet     bool         // when it was planned, the worker had nothing to do
 	wakes     int          // how often the loop had been woken by then
+	inTurn    bool         // it was this worker's turn, see LookWithin
 	began     time.Time
 	late      bool // so held claims wait for it no longer
 

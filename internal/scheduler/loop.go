@@ -28,6 +28,7 @@ type loop struct {
 	// nothing if it finds nothing is one statement. A look that comes because claims
 	// do not see everything is no poll: it may well find jobs, which are to be held.
 	polled   bool
+	inTurn   bool // the next claim comes since it is this worker's turn, see LookWithin
 	pollAt   time.Time
 	asking   bool // a poll is under way
 	checking bool // the locks of waiting jobs are looked at
@@ -79,7 +80,7 @@ func (l *loop) wait(ctx context.Context) {
 func (l *loop) setTimer() {
 	next := l.pollAt
 	for _, at := range []time.Time{
-		l.pausing.until, l.claims.recheck.next, l.holds.nextEnd(), l.overdueAt, l.local.expiresAt, l.local.refetchAt,
+		l.pausing.until, l.claims.recheck.next, l.nextTurn(), l.holds.nextEnd(), l.overdueAt, l.local.expiresAt, l.local.refetchAt,
 	} {
 		next = earlier(next, at)
 	}
@@ -119,6 +120,11 @@ func (l *loop) expire(ctx context.Context, now time.Time) {
 	if due(l.claims.recheck.next, now) {
 		l.claims.recheck.next = time.Time{}
 		l.look()
+	}
+	if due(l.nextTurn(), now) {
+		l.turn.Store(nil)
+		l.look()
+		l.inTurn = true
 	}
 	if due(l.pollAt, now) {
 		l.poll(ctx, now)
@@ -170,8 +176,10 @@ func (l *loop) mayOverlap(ask int) bool {
 func (l *loop) newClaim(ask int, held bool) *claim {
 	c := &claim{
 		asked: ask, limit: ask, held: held, quiet: l.once && l.idle(), wakes: l.wakes, began: time.Now(),
-		selection: l.selection(), number: l.pool.claimBegins(),
+		selection: l.selection(), number: l.pool.claimBegins(), inTurn: l.inTurn,
 	}
+	l.inTurn = false
+	l.turn.Store(nil) // before it is sent
 	c.promised = c.selection
 	l.claims.begin(c)
 	return c

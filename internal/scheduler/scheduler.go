@@ -40,6 +40,7 @@
 //	scan.go            where claims begin if much lies before it that cannot run
 //	lookahead.go       how far they look for jobs of named queues
 //	poll.go            what an idle worker asks before it claims
+//	turn.go            when it looks where others look, too
 //	localqueue.go      the local queue, which claims ahead as far as it is told to
 //	waiting.go         jobs that go from there to a slot, or back
 //	limits.go          tasks that may have only so many jobs here at once
@@ -65,10 +66,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
+	"github.com/gworker/gworker/internal/fleet"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler/completer"
 	"github.com/gworker/gworker/internal/shutdown"
@@ -104,6 +107,9 @@ type Config struct {
 	// Now is the worker's own clock, by which statements compare times; nil
 	// means the database's.
 	Now func() time.Time
+	// Fleet is told what was found in a turn of this worker, see LookWithin; nil means
+	// that it shares the looking with no other.
+	Fleet *fleet.Fleet
 	// Flags say which jobs are left alone.
 	Flags Flags
 	// TaskLimits are how many jobs of a task may be here at once, for tasks that
@@ -140,6 +146,7 @@ type Scheduler struct {
 	completer *completer.Completer
 	wake      chan struct{}                       // there may be jobs
 	nudges    chan struct{}                       // there may be something else to do
+	turn      atomic.Pointer[time.Time]           // when to look, unless a claim begins before; nil for never
 	askFirst  func(context.Context) (bool, error) // nil: polls are claims
 
 	// These belong to the loop.
