@@ -146,6 +146,7 @@ func TestRefusedUnlockingInTransactions(t *testing.T) {
 				if left := testworker.Row(t, pool, poison.ID); left != "gone" {
 					t.Errorf("the job is left as %q", left)
 				}
+				testworker.WaitForN[event.OutcomesDelayed](t, w.Events, 2, nil) // it has tried again
 				exec(t, pool, `drop function if exists poison cascade; alter table graphile_worker._private_job_queues drop constraint if exists poison`)
 				waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == next.ID })
 				if err := w.Stop(); err != nil {
@@ -162,6 +163,9 @@ func TestRefusedUnlockingInTransactions(t *testing.T) {
 				}
 				if n := count[event.JobStarted](w.Events); n != len(jobs)+2 {
 					t.Errorf("%d runs, want %d", n, len(jobs)+2)
+				}
+				if n := count[event.JobCompleted](w.Events); n != len(jobs)+2 {
+					t.Errorf("%d completions are told of, want %d", n, len(jobs)+2)
 				}
 			})
 		}

@@ -32,7 +32,7 @@ func (o *Outcomes) settle(ctx context.Context, group []Result) (rest, completed,
 	var asked []Result
 	for i, e := range group {
 		switch {
-		case e.Job.Completion() == 0:
+		case e.Job.Completion() == 0 || e.reported: // of a reported one only the queue is left
 			if asked != nil || open != nil {
 				rest = append(rest, e)
 			}
