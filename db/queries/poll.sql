@@ -64,7 +64,7 @@ select
   ))::boolean as outdated,
   array(
     select w.id from graphile_worker._private_workers w
-    where @beat::boolean and w.metadata ->> 'looks_for' = @looks_for::text
+    where @beat::boolean and w.metadata ->> 'looks_for'::text = @looks_for::text
       and w.last_heartbeat_at >= pg_catalog.now() - pg_catalog.make_interval(secs => @heard_within::float8)
   )::text[] as alike
 from (select true) always

@@ -19,7 +19,7 @@ returning (extract(epoch from pg_catalog.now()) - extract(epoch from b.last_hear
   (w.last_heartbeat_at <> b.last_heartbeat_at)::boolean as written,
   array(
     select o.id from graphile_worker._private_workers o
-    where o.metadata ->> 'looks_for' = @looks_for::text
+    where o.metadata ->> 'looks_for'::text = @looks_for::text
       and o.last_heartbeat_at >= pg_catalog.now() - pg_catalog.make_interval(secs => @heard_within::float8)
   )::text[] as alike;
 

@@ -65,7 +65,7 @@ select
   ))::boolean as outdated,
   array(
     select w.id from graphile_worker._private_workers w
-    where $5::boolean and w.metadata ->> 'looks_for' = $6::text
+    where $5::boolean and w.metadata ->> 'looks_for'::text = $6::text
       and w.last_heartbeat_at >= pg_catalog.now() - pg_catalog.make_interval(secs => $7::float8)
   )::text[] as alike
 from (select true) always

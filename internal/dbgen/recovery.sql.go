@@ -134,7 +134,7 @@ returning (extract(epoch from pg_catalog.now()) - extract(epoch from b.last_hear
   (w.last_heartbeat_at <> b.last_heartbeat_at)::boolean as written,
   array(
     select o.id from graphile_worker._private_workers o
-    where o.metadata ->> 'looks_for' = $1::text
+    where o.metadata ->> 'looks_for'::text = $1::text
       and o.last_heartbeat_at >= pg_catalog.now() - pg_catalog.make_interval(secs => $2::float8)
   )::text[] as alike
 `
