@@ -106,6 +106,11 @@ func (u underWay) expire(now time.Time) (late bool) {
 	return late
 }
 
+// prompt reports whether there is a claim that has not taken long yet.
+func (u underWay) prompt(now time.Time) bool {
+	return slices.ContainsFunc(u, func(c *claim) bool { return now.Before(c.began.Add(claimIsLate)) })
+}
+
 // blocksHeld reports whether no held claim may begin, and until when; zero is until an
 // answer is here.
 func (u underWay) blocksHeld() (blocks bool, until time.Time) {

@@ -33,8 +33,8 @@ func (l *loop) asksFirst() bool {
 // poll looks for jobs that nobody has told of.
 func (l *loop) poll(ctx context.Context, now time.Time) {
 	l.pollAt = now.Add(l.config.PollInterval)
-	if l.asking {
-		return // the answer is under way
+	if l.asking || l.claims.underWay.prompt(now) {
+		return // the answer is under way, and plans the next poll
 	}
 	if l.more || !l.asksFirst() {
 		l.look()
