@@ -115,8 +115,8 @@ func (d *Template) Database(t testing.TB) string {
 }
 
 // Pool returns a pool on a new database, with client_encoding UTF8 as clients and
-// workers need it. It is closed when the test ends;
-// connections that the test has not given back by then are an error of the test.
+// workers need it. It is closed when the test ends; connections that the test has
+// not given back by then are an error of the test.
 func (d *Template) Pool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	pool, err := newPool(context.Background(), d.Database(t))

@@ -153,8 +153,8 @@ func (w *Worker) WaitRun(ctx context.Context, jobID int64) Result {
 // WaitJob waits until the job is over, completed or permanently failed, and
 // returns its last run. It passes over runs that failed and are tried again, and
 // those that put the job back: Returned, Snoozed. A job that was replaced or
-// removed by its key while it ran is over even so. The test fails if ctx ends before that, or, where ctx has no deadline, after
-// DefaultWait.
+// removed by its key while it ran is over even so. The test fails if ctx ends
+// before that, or, where ctx has no deadline, after DefaultWait.
 func (w *Worker) WaitJob(ctx context.Context, jobID int64) Result {
 	w.t.Helper()
 	return w.wait(ctx, jobID, "ended", Result.final)

@@ -41,7 +41,7 @@ func (l *loop) claimAnswered(ctx context.Context, c *claim) {
 		return
 	}
 	err := l.claims.learn(c)
-	l.durations.claimed(c.jobs, l.config.Hold.Time)
+	l.durations.claimed(c.jobs, l.config.Hold.longest())
 	if !c.held {
 		l.local.put(c.recovered) // of a claim that failed then, too
 		l.local.put(c.jobs)

@@ -232,7 +232,7 @@ func (cc *claimConn) endFailed(ctx context.Context, c command, e ending, err err
 
 func (cc *claimConn) queueClaim(batch *pgx.Batch, c *claim) {
 	h := cc.h
-	cc.sent, cc.prelocked = time.Now(), h.durations.slowTasks(h.config.Time)
+	cc.sent, cc.prelocked = time.Now(), h.durations.slowTasks(h.config.longest())
 	batch.Queue(beginHeld)
 	batch.Queue(h.text(dbgen.BeginHold), h.idleTimeout)
 	if c.selects = h.claims.selects(c.selection); c.selects {

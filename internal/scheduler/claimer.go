@@ -35,6 +35,8 @@ type claimer struct {
 	recheck   recheckBackoff
 	underWay  underWay
 	plentiful bool // the last claim took all that it asked for
+	// roundTrip and heldRoundTrip are how long locked and held claims take, on average.
+	roundTrip, heldRoundTrip time.Duration
 	// unknownUntil is when a claim whose answer was lost can no longer take
 	// effect; until then each claim first looks for what it may have taken.
 	unknownUntil time.Time
@@ -139,7 +141,20 @@ func (c *claimer) learn(cl *claim) error {
 		cl.more = cl.unlocked || cl.from.more(cl.limit, len(cl.jobs), cl.found)
 	}
 	c.plentiful = cl.more && len(cl.jobs) > 0
+	if cl.took > 0 {
+		c.averageRoundTrip(cl)
+	}
 	return nil
+}
+
+// averageRoundTrip notes how long a claim took. The first ones also connect, and prepare their
+// statements; no claim counts for more than the longest wait that may be planned.
+func (c *claimer) averageRoundTrip(cl *claim) {
+	mean := &c.roundTrip
+	if cl.held {
+		mean = &c.heldRoundTrip
+	}
+	*mean += (min(cl.took, aheadFor) - *mean) / averaging
 }
 
 // planRecheck plans the next claim after one that found jobs and could take none: no

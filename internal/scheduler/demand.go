@@ -5,13 +5,18 @@ import (
 )
 
 // Demand: how many jobs a claim takes. It takes what the free slots can start at once, and
-// more where jobs are known to be so short that the slots get to all of them soon:
-// otherwise claims could not keep up. A local queue has demands of its own
-// (localqueue.go).
+// more where otherwise claims could not keep up:
+//
+//   - where jobs are known to be so short that the slots get to all of them soon;
+//   - as many as the slots finish while claims go to the database and back. By Little's law
+//     so many have to wait here, for a slot that ends a job to find the next one.
+//
+// A local queue has demands of its own (localqueue.go).
 
 // An aim is how far a claim goes beyond the free slots. The zero aim is not at all.
 type aim struct {
 	within time.Duration // the slots get to what waits in that time
+	ahead  time.Duration // jobs may wait for as long as claims take, at most for that time
 	claim  int           // jobs in a claim
 	total  int           // jobs that run, wait, or are being claimed
 }
@@ -20,23 +25,33 @@ const (
 	mostPrefetched       = 500 // jobs in a locked claim
 	mostPrefetchedAtOnce = 2000
 	prefetchFor          = 25 * time.Millisecond
+	aheadFor             = prefetchPatience / 2 // few of them wait for as long as that
 
 	mostHeld = 2000 // jobs in a held claim
+
+	// roundTrips is for how many round trips of claims there shall be jobs: one that a claim
+	// needs, one for which it may have to wait for the claim before, and one for the spread of
+	// both.
+	roundTrips = 3
 )
 
-// lockedAim is nothing where jobs are held, as then those are locked that take longer, and
-// where jobs are chosen by more than their order.
+// lockedAim is nothing where jobs are chosen by more than their order. Where jobs are held,
+// those are locked that take longer.
 func lockedAim(c Config, holds *heldClaims) aim {
-	if holds != nil || c.LocalQueue.Size > 0 || c.TaskLimits != nil || c.Flags.any() {
+	a := aim{ahead: aheadFor, claim: mostPrefetched, total: mostPrefetchedAtOnce}
+	switch {
+	case c.LocalQueue.Size > 0 || c.TaskLimits != nil || c.Flags.any():
 		return aim{}
+	case holds == nil:
+		a.within = prefetchFor
 	}
-	return aim{within: prefetchFor, claim: mostPrefetched, total: mostPrefetchedAtOnce}
+	return a
 }
 
 // heldAim is as many jobs as the slots are expected to have worked off within half the
-// hold time.
+// hold time, or a little later where claims take long.
 func heldAim(c Config) aim {
-	return aim{within: c.Hold.Time / 2, claim: mostHeld, total: 2 * mostHeld}
+	return aim{within: c.Hold.Time / 2, ahead: c.Hold.Time * 5 / 8, claim: mostHeld, total: 2 * mostHeld}
 }
 
 // demand is how many jobs a locked claim takes now; 0 means that there shall be none.
@@ -47,28 +62,41 @@ func (l *loop) demand(more bool) int {
 	case !more || l.limits.none() && l.local.len() > 0: // a free slot is for what waits
 		return 0
 	}
-	return l.demandFor(l.lockedAim)
+	return l.demandFor(l.lockedAim, l.claims.roundTrip)
 }
 
-// demandFor is how many jobs a claim with that aim takes now. The loop is nudged when fewer
-// jobs are here than make another worthwhile.
-func (l *loop) demandFor(a aim) int {
+// demandFor is how many jobs a claim with that aim takes now, where claims take roundTrip. The
+// loop is nudged when fewer jobs are here than make another worthwhile.
+func (l *loop) demandFor(a aim, roundTrip time.Duration) int {
 	size := l.pool.size
 	capacity := size
 	if a.within > 0 {
 		capacity = min(l.durations.capacity(a.within, size), a.total)
 	}
-	l.pool.wantBelow(max(size, capacity*3/4))
-	here, unwritten := l.pool.running()+l.claims.underWay.asked(), l.completer.Pending()
+	waiting := l.durations.finished(min(roundTrips*roundTrip, a.ahead), size)
+	if waiting > 0 {
+		capacity = max(capacity, l.durations.fitting(min(size+waiting, a.total), size))
+	}
+	soon := max(size, capacity*3/4) // with fewer jobs than that a claim is due
+	if waiting < size {
+		soon = max(soon, min(size+waiting, capacity)) // these jobs take longer than claims do
+	}
+	l.pool.wantBelow(soon)
+	here := l.pool.running() + l.claims.underWay.asked()
 	free := max(0, size-here)
-	// What is done counts until that is written: claims must not run away from it.
+	// What is done counts until that is written, beyond what is always on its way: claims must
+	// not run away from it.
+	unwritten := l.completer.Pending()
+	if a.ahead > 0 {
+		unwritten -= min(unwritten, a.claim/2, l.durations.finished(2*roundTrip, size))
+	}
 	behind := a.claim > 0 && unwritten >= a.claim
 	here += unwritten
 	ask := max(free, min(capacity-here, a.claim))
 	switch _, missing := l.pool.missesFreed(); {
 	case missing:
 		return max(ask, size)
-	case here >= capacity*3/4 && (free == 0 || behind):
+	case here >= soon && (free == 0 || behind):
 		return 0 // soon a claim is worth more
 	}
 	return ask

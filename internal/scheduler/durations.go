@@ -12,7 +12,7 @@ import (
 // on the way of a job.
 type durations struct {
 	tasks map[string]*taskDuration
-	all   taskDuration
+	all   allDuration
 
 	// These belong to the loop, and are of the jobs that were claimed lately: which
 	// part is of slow tasks, and how many bytes a payload has.
@@ -26,8 +26,18 @@ type taskDuration struct {
 	waits waits
 }
 
-// averaging is the weight of an older value against the newest.
-const averaging = 8
+// allDuration is how long jobs of all tasks take. Where few of them take long, those have
+// most of the slots' time, so it is averaged over many.
+type allDuration struct {
+	mean atomic.Int64 // nanoseconds; 0: nothing is known
+	jobs atomic.Int64 // that it is of, overAll at most
+}
+
+// averaging and overAll are the weight of an older value against the newest.
+const (
+	averaging = 8
+	overAll   = 64
+)
 
 // payloadCapacity bounds the payloads of the jobs that a claim takes, and of those that wait
 // for a slot because it is expected to be free soon. One job may have more.
@@ -61,6 +71,15 @@ func (d *taskDuration) ran(took time.Duration) {
 		now = before + (now-before)/averaging
 	}
 	d.mean.Store(max(1, now))
+}
+
+func (d *allDuration) ran(took time.Duration) {
+	jobs := d.jobs.Load()
+	if jobs < overAll {
+		jobs = d.jobs.Add(1)
+	}
+	before := d.mean.Load()
+	d.mean.Store(max(1, before+(int64(took)-before)/jobs))
 }
 
 // atLeast raises the average: jobs that are not over yet take longer.
@@ -121,6 +140,20 @@ func (d *durations) capacity(within time.Duration, slots int) int {
 	if mean == 0 {
 		return slots
 	}
-	n := int(within * time.Duration(slots) / mean)
-	return min(n, max(slots, int(payloadCapacity/max(1, d.payload))))
+	return d.fitting(int(within*time.Duration(slots)/mean), slots)
+}
+
+// finished is how many jobs so many busy slots finish within that time, rounded; 0 if
+// nothing is known.
+func (d *durations) finished(within time.Duration, slots int) int {
+	mean := time.Duration(d.all.mean.Load())
+	if mean == 0 {
+		return 0
+	}
+	return int((within*time.Duration(slots) + mean/2) / mean)
+}
+
+// fitting is that many jobs, or as many as there is memory for; at least one a slot.
+func (d *durations) fitting(jobs, slots int) int {
+	return min(jobs, max(slots, int(payloadCapacity/max(1, d.payload))))
 }

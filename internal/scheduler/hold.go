@@ -35,6 +35,10 @@ type Hold struct {
 	Lock func(*job.Claimed) bool
 }
 
+// longest is how long jobs may be known to take that are held. Little is won by holding
+// longer ones, as many of them would be spilled, and a connection is taken by each claim.
+func (h Hold) longest() time.Duration { return h.Time / 2 }
+
 const (
 	// claimConns is how many held claims there can be at once: one whose jobs run,
 	// while another commits and claims.

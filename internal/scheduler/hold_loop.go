@@ -50,7 +50,7 @@ func (l *loop) endHeld(now time.Time, may, late bool) bool {
 		}
 		ask := 0
 		if may && h.wants(late) && l.pool.mayClaim() {
-			ask = l.demandFor(h.aim)
+			ask = l.demandFor(h.aim, l.claims.heldRoundTrip)
 		}
 		may = l.send(cc, cc.open, ask) && may
 	}
@@ -65,7 +65,7 @@ func (l *loop) beginHeld(late bool) (more bool) {
 		if !h.wants(late) || cc.busy || cc.open != nil || !cc.connected || !l.pool.mayClaim() {
 			continue
 		}
-		if ask := l.demandFor(h.aim); ask > 0 && !l.send(cc, nil, ask) {
+		if ask := l.demandFor(h.aim, l.claims.heldRoundTrip); ask > 0 && !l.send(cc, nil, ask) {
 			return false
 		}
 	}

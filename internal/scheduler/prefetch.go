@@ -16,7 +16,7 @@ import (
 const prefetchPatience = 100 * time.Millisecond
 
 // prefetches reports whether locked claims go beyond the free slots.
-func (s *Scheduler) prefetches() bool { return s.lockedAim.within > 0 }
+func (s *Scheduler) prefetches() bool { return s.lockedAim.ahead > 0 }
 
 // watch has the loop look before long whether jobs have waited for too long, if some wait.
 func (s *Scheduler) watch(waiting bool) {
