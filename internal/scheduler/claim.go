@@ -33,7 +33,6 @@ type claim struct {
 	found     found
 	walked    bool          // it walked the jobs in their order, beginning at from
 	took      time.Duration // its statement
-	scanned   time.Duration // the scan before
 	answered  bool          // what it took is known, if anything
 	more      bool          // further jobs may be runnable now
 	unlocked  bool          // it met jobs whose locks the database refuses, and left them; the next looks for them

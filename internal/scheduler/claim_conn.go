@@ -79,17 +79,20 @@ func (cc *claimConn) run(ctx, connecting context.Context) {
 		}
 		a.connected = cc.conn != nil && !cc.conn.IsClosed()
 		if c.claim != nil {
-			cc.answer(&a, time.Since(began))
+			cc.answer(&a, began)
 		}
 		cc.h.answers <- a
 	}
 }
 
 // answer completes the answer to a claim. The time that it took includes the end of the
-// claim before, which makes scans come a little more often than they need to.
-func (cc *claimConn) answer(a *answer, took time.Duration) {
+// claim before where both were one round trip, and not the scan before.
+func (cc *claimConn) answer(a *answer, began time.Time) {
 	c := a.claim
-	c.took, c.err = took-c.scanned, a.err
+	if cc.sent.After(began) {
+		began = cc.sent
+	}
+	c.took, c.err = time.Since(began), a.err
 	c.walked, c.answered = c.err == nil && !c.void && !c.selects, c.err == nil
 	if c.selects && c.more {
 		c.found.seen = 1 // there are further jobs, whatever kept them from being taken
@@ -105,9 +108,7 @@ func (cc *claimConn) claim(ctx context.Context, c *claim, a *answer) error {
 		return err
 	}
 	if c.scan != nil && cc.good(ctx) {
-		began := time.Now()
 		c.from = cc.scan(ctx, c.scan)
-		c.scanned = time.Since(began)
 		cc.sent = time.Now() // and well answered, or closed
 	}
 	ctx, cancel := cc.bounded(ctx)

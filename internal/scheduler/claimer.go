@@ -28,6 +28,7 @@ type claimer struct {
 	names     *taskNames
 	refused   *refusedJobs
 	answers   chan answer // to locked claims
+	way       distance
 
 	// These belong to the loop.
 
@@ -56,7 +57,7 @@ func newClaimer(c Config) *claimer {
 	}
 	slices.Sort(claims.tasks)
 	slices.Sort(claims.unlimited)
-	claims.scan = newScanPlanner(claims.queries, claims.tasks)
+	claims.scan = newScanPlanner(claims.queries, claims.tasks, &claims.way)
 	return claims
 }
 

@@ -22,7 +22,8 @@ import (
 // more urgent priority or an earlier time, one that is returned, a queue that
 // becomes free) is found by the next walk from the start, which comes as soon as
 // scanShare times has passed what the last one took. Where a full walk is
-// cheaper than scanWorth no cursor is used and every claim sees everything.
+// cheaper than scanWorth no cursor is used and every claim sees everything. The way to the
+// database and back does not count.
 // Order within a queue holds from the cursor on.
 const (
 	scanShare      = 9
@@ -66,6 +67,7 @@ type scanPlanner struct {
 	queries *dbgen.Queries
 	tasks   []string
 	now     func() time.Time
+	way     *distance // to the database
 
 	cursor cursor
 	// hint is the most urgent position of what was claimed since the last full
@@ -83,8 +85,8 @@ type scanPlanner struct {
 	fullTook, stepTook time.Duration
 }
 
-func newScanPlanner(queries *dbgen.Queries, tasks []string) *scanPlanner {
-	return &scanPlanner{queries: queries, tasks: tasks, now: time.Now, lookAhead: newLookAhead()}
+func newScanPlanner(queries *dbgen.Queries, tasks []string, way *distance) *scanPlanner {
+	return &scanPlanner{queries: queries, tasks: tasks, now: time.Now, way: way, lookAhead: newLookAhead()}
 }
 
 // begin returns where the next claim shall begin, after a scan if one is due.
@@ -165,7 +167,8 @@ func (s *scanPlanner) back(sent *scanPlanner) {
 // claimed tells what a claim took, and how long.
 func (s *scanPlanner) claimed(from cursor, asked int, jobs []*job.Claimed, f found, took time.Duration) {
 	s.lookAhead.claimed(from, asked, jobs, f, took, s.now())
-	expensive := took > scanWorth+time.Duration(len(jobs))*scanPerRow
+	s.way.note(took)
+	expensive := s.way.beyond(took, 1) > scanWorth+time.Duration(len(jobs))*scanPerRow
 	// A claim that found nothing may have taken long for the machine's reasons: an
 	// idle worker scans after two of them.
 	s.expensive = expensive && (s.wasExpensive || len(jobs) > 0)
@@ -210,8 +213,10 @@ func (s *scanPlanner) full(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("looking for queues that are locked: %w", err)
 	}
+	s.way.note(s.now().Sub(began))
+	statements := 2
 	if first {
-		began = s.now() // without the time that it took to connect
+		began, statements = s.now(), 1 // without the time that it took to connect
 	}
 	s.cursor = cursor{blocked: orEmpty(blocked)}
 	if err := s.look(ctx); err != nil {
@@ -220,13 +225,14 @@ func (s *scanPlanner) full(ctx context.Context) error {
 	s.hint, s.begun = cursor{}, true
 	ended := s.now()
 	took := ended.Sub(began)
-	if first && took < firstScanWorth {
+	worth := s.way.beyond(took, statements)
+	if first && worth < firstScanWorth {
 		s.cursor = cursor{} // an expensive claim may prove it wrong at once
 		return nil
 	}
 	s.fullAt, s.fullTook = ended, took
 	s.stepAt, s.stepTook = ended, 0
-	if took < scanWorth || !s.cursor.used() {
+	if worth < scanWorth || !s.cursor.used() {
 		s.cursor = cursor{}
 	}
 	return nil
@@ -245,6 +251,7 @@ func (s *scanPlanner) step(ctx context.Context) error {
 
 // look moves the cursor on to the first job that can run.
 func (s *scanPlanner) look(ctx context.Context) error {
+	began := s.now()
 	rows, err := s.queries.FindCursor(ctx, dbgen.FindCursorParams{
 		FromPriority: s.cursor.priority, FromRunAt: s.cursor.runAt, Tasks: s.tasks, Blocked: orEmpty(s.cursor.blocked),
 	})
@@ -252,6 +259,7 @@ func (s *scanPlanner) look(ctx context.Context) error {
 		s.forget()
 		return fmt.Errorf("looking for the first job that can run: %w", err)
 	}
+	s.way.note(s.now().Sub(began))
 	to := s.hint
 	if len(rows) > 0 {
 		to = cursor{}.at(rows[0].Priority, rows[0].RunAt.Time)

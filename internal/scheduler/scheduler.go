@@ -38,6 +38,7 @@
 //	background.go      what the loop does not wait for
 //	pausing.go         how claims wait after one that failed
 //	scan.go            where claims begin if much lies before it that cannot run
+//	distance.go        how much of a time is the way to the database and back
 //	lookahead.go       how far they look for jobs of named queues
 //	poll.go            what an idle worker asks before it claims
 //	turn.go            when it looks where others look, too
