@@ -18,6 +18,7 @@ type aim struct {
 	within time.Duration // the slots get to what waits in that time
 	ahead  time.Duration // jobs may wait for as long as claims take, at most for that time
 	claim  int           // jobs in a claim
+	halves bool          // of two claims that alternate each takes half, so that either lasts while the other is ended
 	total  int           // jobs that run, wait, or are being claimed
 }
 
@@ -51,7 +52,7 @@ func lockedAim(c Config, holds *heldClaims) aim {
 // heldAim is as many jobs as the slots are expected to have worked off within half the
 // hold time, or a little later where claims take long.
 func heldAim(c Config) aim {
-	return aim{within: c.Hold.Time / 2, ahead: c.Hold.Time * 5 / 8, claim: mostHeld, total: 2 * mostHeld}
+	return aim{within: c.Hold.Time / 2, ahead: c.Hold.Time * 5 / 8, claim: mostHeld, total: 2 * mostHeld, halves: true}
 }
 
 // demand is how many jobs a locked claim takes now; 0 means that there shall be none.
@@ -92,7 +93,11 @@ func (l *loop) demandFor(a aim, roundTrip time.Duration) int {
 	}
 	behind := a.claim > 0 && unwritten >= a.claim
 	here += unwritten
-	ask := max(free, min(capacity-here, a.claim))
+	most := a.claim
+	if a.halves {
+		most = min(most, max(size, (capacity+1)/2))
+	}
+	ask := max(free, min(capacity-here, most))
 	switch _, missing := l.pool.missesFreed(); {
 	case missing:
 		return max(ask, size)

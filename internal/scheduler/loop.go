@@ -168,7 +168,7 @@ func (l *loop) mayLock() bool {
 // queues only the first can be taken, so there two claims at once would find few, for the
 // price of many.
 func (l *loop) mayOverlap(ask int) bool {
-	return l.lockedAim.within > 0 && !l.once && l.config.Now == nil && ask > l.pool.free() && l.pool.mayClaim() &&
+	return l.prefetches() && !l.once && l.config.Now == nil && ask > l.pool.free() && l.pool.mayClaim() &&
 		!l.claims.unknownOutcome() && !l.claims.scan.lookAhead.queued && !l.claims.refused.any()
 }
 
