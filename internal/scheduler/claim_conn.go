@@ -144,10 +144,6 @@ func (cc *claimConn) endAndClaim(ctx context.Context, c command, a *answer) erro
 		next, asked = c.claim.number, c.claim.asked
 	}
 	e := cc.h.pool.beginEnd(c.end, next)
-	if e.dropped > 0 {
-		// The slots did not work it off: jobs take longer than was known.
-		cc.h.durations.atLeast(cc.h.config.Time)
-	}
 	bounded, cancel := cc.bounded(ctx)
 	defer cancel()
 	e.ask = cc.h.suspects(e.spill)

@@ -70,18 +70,22 @@ func (l *loop) demand(more bool) int {
 // loop is nudged when fewer jobs are here than make another worthwhile.
 func (l *loop) demandFor(a aim, roundTrip time.Duration) int {
 	size := l.pool.size
-	capacity := size
+	// Nobody knows when a slot is free that has run a job for long. The others move on.
+	stuck := l.pool.stuck(l.durations.tooLong())
+	moving := size - stuck
+	capacity := moving
 	if a.within > 0 {
-		capacity = min(l.durations.capacity(a.within, size), a.total)
+		capacity = min(l.durations.capacity(a.within, moving), a.total)
 	}
-	waiting := l.durations.finished(min(roundTrips*roundTrip, a.ahead), size)
+	waiting := l.durations.finished(min(roundTrips*roundTrip, a.ahead), moving)
 	if waiting > 0 {
-		capacity = max(capacity, l.durations.fitting(min(size+waiting, a.total), size))
+		capacity = max(capacity, l.durations.fitting(min(moving+waiting, a.total), moving))
 	}
-	soon := max(size, capacity*3/4) // with fewer jobs than that a claim is due
+	soon := stuck + max(moving, capacity*3/4) // with fewer jobs than that a claim is due
 	if waiting < size {
-		soon = max(soon, min(size+waiting, capacity)) // these jobs take longer than claims do
+		soon = max(soon, stuck+min(moving+waiting, capacity)) // these jobs take longer than claims do
 	}
+	capacity += stuck
 	l.pool.wantBelow(soon)
 	here := l.pool.running() + l.claims.underWay.asked()
 	free := max(0, size-here)
@@ -89,7 +93,7 @@ func (l *loop) demandFor(a aim, roundTrip time.Duration) int {
 	// not run away from it.
 	unwritten := l.completer.Pending()
 	if a.ahead > 0 {
-		unwritten -= min(unwritten, a.claim/2, l.durations.finished(2*roundTrip, size))
+		unwritten -= min(unwritten, a.claim/2, l.durations.finished(2*roundTrip, moving))
 	}
 	behind := a.claim > 0 && unwritten >= a.claim
 	here += unwritten

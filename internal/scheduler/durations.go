@@ -26,18 +26,17 @@ type taskDuration struct {
 	waits waits
 }
 
-// allDuration is how long jobs of all tasks take. Where few of them take long, those have
-// most of the slots' time, so it is averaged over many.
+// allDuration is how long a job typically takes, of whatever task: a moving average in which
+// no job counts for more than typicalAtMost times of it. Few long jobs among many short ones so
+// hardly matter; that they keep slots busy is seen by the slots (pool.stuck).
 type allDuration struct {
 	mean atomic.Int64 // nanoseconds; 0: nothing is known
-	jobs atomic.Int64 // that it is of, overAll at most
 }
 
-// averaging and overAll are the weight of an older value against the newest.
-const (
-	averaging = 8
-	overAll   = 64
-)
+const typicalAtMost = 4
+
+// averaging is the weight of an older value against the newest.
+const averaging = 8
 
 // payloadCapacity bounds the payloads of the jobs that a claim takes, and of those that wait
 // for a slot because it is expected to be free soon. One job may have more.
@@ -74,20 +73,20 @@ func (d *taskDuration) ran(took time.Duration) {
 }
 
 func (d *allDuration) ran(took time.Duration) {
-	jobs := d.jobs.Load()
-	if jobs < overAll {
-		jobs = d.jobs.Add(1)
+	before, now := d.mean.Load(), int64(took)
+	if before != 0 {
+		now = before + (min(now, typicalAtMost*before)-before)/averaging
 	}
-	before := d.mean.Load()
-	d.mean.Store(max(1, before+(int64(took)-before)/jobs))
+	d.mean.Store(max(1, now))
 }
 
-// atLeast raises the average: jobs that are not over yet take longer.
-func (d *durations) atLeast(least time.Duration) {
-	if d.all.mean.Load() < int64(least) {
-		d.all.mean.Store(int64(least))
-	}
+// tooLong is how long a job has run that is no typical one: who knows when it will end. It is
+// longer than a busy machine keeps a short one waiting.
+func (d *durations) tooLong() time.Duration {
+	return max(leastTooLong, typicalAtMost*time.Duration(d.all.mean.Load()))
 }
+
+const leastTooLong = 10 * time.Millisecond
 
 // slow reports whether the task's jobs are known to take longer than limit, or are
 // not to be held for another reason.

@@ -27,6 +27,9 @@ type pool struct {
 	size     int
 	ended    func(*active, completer.Result)
 
+	busySince []atomic.Int64 // of each slot, see since; 0: it runs no job
+	epoch     time.Time      // what they count from
+
 	nudge func() // when slots run out of jobs, or a held claim is to be looked at
 	done  sync.WaitGroup
 	ctx   context.Context // what jobs run under
@@ -111,6 +114,8 @@ func newPool(c Config, limits *limits, ended func(*active, completer.Result), nu
 		handlers: c.Handlers, policies: c.Policies, delay: c.ReturnDelay,
 		workerID: c.WorkerID, events: c.Events, size: c.Concurrency, ended: ended,
 		nudge:      nudge,
+		busySince:  make([]atomic.Int64, c.Concurrency),
+		epoch:      time.Now().Add(-time.Second), // so that none is 0
 		limits:     limits,
 		low:        c.Concurrency,
 		latest:     make(map[int64]*active, c.Concurrency),
@@ -124,25 +129,27 @@ func newPool(c Config, limits *limits, ended func(*active, completer.Result), nu
 // start opens the slots. Jobs run under ctx.
 func (p *pool) start(ctx context.Context) {
 	p.ctx = ctx
-	for range p.size {
+	for place := range p.size {
 		p.done.Add(1)
-		go p.slot(nil)
+		go p.slot(place, nil)
 	}
 }
 
 // slot runs jobs until the pool closes, beginning with the given one, if any. A
 // handler or an observer that ends its goroutine (runtime.Goexit) costs the
 // goroutine, not the slot, and no job.
-func (p *pool) slot(a *active) {
+func (p *pool) slot(place int, a *active) {
 	finished, over := false, true
+	busy := &p.busySince[place]
 	defer func() {
+		busy.Store(0)
 		switch {
 		case finished:
 			p.done.Done()
 		case over:
-			go p.slot(nil)
+			go p.slot(place, nil)
 		default:
-			go p.slot(a)
+			go p.slot(place, a)
 		}
 	}()
 	now := time.Now()
@@ -150,7 +157,9 @@ func (p *pool) slot(a *active) {
 		a, now = p.next()
 	}
 	for ; a != nil; a, now = p.next() {
+		busy.Store(int64(now.Sub(p.epoch)))
 		p.runOne(a, now, &over)
+		busy.Store(0)
 	}
 	finished = true
 }
@@ -363,6 +372,17 @@ func (p *pool) find(j *job.Claimed) *active {
 		a = a.before
 	}
 	return a
+}
+
+// stuck is how many slots have run a job for longer than that.
+func (p *pool) stuck(longer time.Duration) (slots int) {
+	before := int64(time.Since(p.epoch) - longer)
+	for i := range p.busySince {
+		if since := p.busySince[i].Load(); since != 0 && since < before {
+			slots++
+		}
+	}
+	return slots
 }
 
 // free is how many jobs can start at once.

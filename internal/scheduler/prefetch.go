@@ -33,7 +33,6 @@ func (s *Scheduler) returnOverdue(now time.Time) {
 	s.overdueAt = time.Time{}
 	overdue, waiting := s.pool.returnWaiting(now.Add(-prefetchPatience), errOverdue)
 	if overdue > 0 {
-		s.durations.atLeast(prefetchPatience)
 		s.Wake()
 	}
 	s.watch(waiting)
