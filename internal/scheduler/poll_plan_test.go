@@ -9,7 +9,7 @@ import (
 
 // TestPollsLeaveItToClaims: a claim that is under way looks already; only where it takes long
 // does a poll have another one follow. Otherwise polls in shorter intervals than claims take
-// would have claims follow one another for ever.
+// would have claims follow one another without end.
 func TestPollsLeaveItToClaims(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
