@@ -11,6 +11,8 @@ import (
 //   - as many as the slots finish while claims go to the database and back. By Little's law
 //     so many have to wait here, for a slot that ends a job to find the next one.
 //
+// Slots that are stuck in long jobs finish none, so nothing is claimed ahead for them.
+//
 // A local queue has demands of its own (localqueue.go).
 
 // An aim is how far a claim goes beyond the free slots. The zero aim is not at all.
