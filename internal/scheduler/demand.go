@@ -72,31 +72,10 @@ func (l *loop) demand(more bool) int {
 // loop is nudged when fewer jobs are here than make another worthwhile.
 func (l *loop) demandFor(a aim, roundTrip time.Duration) int {
 	size := l.pool.size
-	// Nobody knows when a slot is free that has run a job for long. The others move on.
-	stuck := l.pool.stuck(l.durations.tooLong())
-	moving := size - stuck
-	capacity := moving
-	if a.within > 0 {
-		capacity = min(l.durations.capacity(a.within, moving), a.total)
-	}
-	waiting := l.durations.finished(min(roundTrips*roundTrip, a.ahead), moving)
-	if waiting > 0 {
-		capacity = max(capacity, l.durations.fitting(min(moving+waiting, a.total), moving))
-	}
-	soon := stuck + max(moving, capacity*3/4) // with fewer jobs than that a claim is due
-	if waiting < size {
-		soon = max(soon, stuck+min(moving+waiting, capacity)) // these jobs take longer than claims do
-	}
-	capacity += stuck
+	capacity, soon, unwritten := l.plan(a, roundTrip)
 	l.pool.wantBelow(soon)
 	here := l.pool.running() + l.claims.underWay.asked()
 	free := max(0, size-here)
-	// What is done counts until that is written, beyond what is always on its way: claims must
-	// not run away from it.
-	unwritten := l.completer.Pending()
-	if a.ahead > 0 {
-		unwritten -= min(unwritten, a.claim/2, l.durations.finished(2*roundTrip, moving))
-	}
 	behind := a.claim > 0 && unwritten >= a.claim
 	here += unwritten
 	most := a.claim
@@ -111,4 +90,29 @@ func (l *loop) demandFor(a aim, roundTrip time.Duration) int {
 		return 0 // soon a claim is worth more
 	}
 	return ask
+}
+
+// plan is how many jobs may be here, and below how many a claim is due. What is done counts
+// until it is written, but for what is always on its way: claims must not run away from it.
+func (l *loop) plan(a aim, roundTrip time.Duration) (capacity, soon, unwritten int) {
+	d, size := l.durations, l.pool.size
+	// Nobody knows when a slot is free that has run a job for long. The others move on.
+	stuck := l.pool.stuck(d.tooLong())
+	moving := size - stuck
+	capacity, unwritten = moving, l.completer.Pending()
+	if a.within > 0 {
+		capacity = min(d.capacity(a.within, moving), a.total)
+	}
+	waiting := d.finished(min(roundTrips*roundTrip, a.ahead), moving)
+	if waiting > 0 {
+		capacity = max(capacity, d.fitting(min(moving+waiting, a.total), moving))
+	}
+	soon = max(moving, capacity*3/4)
+	if waiting < size {
+		soon = max(soon, min(moving+waiting, capacity)) // these jobs take longer than claims do
+	}
+	if a.ahead > 0 {
+		unwritten -= min(unwritten, a.claim/2, d.finished(2*roundTrip, moving))
+	}
+	return stuck + capacity, stuck + soon, unwritten
 }

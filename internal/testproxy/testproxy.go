@@ -1,6 +1,6 @@
 // Package testproxy is a TCP proxy for tests that can fall silent: it accepts what it is
 // sent and passes nothing on, like a frozen server, or a firewall that has forgotten a
-// connection.
+// connection. It can also be slow, as a network is.
 //
 // The URL of a server comes in; one that leads there through the proxy goes out. The one
 // thing not to break: while it is silent no connection gets an error from it.
@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -19,6 +20,7 @@ import (
 type Proxy struct {
 	listener net.Listener
 	wait     sync.WaitGroup
+	delay    atomic.Int64 // of what is passed on, in nanoseconds
 
 	mu      sync.Mutex
 	network string
@@ -92,6 +94,9 @@ func (p *Proxy) Silence() {
 	default:
 	}
 }
+
+// Delay has what is passed on from now on take that long, in each direction.
+func (p *Proxy) Delay(d time.Duration) { p.delay.Store(int64(d)) }
 
 // Freeze lets nothing pass of the connections that there are, and never will. New ones
 // are good.
@@ -185,6 +190,7 @@ func (p *Proxy) copy(l *link, to, from net.Conn) {
 			if !p.pass(l) {
 				return
 			}
+			time.Sleep(time.Duration(p.delay.Load()))
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
 			}
