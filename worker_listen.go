@@ -41,6 +41,7 @@ func (w *Worker) listen(ctx context.Context, before migrate.Ledger, stop context
 		Connect:  w.listenConnect,
 		Channels: []string{channelInsert, channelMigrate, cancel.Channel},
 		OnState:  w.listenerState,
+		Take:     w.leavesToOthers,
 	})
 	if err != nil { // the channels are constants
 		panic(fmt.Sprintf("gworker: listener for its own channels: %v", err))
@@ -105,6 +106,29 @@ func (w *Worker) listenerState(s listener.State) {
 	}
 }
 
+// announced is how many jobs a notification of jobs:insert announces.
+func announced(n listener.Notification) int {
+	return min(max(0, listener.InsertCount(n.Payload)), maxAnnounced)
+}
+
+// leavesToOthers reports whether a notification is about jobs that others of the fleet look
+// for first, and has this worker look after them. Most are in a large fleet, so they cost as
+// little as can be. Where observers want to be told of each, hear sees to them.
+func (w *Worker) leavesToOthers(n listener.Notification) bool {
+	if n.Channel != channelInsert || w.fleet == nil || w.events.WantsFrequent() {
+		return false
+	}
+	jobs := announced(n)
+	if jobs == 0 {
+		return true
+	}
+	turn := w.fleet.Turn(n.Payload, jobs)
+	if turn > 0 {
+		w.scheduler.LookWithin(turn)
+	}
+	return turn > 0
+}
+
 // hear acts on a batch of notifications. After a gap any notification may have been missed.
 func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.Ledger, stop context.CancelCauseFunc) {
 	added, migrated, cancelled := 0, batch.Gap, false
@@ -116,7 +140,7 @@ func (w *Worker) hear(ctx context.Context, batch listener.Batch, before migrate.
 		}
 		switch n.Channel {
 		case channelInsert:
-			if jobs := min(max(0, listener.InsertCount(n.Payload)), maxAnnounced); jobs > 0 {
+			if jobs := announced(n); jobs > 0 {
 				added += jobs
 				turn = min(turn, w.fleet.Turn(n.Payload, jobs))
 			}

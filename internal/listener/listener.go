@@ -51,6 +51,11 @@ type Config struct {
 	// block, since nothing is read meanwhile. It may be nil.
 	OnState func(State)
 
+	// Take, if not nil, is asked about each notification as it arrives; true says that
+	// nothing else is to be done about it, and no batch has it. It is called on Run's
+	// goroutine, which saves waking the one that handles batches, and must not block.
+	Take func(Notification) bool
+
 	// Buffer is how many distinct notifications are kept while the consumer is
 	// busy. 0 means 1024.
 	Buffer int

@@ -48,6 +48,39 @@ func TestDelivers(t *testing.T) {
 	}
 }
 
+// TestTakes: what is taken as it arrives is in no batch.
+func TestTakes(t *testing.T) {
+	url := testdb.Empty(t)
+	pool := testdb.Pool(t, url)
+	taken := make(chan listener.Notification, 10)
+	r := start(t, newListener(t, listener.Config{
+		Channels: []string{"a"}, Connect: connector(url),
+		Take: func(n listener.Notification) bool {
+			if n.Payload != "taken" {
+				return false
+			}
+			taken <- n
+			return true
+		},
+	}))
+	r.gap()
+	for range 3 {
+		notify(t, pool, "a", "taken")
+	}
+	notify(t, pool, "a", "left")
+	if b := r.batch(); b.Gap || !slices.Equal(b.Notifications, []listener.Notification{{Channel: "a", Payload: "left"}}) {
+		t.Errorf("got %+v", b)
+	}
+	for range 3 {
+		if n := receive(t, taken); n.Channel != "a" {
+			t.Errorf("took %+v", n)
+		}
+	}
+	if err := r.stop(); err != nil {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
 func TestSlowConsumer(t *testing.T) {
 	url := testdb.Empty(t)
 	pool := testdb.Pool(t, url)

@@ -79,7 +79,9 @@ func (l *Listener) receive(ctx context.Context, conn *pgx.Conn, p *present, pend
 		})
 		switch {
 		case n != nil:
-			pending.add(Notification{Channel: n.Channel, Payload: n.Payload})
+			if got := (Notification{Channel: n.Channel, Payload: n.Payload}); l.config.Take == nil || !l.config.Take(got) {
+				pending.add(got)
+			}
 		case err == nil:
 			// The configuration has an OnNotification, which has got the
 			// notifications. All that can be said is that there were some.

@@ -50,4 +50,5 @@ func (s *Scheduler) othersFor() time.Duration {
 	return s.holds.othersFor()
 }
 
-const sharedFor = 10 * time.Millisecond
+// sharedFor is about as long as the others hold jobs. Looking sooner would mostly be in vain.
+const sharedFor = 50 * time.Millisecond

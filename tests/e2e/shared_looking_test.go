@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -14,18 +15,29 @@ import (
 	"github.com/gworker/gworker/internal/testworker"
 )
 
+// among is the configuration of a worker that is to be found by no poll.
+func among(pool *pgxpool.Pool, config gworker.Config) gworker.Config {
+	config.Pool, config.PollInterval = pool, time.Hour
+	config.Recovery = gworker.RecoveryConfig{HeartbeatInterval: time.Second, SweepInterval: time.Hour}
+	return config
+}
+
 // startAmong starts a worker, and has it know of so many others that look for the same jobs.
 // They never look: as workers do that are dead, stopped or busy.
 func startAmong(t *testing.T, pool *pgxpool.Pool, others int, config gworker.Config) (w *testworker.Worker, ids []string) {
 	t.Helper()
-	config.Pool, config.PollInterval = pool, time.Hour
-	config.Recovery = gworker.RecoveryConfig{HeartbeatInterval: time.Second, SweepInterval: time.Hour}
-	w = start(t, config)
+	w = start(t, among(pool, config))
 	waitFor[event.ListenerConnected](t, w.Events, nil)
+	return w, registerOthers(t, pool, w.ID(), others)
+}
+
+// registerOthers registers others that never look, and returns when the worker knows of them.
+func registerOthers(t *testing.T, pool *pgxpool.Pool, id string, others int) (ids []string) {
+	t.Helper()
 	exec(t, pool, `insert into graphile_worker._private_workers (id, last_heartbeat_at, metadata)
 		select 'gworker_silent_' || n, now() + interval '1 hour', (select metadata from graphile_worker._private_workers)
 		from generate_series(1, $1) n`, others)
-	ids = append(ids, w.ID())
+	ids = append(ids, id)
 	for n := range others {
 		ids = append(ids, fmt.Sprintf("gworker_silent_%d", n+1))
 	}
@@ -34,10 +46,10 @@ func startAmong(t *testing.T, pool *pgxpool.Pool, others int, config gworker.Con
 		before := heartbeat
 		for !heartbeat.After(before) {
 			time.Sleep(5 * time.Millisecond)
-			scan(t, pool, `select last_heartbeat_at from graphile_worker._private_workers where id = $1`, []any{w.ID()}, &heartbeat)
+			scan(t, pool, `select last_heartbeat_at from graphile_worker._private_workers where id = $1`, []any{id}, &heartbeat)
 		}
 	}
-	return w, ids
+	return ids
 }
 
 // TestNoJobWaitsForAPoll: where those whose turn it is do not look, the others do.
@@ -61,6 +73,39 @@ func TestNoJobWaitsForAPoll(t *testing.T) {
 				waitFor(t, w.Events, func(e event.JobCompleted) bool { return e.Job.ID == id })
 			}
 		})
+	}
+}
+
+// TestUnobservedWorkersLookToo: without observers notifications that are left to others take
+// a shorter way.
+func TestUnobservedWorkersLookToo(t *testing.T) {
+	pool := migrated(t)
+	w, err := gworker.NewWorker(among(pool, gworker.Config{
+		Tasks: []gworker.Task{gworker.NewRawTask("x", nothing)}, Logger: slog.New(slog.DiscardHandler),
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	const registered = "select count(*) from graphile_worker._private_workers"
+	if !eventually(t, pool, registered, func(n int) bool { return n == 1 }) {
+		t.Fatal("the worker does not register")
+	}
+	registerOthers(t, pool, w.ID(), 40)
+	client := newClient(t, pool)
+	for range 20 {
+		add(t, client, gworker.JobSpec{Task: "x"})
+		if !eventually(t, pool, "select count(*) from graphile_worker._private_jobs", func(n int) bool { return n == 0 }) {
+			t.Fatal("a job is not found")
+		}
 	}
 }
 
