@@ -89,7 +89,8 @@ type Config struct {
 	// HoldTime is how long a claim may stay an open transaction, up to 10 s. Jobs that
 	// end within this time are never locked: the transaction keeps other workers away
 	// from their rows, and one commit finishes all that have ended. A job that runs
-	// longer gets a lock and goes on like any other. Such short jobs are claimed ahead of
+	// longer gets a lock and goes on like any other, and jobs of tasks that are known to
+	// take more than half the time are locked at once. Short jobs are claimed ahead of
 	// the free slots, as many as are expected to run within half the time; those that
 	// have not started by its end are free again.
 	//
@@ -101,10 +102,12 @@ type Config struct {
 	// nil means 50 ms. 0 means off: each job is locked before it starts, as Node's and
 	// Rust's workers do. Of jobs that were short lately, a claim then takes as many as
 	// the slots can start within 25 ms, up to 500, and those that have not started after
-	// 100 ms go back. Jobs are not held, either, together with a LocalQueue,
-	// CompletionDelay, FailureDelay, Recovery.Delay, Recovery.Decide for all tasks, and
-	// NoPreparedStatements; with any of these, a HoldTime above 0 is an error. See
-	// docs/held-claims.md.
+	// 100 ms go back. Whatever the time is, so many locked jobs may wait for a slot as the
+	// slots finish while claims go to the database and back.
+	//
+	// Jobs are not held, either, together with a LocalQueue, CompletionDelay, FailureDelay,
+	// Recovery.Delay, Recovery.Decide for all tasks, and NoPreparedStatements; with any of
+	// these, a HoldTime above 0 is an error. See docs/held-claims.md.
 	HoldTime *time.Duration
 
 	// LocalQueue lets the worker claim jobs ahead of its free slots. The zero
