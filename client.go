@@ -15,6 +15,7 @@ import (
 	"github.com/gworker/gworker/internal/connect"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/dial"
+	recording "github.com/gworker/gworker/internal/history"
 	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/store"
 )
@@ -47,6 +48,15 @@ type ClientConfig struct {
 	// transaction-pooling proxies such as PgBouncer need it. By default each
 	// statement is prepared once per connection.
 	NoPreparedStatements bool
+
+	// NoHistory keeps Migrate from making the tables of history, see Config.History.
+	NoHistory bool
+
+	// ActsFor is the name of whoever the program acts for, such as the user of a web page.
+	// History has it next to the names of the database's and the operating system's user,
+	// in the events of what CompleteJobs, PermanentlyFailJobs, RescheduleJobs, RetryJobs,
+	// Cancel, ForceUnlockWorkers and Cleanup do.
+	ActsFor string
 
 	// BeforeAdd are called, in order, for each job of AddJob and AddJobs, also inside a
 	// transaction: on the caller's goroutine, before anything is sent to the database.
@@ -82,6 +92,7 @@ type Client struct {
 	options    statement.Options
 	ownTasks   []string // of the worker that made it, if one did
 	announcer  *announce.Announcer
+	noHistory  bool
 }
 
 // TxClient adds, removes, lists and changes jobs inside one transaction: jobs exist if, and
@@ -114,7 +125,7 @@ func NewClient(config ClientConfig) (*Client, error) {
 	}
 	reset = pool.Reset
 	c := newClient(pool, options, func(error) { pool.Reset() })
-	c.ownsPool, c.dialer = owns, d
+	c.ownsPool, c.dialer, c.noHistory, c.actions.By = owns, d, config.NoHistory, config.ActsFor
 	c.before = slices.Clone(config.BeforeAdd)
 	if limit := config.ConnectTimeout; limit > 0 {
 		c.schema.reach = func(ctx context.Context) error {
@@ -134,6 +145,12 @@ func newClient(pool *pgxpool.Pool, options statement.Options, trouble func(error
 	checked := set.Checked(state.check)
 	queries := operations{queries: checked.OnPool(pool, trouble), reads: reads{set: checked, db: pool, schema: state}}
 	announcer := announce.New(pool, set)
+	queries.actions = recording.Actions{Schema: state.name, Transaction: func(ctx context.Context, do func(*dbgen.Queries) error) error {
+		return checked.Transaction(ctx, pool, func(tx pgx.Tx) (bool, error) {
+			err := do(checked.On(tx))
+			return err == nil, err
+		})
+	}}
 	queries.inserter = store.NewInserter(checked.OnPool(announcer.DB(), trouble), announcer)
 	return &Client{
 		operations: queries, pool: pool, statements: checked, unchecked: set, schema: state, options: options, announcer: announcer,
@@ -160,7 +177,7 @@ const closeTimeout = 5 * time.Second
 func (c *Client) WithTx(tx pgx.Tx) *TxClient {
 	return &TxClient{operations{
 		queries: c.statements.On(tx), reads: reads{set: c.statements, db: tx, schema: c.schema},
-		now: c.now, before: c.before, holder: c.holder,
+		now: c.now, before: c.before, holder: c.holder, actions: c.actions.Inside(),
 	}}
 }
 
@@ -168,7 +185,7 @@ func (c *Client) WithTx(tx pgx.Tx) *TxClient {
 func (c *Client) WithSQLTx(tx *sql.Tx) *TxClient {
 	return &TxClient{operations{
 		queries: c.statements.OnSQL(tx), reads: reads{set: c.statements, sql: tx, schema: c.schema},
-		now: c.now, before: c.before, holder: c.holder,
+		now: c.now, before: c.before, holder: c.holder, actions: c.actions.Inside(),
 	}}
 }
 
@@ -181,6 +198,7 @@ type operations struct {
 	before   []func(context.Context, *JobSpec) error
 	now      func() time.Time // of a worker that goes by its own clock; else nil
 	holder   holder           // the worker whose client it is; else nil
+	actions  recording.Actions
 }
 
 // due fills in the run time of a job that is due now, if the client has its own clock.

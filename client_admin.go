@@ -7,8 +7,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gworker/gworker/history"
 	"github.com/gworker/gworker/internal/admin"
 	"github.com/gworker/gworker/internal/contain"
+	"github.com/gworker/gworker/internal/dbgen"
+	recording "github.com/gworker/gworker/internal/history"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 )
@@ -100,7 +103,9 @@ func converted[From, To any](from []From, convert func(From) To) []To {
 func (c *operations) CompleteJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
 	held := c.held() // before the transactions that hold them end
 	c.releaseIDs(ids...)
-	result, err := admin.Complete(ctx, c.queries, ids, held)
+	result, err := c.change(ctx, ids, recording.Action{Kind: string(history.ActionComplete)}, func(q *dbgen.Queries) (admin.Changed, error) {
+		return admin.Complete(ctx, q, ids, held)
+	})
 	return changedJobs(result), doing(err, "completing", ids)
 }
 
@@ -115,10 +120,15 @@ func (c *operations) PermanentlyFailJobs(ctx context.Context, ids []int64, reaso
 	}
 	held := c.held() // before the transactions that hold them end
 	c.releaseIDs(ids...)
-	result, err := admin.Fail(ctx, c.queries, ids, reason, held)
+	fail := func(reason string) (admin.Changed, error) {
+		return c.change(ctx, ids, recording.Action{Kind: string(history.ActionFail), Reason: reason}, func(q *dbgen.Queries) (admin.Changed, error) {
+			return admin.Fail(ctx, q, ids, reason, held)
+		})
+	}
+	result, err := fail(reason)
 	if retry.Unencodable(err) {
 		// In a caller's transaction this fails, too, since the first error has aborted it.
-		if again, againErr := admin.Fail(ctx, c.queries, ids, contain.ASCII(reason), held); againErr == nil {
+		if again, againErr := fail(contain.ASCII(reason)); againErr == nil {
 			result, err = again, nil
 		}
 	}
@@ -195,7 +205,9 @@ func (c *operations) RescheduleJobs(ctx context.Context, ids []int64, options Re
 	}
 	held := c.held() // before the transactions that hold them end
 	c.releaseIDs(ids...)
-	result, err := admin.RescheduleAll(ctx, c.queries, ids, to, held)
+	result, err := c.change(ctx, ids, recording.Action{Kind: string(history.ActionReschedule), What: options.recorded()}, func(q *dbgen.Queries) (admin.Changed, error) {
+		return admin.RescheduleAll(ctx, q, ids, to, held)
+	})
 	return changedJobs(result), doing(err, "rescheduling", ids)
 }
 
@@ -206,7 +218,9 @@ func (c *operations) RescheduleJobs(ctx context.Context, ids []int64, options Re
 func (c *operations) RetryJobs(ctx context.Context, ids []int64) (ChangedJobs, error) {
 	held := c.held() // before the transactions that hold them end
 	c.releaseIDs(ids...)
-	result, err := admin.RescheduleAll(ctx, c.queries, ids, admin.Reschedule{RunAt: new(time.Time), Attempts: new(int32)}, held)
+	result, err := c.change(ctx, ids, recording.Action{Kind: string(history.ActionRetry)}, func(q *dbgen.Queries) (admin.Changed, error) {
+		return admin.RescheduleAll(ctx, q, ids, admin.Reschedule{RunAt: new(time.Time), Attempts: new(int32)}, held)
+	})
 	return changedJobs(result), doing(err, "retrying", ids)
 }
 
@@ -284,7 +298,20 @@ func (c *operations) ForceUnlockWorkers(ctx context.Context, workerIDs []string)
 	if err := checkWorkerIDs(workerIDs); err != nil {
 		return nil, fmt.Errorf("unlocking workers: %w", err)
 	}
-	locks, err := admin.ForceUnlock(ctx, c.queries, workerIDs)
+	if len(workerIDs) == 0 {
+		return nil, nil
+	}
+	var locks []admin.Locks
+	what := map[string]any{"workers": workerIDs[:min(len(workerIDs), 100)]}
+	err := c.actions.Record(ctx, c.queries, recording.Action{Kind: string(history.ActionUnlock), What: what}, func(q *dbgen.Queries) (ids []int64, err error) {
+		locks, err = admin.ForceUnlock(ctx, q, workerIDs)
+		for _, w := range locks {
+			for _, j := range w.Jobs {
+				ids = append(ids, j.ID)
+			}
+		}
+		return ids, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("unlocking workers by force: %w", err)
 	}
@@ -393,6 +420,9 @@ func (c *Client) Cleanup(ctx context.Context, options CleanupOptions) (CleanupRe
 		return CleanupResult{}, fmt.Errorf("cleaning up: %w", err)
 	}
 	result, err := admin.CleanUp(ctx, c.pool, c.statements, c.queries, what)
+	if err == nil && !options.DryRun {
+		err = c.actions.Note(ctx, c.queries, recording.Action{Kind: string(history.ActionCleanup), What: result})
+	}
 	if err != nil {
 		return CleanupResult(result), fmt.Errorf("cleaning up: %w", err)
 	}

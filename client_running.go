@@ -1,13 +1,17 @@
 package gworker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 
+	"github.com/gworker/gworker/history"
 	"github.com/gworker/gworker/internal/admin"
 	"github.com/gworker/gworker/internal/cancel"
 	"github.com/gworker/gworker/internal/contain"
+	"github.com/gworker/gworker/internal/dbgen"
+	recording "github.com/gworker/gworker/internal/history"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/store"
@@ -133,9 +137,18 @@ func (c *Client) Cancel(ctx context.Context, id int64, reason string) (CancelRes
 		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)
 	}
 	c.releaseIDs(id)
-	result, err := cancel.Cancel(ctx, c.pool, c.statements, id, reason)
+	request := func(reason string) (result cancel.Result, err error) {
+		err = c.actions.Record(ctx, c.queries, recording.Action{Kind: string(history.ActionCancel), Reason: reason}, func(q *dbgen.Queries) ([]int64, error) {
+			if result, err = cancel.InTx(ctx, q, id, cmp.Or(reason, job.ErrCancelled.Error())); err != nil || !result.Changes() {
+				return nil, err
+			}
+			return []int64{id}, nil
+		})
+		return result, err
+	}
+	result, err := request(reason)
 	if retry.Unencodable(err) {
-		result, err = cancel.Cancel(ctx, c.pool, c.statements, id, contain.ASCII(reason))
+		result, err = request(contain.ASCII(reason))
 	}
 	if err != nil {
 		return CancelResult{}, fmt.Errorf("cancelling job %d: %w", id, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/history"
 )
 
 // The defaults of Config.
@@ -211,6 +212,20 @@ type Config struct {
 	// workers back into the queue. The zero value is on, with the defaults.
 	Recovery RecoveryConfig
 
+	// History is how much is recorded about jobs, in tables next to the queue's own that
+	// Run makes (docs/history.md). Empty means history.Failures. With history.Off, and
+	// no task that has another TaskOptions.History, no tables are made. If the worker's
+	// role may not make them, SchemaWarning says what helps, and nothing is recorded.
+	History history.Level
+
+	// HistoryRetention is how long records are kept. All workers of a queue should have
+	// the same, as each drops what is older.
+	HistoryRetention history.Retention
+
+	// HistoryCap is how many events a second this worker records of one task; those
+	// beyond are counted and reported by HistoryDropped. 0 means 100.
+	HistoryCap int
+
 	// BeforeAdd are called for each job that the worker's own client adds, Worker.Client
 	// and, in handlers, Job.Client, as ClientConfig.BeforeAdd says. They are also called
 	// for the jobs of Cron, with the payload as a json.RawMessage; an error is then
@@ -285,6 +300,9 @@ func (c Config) validate() (Config, error) {
 		return c, err
 	}
 	if c.HoldTime, err = c.validateHold(); err != nil {
+		return c, err
+	}
+	if c, err = c.validateHistory(); err != nil {
 		return c, err
 	}
 	if err := checkInterceptors("Config.BeforeAdd", c.BeforeAdd); err != nil {

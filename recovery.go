@@ -240,6 +240,10 @@ func version() string {
 // ends that after all outcomes are written, since the worker is alive until then, and
 // deregisters it, until lasting ends.
 func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
+	keeper, err := w.keepHistory(ctx)
+	if err != nil {
+		return nil, err
+	}
 	c, heartbeat := w.config.Recovery, w.newHeartbeat()
 	sweeper := &recovery.Sweeper{
 		WorkerID: w.id, Pool: w.pool, Statements: w.client.unchecked, Events: w.events,
@@ -278,6 +282,9 @@ func (w *Worker) keep(ctx, lasting context.Context) (stop func(), err error) {
 	var running sync.WaitGroup
 	running.Go(func() { sweeper.Run(ctx) })
 	running.Go(func() { lockWatch.Run(ctx) })
+	if keeper != nil {
+		running.Go(func() { keeper.Run(ctx, lasting) })
+	}
 	if heartbeat != nil {
 		running.Go(func() { heartbeat.Run(ctx) })
 	}
@@ -302,7 +309,7 @@ func hasNoRecovery(err error) bool {
 
 func (c RecoveryConfig) sweepOptions(self string) recovery.SweepOptions {
 	return recovery.SweepOptions{
-		StaleAfter: c.StaleAfter, Delay: c.Delay, Self: self, Decide: c.decide(), DecideTasks: c.DecideTasks,
+		Record: true, StaleAfter: c.StaleAfter, Delay: c.Delay, Self: self, Decide: c.decide(), DecideTasks: c.DecideTasks,
 		ResilientFlags: c.ResilientFlags, ResilientMultiplier: c.ResilientMultiplier,
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/history"
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
@@ -187,6 +188,10 @@ type TaskOptions struct {
 	// 0 means as many as the worker has slots.
 	Concurrency int
 
+	// History is how much is recorded about the task's jobs. Empty means as much as
+	// Config.History says.
+	History history.Level
+
 	// Middleware wraps this task's handler, inside of Config.Middleware; the first is the
 	// outermost.
 	Middleware []Middleware
@@ -212,6 +217,9 @@ func (t Task) With(options TaskOptions) Task {
 }
 
 func (o TaskOptions) validate(field string) error {
+	if err := checkLevel(field+".History", o.History); err != nil {
+		return err
+	}
 	switch {
 	case o.Timeout < 0:
 		return problem(field+".Timeout", "is %s: it cannot be negative", o.Timeout)

@@ -20,6 +20,7 @@ import (
 	"github.com/gworker/gworker/internal/dial"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/fleet"
+	recording "github.com/gworker/gworker/internal/history"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/listener"
 	"github.com/gworker/gworker/internal/migrate"
@@ -57,7 +58,8 @@ type Worker struct {
 	client    *Client
 	events    *eventstream.Stream
 	scheduler *scheduler.Scheduler
-	fleet     *fleet.Fleet // nil: it shares the looking for jobs with no other
+	recorder  *recording.Recorder // nil: it records no history
+	fleet     *fleet.Fleet        // nil: it shares the looking for jobs with no other
 	completer sqltask.Completer
 	lockWatch *recovery.LockWatch // once it is started
 	cronItems *cron.Set
@@ -116,6 +118,7 @@ func newWorker(config Config) (*Worker, error) {
 		observers = append(observers, eventstream.Observer(o))
 	}
 	w.events = newStream(config.Logger, observers)
+	w.recorder = w.newRecorder()
 	if config.looksFor() != "" {
 		w.fleet = &fleet.Fleet{Self: w.id}
 	}
@@ -124,6 +127,7 @@ func newWorker(config Config) (*Worker, error) {
 		Concurrency: config.Concurrency, PollInterval: config.PollInterval,
 		StatementTimeout: config.StatementTimeout, AbortTimeout: config.abortTimeout(), GiveUpAfter: config.giveUpAfter(),
 		ReturnDelay: config.ShutdownReturnDelay, Policies: config.policies(), Events: w.events, Fleet: w.fleet,
+		History: w.recorder,
 		Hold: scheduler.Hold{
 			Connect:    w.holdConnect,
 			Statements: w.client.unchecked, Trouble: w.trouble,

@@ -41,6 +41,7 @@ var knownPackages = map[string]string{
 	"gworker":     module,
 	"gworkertest": module + "/gworkertest",
 	"event":       module + "/event",
+	"history":     module + "/history",
 	"json":        "encoding/json",
 	"log":         "log",
 	"os":          "os",

@@ -23,6 +23,7 @@
 //	listener.go    the listener and what it hears
 //	recovery.go    heartbeats, sweeps and lost locks
 //	cron.go        the schedule
+//	history.go     what could not be recorded
 //
 // To add an event, add a struct with its methods level and line to its family's file, and
 // its row to docs/events.md. Tests compare the two, and see that each field is explained.

@@ -23,7 +23,7 @@ func addAdminCommands(root *cobra.Command, shared *sharedFlags) {
 		cmd.GroupID = mainGroup
 	}
 	for _, cmd := range []*cobra.Command{
-		newListCommand(shared), newShowCommand(shared), newStatsCommand(shared), newQueuesCommand(shared), newWorkersCommand(shared),
+		newListCommand(shared), newShowCommand(shared), newStatsCommand(shared), newQueuesCommand(shared), newWorkersCommand(shared), newHistoryCommand(shared),
 		newRetryCommand(shared), newCompleteCommand(shared), newFailCommand(shared), newRescheduleCommand(shared), newRemoveCommand(shared),
 		newForceUnlockCommand(shared), newCleanupCommand(shared), newCancelCommand(shared),
 	} {

@@ -16,7 +16,7 @@ func TestDoctorOfAHealthyQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := worker(t, "", "doctor", "-c", database)
-	r.want(t, 0, `schema "graphile_worker" at revision 20, PostgreSQL `, "0 problems, 0 warnings, 0 notes, 34 ok")
+	r.want(t, 0, `schema "graphile_worker" at revision 20, PostgreSQL `, "0 problems, 0 warnings, 0 notes, 35 ok")
 	if strings.Contains(r.out, "OK  ") || r.err != "" {
 		t.Errorf("out: %s\nerr: %s", r.out, r.err)
 	}

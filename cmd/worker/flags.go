@@ -22,6 +22,7 @@ type sharedFlags struct {
 	logFormat      string
 	connectTimeout time.Duration
 	unprepared     bool
+	actsFor        string
 }
 
 func (f *sharedFlags) register(root *cobra.Command) {
@@ -37,6 +38,7 @@ func (f *sharedFlags) register(root *cobra.Command) {
 	complete(root, "log-format", words(formatAuto, formatConsole, formatJSON))
 	flags.DurationVar(&f.connectTimeout, "connect-timeout", 0,
 		"how long to wait for a database that cannot be reached (default 30s where the worker runs, else 10s)")
+	flags.StringVar(&f.actsFor, "as", "", "name of whoever this is done for, which history has next to the users of the database and the system")
 	flags.BoolVar(&f.unprepared, "no-prepared-statements", false,
 		"do not prepare statements, for transaction-pooling proxies such as PgBouncer")
 }
@@ -72,11 +74,13 @@ func (f *sharedFlags) logger(cmd *cobra.Command) (*zap.Logger, error) {
 	return logger, nil
 }
 
-func (f *sharedFlags) client() (*gworker.Client, error) {
-	return gworker.NewClient(gworker.ClientConfig{
+func (f *sharedFlags) client() (*gworker.Client, error) { return gworker.NewClient(f.clientConfig()) }
+
+func (f *sharedFlags) clientConfig() gworker.ClientConfig {
+	return gworker.ClientConfig{
 		DatabaseURL: f.url(), Schema: f.schemaName(), NoPreparedStatements: f.unprepared,
-		ConnectTimeout: cmp.Or(f.connectTimeout, commandConnectTimeout),
-	})
+		ConnectTimeout: cmp.Or(f.connectTimeout, commandConnectTimeout), ActsFor: f.actsFor,
+	}
 }
 
 // commandConnectTimeout is the default of --connect-timeout for all commands but run, since

@@ -41,6 +41,11 @@ func evilQueue(t *testing.T) (database string, pool *pgxpool.Pool) {
 		`insert into graphile_worker._private_workers (id, last_heartbeat_at, metadata)
 			select name, now() - interval '1 hour', jsonb_build_object('runtime', $1, 'hostname', $1, 'tasks', jsonb_build_array($1), $1, $1)
 			from unnest(array[$1, 'gworker_' || $1]) name`,
+		`insert into graphile_worker._gworker_events (kind, job_id, task, queue, key, worker, error, details)
+			select kind, 1, $1, $1, $1, $1, case when kind <> 'retry' then $1 end, jsonb_build_object('by', $1, 'database_user', $1, 'reason', $1)
+			from unnest(array[$1, 'failed', 'retry']) kind`,
+		`insert into graphile_worker._gworker_stats
+			select span, date_trunc('minute', now()), $1, $1, 1, 0, 0, 0, 0, 0, 0, '{1}', '{1}' from unnest(array[$1, 'minute']) span`,
 	} {
 		if _, err := pool.Exec(t.Context(), strings.ReplaceAll(sql, "$1", "$1::text"), evil); err != nil {
 			t.Fatalf("%s: %v", sql, err)
@@ -53,8 +58,8 @@ func evilQueue(t *testing.T) (database string, pool *pgxpool.Pool) {
 func TestEvilQueueFillsEveryText(t *testing.T) {
 	_, pool := evilQueue(t)
 	rows, err := pool.Query(t.Context(), `select table_name, column_name from information_schema.columns
-		where table_schema = 'graphile_worker' and (data_type in ('text', 'character varying', 'json', 'jsonb', 'ARRAY'))
-		and table_name in (select relname from pg_class where relnamespace = 'graphile_worker'::regnamespace and relkind = 'r')`)
+		where table_schema = 'graphile_worker' and (data_type in ('text', 'character varying', 'json', 'jsonb') or data_type = 'ARRAY' and udt_name <> '_int8')
+		and table_name in (select relname from pg_class where relnamespace = 'graphile_worker'::regnamespace and relkind in ('r', 'p') and not relispartition)`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,9 +146,14 @@ func TestEvilTextsAreShownEscaped(t *testing.T) {
 	show := func(args ...string) call { return call{args, true} }
 	quiet := func(args ...string) call { return call{args, false} }
 	calls := map[string][]call{ // by command; "" is a command line without one
-		"list":    {show("--payload"), show("--json", "--payload"), quiet("--ids"), show("--task", evil), quiet("--state", evil), quiet("--order", evil)},
-		"show":    {show("1", "2", running, "4", "5", "6"), show("--json", "1"), show("--key", "no"+evil)},
-		"stats":   {show(), show("--json")},
+		"list":  {show("--payload"), show("--json", "--payload"), quiet("--ids"), show("--task", evil), quiet("--state", evil), quiet("--order", evil)},
+		"show":  {show("1", "2", running, "4", "5", "6"), show("--json", "1"), show("--key", "no"+evil)},
+		"stats": {show(), show("--json"), show("--since", "1h"), show("--since", "1h", "--json"), quiet("--since", "1h", "--by", evil), quiet("--since", evil)},
+		"history": {
+			show(), show("--json"), show("1"), show("1", "--json"), show("--task", evil, "--error", evil), show("--kind", "retry"),
+			quiet("--kind", evil), quiet("--cursor", evil), quiet("--since", evil), quiet(evil),
+		},
+		"history size": {quiet(), quiet("--json")}, "history uninstall": {quiet(), quiet(evil)},
 		"queues":  {show(), show("--json"), show("--locked"), quiet("no" + evil)},
 		"workers": {show(), show("--json")},
 		"doctor":  {show("--all"), show("--json")},

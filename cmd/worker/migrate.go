@@ -17,20 +17,25 @@ import (
 )
 
 func newMigrateCommand(shared *sharedFlags) *cobra.Command {
-	var status, asJSON bool
+	var status, asJSON, noHistory bool
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Install the schema or bring it up to date",
 		Long: `migrate installs the schema or brings it up to date, as "run" does when it
 starts. Running it again changes nothing. With --status it changes nothing at
 all: it prints each revision with the time it was applied, whether it is
-breaking, which runtime's version it is, and what a run would do.`,
+breaking, which runtime's version it is, and what a run would do.
+
+It also makes gworker's own tables of history next to the queue's, which the other
+runtimes do not see; --no-history leaves that out.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if asJSON && !status {
 				return usageError{command: cmd.CommandPath(), err: errors.New("--json goes with --status")}
 			}
-			client, err := shared.client()
+			config := shared.clientConfig()
+			config.NoHistory = noHistory
+			client, err := gworker.NewClient(config)
 			if err != nil {
 				return err
 			}
@@ -45,6 +50,7 @@ breaking, which runtime's version it is, and what a run would do.`,
 		},
 	}
 	cmd.Flags().BoolVar(&status, "status", false, "print each revision and what a run would do, changing nothing")
+	cmd.Flags().BoolVar(&noHistory, "no-history", false, "make no tables of history")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "with --status, print it as JSON")
 	return cmd
 }
@@ -56,6 +62,9 @@ func migrateAndTell(ctx context.Context, client *gworker.Client, shared *sharedF
 		case event.RevisionApplied:
 			applied++
 			terminal.Fprintf(shared.std.out, "applied revision %d%s\n", e.Revision, ifBreaking(" (breaking)", e.Breaking))
+		case event.HistoryInstalled:
+			applied++
+			terminal.Fprintf(shared.std.out, "made the tables of history (version %d)\n", e.Version)
 		case event.SchemaWarning:
 			terminal.Fprintf(shared.std.err, "worker: warning: %s\n", e.Message)
 		}

@@ -22,6 +22,7 @@ type runFlags struct {
 	maxPoolSize  int
 	noRecovery   bool
 	claims       claimFlags
+	history      historyFlags
 	listenURL    string
 	noListen     bool
 	abortTimeout time.Duration
@@ -85,6 +86,7 @@ comes first, then variables, then the file. --print-config shows what is used.`,
 				GracefulShutdownAbortTimeout: f.shutdownAbortTimeout(), ShutdownReturnDelay: f.returnDelay,
 				ShutdownTimeout: f.endTimeout,
 			})
+			f.history.apply(&config)
 			logEvents(&config, logger)
 			worker, err := gworker.NewWorker(config)
 			if err != nil {
@@ -105,6 +107,7 @@ comes first, then variables, then the file. --print-config shows what is used.`,
 	flags.BoolVar(&f.noRecovery, "no-recovery", false,
 		"neither register nor look for dead workers: if this one dies, its jobs stay locked for 4 hours")
 	f.claims.register(cmd)
+	f.history.register(cmd)
 	flags.StringVar(&f.listenURL, "listen-database-url", "",
 		"connection string that bypasses a transaction-pooling proxy, for listening and the heartbeat (default $LISTEN_DATABASE_URL)")
 	flags.BoolVar(&f.noListen, "no-listen", false, "do not listen: find new jobs only by polling")

@@ -9,36 +9,57 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gworker/gworker"
+	"github.com/gworker/gworker/history"
 	"github.com/gworker/gworker/internal/terminal"
 )
 
 func newStatsCommand(shared *sharedFlags) *cobra.Command {
-	var asJSON bool
-	var maxQueues int
+	var f statsFlags
 	cmd := &cobra.Command{
 		Use:   "stats",
-		Short: "Count jobs by state, task and queue",
+		Short: "Count jobs by state, task and queue, or what became of them",
 		Long: `stats counts all jobs by state, by task, and for the named queues that have the
 most jobs. "worker list --help" explains the states. The longest wait is that of
-the oldest ready job, since its time came or since it was added.`,
+the oldest ready job, since its time came or since it was added.
+
+With --since it counts what has run since then instead, from history: how many runs
+of each task completed and failed, how long jobs waited from their time on, and how
+long they ran. Half of them did not exceed p50, 99 % did not exceed p99. Workers
+write that once a minute.`,
 		Example: `  worker stats
-  worker stats --json | jq .jobs.failed`,
+  worker stats --json | jq .jobs.failed
+  worker stats --since 24h
+  worker stats --since 7d --by day --task send_email`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			ran, err := f.ran(cmd, time.Now())
+			if err != nil {
+				return usageError{command: cmd.CommandPath(), err: err}
+			}
 			return shared.withRows(cmd.Context(), func(client *gworker.Client) error {
-				stats, err := client.Stats(cmd.Context(), gworker.StatsOptions{MaxQueues: maxQueues})
+				if ran != nil {
+					return printRan(cmd.Context(), shared.std.out, client, *ran, f.json)
+				}
+				stats, err := client.Stats(cmd.Context(), gworker.StatsOptions{MaxQueues: f.maxQueues})
 				if err != nil {
 					return err
 				}
-				if asJSON {
+				if f.json {
 					return printJSON(shared.std.out, jsonStats(stats))
 				}
 				return printStats(shared.std.out, stats)
 			})
 		},
 	}
-	cmd.Flags().IntVar(&maxQueues, "max-queues", 0, "how many queues to print, -1 for none (default 20)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the numbers as JSON")
+	flags := cmd.Flags()
+	flags.IntVar(&f.maxQueues, "max-queues", 0, "how many queues to print, -1 for none (default 20)")
+	flags.StringVar(&f.since, "since", "", "count what has run since: a time, or how long ago (24h)")
+	flags.StringVar(&f.until, "until", "", "with --since, until then: a time, or how long ago")
+	listVar(flags, &f.tasks, "task", "with --since, task identifier")
+	flags.StringVar(&f.by, "by", "", "with --since, a row for each minute, hour or day, in UTC")
+	flags.BoolVar(&f.json, "json", false, "print the numbers as JSON")
+	complete(cmd, "task", completeTasks(shared))
+	complete(cmd, "by", words(string(history.Minute), string(history.Hour), string(history.Day)))
 	return cmd
 }
 

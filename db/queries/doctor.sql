@@ -171,10 +171,12 @@ from pg_catalog.pg_namespace n
 where n.nspname = @schema::text;
 
 -- name: DoctorFunctions :many
+-- Those that all Graphile Workers share, and any of others: what gworker has of its own
+-- (history.sql) is not part of what they may do.
 select p.proname::text as name, p.prosrc::text as body, pg_catalog.has_function_privilege(p.oid, 'execute')::boolean as may_execute
 from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-where n.nspname = @schema::text
+where n.nspname = @schema::text and p.proname::text !~ '^_?gworker_'
 order by 1, 2;
 
 -- name: DoctorTriggers :many

@@ -71,7 +71,7 @@ where n.nspname = @schema::text;
 
 -- name: SchemaObjects :many
 -- A line an object, of names and types only: what else the catalog prints
--- differs from one PostgreSQL to the next.
+-- differs from one PostgreSQL to the next. Those of gworker's own (history.sql) are left out.
 select o.line::text as line
 from (
   select c.relnamespace as home,
@@ -103,5 +103,5 @@ from (
   from pg_catalog.pg_proc p
 ) o
 join pg_catalog.pg_namespace n on n.oid = o.home
-where n.nspname = @schema::text
+where n.nspname = @schema::text and o.line !~ '^[a-z]+ _?gworker_'::text
 order by 1;

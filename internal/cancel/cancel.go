@@ -61,6 +61,11 @@ type Result struct {
 	Reason string
 }
 
+// Changes reports whether the job's row was changed.
+func (r Result) Changes() bool {
+	return r.State == Requested || r.State == KeptFromRetrying || r.State == Failed
+}
+
 // Cancel cancels a job. An empty reason stands for a general one.
 func Cancel(
 	ctx context.Context, pool *pgxpool.Pool, statements *statement.Set, id int64, reason string,

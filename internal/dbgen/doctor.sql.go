@@ -195,7 +195,7 @@ const DoctorFunctions = `-- name: DoctorFunctions :many
 select p.proname::text as name, p.prosrc::text as body, pg_catalog.has_function_privilege(p.oid, 'execute')::boolean as may_execute
 from pg_catalog.pg_proc p
 join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-where n.nspname = $1::text
+where n.nspname = $1::text and p.proname::text !~ '^_?gworker_'
 order by 1, 2
 `
 
@@ -205,6 +205,8 @@ type DoctorFunctionsRow struct {
 	MayExecute bool
 }
 
+// Those that all Graphile Workers share, and any of others: what gworker has of its own
+// (history.sql) is not part of what they may do.
 func (q *Queries) DoctorFunctions(ctx context.Context, schema string) ([]DoctorFunctionsRow, error) {
 	rows, err := q.db.Query(ctx, DoctorFunctions, schema)
 	if err != nil {

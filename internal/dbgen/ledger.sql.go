@@ -212,12 +212,12 @@ from (
   from pg_catalog.pg_proc p
 ) o
 join pg_catalog.pg_namespace n on n.oid = o.home
-where n.nspname = $1::text
+where n.nspname = $1::text and o.line !~ '^[a-z]+ _?gworker_'::text
 order by 1
 `
 
 // A line an object, of names and types only: what else the catalog prints
-// differs from one PostgreSQL to the next.
+// differs from one PostgreSQL to the next. Those of gworker's own (history.sql) are left out.
 func (q *Queries) SchemaObjects(ctx context.Context, schema string) ([]string, error) {
 	rows, err := q.db.Query(ctx, SchemaObjects, schema)
 	if err != nil {

@@ -60,6 +60,7 @@ func (c *checker) checks() []check {
 		{id: "identities", run: checkIdentities},
 		{id: "dead-rows", run: checkDeadRows},
 		{id: "bloat", run: checkBloat},
+		{id: "history", run: checkHistory},
 
 		{id: "stale-workers", reads: []string{tableWorkers, tableJobs, tableQueues}, run: checkStaleWorkers},
 		{id: "unknown-workers", reads: jobs, run: checkUnknownWorkers},

@@ -64,6 +64,8 @@ type Lock struct {
 type Claimed struct {
 	Row
 	Lock Lock
+	// Here is when the claim's answer was here, by this machine's clock.
+	Here time.Time
 
 	completion atomic.Int64
 	queueKept  atomic.Bool
@@ -89,9 +91,23 @@ func (c *Claimed) KeepQueue() { c.queueKept.Store(true) }
 
 // WithPayload is the job with another payload: what runs a part of it.
 func (c *Claimed) WithPayload(payload json.RawMessage) *Claimed {
-	other := &Claimed{Row: c.Row, Lock: c.Lock}
+	other := &Claimed{Row: c.Row, Lock: c.Lock, Here: c.Here}
 	other.Payload = payload
 	return other
+}
+
+// Waited is how long the job could have run and did not, until then: from its time, or from
+// when it was added, to the claim by the database's clock, and from then on by this
+// machine's.
+func (c *Claimed) Waited(began time.Time) time.Duration {
+	since := c.RunAt
+	if c.CreatedAt.After(since) {
+		since = c.CreatedAt
+	}
+	if since.IsZero() {
+		return max(0, began.Sub(c.Here))
+	}
+	return max(0, c.Lock.At.Sub(since)) + max(0, began.Sub(c.Here))
 }
 
 // Kind says how a run ended.

@@ -177,10 +177,12 @@ func (f fixture) installOne(file string) {
 	f.script(string(text))
 }
 
-// catalog prints the schema.
+// catalog prints the schema, but for what gworker has next to it.
 func (f fixture) catalog() []string {
 	f.t.Helper()
-	return f.lines(testfile(f.t, "catalog.sql"), f.name.String())
+	return slices.DeleteFunc(f.lines(testfile(f.t, "catalog.sql"), f.name.String()), func(line string) bool {
+		return strings.Contains(line, "_gworker_") || strings.HasPrefix(line, "function gworker_add_unique(")
+	})
 }
 
 // listing is a listing of testdata for the schema's name.

@@ -46,6 +46,8 @@ type SweepOptions struct {
 	DecideTasks []string
 	// DryRun changes nothing.
 	DryRun bool
+	// Record says that recovered jobs are events of history, where there is one.
+	Record bool
 }
 
 // SweepResult is what a sweep did, or would do.
@@ -190,6 +192,9 @@ func (s *sweep) run(ctx context.Context, q *dbgen.Queries) (SweepResult, error) 
 			j := &result.Workers[i].Jobs[k]
 			j.Refused = refused[j.ID]
 		}
+	}
+	if err := s.record(ctx, q, result); err != nil {
+		return SweepResult{}, err
 	}
 	return result, s.forget(ctx, dead)
 }

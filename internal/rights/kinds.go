@@ -39,7 +39,8 @@ func (p *Plan) rights(kind Kind) []right {
 		for _, t := range p.table {
 			given = append(given, right{"select, insert, update, delete", table(t.Name)})
 		}
-		return append(given, right{"execute", "all functions in schema " + p.name.Quoted()})
+		given = append(given, right{"execute", "all functions in schema " + p.name.Quoted()})
+		return append(given, p.historyRights()...)
 	case Reader:
 		given := append(schema, right{"select", table("jobs")}, right{"select (" + jobColumns + ")", table("_private_jobs")})
 		for _, t := range p.table {
@@ -47,10 +48,22 @@ func (p *Plan) rights(kind Kind) []right {
 				given = append(given, right{"select", table(t.Name)})
 			}
 		}
-		return given
+		return append(given, p.historyRights()...)
 	default: // Payloads
 		return []right{{"select (payload)", table("_private_jobs")}}
 	}
+}
+
+// historyRights are those of who reads history. Nobody but its functions writes it.
+func (p *Plan) historyRights() []right {
+	if !p.history {
+		return nil
+	}
+	var given []right
+	for _, table := range []string{"_gworker_journal", "_gworker_events", "_gworker_stats"} {
+		given = append(given, right{"select", "table " + p.object(table)})
+	}
+	return given
 }
 
 // policy lets some rows of a table pass for a command.

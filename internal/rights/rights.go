@@ -48,6 +48,8 @@ type Plan struct {
 	kinds []Kind // what the role has been given
 	had   []dbgen.RightsPoliciesRow
 	table []dbgen.RightsTablesRow
+	// history says that the schema has tables of history.
+	history bool
 }
 
 // For looks at what the role has.
@@ -68,6 +70,11 @@ func For(ctx context.Context, q *dbgen.Queries, name schema.Name, role string) (
 	if p.had, err = q.RightsPolicies(ctx, dbgen.RightsPoliciesParams{Schema: name.String(), Role: role}); err != nil {
 		return nil, err
 	}
+	reach, err := q.HistoryReach(ctx, name.String())
+	if err != nil {
+		return nil, err
+	}
+	p.history = reach.Version > 0
 	for _, kind := range []Kind{Producer, Worker, Reader, Payloads} {
 		if slices.ContainsFunc(p.had, func(had dbgen.RightsPoliciesRow) bool { return isOf(had.Name, kind) }) {
 			p.kinds = append(p.kinds, kind)

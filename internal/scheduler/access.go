@@ -127,6 +127,7 @@ func (cc *claimConn) connect(ctx context.Context) error {
 	}
 	cc.conn, cc.sent = conn, time.Now()
 	cc.guard(ctx)
+	cc.learnToRecord(ctx)
 	cc.learnToAsk(ctx)
 	return nil
 }

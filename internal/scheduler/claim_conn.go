@@ -13,7 +13,6 @@ import (
 
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
-	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/scheduler/completer"
@@ -33,6 +32,7 @@ type claimConn struct {
 	conn      *pgx.Conn
 	sent      time.Time // when the last claim was
 	prelocked []string  // the tasks that were slow then
+	records   bool      // what records events is prepared
 
 	// They belong to the loop.
 	connected  bool
@@ -116,6 +116,9 @@ func (cc *claimConn) claim(ctx context.Context, c *claim, a *answer) error {
 	if !cc.good(ctx) {
 		return cc.explain(ctx, c.asked, errGone)
 	}
+	if !cc.records && cc.h.out.Records() {
+		cc.learnToRecord(ctx)
+	}
 	batch := &pgx.Batch{}
 	cc.queueClaim(batch, c)
 	results := cc.conn.SendBatch(ctx, batch)
@@ -161,12 +164,19 @@ func (cc *claimConn) endAndClaim(ctx context.Context, c command, a *answer) erro
 	}
 	results := cc.conn.SendBatch(bounded, batch)
 	written, err := end.read(results)
+	closeResults := results.Close
+	var unrecorded *recordRefused
+	if errors.As(err, &unrecorded) {
+		_ = results.Close() // it says the same
+		closeResults, together = func() error { return nil }, false
+		err = cc.commitUnrecorded(bounded, end, unrecorded)
+	}
 	if err != nil {
-		return cc.endFailed(ctx, c, e, errors.Join(err, results.Close()), a)
+		return cc.endFailed(ctx, c, e, errors.Join(err, closeResults()), a)
 	}
 	a.freed = cc.settle(ctx, c.end, e, written)
 	if !together {
-		if err := results.Close(); err != nil || c.claim == nil {
+		if err := closeResults(); err != nil || c.claim == nil {
 			return cc.explain(bounded, asked, err)
 		}
 		return cc.claim(cc.h.claimCtx, c.claim, a)
@@ -376,7 +386,7 @@ func (cc *claimConn) settle(ctx context.Context, oc *openClaim, e ending, w clai
 		}
 		freed = freed || end.Job.Queue != "" || end.Outcome.Kind == job.Returned || end.Outcome.Kind == job.Snoozed
 		if end.Outcome.Kind == job.Lost {
-			cc.h.events.Emit(event.JobLost{WorkerID: cc.h.workerID, Job: eventstream.Job(end.Job), Err: end.Outcome.Err})
+			cc.h.out.ReportLost(end, end.Outcome.Err, false)
 			continue
 		}
 		done := w.failed[end.Job.ID]

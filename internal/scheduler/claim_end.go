@@ -19,6 +19,9 @@ type claimEnd struct {
 	claimEndWritten
 	// kept is how many rows are as they were, although a statement should have written them.
 	kept int
+	// events are recorded with the end, or not: because of the problem.
+	events  *dbgen.RecordRunsParams
+	problem string
 }
 
 // endStep is one statement.
@@ -72,6 +75,7 @@ func (cc *claimConn) queueEnd(batch *pgx.Batch, e ending, announce bool) *claimE
 	if guarded {
 		w.add("check of deferred constraints", checkNow, nil)
 	}
+	w.record(e.finish)
 	for _, s := range w.steps {
 		batch.Queue(s.sql, s.args...)
 	}
@@ -100,6 +104,9 @@ func (w *claimEnd) read(results pgx.BatchResults) (claimEndWritten, error) {
 	}
 	if err != nil {
 		return w.claimEndWritten, fmt.Errorf("committing: %w", err)
+	}
+	if w.events != nil {
+		w.cc.h.out.Recorded(w.events, w.problem, nil)
 	}
 	return w.claimEndWritten, nil
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/gworker/gworker/event"
-	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 	"github.com/gworker/gworker/internal/scheduler/completer"
@@ -71,7 +70,7 @@ func (cc *claimConn) giveUp(oc *openClaim, gone []completer.Result, lost []*job.
 			h.tellUnlockable(end, refusal)
 			continue
 		}
-		h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: eventstream.Job(end.Job), Err: end.Outcome.Err, Unsure: unsure})
+		h.out.ReportLost(end, end.Outcome.Err, unsure)
 	}
 	if len(refused) > 0 {
 		h.refused.queues.Store(true)

@@ -236,6 +236,7 @@ func lockedJob(row dbgen.ListLockedJobsRow, workerID string) *job.Claimed {
 			LockedAt: row.LockedAt.Time, LockedBy: workerID,
 		},
 		Lock: job.Lock{By: workerID, At: row.LockedAt.Time, Attempt: int(row.Attempts)},
+		Here: time.Now(),
 	}
 }
 

@@ -238,7 +238,7 @@ func (h *heldClaims) lockUnchanged(ctx context.Context, runs []completer.Result)
 		case refused[e.Job.ID] != nil:
 			h.tellUnlockable(e, refused[e.Job.ID])
 		default: // it was claimed again meanwhile
-			h.events.Emit(event.JobLost{WorkerID: h.workerID, Job: eventstream.Job(e.Job), Err: completer.ErrUnchanged})
+			h.out.ReportLost(e, completer.ErrUnchanged, false)
 		}
 	}
 	return nil

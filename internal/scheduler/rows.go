@@ -51,6 +51,7 @@ func selectedArgs(p dbgen.ClaimSelectedJobsParams) []any {
 type claimedRows struct {
 	workerID string
 	lockedAt time.Time // of those whose locks are not written
+	here     time.Time // when the first row was here
 
 	jobs  []*job.Claimed
 	tasks []int32 // ids of the jobs' tasks
@@ -149,6 +150,9 @@ func (c *claimedRows) fill(r *claimedRow, payload []byte) *job.Claimed {
 		// At first few, as most claims find few.
 		c.chunk = make([]job.Claimed, min(max(2*len(c.jobs), 1), rowChunk))
 	}
+	if c.here.IsZero() {
+		c.here = time.Now()
+	}
 	j := &c.chunk[0]
 	c.chunk = c.chunk[1:]
 	attempt, lockedAt := int(r.attempts), c.lockedAt
@@ -171,7 +175,7 @@ func (c *claimedRows) fill(r *claimedRow, payload []byte) *job.Claimed {
 		Key: text(r.key), Revision: int(r.revision.Int32), Flags: job.FlagNames(r.flags),
 		LockedAt: lockedAt, LockedBy: c.workerID,
 	}
-	j.Lock = job.Lock{By: c.workerID, At: lockedAt, Attempt: attempt}
+	j.Lock, j.Here = job.Lock{By: c.workerID, At: lockedAt, Attempt: attempt}, c.here
 	return j
 }
 

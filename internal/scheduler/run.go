@@ -62,7 +62,7 @@ func (p *pool) runOne(a *active, began time.Time, over *bool) {
 			e.Outcome = job.Outcome{Kind: job.Failed, Err: contain.Recovered(value)}
 		}
 		e.Outcome.Err = contain.Read(e.Outcome.Err)
-		e.Duration = time.Since(began)
+		e.Duration, e.Waited = time.Since(began), j.Waited(began)
 		a.end()
 		cause := context.Cause(ctx)
 		lost := lostBy(cause)

@@ -73,6 +73,7 @@ import (
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
 	"github.com/gworker/gworker/internal/fleet"
+	"github.com/gworker/gworker/internal/history"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/scheduler/completer"
 	"github.com/gworker/gworker/internal/shutdown"
@@ -125,6 +126,8 @@ type Config struct {
 	CompletionDelay, FailureDelay time.Duration
 	// Hold is how jobs are held while they run only shortly.
 	Hold Hold
+	// History is told of the ends of jobs; nil records nothing.
+	History *history.Recorder
 
 	Events *eventstream.Stream
 }
@@ -170,8 +173,8 @@ func New(c Config) *Scheduler {
 		background: newBackground(),
 	}
 	s.completer = completer.New(completer.Config{
-		Queries: c.queries(), WorkerID: c.WorkerID, Now: c.Now, Policies: c.Policies,
-		CompletionDelay: c.CompletionDelay, FailureDelay: c.FailureDelay, Events: c.Events,
+		Database: c.Database, WorkerID: c.WorkerID, Now: c.Now, Policies: c.Policies,
+		CompletionDelay: c.CompletionDelay, FailureDelay: c.FailureDelay, History: c.History, Events: c.Events,
 	}, s.Wake, s.nudge)
 	s.limits = newLimits(c.TaskLimits)
 	s.pool = newPool(c, s.limits, s.ended, s.nudge)

@@ -32,6 +32,9 @@ func TestEveryStatementInAnySchema(t *testing.T) {
 			if _, err := migrate.Up(t.Context(), pool, migrate.Options{Schema: parsed}); err != nil {
 				t.Fatal(err)
 			}
+			if err := migrate.UpHistory(t.Context(), pool, parsed); err != nil {
+				t.Fatal(err)
+			}
 			conn, err := pool.Acquire(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/gworker/gworker/internal/devpg"
 	"github.com/gworker/gworker/internal/migrate"
+	"github.com/gworker/gworker/internal/schema"
 	"github.com/gworker/gworker/internal/testserver"
 )
 
@@ -156,8 +157,10 @@ func makeTemplate() error {
 		return err
 	}
 	defer pool.Close()
-	_, err = migrate.Up(ctx, pool, migrate.Options{})
-	return err
+	if _, err = migrate.Up(ctx, pool, migrate.Options{}); err != nil {
+		return err
+	}
+	return migrate.UpHistory(ctx, pool, schema.Name{})
 }
 
 func create(t testing.TB, from string) string {

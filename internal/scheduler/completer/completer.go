@@ -10,6 +10,7 @@
 //	tx.go         jobs that handlers complete in transactions of their own
 //	refused.go    outcomes that the database refuses
 //	snooze.go     when jobs are due that were snoozed for a moment
+//	record.go     what history is told, and what it records with the outcomes
 //
 // Results come in, statements and events go out. A held job ends with its claim instead,
 // which uses the columns and tells of it by Outcomes.Report.
@@ -29,14 +30,16 @@ import (
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
+	"github.com/gworker/gworker/internal/history"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/statement"
 	"github.com/gworker/gworker/internal/wait"
 )
 
 // Config is what a completer goes by.
 type Config struct {
-	Queries  *dbgen.Queries
+	Database statement.DB
 	WorkerID string
 	// Now is the worker's own clock; nil means the database's.
 	Now func() time.Time
@@ -44,6 +47,8 @@ type Config struct {
 	Policies map[string]Policy
 	// CompletionDelay and FailureDelay are how long outcomes linger.
 	CompletionDelay, FailureDelay time.Duration
+	// History is told of all ends; nil records nothing.
+	History *history.Recorder
 
 	Events *eventstream.Stream
 }
@@ -80,7 +85,9 @@ type Completer struct {
 // gone back, and wrote after each group. Nothing starts before Start.
 func New(c Config, requeued, wrote func()) *Completer {
 	return &Completer{
-		Outcomes: Outcomes{queries: c.Queries, workerID: c.WorkerID, events: c.Events, now: c.Now, policies: c.Policies, snoozes: newSnoozes(requeued)},
+		Outcomes: Outcomes{
+			database: c.Database, queries: dbgen.New(c.Database), history: c.History, workerID: c.WorkerID, events: c.Events, now: c.Now, policies: c.Policies, snoozes: newSnoozes(requeued),
+		},
 		workerID: c.WorkerID, events: c.Events, requeued: requeued,
 		wrote:   wrote,
 		arrived: make(chan struct{}, 1),

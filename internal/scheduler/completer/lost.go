@@ -7,6 +7,7 @@ import (
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
+	"github.com/gworker/gworker/internal/history"
 	"github.com/gworker/gworker/internal/job"
 )
 
@@ -20,7 +21,7 @@ func (o *Outcomes) lost(ctx context.Context, lost []Result) (left []Result, free
 			e.Outcome.Err = nil // the row is gone, so it was not rolled back
 		}
 		if !e.Unstarted && !e.reported {
-			o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: e.Outcome.Err, Unsure: e.Unsure})
+			o.ReportLost(e, e.Outcome.Err, e.Unsure)
 		}
 		if e.Job.Queue != "" {
 			e.Outcome.Kind, e.reported = job.Lost, true
@@ -33,6 +34,19 @@ func (o *Outcomes) lost(ctx context.Context, lost []Result) (left []Result, free
 		return nil, false, nil
 	}
 	return o.freeQueues(ctx, left, p)
+}
+
+// ReportLost tells of a run that has ended after its job was lost.
+func (o *Outcomes) ReportLost(e Result, err error, unsure bool) {
+	o.events.Emit(event.JobLost{WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: err, Unsure: unsure})
+	run := history.Run{JobID: e.Job.ID, Task: e.Job.Task, Attempt: e.Job.Attempts, Waited: e.Waited, Ran: e.Duration, Kind: "lost"}
+	if err != nil {
+		run.Error = e.text(errorText(err))
+	}
+	if unsure { // its end may be stored, and recorded
+		run.Details = `{"unsure": true}`
+	}
+	o.history.Later(run)
 }
 
 // freeQueues unlocks the queues of what is listed, one by one if that is refused together.

@@ -11,6 +11,8 @@ type Result struct {
 	Job      *job.Claimed
 	Outcome  job.Outcome
 	Duration time.Duration
+	// Waited is how long the job could have run before, see job.Claimed.
+	Waited time.Duration
 	// unstarted says that it never began: the job waited, in the local queue or for a slot.
 	Unstarted bool
 	// unsure says that a try to write the outcome had an unknown end.

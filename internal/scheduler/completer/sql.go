@@ -9,14 +9,18 @@ import (
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
+	"github.com/gworker/gworker/internal/history"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
+	"github.com/gworker/gworker/internal/statement"
 )
 
 // Outcomes puts groups of outcomes into statements, one for each kind, and
 // reports each job's end once the database has it.
 type Outcomes struct {
+	database statement.DB
 	queries  *dbgen.Queries
+	history  *history.Recorder // nil: nothing is recorded
 	workerID string
 	events   *eventstream.Stream
 	now      func() time.Time
@@ -254,11 +258,12 @@ func (o *Outcomes) complete(ctx context.Context, part []Result) (map[int64]Writt
 
 func (o *Outcomes) fail(ctx context.Context, part []Result) (map[int64]Written, error) {
 	c := FailColumns(part)
-	rows, err := o.queries.FailJobs(ctx, dbgen.FailJobsParams{
+	p := dbgen.FailJobsParams{
 		Ids: c.IDs, Attempts: c.Attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, At: TimeOf(o.now),
 		Errors: c.Errors, Delays: c.Delays, Finals: c.Finals, Capped: c.Capped, Payloads: c.Payloads,
 		KeepQueues: part[0].keepQueue,
-	})
+	}
+	rows, err := recorded(ctx, o, part, func(q *dbgen.Queries) ([]dbgen.FailJobsRow, error) { return q.FailJobs(ctx, p) })
 	if err != nil {
 		return nil, fmt.Errorf("writing that %d jobs failed: %w", len(part), err)
 	}
@@ -276,10 +281,11 @@ func (o *Outcomes) giveBack(ctx context.Context, part []Result) (map[int64]Writt
 	for i, e := range part {
 		keys[i] = e.Job.Key
 	}
-	rows, err := o.queries.ReturnJobs(ctx, dbgen.ReturnJobsParams{
+	p := dbgen.ReturnJobsParams{
 		Ids: c.IDs, Attempts: c.Attempts, LockedAts: lockedAts(part), WorkerID: o.workerID, At: TimeOf(o.now),
 		Keys: keys, Delays: c.Delays, Payloads: c.Payloads, KeepQueues: part[0].keepQueue,
-	})
+	}
+	rows, err := recorded(ctx, o, part, func(q *dbgen.Queries) ([]dbgen.ReturnJobsRow, error) { return q.ReturnJobs(ctx, p) })
 	if err != nil {
 		return nil, fmt.Errorf("returning %d jobs to the queue: %w", len(part), err)
 	}
@@ -299,6 +305,7 @@ func cancelled(is bool, reason string) error {
 
 // Report tells observers of an outcome that the database has.
 func (o *Outcomes) Report(e Result, w Written) {
+	o.count(e, w)
 	switch {
 	case e.Unstarted && w.cancelled == nil && !w.Permanent:
 		// What did not begin does not end; the local queue has reported its own.

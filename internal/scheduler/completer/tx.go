@@ -8,6 +8,7 @@ import (
 	"github.com/gworker/gworker/event"
 	"github.com/gworker/gworker/internal/dbgen"
 	"github.com/gworker/gworker/internal/eventstream"
+	"github.com/gworker/gworker/internal/history"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/retry"
 )
@@ -173,6 +174,7 @@ func (o *Outcomes) settled(ctx context.Context, completed []Result) (left []Resu
 
 // reportSettled reports a job that its own transaction has completed.
 func (o *Outcomes) reportSettled(e Result) {
+	o.history.Ran(e.Job.Task, history.Completed, e.Waited, e.Duration)
 	o.events.Emit(event.JobCompleted{WorkerID: o.workerID, Job: eventstream.Job(e.Job), Duration: e.Duration})
 	if e.Outcome.Err != nil {
 		o.events.Emit(event.ErrorAfterCompletion{WorkerID: o.workerID, Job: eventstream.Job(e.Job), Err: e.Outcome.Err})
