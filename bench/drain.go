@@ -25,6 +25,10 @@ func drainScenarios() []scenario {
 	queues := func(queues int) func(*bench) filling {
 		return func(b *bench) filling { return filling{jobs: b.count(50_000), queues: min(queues, b.count(50_000))} }
 	}
+	failing := func(b *bench) filling {
+		return filling{jobs: b.count(50_000), attempts: 1,
+			payload: `json_build_object('n', n, 'fail', case when n % 10 = 0 then 1 else 0 end)`}
+	}
 	raws := []string{"raw-locked", "raw-held", "raw-select"}
 	return []scenario{
 		drains("drain", "200,000 trivial jobs", with(allWorkers, raws...), with(targetWorkers, raws...), 1, plain("", 0)),
@@ -43,10 +47,9 @@ func drainScenarios() []scenario {
 		drains("payload10k", "20,000 jobs with payloads of 10 kB", bestWorkers, nil, 1, func(b *bench) filling {
 			return filling{jobs: b.count(20_000), payload: `json_build_object('n', n, 'text', repeat(md5(n::text), 320))`}
 		}),
-		drains("failing", "50,000 jobs, of which 10 % fail for good in their only attempt", bestWorkers, nil, 1, func(b *bench) filling {
-			return filling{jobs: b.count(50_000), attempts: 1,
-				payload: `json_build_object('n', n, 'fail', case when n % 10 = 0 then 1 else 0 end)`}
-		}),
+		drains("failing", "50,000 jobs, of which 10 % fail for good in their only attempt", bestWorkers, nil, 1, failing),
+		drains("history-drain", "200,000 trivial jobs", []string{"gworker", "gworker-off"}, nil, 1, plain("", 0)),
+		drains("history-failing", "50,000 jobs, of which 10 % fail for good in their only attempt", []string{"gworker", "gworker-off"}, nil, 1, failing),
 		drains("retries", "5,000 jobs that all fail once, the wait before their second attempts included", bestWorkers, nil, 1, func(b *bench) filling {
 			return filling{jobs: b.count(5_000), failures: b.count(5_000), payload: `json_build_object('n', n, 'fail', 1)`}
 		}),

@@ -11,12 +11,16 @@ import (
 
 	"github.com/gworker/gworker"
 	"github.com/gworker/gworker/event"
+	"github.com/gworker/gworker/history"
 )
 
 // configureGworker is the one place where the variants of gworker differ.
 func configureGworker(peer string, config *gworker.Config) {
-	if peer == "gworker-locked" {
+	switch peer {
+	case "gworker-locked":
 		config.HoldTime = new(time.Duration)
+	case "gworker-off":
+		config.History = history.Off
 	}
 }
 

@@ -30,7 +30,7 @@ func latencyScenarios() []scenario {
 	return []scenario{
 		{
 			name: "latency", what: "commit to handler, idle worker; 5,000 jobs over all rounds",
-			peers: []string{"gworker", "node", "rust", "rust-batch", "river", "river-2000"}, quick: []string{"gworker", "node", "river", "river-2000"}, filling: empty, metrics: metrics,
+			peers: []string{"gworker", "gworker-off", "node", "rust", "rust-batch", "river", "river-2000"}, quick: []string{"gworker", "node", "river", "river-2000"}, filling: empty, metrics: metrics,
 			seconds: func(b *bench) float64 { return 3 + float64(b.probesOfRound(idleProbes))*0.007 },
 			run:     func(ctx context.Context, r *run) error { return latency(ctx, r, idleProbes, 0) },
 		},

@@ -25,6 +25,7 @@ func allPeers() []*peer {
 	return []*peer{
 		{name: "gworker", what: "gworker, default configuration", queue: graphile{}, slots: slots, command: goCommand, version: gworkerVersion},
 		{name: "gworker-locked", what: "the same without held claims", queue: graphile{}, slots: slots, command: goCommand, version: lockedVersion},
+		{name: "gworker-off", what: "the default configuration without history", queue: graphile{}, slots: slots, command: goCommand, version: gworkerVersion},
 		{name: "node", what: "Graphile Worker for Node, default configuration", queue: graphile{}, slots: slots, command: nodeSide, version: nodeVersion},
 		{name: "node-batch", what: "the same with a local queue of 500 and batch delays of 0", queue: graphile{}, slots: slots, command: nodeSide, version: nodeVersion},
 		{name: "rust", what: "Graphile Worker RS, default configuration", queue: rustGraphile{}, slots: slots, command: rustSide, version: rustVersionOf},

@@ -14,7 +14,7 @@ var plotted = []struct{ scenario, label string }{
 }
 
 var colours = map[string]string{
-	"gworker": "#2f81f7", "gworker-locked": "#79b8ff", "node": "#3fb950", "node-batch": "#1a7f37", "rust": "#f78166", "rust-batch": "#bc4c00",
+	"gworker": "#2f81f7", "gworker-locked": "#79b8ff", "gworker-off": "#b6d6ff", "node": "#3fb950", "node-batch": "#1a7f37", "rust": "#f78166", "rust-batch": "#bc4c00",
 	"river": "#d29922", "river-2000": "#9a6700", "raw-locked": "#a371f7", "raw-held": "#8957e5", "raw-select": "#6e40c9",
 }
 

@@ -100,8 +100,8 @@ func side() error {
 		_, _ = in.ReadBytes('\n')
 	}()
 	run := map[string]func(order, <-chan struct{}) error{
-		"gworker/work": workGworker, "gworker-locked/work": workGworker,
-		"gworker/add": addGworker, "gworker-locked/add": addGworker,
+		"gworker/work": workGworker, "gworker-locked/work": workGworker, "gworker-off/work": workGworker,
+		"gworker/add": addGworker, "gworker-locked/add": addGworker, "gworker-off/add": addGworker,
 		"river/work": workRiver, "river-2000/work": workRiver,
 		"river/add": addRiver, "river-2000/add": addRiver,
 		"raw-locked/work": workRaw, "raw-held/work": workRaw, "raw-select/work": workRaw,
