@@ -49,7 +49,8 @@ type ClientConfig struct {
 	// statement is prepared once per connection.
 	NoPreparedStatements bool
 
-	// NoHistory keeps Migrate from making the tables of history, see Config.History.
+	// NoHistory keeps Migrate from making the tables of history, see Config.History, and
+	// with them that of unique jobs, see JobSpec.UniqueFor.
 	NoHistory bool
 
 	// ActsFor is the name of whoever the program acts for, such as the user of a web page.
@@ -229,7 +230,9 @@ func (c *operations) addAll(ctx context.Context, specs []store.Spec, preserve bo
 }
 
 // AddJob adds a job and returns it as stored. If a job with the spec's key
-// exists, the spec's KeyMode decides. A spec that cannot be stored is refused
+// exists, the spec's KeyMode decides. If the spec has a UniqueFor and the same job was added
+// less than that ago, nothing is added or changed, and the row is that job's, with its
+// Duplicate set. A spec that cannot be stored is refused
 // with a *FieldError before the database is asked. A job that an interceptor
 // skips is an error, ErrAddSkipped (see ClientConfig.BeforeAdd).
 //
@@ -265,7 +268,9 @@ func ofTask(name string) string {
 
 // AddJobs adds any number of jobs in one statement, all of them or none, and
 // returns them as stored, in the order of the specs. All specs with a Key must have
-// the same KeyMode, KeyReplace or KeyPreserveRunAt, and no two the same Key.
+// the same KeyMode, KeyReplace or KeyPreserveRunAt, and no two the same Key. A spec with
+// UniqueFor that adds nothing has a row with a Duplicate; of specs that are the same, the
+// first is added.
 //
 // In one rare case there are fewer rows than specs: if another session has locked the row
 // of a spec's key at that moment. Then the error is ErrKeyBusy, and only the returned jobs

@@ -22,6 +22,10 @@ var (
 	// Client.Migrate does, and workers do when they start.
 	ErrNotInstalled = store.ErrNotInstalled
 
+	// ErrNoUnique is returned when a job with UniqueFor is added to a schema that has no
+	// tables of gworker's own: Client.Migrate makes them, with those of history.
+	ErrNoUnique = store.ErrNoUnique
+
 	// ErrShutdown is the cause (see [context.Cause]) of a handler's context that
 	// ends because the worker has waited for the handler as long as
 	// Config.GracefulShutdownAbortTimeout allows.

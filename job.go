@@ -51,12 +51,16 @@ type JobRow struct {
 	LockedAt time.Time `json:"locked_at,omitzero"`
 	// LockedBy is the id of the worker that claimed the job, or "".
 	LockedBy string `json:"locked_by,omitempty"`
+	// Duplicate says that an add has added nothing, and this is the job that was added before
+	// (see JobSpec.UniqueFor): nil on every other row. If that job is gone, or this role
+	// may not see it, only ID and Task of the row are known.
+	Duplicate *Duplicate `json:"duplicate,omitempty"`
 }
 
 // Added reports, of a row that an add has returned, whether the add made it. It is
 // false where a job with the same key was there, which was then replaced or, with
-// KeyUnsafeDedupe, kept.
-func (r *JobRow) Added() bool { return r.Revision == 0 }
+// KeyUnsafeDedupe, kept. It is also false for a Duplicate.
+func (r *JobRow) Added() bool { return r.Revision == 0 && r.Duplicate == nil }
 
 // jobRows are rows as the client returns them. Each is the same memory.
 func jobRows(rows []*job.Row) []*JobRow {

@@ -1,6 +1,7 @@
 package gworker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/gworker/gworker/gworkertype"
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/store"
@@ -39,6 +41,38 @@ const (
 	// permanently failed: nothing new is added then, and the new payload may
 	// never be seen by a handler. Hence its name.
 	KeyUnsafeDedupe KeyMode = "unsafe_dedupe"
+)
+
+// UniqueScope says among which jobs a job is unique.
+type UniqueScope string
+
+// The scopes of unique jobs.
+const (
+	// UniqueInTask: among the jobs of its task. It is the default.
+	UniqueInTask UniqueScope = "task"
+	// UniqueInAll: among the jobs of all tasks that are added with this scope.
+	UniqueInAll UniqueScope = "all"
+)
+
+// MaxUniqueFor is the longest JobSpec.UniqueFor: 366 days.
+const MaxUniqueFor = 366 * 24 * time.Hour
+
+// minUniqueFor is what the database's clock surely tells from nothing.
+const minUniqueFor = time.Millisecond
+
+// Duplicate is [gworkertype.Duplicate]: what JobRow.Duplicate says.
+type Duplicate = gworkertype.Duplicate
+
+// DuplicateState is [gworkertype.DuplicateState]: what has become of the job that was added
+// before.
+type DuplicateState = gworkertype.DuplicateState
+
+// The states of a job that was added before.
+const (
+	DuplicateWaiting = gworkertype.DuplicateWaiting // it runs later, again if it has failed
+	DuplicateRunning = gworkertype.DuplicateRunning // a worker has locked it
+	DuplicateFailed  = gworkertype.DuplicateFailed  // it has used up its attempts
+	DuplicateGone    = gworkertype.DuplicateGone    // it has completed, or was removed
 )
 
 // JobSpec describes a job to add. Only Task is required.
@@ -78,6 +112,21 @@ type JobSpec struct {
 	// Flags are names by which workers can be told to leave jobs alone.
 	Flags []string
 
+	// UniqueFor keeps the same job from being added again for so long, also if it has
+	// completed by then: 1 ms to MaxUniqueFor. 0 means that the job is not unique. What
+	// is the same is for UniqueKey and UniqueScope to say. AddJob then returns the row of
+	// the first job, with its Duplicate set. The time runs from the first add, whose
+	// UniqueFor counts, by the database's clock. See docs/unique.md.
+	UniqueFor time.Duration
+
+	// UniqueKey says which jobs are the same: up to 512 characters. "" means those with
+	// the same payload, however its JSON is written. It needs UniqueFor, and has nothing
+	// to do with Key.
+	UniqueKey string
+
+	// UniqueScope says where: "" means UniqueInTask.
+	UniqueScope UniqueScope
+
 	// refused is why the TaskDefinition that the spec is from cannot make one.
 	refused error
 }
@@ -100,6 +149,7 @@ func (s JobSpec) encode(field string) (store.Spec, error) {
 	e := store.Spec{
 		Task: s.Task, Queue: s.Queue, RunAt: s.RunAt, MaxAttempts: s.MaxAttempts,
 		Key: s.Key, KeyMode: string(s.mode()), Priority: s.Priority, Flags: s.Flags,
+		UniqueFor: s.UniqueFor, UniqueKey: s.UniqueKey, UniqueScope: string(cmp.Or(s.UniqueScope, UniqueInTask)),
 	}
 	var err error
 	if e.Payload, err = job.EncodePayload(s.Payload); err != nil {
@@ -122,6 +172,8 @@ func (s JobSpec) check(field string) error {
 		checkText(field+".Task", s.Task, maxTaskLength),
 		checkText(field+".Queue", s.Queue, maxQueueLength),
 		checkText(field+".Key", s.Key, maxKeyLength),
+		checkText(field+".UniqueKey", s.UniqueKey, maxKeyLength),
+		s.checkUnique(field),
 	}
 	if s.Task == "" {
 		checks = append(checks, problem(field+".Task", "is empty: name the task that shall run the job"))
@@ -153,6 +205,20 @@ func (s JobSpec) check(field string) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (s JobSpec) checkUnique(field string) error {
+	switch {
+	case s.UniqueFor == 0 && s.UniqueKey != "":
+		return problem(field+".UniqueKey", "is given without UniqueFor: say for how long the job is unique")
+	case s.UniqueFor == 0 && s.UniqueScope != "":
+		return problem(field+".UniqueScope", "is given without UniqueFor: say for how long the job is unique")
+	case s.UniqueFor != 0 && (s.UniqueFor < minUniqueFor || s.UniqueFor > MaxUniqueFor):
+		return problem(field+".UniqueFor", "is %s: it can be %s to %s, or 0 for a job that is not unique", s.UniqueFor, minUniqueFor, MaxUniqueFor)
+	case s.UniqueScope != "" && s.UniqueScope != UniqueInTask && s.UniqueScope != UniqueInAll:
+		return problem(field+".UniqueScope", "is %q: it can be %s or %s", string(s.UniqueScope), UniqueInTask, UniqueInAll)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/gworker/gworker/gworkertype"
 	"github.com/gworker/gworker/internal/contain"
 	"github.com/gworker/gworker/internal/job"
 	"github.com/gworker/gworker/internal/logattr"
@@ -47,6 +48,8 @@ type Job struct {
 	LockedAt time.Time `json:"locked_at,omitzero"`
 	// LockedBy is the id of this worker.
 	LockedBy string `json:"locked_by,omitempty"`
+	// Duplicate is nil: it is for rows that an add returns (see gworker.JobSpec.UniqueFor).
+	Duplicate *gworkertype.Duplicate `json:"duplicate,omitempty"`
 }
 
 // attrs are the attributes of a line about the job: those that name it, and more.

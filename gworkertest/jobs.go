@@ -70,8 +70,8 @@ func (j Jobs) InSchema(name string) Jobs {
 // compared by what they mean as JSON, times to the microsecond, which is how
 // exactly PostgreSQL stores them, and flags as sets.
 //
-// A spec of a [gworker.TaskDefinition] can be given as it is. KeyMode is ignored, since
-// a job's row does not have it.
+// A spec of a [gworker.TaskDefinition] can be given as it is. KeyMode, UniqueFor, UniqueKey
+// and UniqueScope are ignored, since a job's row does not have them.
 func (j Jobs) Require(t testing.TB, want gworker.JobSpec) *gworker.JobRow {
 	t.Helper()
 	found, others := j.match(t, want)

@@ -26,6 +26,9 @@ type addFlags struct {
 	keyMode     string
 	priority    int
 	flags       []string
+	uniqueFor   time.Duration
+	uniqueKey   string
+	uniqueScope string
 	json        bool
 }
 
@@ -40,6 +43,7 @@ either; without any of them it is {}.`,
 		Example: `  worker add send_email --payload '{"to":"ada@example.com"}'
   worker add report --queue reports --run-at 2027-01-01T06:00:00Z --key yearly
   worker add cleanup --run-at 10m
+  worker add webhook --unique-for 24h --unique-key "$EVENT_ID" -
   generate | worker add import -`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -53,6 +57,9 @@ either; without any of them it is {}.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.keyMode != "" && f.key == "" {
 				return usageError{command: cmd.CommandPath(), err: errors.New("--key-mode says what happens to a job with the same key: give --key, too")}
+			}
+			if f.uniqueFor == 0 && (f.uniqueKey != "" || f.uniqueScope != "") {
+				return usageError{command: cmd.CommandPath(), err: errors.New("--unique-key and --unique-scope say of which jobs one is added: give --unique-for, too")}
 			}
 			spec, err := f.spec(args, shared.std.in)
 			if err != nil {
@@ -83,8 +90,12 @@ either; without any of them it is {}.`,
 	flags.StringVar(&f.keyMode, "key-mode", "", "replace, preserve_run_at or unsafe_dedupe (default replace)")
 	flags.IntVar(&f.priority, "priority", 0, "lower numbers run first")
 	listVar(cmd.Flags(), &f.flags, "flag", "flag of the job")
+	flags.Var(newDuration(&f.uniqueFor, 0), "unique-for", "add nothing if the same job was added less than this ago (24h, 7d), also if it is done")
+	flags.StringVar(&f.uniqueKey, "unique-key", "", "which jobs are the same for --unique-for (default those with the same payload)")
+	flags.StringVar(&f.uniqueScope, "unique-scope", "", "task: among the jobs of the task; all: among those of all tasks (default task)")
 	flags.BoolVar(&f.json, "json", false, "print the stored job as JSON, and whether it was added")
 	complete(cmd, "key-mode", words(string(gworker.KeyReplace), string(gworker.KeyPreserveRunAt), string(gworker.KeyUnsafeDedupe)))
+	complete(cmd, "unique-scope", words(string(gworker.UniqueInTask), string(gworker.UniqueInAll)))
 	complete(cmd, "queue", completeQueues(shared))
 	cmd.ValidArgsFunction = completeTasks(shared)
 	return cmd
@@ -102,6 +113,7 @@ func (f addFlags) spec(args []string, stdin io.Reader) (gworker.JobSpec, error) 
 	return gworker.JobSpec{
 		Task: args[0], Payload: payload, Queue: f.queue, RunAt: runAt, MaxAttempts: f.maxAttempts,
 		Key: f.key, KeyMode: gworker.KeyMode(f.keyMode), Priority: f.priority, Flags: f.flags,
+		UniqueFor: f.uniqueFor, UniqueKey: f.uniqueKey, UniqueScope: gworker.UniqueScope(f.uniqueScope),
 	}, nil
 }
 
@@ -141,7 +153,12 @@ func (f addFlags) readPayload(dash bool, stdin io.Reader) (json.RawMessage, erro
 func (f addFlags) print(out io.Writer, job *gworker.JobRow) error {
 	if f.json {
 		encoder := json.NewEncoder(out)
-		return encoder.Encode(addedJSON{jobJSON: jsonJob(job), Added: job.Added()})
+		return encoder.Encode(addedJSON{jobJSON: jsonJob(job), Added: job.Added(), Duplicate: job.Duplicate})
+	}
+	if d := job.Duplicate; d != nil {
+		_, err := terminal.Fprintf(out, "nothing added: job %d of task %s was added at %s and is %s; unique until %s\n",
+			job.ID, job.Task, d.AddedAt.Format(time.RFC3339), string(d.State), d.ExpiresAt.Format(time.RFC3339))
+		return err
 	}
 	did := "added"
 	switch {
@@ -156,10 +173,12 @@ func (f addFlags) print(out io.Writer, job *gworker.JobRow) error {
 	return err
 }
 
-// addedJSON is the result of adding a job. Added is false if a job with its key existed.
+// addedJSON is the result of adding a job. Added is false if a job with its key existed, or
+// if the same was added before; then Duplicate says what has become of that.
 type addedJSON struct {
 	jobJSON
-	Added bool `json:"added"`
+	Added     bool               `json:"added"`
+	Duplicate *gworker.Duplicate `json:"duplicate,omitempty"`
 }
 
 // jobJSON is a job as the binary prints it. The names are those of the columns;

@@ -46,6 +46,7 @@ func evilQueue(t *testing.T) (database string, pool *pgxpool.Pool) {
 			from unnest(array[$1, 'failed', 'retry']) kind`,
 		`insert into graphile_worker._gworker_stats
 			select span, date_trunc('minute', now()), $1, $1, 1, 0, 0, 0, 0, 0, 0, '{1}', '{1}' from unnest(array[$1, 'minute']) span`,
+		`insert into graphile_worker._gworker_unique (key, task, identifier, added_at, expires_at, job_id) values ($1, $1, $1, now(), now(), 1)`,
 	} {
 		if _, err := pool.Exec(t.Context(), strings.ReplaceAll(sql, "$1", "$1::text"), evil); err != nil {
 			t.Fatalf("%s: %v", sql, err)

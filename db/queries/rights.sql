@@ -17,6 +17,16 @@ join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = @schema::text and c.relkind in ('r', 'p') and c.relname::text like '\_private\_%'
 order by 1;
 
+-- name: RightsFunctions :many
+-- Those by which unique jobs are added. There are none without the tables of history.
+select distinct p.proname::text as name
+from pg_catalog.pg_proc p
+join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+where n.nspname = @schema::text and p.proname in (
+  'gworker_add_unique', '_gworker_unique_text', '_gworker_unique_key', '_gworker_unique_take', '_gworker_unique_settle', '_gworker_unique_job'
+)
+order by 1;
+
 -- name: RightsPolicies :many
 -- Those that were made for this role alone.
 select c.relname::text as table_name, p.polname::text as name

@@ -123,6 +123,9 @@ func migrateMyTables(ctx context.Context, url string) error { return nil }
 
 func signUp(ctx context.Context, tx pgx.Tx, client *gworker.Client, email string) error { return nil }
 
+// unique.md
+var payment struct{ EventID string }
+
 // time.md
 type clock struct{}
 

@@ -9,6 +9,37 @@ import (
 	"context"
 )
 
+const RightsFunctions = `-- name: RightsFunctions :many
+select distinct p.proname::text as name
+from pg_catalog.pg_proc p
+join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+where n.nspname = $1::text and p.proname in (
+  'gworker_add_unique', '_gworker_unique_text', '_gworker_unique_key', '_gworker_unique_take', '_gworker_unique_settle', '_gworker_unique_job'
+)
+order by 1
+`
+
+// Those by which unique jobs are added. There are none without the tables of history.
+func (q *Queries) RightsFunctions(ctx context.Context, schema string) ([]string, error) {
+	rows, err := q.db.Query(ctx, RightsFunctions, schema)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		items = append(items, name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const RightsPolicies = `-- name: RightsPolicies :many
 select c.relname::text as table_name, p.polname::text as name
 from pg_catalog.pg_policy p

@@ -186,6 +186,7 @@ func (k *Keeper) upkeep(ctx context.Context) bool {
 	if err == nil && problem != "" {
 		err = errors.New(problem)
 	}
+	err = errors.Join(err, k.sweepUnique(ctx))
 	if err != nil {
 		err = fmt.Errorf("keeping the tables of history in order: %w", err)
 	}
@@ -193,6 +194,23 @@ func (k *Keeper) upkeep(ctx context.Context) bool {
 		k.told(&k.unkept, err)
 	}
 	return err == nil
+}
+
+// sweepBatch is how many keys of unique jobs one statement forgets: it takes milliseconds.
+const sweepBatch = 2000
+
+// sweepUnique forgets the keys of unique jobs whose time is over, each batch in a transaction
+// of its own.
+func (k *Keeper) sweepUnique(ctx context.Context) error {
+	for {
+		swept, err := k.Queries.SweepUnique(ctx, sweepBatch)
+		if err != nil {
+			return fmt.Errorf("forgetting unique jobs whose time is over: %w", err)
+		}
+		if swept < sweepBatch {
+			return nil
+		}
+	}
 }
 
 // array is an array as PostgreSQL reads it.

@@ -10,6 +10,8 @@ import (
 	"encoding/json"
 	"sync/atomic"
 	"time"
+
+	"github.com/gworker/gworker/gworkertype"
 )
 
 // Row is a job as it stands in the database. gworker.JobRow and event.Job are the same to
@@ -48,6 +50,10 @@ type Row struct {
 	LockedAt time.Time `json:"locked_at,omitzero"`
 	// LockedBy is the id of the worker that claimed the job, or "".
 	LockedBy string `json:"locked_by,omitempty"`
+	// Duplicate says that an add has added nothing, and this is the job that was added before
+	// (see gworker.JobSpec.UniqueFor): nil on every other row. If that job is gone, or this role
+	// may not see it, only ID and Task of the row are known.
+	Duplicate *gworkertype.Duplicate `json:"duplicate,omitempty"`
 }
 
 // Lock is what a claim wrote on a row. It changes with every claim, also when

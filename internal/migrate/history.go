@@ -22,7 +22,7 @@ import (
 // NewestHistory is the last migration of history, whose tables are gworker's own: they are
 // made by files of their own (db/history), and recorded in a ledger of their own, so that
 // Node and Rust see nothing of them.
-const NewestHistory = 1
+const NewestHistory = 2
 
 // History is what a schema has of history, and what the role may do with it.
 type History struct {

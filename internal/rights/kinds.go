@@ -27,13 +27,17 @@ func (p *Plan) rights(kind Kind) []right {
 	case Producer:
 		// A job is returned with all its columns, so it has to be readable; which
 		// jobs are, is for the policies to say.
-		return append(schema,
+		given := append(schema,
 			right{"select (id, identifier), insert (identifier)", table("_private_tasks")},
 			right{"select (id, queue_name), insert (queue_name)", table("_private_job_queues")},
 			right{fmt.Sprintf("select, insert (%s), update (%s)", insertedColumns, replacedColumns), table("_private_jobs")},
 			right{"execute", "function " + p.object("add_job")},
 			right{"execute", "function " + p.object("add_jobs")},
 		)
+		for _, function := range p.adds { // the tables of unique jobs are theirs alone
+			given = append(given, right{"execute", "function " + p.object(function)})
+		}
+		return given
 	case Worker:
 		given := append(schema, right{"select", table("jobs")})
 		for _, t := range p.table {

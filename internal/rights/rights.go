@@ -50,6 +50,7 @@ type Plan struct {
 	table []dbgen.RightsTablesRow
 	// history says that the schema has tables of history.
 	history bool
+	adds    []string // functions that add unique jobs
 }
 
 // For looks at what the role has.
@@ -65,6 +66,9 @@ func For(ctx context.Context, q *dbgen.Queries, name schema.Name, role string) (
 	}
 	p := &Plan{name: name, role: role}
 	if p.table, err = q.RightsTables(ctx, name.String()); err != nil {
+		return nil, err
+	}
+	if p.adds, err = q.RightsFunctions(ctx, name.String()); err != nil {
 		return nil, err
 	}
 	if p.had, err = q.RightsPolicies(ctx, dbgen.RightsPoliciesParams{Schema: name.String(), Role: role}); err != nil {

@@ -39,6 +39,10 @@ type Spec struct {
 	KeyMode     string
 	Priority    int
 	Flags       []string
+
+	UniqueFor   time.Duration
+	UniqueKey   string
+	UniqueScope string
 }
 
 // ErrNotFound says that no job has the key.
@@ -71,6 +75,9 @@ func explained(err error) error {
 
 // Add adds one job.
 func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
+	if s.unique() {
+		return addUnique(ctx, q, s)
+	}
 	row, err := q.AddJob(ctx, dbgen.AddJobParams{
 		Task: s.Task, Payload: string(s.Payload), Queue: given(s.Queue), RunAt: givenTime(s.RunAt),
 		MaxAttempts: givenInt(s.MaxAttempts), Key: given(s.Key), Priority: int32(s.Priority),
@@ -94,6 +101,9 @@ func Add(ctx context.Context, q *dbgen.Queries, s Spec) (*job.Row, error) {
 // same: preserve says which. It returns the jobs in the order of the specs; a
 // spec whose key is busy has none.
 func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) ([]*job.Row, error) {
+	if anyUnique(specs) {
+		return addAllUnique(ctx, q, specs, preserve)
+	}
 	if manyKeys(specs) {
 		for range insertTries {
 			if rows, err := addManyKeyed(ctx, q, specs, preserve); err != nil || len(rows) > 0 {
@@ -101,6 +111,23 @@ func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) 
 			}
 		}
 	}
+	args, err := addJobsArgs(specs, preserve)
+	if err != nil {
+		return nil, err
+	}
+	found, err := q.AddJobs(ctx, args)
+	if err != nil {
+		return nil, explained(err)
+	}
+	rows := make([]storedRow, len(found))
+	for i, row := range found {
+		rows[i] = storedRow(row)
+	}
+	return resolve(ctx, q, inOrder(rows, specs))
+}
+
+// addJobsArgs are the specs as arrays.
+func addJobsArgs(specs []Spec, preserve bool) (dbgen.AddJobsParams, error) {
 	n := len(specs)
 	args := dbgen.AddJobsParams{
 		Tasks: make([]string, n), Payloads: make([]string, n), Queues: make([]string, n),
@@ -114,20 +141,12 @@ func AddAll(ctx context.Context, q *dbgen.Queries, specs []Spec, preserve bool) 
 		if len(s.Flags) > 0 {
 			flags, err := json.Marshal(s.Flags)
 			if err != nil {
-				return nil, fmt.Errorf("encoding the flags of job %d: %w", i, err)
+				return args, fmt.Errorf("encoding the flags of job %d: %w", i, err)
 			}
 			args.Flags[i] = string(flags)
 		}
 	}
-	found, err := q.AddJobs(ctx, args)
-	if err != nil {
-		return nil, explained(err)
-	}
-	rows := make([]storedRow, len(found))
-	for i, row := range found {
-		rows[i] = storedRow(row)
-	}
-	return resolve(ctx, q, inOrder(rows, specs))
+	return args, nil
 }
 
 // inOrder puts rows into the order of their specs, which it finds by the keys: a call with

@@ -29,7 +29,7 @@ const insertTries = 5
 // that has the key and is running, or has no attempts left, needs another statement that
 // retires it; that happens at most once in each run of a keyed job. And in an AddAll with a
 // few keys, rows have to be locked in the order of the keys before the first is changed;
-// such a call notifies only once anyway.
+// such a call notifies only once anyway. Unique jobs are left to functions, too.
 type Inserter struct {
 	q        *dbgen.Queries
 	announce *announce.Announcer
@@ -42,6 +42,9 @@ func NewInserter(q *dbgen.Queries, a *announce.Announcer) *Inserter {
 
 // Add is the function Add in a separate transaction.
 func (ins *Inserter) Add(ctx context.Context, s Spec) (row *job.Row, err error) {
+	if s.unique() {
+		return again(func() (*job.Row, error) { return Add(ctx, ins.q, s) })
+	}
 	notify, silent := ins.announce.Begin(), 0
 	defer func() { ins.announce.End(silent) }()
 	for range insertTries {
@@ -65,6 +68,16 @@ func (ins *Inserter) Add(ctx context.Context, s Spec) (row *job.Row, err error) 
 		}
 	}
 	return Add(ctx, ins.q, s)
+}
+
+// again calls an add until no other session is in its way, insertTries times at most.
+func again[T any](add func() (T, error)) (added T, err error) {
+	for range insertTries {
+		if added, err = add(); retry.Of(err) != retry.Contention {
+			break
+		}
+	}
+	return added, err
 }
 
 const dedupeMode = "unsafe_dedupe"
@@ -132,14 +145,8 @@ func (ins *Inserter) named(ctx context.Context, s Spec, r insertedRow) (*job.Row
 
 // AddAll is the function AddAll in a separate transaction.
 func (ins *Inserter) AddAll(ctx context.Context, specs []Spec, preserve bool) ([]*job.Row, error) {
-	if slices.ContainsFunc(specs, func(s Spec) bool { return s.Key != "" }) {
-		for range insertTries - 1 {
-			rows, err := AddAll(ctx, ins.q, specs, preserve)
-			if retry.Of(err) != retry.Contention {
-				return rows, err
-			}
-		}
-		return AddAll(ctx, ins.q, specs, preserve)
+	if slices.ContainsFunc(specs, func(s Spec) bool { return s.Key != "" || s.unique() }) {
+		return again(func() ([]*job.Row, error) { return AddAll(ctx, ins.q, specs, preserve) })
 	}
 	args, err := manyArgs(specs)
 	if err != nil {

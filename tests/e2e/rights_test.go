@@ -183,6 +183,7 @@ func TestProducerOnlyAdds(t *testing.T) {
 	if got := g.one("select string_agg(concat_ws(' ', key, attempts, locked_by), ', ' order by id) from #._private_jobs where id = 3 or key = 'runs'"); got != "25 w, runs 0" {
 		t.Errorf("replaced while it runs: %s", got)
 	}
+	g.addsUnique()
 	g.mustNot("select id from #._private_jobs") // of its own, earlier ones neither
 	var hidden *gworker.HiddenRowsError
 	if err := g.client.CheckSchema(ctx); !errors.As(err, &hidden) {

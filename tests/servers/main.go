@@ -41,7 +41,7 @@ var quickTests = []string{
 	"TestAHealthyQueueHasNoFinding", "TestTheDoctorOnlyReads", "TestRights", "TestSettingsThatHurt", // doctor
 	"TestClaimOrder", "TestOutcomeIsFenced", "TestJobsOfAClaimWhoseAnswerWasLostRun", // scheduler
 	"TestAddJobStoresTheWholeSpec", "TestKeyModes", "TestWorkerOnAnySchemaWithoutPreparedStatements", "TestSQLTaskSeesItsJob",
-	"TestFailureIsStoredAndRetriedExponentially", "TestNotificationStartsJob", "TestServerThatBecomesReadOnlyIsLeft",
+	"TestFailureIsStoredAndRetriedExponentially", "TestNotificationStartsJob", "TestUniqueBeyondCompletion", "TestUniquePayloads", "TestServerThatBecomesReadOnlyIsLeft",
 	"TestBreakingMigrationStopsTheWorker", // the worker
 	"TestEverythingThrough",               // behind a pooler
 }
