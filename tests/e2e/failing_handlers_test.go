@@ -204,8 +204,9 @@ func testPoison(t *testing.T, config gworker.Config, once bool) {
 		for name, id := range ids {
 			waitForEnd(t, e, name, id)
 		}
-		last := add(t, client, gworker.JobSpec{Task: "fine"})
-		waitFor(t, e, func(e event.JobCompleted) bool { return e.Job.ID == last.ID })
+		// All of them: one that was claimed and had to be given back runs after later ones.
+		add(t, client, gworker.JobSpec{Task: "fine"})
+		testworker.WaitForN(t, e, fine*len(all)+1, func(event.JobCompleted) bool { return true })
 		if err := w.Stop(); err != nil {
 			t.Errorf("Run returned %v", err)
 		}
